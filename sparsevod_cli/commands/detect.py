@@ -1,0 +1,7 @@
+"""`sparsevod detect`."""
+
+from __future__ import annotations
+
+
+def detect() -> None:
+    """To come."""

@@ -1,0 +1,7 @@
+"""`sparsevod doctor`."""
+
+from __future__ import annotations
+
+
+def doctor() -> None:
+    """To come."""

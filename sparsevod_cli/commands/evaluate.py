@@ -1,0 +1,7 @@
+"""`sparsevod eval`."""
+
+from __future__ import annotations
+
+
+def evaluate() -> None:
+    """To come."""

@@ -1,0 +1,7 @@
+"""`sparsevod train`."""
+
+from __future__ import annotations
+
+
+def train() -> None:
+    """To come."""

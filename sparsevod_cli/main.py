@@ -1,0 +1,85 @@
+"""The `sparsevod` command: global options, the commands, and the one place where errors become text."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from sparsevod_cli import console
+from sparsevod_cli.commands import (
+    bench,
+    detect,
+    doctor,
+    evaluate,
+    prepare_vid,
+    train,
+    visualize_stages,
+)
+from sparsevod_core.errors import SparseVodError
+
+app = typer.Typer(
+    name="sparsevod",
+    help="Video object detection with SparseVOD: convert data, train, measure, detect, look inside.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"sparsevod {version('sparsevod')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error (works anywhere).")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("prepare-vid")(prepare_vid.prepare_vid)
+app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.command("detect")(detect.detect)
+app.command("visualize-stages")(visualize_stages.visualize_stages)
+app.add_typer(bench.app, name="bench")
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 failure, 2 wrong use, 130 interrupted."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(args=arguments, prog_name="sparsevod")
+    except SparseVodError as error:
+        if debug:
+            raise
+        console.error(error.message, error.hint)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        console.error("interrupted", None)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        first_line = (str(error).splitlines() or [""])[0]
+        console.error(
+            f"unexpected {type(error).__name__}: {first_line}",
+            "run the same command with --debug and report what it prints with `sparsevod doctor`",
+        )
+        sys.exit(1)

@@ -1,0 +1,42 @@
+"""Options that several commands share, each stated once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+ConfigFile = Annotated[
+    Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
+    typer.Option("--config", help="YAML file with settings; overrides the preset."),
+]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", help="One setting, e.g. --set train.epochs=1; may be repeated."),
+]
+Seed = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--seed", help="Seed of every random choice; recorded in the output."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+JsonOut = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--json", help="Write the machine-readable result here (- for stdout)."),
+]
+
+
+def overrides_with(
+    overrides: list[str] | None, seed: int | None = None, **settings: object
+) -> list[str]:
+    """`--set` texts plus those options that were given, the options last so that they win.
+
+    Keys use two underscores for the dot: `train__epochs=3` becomes `train.epochs=3`.
+    """
+    texts = list(overrides or [])
+    for key, value in settings.items():
+        if value is not None:
+            texts.append(f"{key.replace('__', '.')}={value}")
+    if seed is not None:
+        texts.append(f"seed={seed}")
+    return texts

@@ -1,0 +1,385 @@
+"""Every setting and its default, in frozen dataclasses; YAML files and `a.b=c` overrides on top.
+
+The defaults are the paper's recipe (ResNet-50 on ImageNet VID); `presets/*.yaml` hold what differs
+for another backbone. Nothing else in the project states a default again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from sparsevod_core.errors import ConfigError
+
+PRESETS_DIR = Path(__file__).parent / "presets"
+
+Backbone = Literal["tiny", "r50", "r101", "x101_32x8d", "x101_64x4d"]
+Aggregation = Literal["off", "average", "attention"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The detector (paper, section 3; `docs/method.md` gives the source of each choice)."""
+
+    backbone: Backbone = "r50"
+    norm: Literal["batch", "batch_frozen", "group"] = "batch"
+    """`batch`: stored statistics, affine trains. `batch_frozen`: nothing of it trains (the original
+    Sparse R-CNN). `group`: GroupNorm, for training without pretrained weights."""
+    frozen_stages: int = 2
+    """How many backbone stages do not train, counted from the stem: 2 = stem and layer1."""
+    num_classes: int = 30
+    """Set by `train` to the number of categories in the training annotations."""
+    num_proposals: int = 100
+    proposal_init: Literal["image", "random", "grid"] = "image"
+    """Where learned proposals start. `image`: all are the whole image (the reference). The paper's
+    Fig. 3(a) shows scattered ones, as `random` or `grid` give."""
+    channels: int = 256
+    num_heads: int = 8
+    ffn_dim: int = 2048
+    dynamic_dim: int = 64
+    num_stages: int = 6
+    tfe: Aggregation = "attention"
+    """Temporal RoI feature extraction; `average` is "Avg." of the paper's Table 4."""
+    tfe_blocks: int = 4
+    tfe_top_k: int = 2
+    """Most similar support positions kept per RoI bin and support frame."""
+    support_level: Literal["p3", "p4", "p5"] = "p5"
+    """Pyramid level of the support frames in which TFE looks for similar features."""
+    spfa: Aggregation = "attention"
+    """Semantic proposal feature aggregation; `average` is "Avg." of the paper's Table 4."""
+    spfa_heads: int = 8
+    box_decode: Literal["mmdetection", "original"] = "mmdetection"
+    """Clamp of the size deltas: +-4.135 (MMDetection) or only above, at 8.74 (original Sparse R-CNN)."""
+
+    def __post_init__(self) -> None:
+        _check_range("model.num_stages", self.num_stages, 1, 6)
+        _check_range("model.num_proposals", self.num_proposals, 1)
+        _check_range("model.num_classes", self.num_classes, 1)
+        _check_range("model.frozen_stages", self.frozen_stages, 0, 5)
+        _check_range("model.tfe_top_k", self.tfe_top_k, 1)
+        for name in ("num_heads", "tfe_blocks", "spfa_heads"):
+            parts = getattr(self, name)
+            _check_range(f"model.{name}", parts, 1)
+            if self.channels % parts:
+                raise ConfigError(
+                    f"model.{name}={parts} does not divide model.channels={self.channels}"
+                )
+        if self.norm == "group" and self.frozen_stages:
+            raise ConfigError(
+                f"model.frozen_stages={self.frozen_stages} would freeze random weights: "
+                "model.norm=group is for training without pretrained weights",
+                hint="add --set model.frozen_stages=0",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """Annotations, frames and how they are sampled for training."""
+
+    train_annotations: str = "data/imagenet_vid/train.json"
+    train_root: str | None = None
+    """Folder that file names in the annotations start from; None: what the JSON records, else its own."""
+    val_annotations: str | None = "data/imagenet_vid/val.json"
+    val_root: str | None = None
+    short_side: int = 600
+    long_side: int = 1000
+    flip: float = 0.5
+    """Probability of a horizontal flip of a whole training clip."""
+    supports: int = 2
+    """Support frames of a training clip."""
+    support_range: int = 9
+    """Support frames of a training clip lie at most this many frames from the target."""
+    workers: int = 2
+    """Loader processes per rank; 0 loads in the training process."""
+
+    def __post_init__(self) -> None:
+        _check_range("data.short_side", self.short_side, 32)
+        if self.long_side < self.short_side:
+            raise ConfigError(
+                f"data.long_side={self.long_side} is less than data.short_side={self.short_side}"
+            )
+        _check_range("data.flip", self.flip, 0, 1)
+        _check_range("data.supports", self.supports, 0)
+        _check_range("data.support_range", self.support_range, 1)
+        _check_range("data.workers", self.workers, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossConfig:
+    """Weights of matching cost and loss (paper, section 3.1; values of Sparse R-CNN)."""
+
+    class_weight: float = 2.0
+    l1_weight: float = 5.0
+    giou_weight: float = 2.0
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """The recipe (paper, section 4.1)."""
+
+    backbone_weights: str = "imagenet"
+    """`imagenet` downloads torchvision's, `none` starts from noise (needs model.norm=group), else a file."""
+    init_from: str | None = None
+    """A checkpoint to start from: ours, MMDetection's or the original's Sparse R-CNN."""
+    clips_per_gpu: int = 1
+    epochs: int = 12
+    max_steps: int | None = None
+    """Stop after so many steps, whatever `epochs` says."""
+    learning_rate: float = 2.5e-5
+    weight_decay: float = 1e-4
+    clip_grad_norm: float = 1.0
+    warmup_steps: int = 1000
+    warmup_start: float = 0.01
+    """First warm-up rate as a fraction of `learning_rate`."""
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: tuple[int, ...] = (8, 11)
+    """Epochs after which `step` divides the rate by 10."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    log_every: int = 50
+    checkpoint_every: int = 1000
+    """Steps between checkpoints; there is one at the end of every epoch too."""
+    eval_every: int = 1
+    """Epochs between evaluations on `data.val_annotations`; 0: never."""
+
+    def __post_init__(self) -> None:
+        for name in ("clips_per_gpu", "epochs", "log_every", "checkpoint_every"):
+            _check_range(f"train.{name}", getattr(self, name), 1)
+        if self.max_steps is not None:
+            _check_range("train.max_steps", self.max_steps, 1)
+        _check_range("train.warmup_steps", self.warmup_steps, 0)
+        _check_range("train.eval_every", self.eval_every, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceConfig:
+    """How frames of a video are used at test time (paper, section 4.4)."""
+
+    supports: int = 6
+    support: Literal["uniform", "window", "causal"] = "uniform"
+    window_stride: int = 1
+    """Distance in frames between the supports of `window`."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    batch: int = 1
+    """Target frames of one video that go through the model together."""
+
+    def __post_init__(self) -> None:
+        _check_range("inference.supports", self.supports, 0)
+        _check_range("inference.window_stride", self.window_stride, 1)
+        _check_range("inference.batch", self.batch, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings of a run; saved in its folder and in every checkpoint."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    seed: int = 0
+    """Every random choice of a run comes from this number."""
+
+    def replace(self, overrides: Mapping[str, Any]) -> Config:
+        """A copy with dotted keys set, e.g. `{"train.epochs": 1}`; text is cast to the field's type.
+
+        Raises:
+            ConfigError: unknown key or a value that does not fit.
+        """
+        tree = self.to_dict()
+        for key, value in overrides.items():
+            _set_dotted(tree, key, value)
+        return config_from_dict(tree)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dict, as written to YAML and into checkpoints."""
+        plain = dataclasses.asdict(self)
+        for section in plain.values():
+            if isinstance(section, dict):
+                section.update({k: list(v) for k, v in section.items() if isinstance(v, tuple)})
+        return plain
+
+    def to_yaml(self) -> str:
+        """The resolved config as YAML text."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+def preset_names() -> list[str]:
+    """Names that `load_config(preset=...)` and `--backbone` take."""
+    return sorted(path.stem for path in PRESETS_DIR.glob("*.yaml"))
+
+
+def load_config(
+    preset: str | None = None,
+    file: Path | str | None = None,
+    overrides: Sequence[str] = (),
+) -> Config:
+    """Defaults, then a preset, then a YAML file, then `a.b=c` overrides.
+
+    Raises:
+        ConfigError: unknown preset or key, unreadable file, or a value that does not fit.
+    """
+    tree = Config().to_dict()
+    if preset is not None:
+        if preset not in preset_names():
+            raise ConfigError(
+                f"unknown backbone preset {preset!r}: expected one of {', '.join(preset_names())}",
+                hint=_did_you_mean(preset, preset_names()),
+            )
+        _merge(tree, _read_yaml(PRESETS_DIR / f"{preset}.yaml"))
+    if file is not None:
+        _merge(tree, _read_yaml(Path(file)))
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {text!r}: expected key=value, e.g. --set train.epochs=1")
+        _set_dotted(tree, key.strip(), value.strip())
+    return config_from_dict(tree)
+
+
+def config_from_dict(tree: Mapping[str, Any]) -> Config:
+    """The inverse of `Config.to_dict`; missing keys keep their defaults.
+
+    Raises:
+        ConfigError: unknown key or a value that does not fit.
+    """
+    return _build(Config, tree, "")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the config file: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        first_line = str(error).replace("\n", " ")
+        raise ConfigError(f"{path}: not a YAML file: {first_line}") from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: expected settings by name, got {type(loaded).__name__}")
+    return loaded
+
+
+def _merge(tree: dict[str, Any], update: Mapping[str, Any], prefix: str = "") -> None:
+    for key, value in update.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
+            _merge(tree[key], value, f"{dotted}.")
+        else:
+            _require_known(str(key), tree, dotted)
+            tree[key] = value
+
+
+def _set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *sections, last = dotted.split(".")
+    node = tree
+    for position, section in enumerate(sections):
+        _require_known(section, node, ".".join(sections[: position + 1]))
+        if not isinstance(node[section], dict):
+            raise ConfigError(f"{dotted}: {section} has no settings below it")
+        node = node[section]
+    _require_known(last, node, dotted)
+    node[last] = value
+
+
+def _require_known(key: str, node: Mapping[str, Any], dotted: str) -> None:
+    if key not in node:
+        prefix = dotted[: len(dotted) - len(key)]
+        raise ConfigError(
+            f"unknown setting {dotted!r}",
+            hint=_did_you_mean(dotted, [prefix + name for name in _leaf_names(node)] + all_keys()),
+        )
+
+
+def all_keys() -> list[str]:
+    """Every dotted key, e.g. `train.learning_rate`."""
+    return _leaf_names(Config().to_dict())
+
+
+def _leaf_names(node: Mapping[str, Any]) -> list[str]:
+    names: list[str] = []
+    for key, value in node.items():
+        names += [f"{key}.{n}" for n in _leaf_names(value)] if isinstance(value, dict) else [key]
+    return names
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str | None:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if not close:  # a bare name whose section was left out
+        close = [name for name in known if name.rpartition(".")[2] == word.rpartition(".")[2]][:1]
+    return f"did you mean {close[0]}?" if close else None
+
+
+def _build(kind: type, tree: Mapping[str, Any], prefix: str) -> Any:
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{prefix[:-1]}: expected settings by name, got {tree!r}")
+    hints = get_type_hints(kind)
+    unknown = [str(key) for key in tree if key not in hints]
+    if unknown:
+        raise ConfigError(
+            f"unknown setting {prefix + unknown[0]!r}",
+            hint=_did_you_mean(prefix + unknown[0], all_keys()),
+        )
+    values = {}
+    for key, value in tree.items():
+        hint = hints[key]
+        if dataclasses.is_dataclass(hint):
+            values[key] = _build(hint, value, f"{prefix}{key}.")  # type: ignore[arg-type]
+        else:
+            values[key] = _cast(value, hint, prefix + key)
+    return kind(**values)
+
+
+def _cast(value: Any, hint: Any, dotted: str) -> Any:
+    """`value` (from YAML or text) as the field's type; PyYAML alone would read 1e-4 as text."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
+            if type(None) in arguments:
+                return None
+        rest = [argument for argument in arguments if argument is not type(None)]
+        return _cast(value, rest[0], dotted)
+    if origin is Literal:
+        # YAML 1.1 reads a bare `off` as False.
+        text = "off" if value is False and "off" in arguments else value
+        if text not in arguments:
+            choices = ", ".join(map(str, arguments))
+            raise ConfigError(
+                f"{dotted}={value}: expected one of {choices}",
+                hint=_did_you_mean(str(value), [str(choice) for choice in arguments]),
+            )
+        return text
+    if origin is tuple:
+        items = value
+        if isinstance(value, str):
+            items = [part for part in value.strip("[]() ").split(",") if part.strip()]
+        if not isinstance(items, list | tuple):
+            raise ConfigError(f"{dotted}={value}: expected a list, e.g. [8,11]")
+        return tuple(_cast(item, arguments[0], dotted) for item in items)
+    try:
+        if hint is int and not isinstance(value, bool):
+            if int(value) == float(value):
+                return int(value)
+        elif hint is float and not isinstance(value, bool):
+            return float(value)
+        elif hint is str and isinstance(value, str | int | float):
+            return str(value)
+    except (TypeError, ValueError):
+        pass
+    raise ConfigError(f"{dotted}={value}: expected {hint.__name__}, got {value!r}")
+
+
+def _check_range(name: str, value: float, low: float, high: float | None = None) -> None:
+    if value < low or (high is not None and value > high):
+        expected = f"at least {low}" if high is None else f"{low} to {high}"
+        raise ConfigError(f"{name}={value}: expected {expected}")
