@@ -1,0 +1,58 @@
+# Everything runs in .venv, which the first target makes.
+
+STAMP := .venv/.installed
+TEST_WORKERS ?= 2
+
+.PHONY: help demo test lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    the main job on a rendered video set; VIDEO=file.mp4 adds your own video"
+	@echo "make test    the whole test suite"
+	@echo "make lint    style, types and import directions"
+	@echo "make clean   remove caches and the demo's output (rm -rf .venv removes the environment)"
+
+demo: $(STAMP)
+	.venv/bin/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)")
+
+test: $(STAMP)
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n $(TEST_WORKERS) --durations 10
+
+lint: $(STAMP)
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+clean:
+	rm -rf demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find sparsevod_core sparsevod_cli tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first of these that runs, is new enough and can make an environment; a name on the PATH may be
+# a version manager's shim that does not run. PYTHON=... names one.
+CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+
+$(STAMP): pyproject.toml constraints.txt
+	@.venv/bin/python -c '' 2>/dev/null || { \
+	  for python in $(CANDIDATES); do \
+	    "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+	      2>/dev/null && break; \
+	    python=; \
+	  done; \
+	  if [ -z "$$python" ]; then \
+	    echo "error: no Python 3.11 or newer with the venv module among: $(CANDIDATES)" >&2; \
+	    echo "  hint: on Debian or Ubuntu: apt install python3-venv; or name one: make PYTHON=python3.12 ..." >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "making .venv with $$("$$python" --version); PyTorch is a large download"; \
+	  "$$python" -m venv --clear .venv; \
+	}
+	.venv/bin/python -m pip install -c constraints.txt -e '.[dev]'
+# opencv-python links to graphics libraries (libGL, libxcb) that a bare machine lacks; the headless
+# build has the image functions used here without them.
+	@.venv/bin/python -c 'import cv2' 2>/dev/null || { \
+	  .venv/bin/python -m pip uninstall -y opencv-python && \
+	  .venv/bin/python -m pip install -c constraints.txt --force-reinstall --no-deps opencv-python-headless && \
+	  .venv/bin/python -c 'import cv2'; \
+	}
+	@touch $@
