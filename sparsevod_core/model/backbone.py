@@ -1,0 +1,112 @@
+"""ResNet / ResNeXt and the feature pyramid: images to P2..P5."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models import resnet
+from torchvision.ops import FeaturePyramidNetwork
+
+STRIDES = (4, 8, 16, 32)
+LEVELS = ("p2", "p3", "p4", "p5")
+
+
+class Backbone(nn.Module):
+    """A ResNet without its classifier, then an FPN (Lin et al., CVPR 2017).
+
+    The pyramid has nearest upsampling and convolutions with bias and no norm. BatchNorm layers use
+    their stored statistics in training too: with one clip a step batch statistics are useless.
+
+    Args:
+        stem: image to the input of `stages`, stride 4.
+        stages: layer1..layer4, strides 4, 8, 16, 32.
+        stage_channels: what each stage gives.
+        channels: C of every pyramid level.
+        frozen_stages: how many of stem, layer1, layer2, ... do not train.
+        freeze_norms: no BatchNorm affine trains (the original Sparse R-CNN).
+    """
+
+    def __init__(
+        self,
+        *,
+        stem: nn.Module,
+        stages: Sequence[nn.Module],
+        stage_channels: Sequence[int],
+        channels: int,
+        frozen_stages: int,
+        freeze_norms: bool,
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.stages = nn.ModuleList(stages)
+        self.fpn = FeaturePyramidNetwork(list(stage_channels), channels)
+        for part in [self.stem, *self.stages][:frozen_stages]:
+            part.requires_grad_(False)
+        if freeze_norms:
+            for norm in self._batch_norms():
+                norm.requires_grad_(False)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B C h w"]]:
+        """P2..P5 of normalised images."""
+        features = self.stem(images)
+        maps: OrderedDict[str, Tensor] = OrderedDict()
+        for level, stage in zip(LEVELS, self.stages, strict=True):
+            features = stage(features)
+            maps[level] = features
+        return list(self.fpn(maps).values())
+
+    def train(self, mode: bool = True) -> Backbone:
+        super().train(mode)
+        for norm in self._batch_norms():
+            norm.eval()
+        return self
+
+    def _batch_norms(self) -> list[nn.BatchNorm2d]:
+        return [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm (Wu and He, ECCV 2018) with at most 32 groups, for training without pretrained weights."""
+    return nn.GroupNorm(math.gcd(32, channels), channels)
+
+
+def resnet_parts(network: resnet.ResNet) -> tuple[nn.Module, list[nn.Module], list[int]]:
+    """Stem, stages and stage channels of a torchvision ResNet."""
+    stem = nn.Sequential(
+        OrderedDict(
+            conv1=network.conv1, bn1=network.bn1, relu=network.relu, maxpool=network.maxpool
+        )
+    )
+    stages = [network.layer1, network.layer2, network.layer3, network.layer4]
+    return stem, stages, [256, 512, 1024, 2048]
+
+
+def tiny_parts(
+    norm: Callable[[int], nn.Module], widths: Sequence[int] = (32, 64, 128, 192)
+) -> tuple[nn.Module, list[nn.Module], list[int]]:
+    """Stem, stages and stage channels of a ResNet-10: one basic block a stage."""
+    stem = nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False),
+            bn1=norm(widths[0]),
+            relu=nn.ReLU(inplace=True),
+            maxpool=nn.MaxPool2d(3, stride=2, padding=1),
+        )
+    )
+    stages: list[nn.Module] = []
+    before = widths[0]
+    for position, width in enumerate(widths):
+        stride = 1 if position == 0 else 2
+        shortcut = None
+        if stride != 1 or before != width:
+            shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), norm(width))
+        stages.append(resnet.BasicBlock(before, width, stride, shortcut, norm_layer=norm))
+        before = width
+    for module in [*stem.modules(), *(m for stage in stages for m in stage.modules())]:
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return stem, stages, list(widths)

@@ -1,0 +1,152 @@
+"""ModelConfig to detector: the only place in `model/` that knows the configuration."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.models import get_model, resnet
+
+from sparsevod_core.config import ModelConfig
+from sparsevod_core.errors import CheckpointError
+from sparsevod_core.model.backbone import (
+    LEVELS,
+    STRIDES,
+    Backbone,
+    group_norm,
+    resnet_parts,
+    tiny_parts,
+)
+from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.model.proposal_aggregation import AttentionAggregation, MeanAggregation
+from sparsevod_core.model.proposals import LearnedProposals
+from sparsevod_core.model.roi_align import PyramidRoIAlign
+from sparsevod_core.model.stage import BoxDecoder, RefinementStage
+from sparsevod_core.model.temporal_roi import TemporalAttention, TemporalMean, TemporalRoIFeatures
+
+CLASS_PRIOR = 0.01  # of a proposal before training: class bias -ln 99
+TORCHVISION_NAMES = {
+    "r50": "resnet50",
+    "r101": "resnet101",
+    "x101_32x8d": "resnext101_32x8d",
+    "x101_64x4d": "resnext101_64x4d",
+}
+MMDETECTION_CLAMP = abs(math.log(16 / 1000))
+ORIGINAL_CLAMP = math.log(100_000 / 16)
+
+
+def build_detector(config: ModelConfig, *, backbone_weights: str = "none") -> SparseVOD:
+    """The detector that `config` describes, freshly initialised.
+
+    Args:
+        config: sizes and variants.
+        backbone_weights: `none`, `imagenet` (torchvision's, downloaded) or a file with a state_dict
+            of a torchvision ResNet.
+
+    Raises:
+        CheckpointError: the backbone file is missing, unsafe or of another network.
+    """
+    backbone = _build_backbone(config, backbone_weights)
+    stages = [_build_stage(config) for _ in range(config.num_stages)]
+    for stage in stages:
+        initialise_stage(stage)
+    return SparseVOD(
+        backbone=backbone,
+        proposals=LearnedProposals(
+            num_proposals=config.num_proposals,
+            channels=config.channels,
+            init=config.proposal_init,
+        ),
+        roi_align=PyramidRoIAlign(strides=STRIDES),
+        stages=stages,
+        support_level=LEVELS.index(config.support_level),
+    )
+
+
+def initialise_stage(stage: RefinementStage) -> None:
+    """Xavier on every matrix, the class prior, and SPFA's output at zero: at first Sparse R-CNN."""
+    for parameter in stage.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+    nn.init.constant_(stage.class_logits.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+    if stage.aggregation is not None:
+        nn.init.zeros_(stage.aggregation.output.weight)
+        nn.init.zeros_(stage.aggregation.output.bias)
+
+
+def _build_stage(config: ModelConfig) -> RefinementStage:
+    clamp = (
+        (-MMDETECTION_CLAMP, MMDETECTION_CLAMP)
+        if config.box_decode == "mmdetection"
+        else (-math.inf, ORIGINAL_CLAMP)
+    )
+    return RefinementStage(
+        temporal_roi=_build_temporal_roi(config),
+        aggregation=_build_aggregation(config),
+        box_decoder=BoxDecoder(*clamp),
+        channels=config.channels,
+        num_heads=config.num_heads,
+        ffn_dim=config.ffn_dim,
+        dynamic_dim=config.dynamic_dim,
+        num_classes=config.num_classes,
+    )
+
+
+def _build_temporal_roi(config: ModelConfig) -> TemporalRoIFeatures | None:
+    if config.tfe == "off":
+        return None
+    aggregation = (
+        TemporalAttention(channels=config.channels, blocks=config.tfe_blocks)
+        if config.tfe == "attention"
+        else TemporalMean()
+    )
+    return TemporalRoIFeatures(top_k=config.tfe_top_k, aggregation=aggregation)
+
+
+def _build_aggregation(config: ModelConfig) -> AttentionAggregation | MeanAggregation | None:
+    if config.spfa == "off":
+        return None
+    if config.spfa == "average":
+        return MeanAggregation(channels=config.channels)
+    return AttentionAggregation(channels=config.channels, num_heads=config.spfa_heads)
+
+
+def _build_backbone(config: ModelConfig, weights: str) -> Backbone:
+    norm = group_norm if config.norm == "group" else nn.BatchNorm2d
+    if config.backbone == "tiny":
+        stem, stages, widths = tiny_parts(norm)
+    else:
+        name = TORCHVISION_NAMES[config.backbone]
+        network = get_model(
+            name, weights="DEFAULT" if weights == "imagenet" else None, norm_layer=norm
+        )
+        if weights not in ("imagenet", "none"):
+            _load_backbone(network, Path(weights), name)
+        stem, stages, widths = resnet_parts(network)
+    return Backbone(
+        stem=stem,
+        stages=stages,
+        stage_channels=widths,
+        channels=config.channels,
+        frozen_stages=config.frozen_stages,
+        freeze_norms=config.norm == "batch_frozen",
+    )
+
+
+def _load_backbone(network: resnet.ResNet, path: Path, name: str) -> None:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such backbone weights file") from None
+    except Exception as error:
+        raise CheckpointError(f"{path}: cannot be read as weights: {error}") from error
+    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    missing = [key for key in missing if not key.startswith("fc.")]
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{path}: not the weights of torchvision's {name}: "
+            f"{len(missing)} missing (first {missing[:1]}), {len(unexpected)} unexpected"
+        )

@@ -1,0 +1,130 @@
+"""One stage of the temporal dynamic head (paper, Fig. 2): proposals in, refined proposals out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sparsevod_core.model.interaction import InstanceInteraction
+from sparsevod_core.model.proposal_aggregation import AttentionAggregation, MeanAggregation
+from sparsevod_core.model.support import SupportMemory
+from sparsevod_core.model.temporal_roi import TemporalRoIFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class BoxDecoder:
+    """Deltas (dx, dy, dw, dh) on boxes, scaled, the size deltas clamped to [min_size, max_size]."""
+
+    min_size: float
+    max_size: float
+    scale: tuple[float, float, float, float] = (0.5, 0.5, 1.0, 1.0)
+
+    def __call__(
+        self, boxes_xyxy: Float[Tensor, "*n 4"], deltas: Float[Tensor, "*n 4"]
+    ) -> Float[Tensor, "*n 4"]:
+        """Refined boxes; they may leave the image. Computed in at least 32 bits."""
+        deltas = deltas.to(boxes_xyxy.dtype) * deltas.new_tensor(self.scale, dtype=boxes_xyxy.dtype)
+        shift, growth = deltas.split(2, dim=-1)
+        size = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
+        centre = boxes_xyxy[..., :2] + size / 2 + shift * size
+        half = size * growth.clamp(self.min_size, self.max_size).exp() / 2
+        return torch.cat([centre - half, centre + half], dim=-1)
+
+
+class RefinementStage(nn.Module):
+    """TFE, self-attention, instance interaction, FFN, SPFA, then classes and boxes.
+
+    Args:
+        temporal_roi: TFE, None where it is off.
+        aggregation: SPFA, None where it is off.
+        channels: C, of proposal and RoI features.
+        roi_size: P, bins per side of a RoI.
+        num_cls_layers, num_reg_layers: depth of the two branches.
+    """
+
+    def __init__(
+        self,
+        *,
+        temporal_roi: TemporalRoIFeatures | None,
+        aggregation: AttentionAggregation | MeanAggregation | None,
+        box_decoder: BoxDecoder,
+        channels: int,
+        num_heads: int,
+        ffn_dim: int,
+        dynamic_dim: int,
+        num_classes: int,
+        roi_size: int = 7,
+        num_cls_layers: int = 1,
+        num_reg_layers: int = 3,
+    ) -> None:
+        super().__init__()
+        self.temporal_roi = temporal_roi
+        self.self_attention = nn.MultiheadAttention(channels, num_heads, batch_first=True)
+        self.self_attention_norm = nn.LayerNorm(channels)
+        self.interaction = InstanceInteraction(
+            channels=channels, dynamic_dim=dynamic_dim, roi_size=roi_size
+        )
+        self.interaction_norm = nn.LayerNorm(channels)
+        self.ffn = nn.Sequential(
+            nn.Linear(channels, ffn_dim), nn.ReLU(), nn.Linear(ffn_dim, channels)
+        )
+        self.ffn_norm = nn.LayerNorm(channels)
+        self.aggregation = aggregation
+        self.class_branch = _branch(channels, num_cls_layers)
+        self.class_logits = nn.Linear(channels, num_classes)
+        self.box_branch = _branch(channels, num_reg_layers)
+        self.box_deltas = nn.Linear(channels, 4)
+        self.box_decoder = box_decoder
+
+    def forward(
+        self,
+        features: Float[Tensor, "B N C"],
+        boxes_xyxy: Float[Tensor, "B N 4"],
+        roi_features: Float[Tensor, "B N C P P"],
+        memory: SupportMemory | None,
+        stage: int,
+    ) -> tuple[Float[Tensor, "B N K"], Float[Tensor, "B N 4"], Float[Tensor, "B N C"]]:
+        """Logits, refined boxes and refined proposal features of the targets."""
+        if self.temporal_roi is not None and memory is not None:
+            roi_features = self.temporal_roi(roi_features, memory.maps, memory.valid)
+        features = self.interact(features, roi_features)
+        if self.aggregation is not None:
+            supports = features[:, :0]
+            if memory is not None:
+                supports = memory.stage_proposals(stage, len(features))
+            features = self.aggregation(features, supports)
+        return self.classify(features), self.refine(boxes_xyxy, features), features
+
+    def interact(
+        self, features: Float[Tensor, "B N C"], roi_features: Float[Tensor, "B N C P P"]
+    ) -> Float[Tensor, "B N C"]:
+        """Sparse R-CNN's object features; all that a support frame needs of a stage but `refine`."""
+        features = self.attend(features)
+        found = self.interaction(features.flatten(0, 1), roi_features.flatten(0, 1))
+        features = self.interaction_norm(features + found.view_as(features))
+        return self.ffn_norm(features + self.ffn(features))
+
+    def attend(self, features: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
+        """Self-attention among the proposals of a frame."""
+        attended, _ = self.self_attention(features, features, features, need_weights=False)
+        return self.self_attention_norm(features + attended)
+
+    def classify(self, features: Float[Tensor, "B N C"]) -> Float[Tensor, "B N K"]:
+        """Class logits."""
+        return self.class_logits(self.class_branch(features))
+
+    def refine(
+        self, boxes_xyxy: Float[Tensor, "B N 4"], features: Float[Tensor, "B N C"]
+    ) -> Float[Tensor, "B N 4"]:
+        """Refined boxes."""
+        return self.box_decoder(boxes_xyxy, self.box_deltas(self.box_branch(features)))
+
+
+def _branch(channels: int, depth: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        layers += [nn.Linear(channels, channels, bias=False), nn.LayerNorm(channels), nn.ReLU()]
+    return nn.Sequential(*layers)

@@ -1,0 +1,138 @@
+"""TFE: RoI features of the target enriched with the most similar features of the support frames.
+
+Paper, section 3.1 "Temporal RoI Feature Extraction"; Temporal RoI Align (Gong et al., AAAI 2021).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+SIMILARITY_CHUNK = 2**24  # elements of the score matrix held at once
+NORM_EPS = 1e-6
+
+
+class TemporalRoIFeatures(nn.Module):
+    """For each RoI bin the most similar support features, then an aggregation over the frames."""
+
+    def __init__(self, *, top_k: int, aggregation: nn.Module) -> None:
+        super().__init__()
+        self.top_k = top_k
+        self.aggregation = aggregation
+
+    def forward(
+        self,
+        roi_features: Float[Tensor, "B N C P P"],
+        maps: Float[Tensor, "V S C H W"],
+        valid: Bool[Tensor, "V H W"],
+    ) -> Float[Tensor, "B N C P P"]:
+        """Temporal RoI features.
+
+        Args:
+            roi_features: plain RoIAlign on the targets.
+            maps: support feature maps; V = B, or V = 1 where all targets are of one video.
+            valid: map positions that belong to the (unpadded) image.
+        """
+        batch, proposals, _, size, _ = roi_features.shape
+        bins = roi_features.flatten(3).transpose(2, 3)  # [B, N, P P, C]
+        queries = bins.reshape(len(maps), -1, bins.shape[-1])  # [V, Q, C]
+        similar = most_similar_features(queries, maps, valid, self.top_k)  # [V, S, Q, C]
+        similar = similar.unflatten(2, (batch // len(maps), proposals, size, size))
+        similar = similar.movedim(1, 2).flatten(0, 1)  # [B, S, N, P, P, C]
+        return self.aggregation(roi_features, similar.movedim(-1, 3))
+
+
+class TemporalAttention(nn.Module):
+    """Attention of each target bin over the target and the support frames, in channel blocks.
+
+    One 3x3 convolution embeds all frames; there is no value or output projection and no residual:
+    the output is a weighted mean of the raw features.
+    """
+
+    def __init__(self, *, channels: int, blocks: int) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.embed = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(
+        self,
+        roi_features: Float[Tensor, "B N C P P"],
+        similar: Float[Tensor, "B S N C P P"],
+    ) -> Float[Tensor, "B N C P P"]:
+        """Weighted mean over the S + 1 frames."""
+        frames = torch.cat([roi_features[:, None], similar], dim=1)  # [B, S+1, N, C, P, P]
+        embedded = self.embed(frames.flatten(0, 2)).unflatten(0, frames.shape[:3])
+        embedded = embedded.unflatten(3, (self.blocks, -1))  # [B, S+1, N, blocks, c, P, P]
+        scores = (embedded * embedded[:, :1]).sum(4) / math.sqrt(embedded.shape[4])
+        weights = scores.softmax(dim=1)[:, :, :, :, None]  # [B, S+1, N, blocks, 1, P, P]
+        blocked = frames.unflatten(3, (self.blocks, -1))
+        return (weights * blocked).sum(1).flatten(2, 3)
+
+
+class TemporalMean(nn.Module):
+    """Plain mean over the target and the support frames ("Avg." of the paper's Table 4)."""
+
+    def forward(
+        self,
+        roi_features: Float[Tensor, "B N C P P"],
+        similar: Float[Tensor, "B S N C P P"],
+    ) -> Float[Tensor, "B N C P P"]:
+        """Mean over the S + 1 frames."""
+        return (roi_features + similar.sum(1)) / (similar.shape[1] + 1)
+
+
+def most_similar_features(
+    queries: Float[Tensor, "V Q C"],
+    maps: Float[Tensor, "V S C H W"],
+    valid: Bool[Tensor, "V H W"],
+    top_k: int,
+) -> Float[Tensor, "V S Q C"]:
+    """Per query and support frame: the top-k map positions by cosine, mixed by softmax of the cosines.
+
+    The mix is over the un-normalised support features. A query of zero norm (a RoI bin outside the
+    image) gets zeros: all its cosines are equal, any choice would be arbitrary.
+    """
+    videos, supports = maps.shape[:2]
+    rows = maps.flatten(3).transpose(2, 3)  # [V, S, H W, C]
+    directions = F.normalize(queries, dim=-1, eps=NORM_EPS)
+    with torch.no_grad():
+        index, found = _top_positions(directions, rows, valid.flatten(1), top_k)
+    # Only the chosen rows are looked at with gradients: the backward of a gather from the flat
+    # list of rows is one index_add, and no score matrix is kept for it.
+    frame = torch.arange(videos * supports, device=maps.device).view(videos, supports, 1, 1)
+    chosen = (frame * rows.shape[2] + index).flatten()
+    similar = rows.flatten(0, 2).index_select(0, chosen)
+    similar = similar.unflatten(0, index.shape)  # [V, S, Q, k, C]
+    cosines = torch.einsum(
+        "vsqkc,vqc->vsqk", F.normalize(similar, dim=-1, eps=NORM_EPS), directions
+    )
+    weights = cosines.masked_fill(~found, -math.inf).softmax(dim=-1)
+    inside = (queries.detach() != 0).any(-1)  # [V, Q]
+    return torch.einsum("vsqk,vsqkc->vsqc", weights * inside[:, None, :, None], similar)
+
+
+def _top_positions(
+    directions: Float[Tensor, "V Q C"],
+    rows: Float[Tensor, "V S L C"],
+    valid: Bool[Tensor, "V L"],
+    top_k: int,
+) -> tuple[Int[Tensor, "V S Q k"], Bool[Tensor, "V S Q k"]]:
+    """Indices of the k best positions, best first, exact ties to the lower; False where fewer exist."""
+    top_k = min(top_k, rows.shape[2])
+    keys = F.normalize(rows, dim=-1, eps=NORM_EPS).transpose(2, 3)  # [V, S, C, L]
+    chunk = max(1, SIMILARITY_CHUNK // (rows.shape[0] * rows.shape[1] * rows.shape[2]))
+    indices, found = [], []
+    for part in directions.split(chunk, dim=1):
+        scores = (part[:, None] @ keys).masked_fill(~valid[:, None, None], -math.inf)
+        best = []
+        for _ in range(top_k):  # repeated max, because topk does not say which of two ties it takes
+            value, index = scores.max(dim=-1, keepdim=True)
+            best.append((index, value > -math.inf))
+            scores.scatter_(-1, index, -math.inf)
+        indices.append(torch.cat([index for index, _ in best], dim=-1))
+        found.append(torch.cat([is_found for _, is_found in best], dim=-1))
+    return torch.cat(indices, dim=2), torch.cat(found, dim=2)
