@@ -70,7 +70,7 @@ class Backbone(nn.Module):
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm (Wu and He, ECCV 2018) with at most 32 groups, for training without pretrained weights."""
+    """GroupNorm (Wu and He, ECCV 2018), at most 32 groups: for training from scratch."""
     return nn.GroupNorm(math.gcd(32, channels), channels)
 
 

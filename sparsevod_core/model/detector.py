@@ -1,4 +1,4 @@
-"""SparseVOD, the whole forward: backbone, learned proposals, temporal dynamic head (paper, Fig. 2)."""
+"""The whole forward: backbone, learned proposals, temporal dynamic head (paper, Fig. 2)."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class SparseVOD(nn.Module):
 
     pixel_mean: Tensor
     pixel_std: Tensor
+    stages: Sequence[RefinementStage]
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class SparseVOD(nn.Module):
         self.backbone = backbone
         self.proposals = proposals
         self.roi_align = roi_align
-        self.stages = nn.ModuleList(stages)
+        self.stages = nn.ModuleList(stages)  # type: ignore[assignment]
         self.support_level = support_level
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
@@ -134,9 +135,9 @@ class SparseVOD(nn.Module):
         if not self.has_temporal_roi:
             maps = maps[:, :, :0]
         padded = image_sizes.add(PADDING_MULTIPLE - 1).div(PADDING_MULTIPLE, rounding_mode="floor")
-        valid = _inside(
-            padded * PADDING_MULTIPLE, *maps.shape[-2:], stride=STRIDES[self.support_level]
-        )
+        height, width = maps.shape[-2:]
+        stride = STRIDES[self.support_level]
+        valid = _inside(padded * PADDING_MULTIPLE, height, width, stride)
         frame_sizes = image_sizes.repeat_interleave(supports, dim=0)
         proposals = self._support_proposals(pyramid, frame_sizes)  # [T, F, N, C]
         return SupportMemory(maps, valid, proposals.unflatten(1, (-1, supports)).movedim(0, 1))
@@ -161,7 +162,7 @@ class SparseVOD(nn.Module):
 def top_detections(
     output: DetectorOutput, stage: int = -1
 ) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N"], Int[Tensor, "B N"]]:
-    """The N best (box, class) pairs of each frame, best first: boxes `xyxy` unclipped, scores, labels.
+    """The N best (box, class) pairs of each frame, best first: unclipped boxes, scores, labels.
 
     No NMS and no threshold; a box may appear with more than one class.
     """

@@ -101,7 +101,7 @@ class RefinementStage(nn.Module):
     def interact(
         self, features: Float[Tensor, "B N C"], roi_features: Float[Tensor, "B N C P P"]
     ) -> Float[Tensor, "B N C"]:
-        """Sparse R-CNN's object features; all that a support frame needs of a stage but `refine`."""
+        """Sparse R-CNN's object features; with `refine` all that a support frame needs."""
         features = self.attend(features)
         found = self.interaction(features.flatten(0, 1), roi_features.flatten(0, 1))
         features = self.interaction_norm(features + found.view_as(features))

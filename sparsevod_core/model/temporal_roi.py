@@ -91,7 +91,7 @@ def most_similar_features(
     valid: Bool[Tensor, "V H W"],
     top_k: int,
 ) -> Float[Tensor, "V S Q C"]:
-    """Per query and support frame: the top-k map positions by cosine, mixed by softmax of the cosines.
+    """Per query and support frame: the top-k positions by cosine, mixed by their softmax.
 
     The mix is over the un-normalised support features. A query of zero norm (a RoI bin outside the
     image) gets zeros: all its cosines are equal, any choice would be arbitrary.
@@ -107,9 +107,8 @@ def most_similar_features(
     chosen = (frame * rows.shape[2] + index).flatten()
     similar = rows.flatten(0, 2).index_select(0, chosen)
     similar = similar.unflatten(0, index.shape)  # [V, S, Q, k, C]
-    cosines = torch.einsum(
-        "vsqkc,vqc->vsqk", F.normalize(similar, dim=-1, eps=NORM_EPS), directions
-    )
+    lengths = similar.norm(dim=-1).clamp(min=NORM_EPS)
+    cosines = torch.einsum("vsqkc,vqc->vsqk", similar, directions) / lengths
     weights = cosines.masked_fill(~found, -math.inf).softmax(dim=-1)
     inside = (queries.detach() != 0).any(-1)  # [V, Q]
     return torch.einsum("vsqk,vsqkc->vsqc", weights * inside[:, None, :, None], similar)
@@ -121,7 +120,7 @@ def _top_positions(
     valid: Bool[Tensor, "V L"],
     top_k: int,
 ) -> tuple[Int[Tensor, "V S Q k"], Bool[Tensor, "V S Q k"]]:
-    """Indices of the k best positions, best first, exact ties to the lower; False where fewer exist."""
+    """The k best positions, best first, exact ties to the lower; False where fewer exist."""
     top_k = min(top_k, rows.shape[2])
     keys = F.normalize(rows, dim=-1, eps=NORM_EPS).transpose(2, 3)  # [V, S, C, L]
     chunk = max(1, SIMILARITY_CHUNK // (rows.shape[0] * rows.shape[1] * rows.shape[2]))

@@ -1,0 +1,95 @@
+"""The set-prediction loss (paper, section 3.1 "Loss Function"; Sparse R-CNN)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchvision.ops import sigmoid_focal_loss
+
+from sparsevod_core.boxes import generalized_iou
+from sparsevod_core.config import LossConfig
+from sparsevod_core.losses.matcher import image_whwh, match
+from sparsevod_core.structures import DetectorOutput, Targets
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Weighted losses of every stage, each already divided by the number of boxes."""
+
+    classes: Float[Tensor, " T"]
+    l1: Float[Tensor, " T"]
+    giou: Float[Tensor, " T"]
+
+    @property
+    def total(self) -> Float[Tensor, ""]:
+        """What is minimised; stages weigh 1."""
+        return (self.classes + self.l1 + self.giou).sum()
+
+    @property
+    def parts(self) -> dict[str, Float[Tensor, ""]]:
+        """Sums over the stages for the log, without gradients."""
+        parts = {"class": self.classes, "l1": self.l1, "giou": self.giou}
+        return {name: loss.detach().sum() for name, loss in parts.items()}
+
+
+class SetCriterion:
+    """Matches at every stage, then focal, L1 and GIoU losses on the targets."""
+
+    def __init__(self, config: LossConfig) -> None:
+        self.config = config
+
+    def __call__(
+        self,
+        output: DetectorOutput,
+        targets: Sequence[Targets],
+        num_boxes: Float[Tensor, ""] | float,
+    ) -> Losses:
+        """Losses of a batch.
+
+        Args:
+            output: all stages' predictions.
+            targets: ground truth of each clip; may have no boxes.
+            num_boxes: boxes of the batch averaged over the ranks, at least 1. The original has the
+                lower bound; without it (MMDetection) an empty image makes the loss explode.
+        """
+        config = self.config
+        logits, predicted = output.logits.float(), output.boxes_xyxy.float()
+        where, box_index = self._matched(output, targets)
+        boxes = torch.cat([t.boxes_xyxy for t in targets])[box_index]
+        labels = torch.cat([t.labels for t in targets])[box_index]
+
+        one_hot = torch.zeros_like(logits)
+        one_hot[(*where, labels)] = 1
+        focal = sigmoid_focal_loss(logits, one_hot, config.focal_alpha, config.focal_gamma)
+        stage, clip, _ = where
+        whole = image_whwh(output.image_sizes)[clip]
+        matched = predicted[where]
+        l1 = F.l1_loss(matched / whole, boxes / whole, reduction="none").sum(-1)
+        giou = 1 - generalized_iou(matched, boxes)
+        per_stage = logits.new_zeros(len(logits))
+        return Losses(
+            classes=config.class_weight * focal.sum((1, 2, 3)) / num_boxes,
+            l1=config.l1_weight * per_stage.index_add(0, stage, l1) / num_boxes,
+            giou=config.giou_weight * per_stage.index_add(0, stage, giou) / num_boxes,
+        )
+
+    def _matched(
+        self, output: DetectorOutput, targets: Sequence[Targets]
+    ) -> tuple[tuple[Int[Tensor, " m"], Int[Tensor, " m"], Int[Tensor, " m"]], Int[Tensor, " m"]]:
+        """(stage, clip, proposal) of every pair, and its box in the concatenated targets."""
+        columns: list[list[Tensor]] = [[], [], [], []]
+        for stage, stage_pairs in enumerate(match(output, targets, self.config)):
+            first = 0
+            for clip, (proposals, boxes) in enumerate(stage_pairs):
+                values = (torch.full_like(boxes, stage), torch.full_like(boxes, clip))
+                for column, value in zip(columns, (*values, proposals, first + boxes), strict=True):
+                    column.append(value)
+                first += len(targets[clip].labels)
+        indices = torch.stack([torch.cat(column) for column in columns])
+        stages, clips, proposals, boxes = indices.to(output.logits.device, non_blocking=True)
+        return (stages, clips, proposals), boxes

@@ -1,0 +1,73 @@
+"""One-to-one Hungarian matching of proposals and ground truth, for every stage and clip at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from sparsevod_core.boxes import generalized_iou
+from sparsevod_core.config import LossConfig
+from sparsevod_core.structures import DetectorOutput, Targets
+
+COST_EPS = 1e-12  # inside the logarithms, as in MMDetection; the original has 1e-8
+
+
+@torch.no_grad()
+def match(
+    output: DetectorOutput, targets: Sequence[Targets], weights: LossConfig, eps: float = COST_EPS
+) -> list[list[tuple[Int[Tensor, " m"], Int[Tensor, " m"]]]]:
+    """Pairs (proposals, boxes) of least total cost, by stage, then by clip.
+
+    Where a clip has more boxes than proposals, the boxes that cost most stay unmatched. All costs
+    move to the host together: once per step, not once per stage and clip.
+    """
+    costs = matching_cost(output, targets, weights, eps).cpu().numpy()
+    pairs = []
+    for stage_costs in costs:
+        stage_pairs = []
+        for cost, target in zip(stage_costs, targets, strict=True):
+            proposals, boxes = linear_sum_assignment(cost[:, : len(target.labels)])
+            stage_pairs.append((torch.as_tensor(proposals), torch.as_tensor(boxes)))
+        pairs.append(stage_pairs)
+    return pairs
+
+
+def matching_cost(
+    output: DetectorOutput, targets: Sequence[Targets], weights: LossConfig, eps: float = COST_EPS
+) -> Float[Tensor, "T B N M"]:
+    """2 focal + 5 L1 - 2 GIoU of every proposal and box; clips padded to the largest number of boxes.
+
+    L1 is over `xyxy` divided by the image size.
+    """
+    boxes = pad_sequence([t.boxes_xyxy for t in targets], batch_first=True)  # [B, M, 4]
+    labels = pad_sequence([t.labels for t in targets], batch_first=True)  # [B, M]
+    predicted = output.boxes_xyxy.float()
+    whole = image_whwh(output.image_sizes)[:, None]  # [B, 1, 4]
+    l1 = (predicted / whole)[:, :, :, None] - (boxes / whole)[:, None]
+    giou = generalized_iou(predicted[:, :, :, None], boxes[:, None])
+    focal = _focal_cost(output.logits.float().sigmoid(), weights, eps)  # [T, B, N, K]
+    index = labels[None, :, None].expand(*focal.shape[:3], -1)
+    return (
+        weights.class_weight * focal.gather(-1, index)
+        + weights.l1_weight * l1.abs().sum(-1)
+        - weights.giou_weight * giou
+    )
+
+
+def image_whwh(image_sizes: Int[Tensor, "B 2"]) -> Float[Tensor, "B 4"]:
+    """(width, height, width, height) of each image: what normalises `xyxy`."""
+    return image_sizes.flip(-1).repeat(1, 2).float()
+
+
+def _focal_cost(
+    probability: Float[Tensor, "*n K"], weights: LossConfig, eps: float
+) -> Float[Tensor, "*n K"]:
+    alpha, gamma = weights.focal_alpha, weights.focal_gamma
+    positive = -(probability + eps).log() * alpha * (1 - probability) ** gamma
+    negative = -(1 - probability + eps).log() * (1 - alpha) * probability**gamma
+    return positive - negative
