@@ -40,7 +40,7 @@ def match(
 def matching_cost(
     output: DetectorOutput, targets: Sequence[Targets], weights: LossConfig, eps: float = COST_EPS
 ) -> Float[Tensor, "T B N M"]:
-    """2 focal + 5 L1 - 2 GIoU of every proposal and box; clips padded to the largest number of boxes.
+    """2 focal + 5 L1 - 2 GIoU of every proposal and box; clips padded to the most boxes.
 
     L1 is over `xyxy` divided by the image size.
     """

@@ -1,0 +1,52 @@
+"""The reference implementations' numbers, through the same script that anyone can run on others."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+@pytest.fixture(scope="module")
+def check_fixture():
+    path = Path(__file__).with_name("check_fixture.py")
+    spec = importlib.util.spec_from_file_location("check_fixture", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["sparse_rcnn_tiny", "temporal_roi_align", "selsa_aggregator"])
+def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
+    assert check_fixture.main(FIXTURES / name) == 0
+    out = capsys.readouterr().out
+    assert "FAILED" not in out
+    assert out.count(" ok") >= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("sparse_rcnn_tiny", "stage1.cls_logits"),
+        ("sparse_rcnn_tiny", "grad.roi_head.bbox_head.0.fc_reg.weight"),
+        ("temporal_roi_align", "single.out.k2.blocks4"),
+        ("selsa_aggregator", "out.blocks8"),
+    ],
+)
+def test_a_wrong_number_fails(check_fixture, tmp_path, capsys, name, changed):
+    for file in ("config.json", "weights.safetensors"):
+        (tmp_path / file).write_bytes((FIXTURES / name / file).read_bytes())
+    io = load_file(FIXTURES / name / "io.safetensors")
+    io[changed] = io[changed] + 1e-2 * io[changed].abs().max()
+    save_file(io, tmp_path / "io.safetensors")
+
+    assert check_fixture.main(tmp_path) == 1
+    assert "FAILED" in capsys.readouterr().out
+
+
+def test_another_folder_is_told_apart(check_fixture, tmp_path):
+    assert check_fixture.main(tmp_path) == 2
