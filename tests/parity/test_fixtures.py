@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import pytest
@@ -13,11 +13,9 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 @pytest.fixture(scope="module")
 def check_fixture():
-    path = Path(__file__).with_name("check_fixture.py")
-    spec = importlib.util.spec_from_file_location("check_fixture", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent)
+        return importlib.import_module("check_fixture")
 
 
 @pytest.mark.parametrize("name", ["sparse_rcnn_tiny", "temporal_roi_align", "selsa_aggregator"])
