@@ -1,0 +1,336 @@
+"""Settings: where values come from, how text becomes a value, what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparsevod_core.config import (
+    Config,
+    DataConfig,
+    InferenceConfig,
+    LossConfig,
+    ModelConfig,
+    TrainConfig,
+    all_keys,
+    config_from_dict,
+    load_config,
+    preset_names,
+)
+from sparsevod_core.errors import ConfigError
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "settings.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# --- the paper's recipe -------------------------------------------------------------------------
+
+
+def test_defaults_are_the_papers_recipe() -> None:
+    config = Config()
+    assert (config.model.num_stages, config.model.num_proposals) == (6, 100)
+    assert (config.model.tfe, config.model.spfa) == ("attention", "attention")
+    assert (config.train.epochs, config.train.milestones) == (12, (8, 11))
+    assert (config.train.learning_rate, config.train.weight_decay) == (2.5e-5, 1e-4)
+    assert (config.loss.class_weight, config.loss.l1_weight, config.loss.giou_weight) == (2, 5, 2)
+    assert (config.inference.supports, config.inference.support) == (6, "uniform")
+
+
+def test_presets_that_the_command_line_names_exist() -> None:
+    assert preset_names() == ["r101", "r50", "tiny", "x101"]
+
+
+def test_r50_preset_is_the_default() -> None:
+    assert load_config("r50") == Config()
+
+
+def test_tiny_preset_trains_from_scratch_with_group_norm() -> None:
+    tiny = load_config("tiny")
+    assert (tiny.model.backbone, tiny.model.norm) == ("tiny", "group")
+    assert (tiny.model.frozen_stages, tiny.train.backbone_weights) == (0, "none")
+
+
+# --- round trips --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", [None, *preset_names()])
+def test_config_survives_dict_and_yaml(preset: str | None, tmp_path: Path) -> None:
+    config = load_config(preset)
+    assert config_from_dict(config.to_dict()) == config
+    assert load_config(file=write(tmp_path, config.to_yaml())) == config
+
+
+def test_dict_holds_plain_values_only() -> None:
+    """What `weights_only` loading and `yaml.safe_load` read back: no tuples, no classes."""
+
+    def plain(value: Any) -> bool:
+        if isinstance(value, dict):
+            return all(isinstance(key, str) and plain(item) for key, item in value.items())
+        if isinstance(value, list):
+            return all(map(plain, value))
+        return value is None or type(value) in (str, int, float)
+
+    assert plain(Config().to_dict())
+
+
+def test_missing_keys_keep_their_defaults() -> None:
+    config = config_from_dict({"train": {"epochs": 3}})
+    assert config == Config(train=TrainConfig(epochs=3))
+
+
+def test_all_keys_can_each_be_set_to_their_own_value() -> None:
+    """Every setting is reachable by `--set`, and its default survives the way through text."""
+    tree = Config().to_dict()
+    for key in all_keys():
+        node: Any = tree
+        for part in key.split("."):
+            node = node[part]
+        assert load_config(overrides=[f"{key}={node}"]) == Config(), key
+
+
+# --- precedence ---------------------------------------------------------------------------------
+
+
+def test_overrides_win_over_the_file_which_wins_over_the_preset(tmp_path: Path) -> None:
+    file = write(tmp_path, "model:\n  num_stages: 4\n  channels: 32\n")
+    config = load_config("tiny", file, ["model.num_stages=5"])
+    assert config.model.num_stages == 5  # --set
+    assert config.model.channels == 32  # file
+    assert config.model.backbone == "tiny"  # preset
+
+
+def test_last_override_wins() -> None:
+    assert load_config(overrides=["seed=1", "seed=2"]).seed == 2
+
+
+def test_replace_leaves_the_original() -> None:
+    config = Config()
+    changed = config.replace({"train.epochs": 1, "model.tfe": "off"})
+    assert (changed.train.epochs, changed.model.tfe) == (1, "off")
+    assert config == Config()
+
+
+def test_config_cannot_be_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().seed = 3  # type: ignore[misc]
+
+
+# --- casts --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-4", 1e-4), ("0.0001", 1e-4), ("1", 1.0), (" 2.5E-5 ", 2.5e-5)],
+)
+def test_learning_rate_is_a_number_however_it_is_written(
+    text: str, value: float, tmp_path: Path
+) -> None:
+    # PyYAML reads 1e-4, without a dot, as text.
+    from_option = load_config(overrides=[f"train.learning_rate={text}"])
+    from_file = load_config(file=write(tmp_path, f"train:\n  learning_rate: {text}\n"))
+    assert from_option.train.learning_rate == from_file.train.learning_rate == value
+    assert type(from_file.train.learning_rate) is float
+
+
+@pytest.mark.parametrize("text", ["off", "'off'", "OFF"])
+def test_yaml_off_is_the_word_off(text: str, tmp_path: Path) -> None:
+    # YAML 1.1 reads a bare off as False.
+    assert load_config(file=write(tmp_path, f"model:\n  tfe: {text}\n")).model.tfe == "off"
+
+
+def test_off_as_an_option() -> None:
+    config = load_config(overrides=["model.tfe=off", "model.spfa=average"])
+    assert (config.model.tfe, config.model.spfa) == ("off", "average")
+
+
+@pytest.mark.parametrize("text", ["[8,11]", "8,11", "[8, 11]", "(8, 11)"])
+def test_list_as_an_option(text: str) -> None:
+    assert load_config(overrides=[f"train.milestones={text}"]).train.milestones == (8, 11)
+
+
+def test_empty_list() -> None:
+    assert load_config(overrides=["train.milestones=[]"]).train.milestones == ()
+
+
+@pytest.mark.parametrize("text", ["none", "None", "null"])
+def test_optional_settings_can_be_unset(text: str, tmp_path: Path) -> None:
+    file = write(tmp_path, "train:\n  max_steps: 10\n")
+    assert load_config(file=file).train.max_steps == 10
+    assert load_config(file=file, overrides=[f"train.max_steps={text}"]).train.max_steps is None
+
+
+def test_the_word_none_stays_a_word_where_none_is_a_choice() -> None:
+    assert load_config(
+        "tiny", overrides=["train.backbone_weights=none"]
+    ).train.backbone_weights == ("none")
+
+
+def test_numbers_are_fine_as_file_names(tmp_path: Path) -> None:
+    config = load_config(file=write(tmp_path, "data:\n  train_annotations: 2015\n"))
+    assert config.data.train_annotations == "2015"
+
+
+def test_value_may_contain_an_equals_sign() -> None:
+    config = load_config(overrides=["data.train_annotations=a=b.json"])
+    assert config.data.train_annotations == "a=b.json"
+
+
+@settings(deadline=None)
+@given(st.integers(min_value=-(10**12), max_value=10**12))
+def test_whole_numbers_keep_every_digit(seed: int) -> None:
+    assert load_config(overrides=[f"seed={seed}"]).seed == seed
+
+
+@settings(deadline=None)
+@given(st.floats(min_value=1e-12, max_value=1.0))
+def test_floats_survive_yaml(rate: float) -> None:
+    config = Config().replace({"train.learning_rate": rate})
+    assert config_from_dict(yaml.safe_load(config.to_yaml())) == config
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("train.learning_rat=1", "did you mean train.learning_rate?"),
+        ("epochs=1", "did you mean train.epochs?"),
+        ("model.stages=1", "did you mean model.num_stages?"),
+        ("model.tfe=atention", "did you mean attention?"),
+        ("model.backbone=r5", "did you mean r50?"),
+    ],
+)
+def test_a_slip_is_answered_with_what_was_meant(override: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(overrides=[override])
+    assert caught.value.hint == hint
+    assert override.partition("=")[0] in caught.value.message
+
+
+def test_a_slip_in_a_file_is_answered_alike(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="train\\.epoch") as caught:
+        load_config(file=write(tmp_path, "train:\n  epoch: 1\n"))
+    assert caught.value.hint == "did you mean train.epochs?"
+
+
+def test_unknown_preset_lists_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="r101, r50, tiny, x101") as caught:
+        load_config("r51")
+    assert caught.value.hint == "did you mean r50?"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.epochs=many",
+        "train.epochs=1.5",
+        "train.epochs=",
+        "train.epochs=true",
+        "train.learning_rate=fast",
+        "train.milestones=[8,x]",
+        "train.max_steps=soon",
+        "model=r50",
+        "seed.deeper=1",
+        "train.epochs.deeper=1",
+    ],
+)
+def test_a_value_of_another_type_is_named(override: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(overrides=[override])
+    assert override.partition("=")[0].partition(".")[0] in caught.value.message
+
+
+def test_an_override_without_a_value_shows_how() -> None:
+    with pytest.raises(ConfigError, match="key=value"):
+        load_config(overrides=["train.epochs"])
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        (ModelConfig, {"num_stages": 0}),
+        (ModelConfig, {"num_stages": 7}),
+        (ModelConfig, {"num_proposals": 0}),
+        (ModelConfig, {"num_classes": 0}),
+        (ModelConfig, {"frozen_stages": 6}),
+        (ModelConfig, {"tfe_top_k": 0}),
+        (ModelConfig, {"num_heads": 7}),
+        (ModelConfig, {"spfa_heads": 0}),
+        (ModelConfig, {"tfe_blocks": 3}),
+        (ModelConfig, {"norm": "group", "frozen_stages": 2}),
+        (DataConfig, {"short_side": 16}),
+        (DataConfig, {"short_side": 600, "long_side": 599}),
+        (DataConfig, {"flip": 1.1}),
+        (DataConfig, {"supports": -1}),
+        (DataConfig, {"support_range": 0}),
+        (DataConfig, {"workers": -1}),
+        (TrainConfig, {"epochs": 0}),
+        (TrainConfig, {"clips_per_gpu": 0}),
+        (TrainConfig, {"max_steps": 0}),
+        (TrainConfig, {"warmup_steps": -1}),
+        (TrainConfig, {"log_every": 0}),
+        (TrainConfig, {"eval_every": -1}),
+        (InferenceConfig, {"supports": -1}),
+        (InferenceConfig, {"window_stride": 0}),
+        (InferenceConfig, {"batch": 0}),
+    ],
+)
+def test_values_outside_their_range(section: type, values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        section(**values)
+    assert any(name in caught.value.message for name in values)
+    assert str(next(reversed(values.values()))) in caught.value.message
+
+
+def test_zero_supports_and_one_stage_are_allowed() -> None:
+    overrides = ["inference.supports=0", "data.supports=0", "model.num_stages=1"]
+    assert load_config(overrides=overrides).inference.supports == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("- a\n- b\n", "expected settings by name, got list"),
+        ("train: 3\n", "train: expected settings by name"),
+        ("train:\n  epochs: [1]\n", "train.epochs"),
+        ("model: {backbone: r50\n", "not a YAML file"),
+        ("model: !!python/object/apply:os.getcwd []\n", "not a YAML file"),
+        ("train:\n  milestones: 8\n", "expected a list"),
+        ("1: 2\n", "unknown setting '1'"),
+    ],
+)
+def test_a_file_that_is_no_config(text: str, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(file=write(tmp_path, text))
+    assert expected in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    assert load_config(file=write(tmp_path, "# nothing yet\n")) == Config()
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot read"):
+        load_config(file=tmp_path / "absent.yaml")
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "image.yaml"
+    path.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF")
+    with pytest.raises(ConfigError, match=r"image\.yaml: not a YAML file"):
+        load_config(file=path)
+
+
+def test_every_setting_of_the_loss_is_a_number() -> None:
+    assert all(isinstance(value, float) for value in dataclasses.asdict(LossConfig()).values())
