@@ -1,0 +1,217 @@
+"""The rules that keep the code layered, quick to start and safe, checked on the source itself."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from sparsevod_cli.main import app
+from sparsevod_core.config import PRESETS_DIR, Config, all_keys, load_config, preset_names
+
+REPOSITORY = Path(__file__).parents[1]
+CORE, CLI = REPOSITORY / "sparsevod_core", REPOSITORY / "sparsevod_cli"
+SOURCES = {
+    str(path.relative_to(REPOSITORY)): ast.parse(path.read_text(encoding="utf-8"))
+    for package in (CORE, CLI)
+    for path in sorted(package.rglob("*.py"))
+}
+
+
+def imports(tree: ast.AST, *, top_level: bool) -> Iterator[str]:
+    """Dotted names that a file imports: when it is itself imported (`top_level`), or ever."""
+    nodes = list(ast.iter_child_nodes(tree))
+    while nodes:
+        node = nodes.pop()
+        late = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        never = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        elif not (top_level and (late or never)):
+            nodes += ast.iter_child_nodes(node)
+
+
+def importers(module: str, *, top_level: bool) -> set[str]:
+    """The files that import `module` or something below it."""
+    return {
+        name
+        for name, tree in SOURCES.items()
+        for imported in imports(tree, top_level=top_level)
+        if imported == module or imported.startswith(f"{module}.")
+    }
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """Every call, by its dotted name as written."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+# --- layers -------------------------------------------------------------------------------------
+
+
+def test_imports_point_down() -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_contract_names_every_module_of_the_core() -> None:
+    """A new module that no layer names would escape the contract in silence."""
+    import tomllib
+
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = settings["tool"]["importlinter"]["contracts"]
+    layered = {name.strip() for layer in contract["layers"] for name in layer.split("|")}
+    modules = {
+        f"sparsevod_core.{path.stem}"
+        for path in CORE.iterdir()
+        if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem != "__init__"
+    }
+    assert modules - layered <= {"sparsevod_core.machine"}  # imports nothing of ours
+
+
+def test_av_stays_behind_the_video_package_and_is_imported_late() -> None:
+    # Importing av and cv2 together clashes on some systems, and not every command needs either.
+    inside = {name for name in importers("av", top_level=False) if "/video/" not in name}
+    assert inside <= {"sparsevod_core/machine.py"}  # asks for its version only
+    assert importers("av", top_level=True) == set()
+
+
+def test_cv2_is_imported_late_and_used_for_images_only() -> None:
+    assert importers("cv2", top_level=True) == set()
+    used = {
+        (name, function)
+        for name, tree in SOURCES.items()
+        for function, _ in calls(tree)
+        if function.split(".")[-1] in ("VideoCapture", "VideoWriter", "imshow", "waitKey")
+    }
+    assert used == set()
+
+
+def test_the_command_line_imports_only_light_modules_on_top() -> None:
+    ours = {"sparsevod_core.errors", "sparsevod_core.reporting"}
+    allowed = sys.stdlib_module_names | {"typer", "sparsevod_cli"}
+    for name, tree in SOURCES.items():
+        if name.startswith("sparsevod_cli/"):
+            heavy = [
+                module
+                for module in imports(tree, top_level=True)
+                if module not in ours and module.partition(".")[0] not in allowed
+            ]
+            assert heavy == [], name
+
+
+# --- the public names ---------------------------------------------------------------------------
+
+
+def test_the_seven_public_names_come_when_asked_for() -> None:
+    probe = """
+import json, sys
+import sparsevod_core
+light = "torch" not in sys.modules and "numpy" not in sys.modules
+names = {name: getattr(sparsevod_core, name).__name__ for name in sparsevod_core.__all__}
+print(json.dumps([light, names]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=120, check=True
+    )
+    light, names = json.loads(done.stdout)
+    assert light
+    assert names == {
+        name: name
+        for name in (
+            "Config",
+            "Detections",
+            "Predictor",
+            "SparseVodError",
+            "Trainer",
+            "build_detector",
+            "evaluate",
+        )
+    }
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    import sparsevod_core
+
+    with pytest.raises(AttributeError, match="Detector"):
+        _ = sparsevod_core.Detector
+
+
+# --- defaults are stated once -------------------------------------------------------------------
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_presets_set_known_keys_and_build(preset: str) -> None:
+    tree = yaml.safe_load((PRESETS_DIR / f"{preset}.yaml").read_text(encoding="utf-8"))
+    assert dict(leaves(tree)).keys() <= set(all_keys())
+    load_config(preset)
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_presets_state_only_what_differs_from_the_default(preset: str) -> None:
+    tree = yaml.safe_load((PRESETS_DIR / f"{preset}.yaml").read_text(encoding="utf-8"))
+    defaults = dict(leaves(Config().to_dict()))
+    repeated = [key for key, value in leaves(tree) if value == defaults[key]]
+    assert repeated == (["model.backbone"] if preset == "r50" else [])
+
+
+def test_options_that_set_a_setting_have_no_default_of_their_own() -> None:
+    settings = {key.rpartition(".")[2] for key in all_keys()}
+
+    def options(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+        for parameter in command.params:
+            if parameter.name in settings:
+                yield f"{name} --{parameter.name}", parameter.default
+        for word, below in getattr(command, "commands", {}).items():
+            yield from options(below, f"{name} {word}")
+
+    stated = {
+        option: default
+        for option, default in options(typer.main.get_command(app), "sparsevod")
+        if default not in (None, (), [])
+    }
+    assert stated == {}
+
+
+# --- hostile files ------------------------------------------------------------------------------
+
+
+def test_nothing_unpickles_or_loads_yaml_unsafely() -> None:
+    for name, tree in SOURCES.items():
+        for function, call in calls(tree):
+            assert function not in (
+                "yaml.load",
+                "yaml.unsafe_load",
+                "pickle.load",
+                "pickle.loads",
+            ), name
+            assert function not in ("eval", "exec"), name
+            if function == "torch.load":
+                weights_only = {word.arg: word.value for word in call.keywords}["weights_only"]
+                assert ast.unparse(weights_only) == "True", name
