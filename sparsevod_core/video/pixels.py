@@ -1,0 +1,72 @@
+"""From a decoded picture to upright RGB pixels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import UInt8
+
+if TYPE_CHECKING:
+    import av
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How a stored picture is turned for display: transposed first, then mirrored."""
+
+    is_transposed: bool = False
+    is_mirrored: bool = False
+    """Left and right exchanged."""
+    is_flipped: bool = False
+    """Top and bottom exchanged."""
+
+    @classmethod
+    def of(cls, picture: av.VideoFrame) -> Orientation:
+        """From the display matrix that phones write, to the nearest multiple of 90 degrees."""
+        a, b, c, d = _display_matrix(picture)
+        if abs(b) > abs(a):
+            return cls(True, c < 0, b < 0)
+        return cls(False, a < 0, d < 0)
+
+    def apply(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
+        """The picture as it is meant to be seen, contiguous in memory."""
+        if self.is_transposed:
+            image = image.transpose(1, 0, 2)
+        if self.is_mirrored:
+            image = image[:, ::-1]
+        if self.is_flipped:
+            image = image[::-1]
+        return np.ascontiguousarray(image)
+
+
+def to_rgb(
+    picture: av.VideoFrame, width: int, height: int, orientation: Orientation
+) -> UInt8[np.ndarray, "H W 3"]:
+    """RGB 0..255 of any pixel format: limited or full range, 8 bit or more; alpha is dropped.
+
+    Args:
+        picture: a decoded picture.
+        width, height: stored size of the video, before turning; a picture of another size (some
+            streams change it on the way) is scaled to it.
+        orientation: how to turn it.
+    """
+    rgb = picture.reformat(
+        width=width, height=height, format="rgb24", src_color_range=picture.color_range
+    )
+    return orientation.apply(rgb.to_ndarray())
+
+
+def _display_matrix(picture: av.VideoFrame) -> tuple[float, float, float, float]:
+    """a, b, c, d of x' = ax + cy, y' = bx + dy (ISO 14496-12)."""
+    try:
+        side_data = picture.side_data
+    except ValueError:  # PyAV does not know some other side data of the picture
+        turn = math.radians(picture.rotation)  # tells a turn, though not a mirror
+        return math.cos(turn), -math.sin(turn), math.sin(turn), math.cos(turn)
+    if "DISPLAYMATRIX" not in side_data:
+        return 1, 0, 0, 1
+    a, b, _, c, d, *_ = np.frombuffer(bytes(side_data["DISPLAYMATRIX"]), np.int32).tolist()
+    return a, b, c, d
