@@ -1,4 +1,4 @@
-"""Names of MMDetection's and the original's Sparse R-CNN: the full list, and METHOD.md's mapping."""
+"""MMDetection's and the original's names: the full list, and the mapping of METHOD.md."""
 
 from __future__ import annotations
 
