@@ -1,0 +1,88 @@
+"""Scores saved predictions again: no model, no GPU, not even torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparsevod_core.evaluation.coco import BoxAP, BoxAPEvaluator
+from sparsevod_core.evaluation.ground_truth import GroundTruth
+from sparsevod_core.evaluation.results_file import read_results
+from sparsevod_core.reporting import Reporter, SilentReporter
+
+SCHEMA = "sparsevod.eval/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The numbers and what they are of.
+
+    Attributes:
+        boxes: COCO's box AP.
+        annotations: the ground truth's file.
+        checkpoint: the model's file, where a model was evaluated and came from one.
+        predictions: the results file that was scored, or written with `save_predictions`.
+        settings: how the model was used; None where only predictions were scored.
+        classes_left_out: the model's classes that the annotations lack; their boxes were dropped.
+        classes_unknown: the annotations' classes that the model lacks; they score 0.
+    """
+
+    boxes: BoxAP
+    annotations: Path
+    checkpoint: Path | None = None
+    predictions: Path | None = None
+    settings: dict[str, Any] | None = None
+    classes_left_out: tuple[str, ...] = ()
+    classes_unknown: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON. AP values are 0..1, None for a class without boxes.
+
+        Keys: `schema`, `AP`, `AP50`, `AP75`, `AR1`, `AR10`, `AR100`, `per_class` (by name: `AP`,
+        `AP50`, `AP75`, `num_boxes`), `num_frames`, `num_boxes`, `num_detections`, then the fields
+        of this class.
+        """
+        return {
+            "schema": SCHEMA,
+            **self.boxes.to_dict(),
+            "annotations": str(self.annotations),
+            "checkpoint": _text(self.checkpoint),
+            "predictions": _text(self.predictions),
+            "settings": self.settings,
+            "classes_left_out": list(self.classes_left_out),
+            "classes_unknown": list(self.classes_unknown),
+        }
+
+
+def evaluate_predictions(
+    annotations: Path, predictions: Path, *, reporter: Reporter | None = None
+) -> Evaluation:
+    """Score a COCO results file, a list of {image_id, category_id, bbox: xywh, score}.
+
+    Every frame of the annotations counts, those without an entry as frames where nothing was found.
+    The numbers are pycocotools' on the same files with annotation ids renumbered from 1: at most
+    100 detections per class and frame.
+
+    Raises:
+        DataError: a file that cannot be read, or the first broken entry, named by its position.
+    """
+    reporter = reporter or SilentReporter()
+    evaluator = BoxAPEvaluator(GroundTruth.load(annotations))
+    read_results(predictions, evaluator)
+    return Evaluation(
+        boxes=score(evaluator, reporter), annotations=annotations, predictions=predictions
+    )
+
+
+def score(evaluator: BoxAPEvaluator, reporter: Reporter) -> BoxAP:
+    """Compute, and say so first: it takes a while on a large set."""
+    reporter.message(
+        f"scoring {evaluator.num_detections:,} detections "
+        f"in {len(evaluator.truth.image_ids):,} frames"
+    )
+    return evaluator.compute()
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
