@@ -50,7 +50,7 @@ class Backbone(nn.Module):
             for norm in self._batch_norms():
                 norm.requires_grad_(False)
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B C h w"]]:
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B C _ _"]]:
         """P2..P5 of normalised images."""
         features = self.stem(images)
         maps: OrderedDict[str, Tensor] = OrderedDict()

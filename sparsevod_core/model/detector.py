@@ -97,7 +97,7 @@ class SparseVOD(nn.Module):
 
     def pyramid(
         self, images: Images, image_sizes: Int[Tensor, "B 2"]
-    ) -> list[Float[Tensor, "B C h w"]]:
+    ) -> list[Float[Tensor, "B C _ _"]]:
         """P2..P5; the padding is made zero after normalisation, as the reference has it."""
         height, width = images.shape[-2:]
         normalised = (images - self.pixel_mean) / self.pixel_std
@@ -106,7 +106,7 @@ class SparseVOD(nn.Module):
 
     def refine(
         self,
-        pyramid: Sequence[Float[Tensor, "B C h w"]],
+        pyramid: Sequence[Float[Tensor, "B C _ _"]],
         image_sizes: Int[Tensor, "B 2"],
         memory: SupportMemory | None,
     ) -> DetectorOutput:
@@ -126,14 +126,14 @@ class SparseVOD(nn.Module):
 
     def _remember(
         self,
-        pyramid: Sequence[Float[Tensor, "F C h w"]],
+        pyramid: Sequence[Float[Tensor, "F C _ _"]],
         image_sizes: Int[Tensor, "V 2"],
         supports: int,
     ) -> SupportMemory:
         """Memory of F = V S support frames, the frames of a video side by side."""
         maps = pyramid[self.support_level].unflatten(0, (-1, supports))
         if not self.has_temporal_roi:
-            maps = maps[:, :, :0]
+            maps = maps[..., :0, :0]
         padded = image_sizes.add(PADDING_MULTIPLE - 1).div(PADDING_MULTIPLE, rounding_mode="floor")
         height, width = maps.shape[-2:]
         stride = STRIDES[self.support_level]
@@ -143,7 +143,7 @@ class SparseVOD(nn.Module):
         return SupportMemory(maps, valid, proposals.unflatten(1, (-1, supports)).movedim(0, 1))
 
     def _support_proposals(
-        self, pyramid: Sequence[Float[Tensor, "F C h w"]], image_sizes: Int[Tensor, "F 2"]
+        self, pyramid: Sequence[Float[Tensor, "F C _ _"]], image_sizes: Int[Tensor, "F 2"]
     ) -> Float[Tensor, "T F N C"]:
         """Support frames pass all stages alone, without TFE and SPFA, so that no target matters."""
         boxes_xyxy, features = self.proposals(image_sizes)

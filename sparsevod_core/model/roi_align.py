@@ -43,7 +43,7 @@ class PyramidRoIAlign(nn.Module):
 
     def forward(
         self,
-        pyramid: Sequence[Float[Tensor, "B C h w"]],
+        pyramid: Sequence[Float[Tensor, "B C _ _"]],
         boxes_xyxy: Float[Tensor, "B N 4"],
     ) -> Float[Tensor, "B N C P P"]:
         """Features of the boxes of each image."""

@@ -15,7 +15,7 @@ class SupportMemory:
     """Support frames of V videos; in training V = B clips, at test time V = 1.
 
     Attributes:
-        maps: features of the support level, for TFE; zero channels where TFE is off.
+        maps: features of the support level, for TFE; no positions where TFE is off.
         valid: map positions that belong to the image, rounded up to the padding multiple.
         proposals: proposal features of every stage, for SPFA; no stages where SPFA is off.
     """

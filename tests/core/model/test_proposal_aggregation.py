@@ -1,0 +1,36 @@
+"""SPFA: residual, zero start, the target's own keys, the mean variant."""
+
+from __future__ import annotations
+
+import torch
+
+from sparsevod_core.model.proposal_aggregation import AttentionAggregation, MeanAggregation
+
+
+def test_attention_matches_equation_1():
+    torch.manual_seed(0)
+    spfa = AttentionAggregation(channels=8, num_heads=2)
+    target, support = torch.randn(1, 3, 8), torch.randn(1, 5, 8)
+    known = torch.cat([support, target], dim=1)  # the target's own proposals are keys too
+    q, k, v = spfa.query(target)[0], spfa.key(known)[0], spfa.value(known)[0]
+    heads = []
+    for h in (slice(0, 4), slice(4, 8)):
+        heads.append((q[:, h] @ k[:, h].T / 4**0.5).softmax(-1) @ v[:, h])
+    expected = target + spfa.output(torch.cat(heads, dim=-1))
+    torch.testing.assert_close(spfa(target, support), expected)
+
+
+def test_without_supports_it_still_attends_to_the_target():
+    spfa = AttentionAggregation(channels=8, num_heads=2)
+    target = torch.randn(2, 3, 8)
+    out = spfa(target, target[:, :0])
+    assert out.isfinite().all()
+    assert not torch.allclose(out, target)
+
+
+def test_mean_gives_every_proposal_the_same_addition():
+    spfa = MeanAggregation(channels=8)
+    target, support = torch.randn(1, 3, 8), torch.randn(1, 5, 8)
+    added = spfa(target, support) - target
+    expected = spfa.output(spfa.value(torch.cat([support, target], 1)).mean(1))
+    torch.testing.assert_close(added, expected[:, None].expand(1, 3, 8))
