@@ -102,6 +102,12 @@ def decode_all(
             raise broken_off(path, count, previous_s, reason)
 
 
+def codec_name(stream: VideoStream) -> str:
+    """Name of the format, e.g. `av1`, whatever the decoder is called."""
+    codec = stream.codec_context.codec
+    return getattr(codec, "canonical_name", codec.name)  # since PyAV 14.1
+
+
 def picture_time(picture: av.VideoFrame) -> Fraction | None:
     """Exact presentation time in seconds, None where the container gives none."""
     if picture.pts is None or picture.time_base is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -53,8 +53,14 @@ def to_rgb(
             streams change it on the way) is scaled to it.
         orientation: how to turn it.
     """
+    from av.video.reformatter import ColorRange
+
     rgb = picture.reformat(
-        width=width, height=height, format="rgb24", src_color_range=picture.color_range
+        width=width,
+        height=height,
+        format="rgb24",
+        src_color_range=ColorRange(picture.color_range).name,
+        dst_color_range=ColorRange.JPEG.name,
     )
     return orientation.apply(rgb.to_ndarray())
 
@@ -62,7 +68,7 @@ def to_rgb(
 def _display_matrix(picture: av.VideoFrame) -> tuple[float, float, float, float]:
     """a, b, c, d of x' = ax + cy, y' = bx + dy (ISO 14496-12)."""
     try:
-        side_data = picture.side_data
+        side_data: Any = picture.side_data
     except ValueError:  # PyAV does not know some other side data of the picture
         turn = math.radians(picture.rotation)  # tells a turn, though not a mirror
         return math.cos(turn), -math.sin(turn), math.sin(turn), math.cos(turn)

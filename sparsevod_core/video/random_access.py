@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparsevod_core.errors import VideoError
-from sparsevod_core.video.decode import broken_off, decode_all, open_video
+from sparsevod_core.video.decode import broken_off, codec_name, decode_all, open_video
 
 if TYPE_CHECKING:
     import av
@@ -186,7 +186,7 @@ def _index_of_packets(path: Path, first_time: int | None) -> FrameIndex | None:
     shown: list[tuple[int, bool]] = []
     with container:
         # VP8 may store pictures that are never shown as packets of their own.
-        if stream.codec_context.codec.canonical_name == "vp8":
+        if codec_name(stream) == "vp8":
             return None
         try:
             for packet in container.demux(stream):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sparsevod_core.errors import VideoError
 from sparsevod_core.structures import Frame
-from sparsevod_core.video.decode import broken_off, decode_all, open_video, picture_time
+from sparsevod_core.video.decode import broken_off, codec_name, decode_all, open_video, picture_time
 from sparsevod_core.video.pixels import Orientation, to_rgb
 from sparsevod_core.video.random_access import RandomAccess
 
@@ -51,7 +51,7 @@ class VideoReader:
                 raise broken_off(self.path, 0, None, "the stream is empty")
             self.frame_rate: Fraction | None = stream.average_rate
             self.time_base: Fraction | None = stream.time_base
-            self.codec: str = stream.codec_context.codec.canonical_name
+            self.codec: str = codec_name(stream)
             self.has_audio: bool = bool(container.streams.audio)
             pixel_aspect = stream.sample_aspect_ratio or None
         self._random_access = RandomAccess(self.path, first.pts, threads)
