@@ -1,0 +1,327 @@
+"""evaluate(): which frames and supports the detector sees, which classes count, what comes out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparsevod_core.config import Config
+from sparsevod_core.data.records import VideoSet
+from sparsevod_core.data.sampling import uniform_supports, window_supports
+from sparsevod_core.errors import DataError
+from sparsevod_core.evaluation.evaluate import evaluate, evaluate_predictions, shard_videos
+from sparsevod_core.model.support import SupportMemory
+from sparsevod_core.reporting import SilentReporter
+from sparsevod_core.structures import Category, Detections
+
+CAR, DOG, BOAT = Category(3, "car"), Category(1, "dog"), Category(8, "boat")
+LENGTHS = {"long": 12, "short": 3, "still": 1}
+
+
+def make_videos(folder: Path, categories: Sequence[Category] = (CAR, DOG)) -> Path:
+    """Frames whose colour is their number; a car in each, a dog where the number is even."""
+    images: list[dict[str, Any]] = []
+    annotations = []
+    for video, (name, length) in enumerate(LENGTHS.items()):
+        for index in range(length):
+            number = 10 + len(images)
+            file = folder / name / f"{index:03}.png"
+            file.parent.mkdir(exist_ok=True)
+            cv2.imwrite(str(file), np.full((40, 60, 3), number, np.uint8))
+            size = {"width": 60, "height": 40}
+            where = {"file_name": f"{name}/{index:03}.png", "frame_id": 5 * index}
+            images.append({"id": 1000 - number, "video_id": video + 7, **where, **size})
+            for category in (CAR, DOG)[: 1 + (number % 2 == 0)]:
+                x, y, w, h = box_of(number, category)
+                annotations.append(
+                    {"image_id": 1000 - number, "category_id": category.id, "bbox": [x, y, w, h]}
+                )
+    known = {category.id for category in categories}
+    boxes = [entry for entry in annotations if entry["category_id"] in known]
+    content = {
+        "videos": [{"id": i + 7, "name": name} for i, name in enumerate(LENGTHS)],
+        "images": images,
+        "annotations": [{"id": id_, **entry} for id_, entry in enumerate(boxes)],
+        "categories": [{"id": category.id, "name": category.name} for category in categories],
+    }
+    path = folder / "truth.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def box_of(number: int, category: Category) -> tuple[float, float, float, float]:
+    return (number % 7 + category.id + 0.1, number % 5 + 0.3, 20.7, 15.9)
+
+
+@dataclass
+class Seer:
+    """Reads a frame's number from its colour and finds what `make_videos` says is there.
+
+    Its memory holds the numbers of the support frames; it keeps a log of what it was given.
+    """
+
+    config: Config = field(default_factory=Config)
+    categories: Sequence[Category] = (CAR, DOG)
+    remembered: list[list[int]] = field(default_factory=list)
+    detected: list[tuple[list[int], list[int]]] = field(default_factory=list)
+    clips: set[bool] = field(default_factory=set)
+
+    def remember(self, frames: Sequence[np.ndarray]) -> SupportMemory | None:
+        numbers = [int(frame[0, 0, 0]) for frame in frames]
+        self.remembered.append(numbers)
+        values = torch.tensor(numbers, dtype=torch.float32)
+        maps = values.view(1, -1, 1, 1, 1)
+        valid = torch.ones(1, 1, 1, dtype=torch.bool)
+        return SupportMemory(maps, valid, values.view(1, 1, -1, 1, 1))
+
+    def detect(
+        self, frames: Sequence[np.ndarray], memory: SupportMemory | None, *, clip: bool = True
+    ) -> list[Detections]:
+        numbers = [int(frame[0, 0, 0]) for frame in frames]
+        supports = [] if memory is None else memory.maps.flatten().int().tolist()
+        self.detected.append((numbers, supports))
+        self.clips.add(clip)
+        return [self._find(number) for number in numbers]
+
+    def _find(self, number: int) -> Detections:
+        names = ["car", "dog"][: 1 + (number % 2 == 0)]
+        labels = [i for i, category in enumerate(self.categories) if category.name in names]
+        boxes = [box_of(number, {"car": CAR, "dog": DOG}[self.categories[i].name]) for i in labels]
+        low, size = np.split(np.array(boxes, np.float32).reshape(-1, 4), 2, axis=1)
+        scores = np.linspace(0.9, 0.5, len(labels), dtype=np.float32)
+        return Detections(
+            np.concatenate([low, low + size], axis=1), scores, np.array(labels, np.int64)
+        )
+
+
+class Heard(SilentReporter):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.lines.append(text)
+
+    def warning(self, text: str) -> None:
+        self.lines.append(f"warning: {text}")
+
+
+def seer(categories: Sequence[Category] = (CAR, DOG), **inference: Any) -> Seer:
+    settings = {f"inference.{key}": value for key, value in inference.items()}
+    return Seer(Config().replace(settings), categories)
+
+
+def test_a_perfect_detector(tmp_path: Path) -> None:
+    videos = VideoSet.load(make_videos(tmp_path))
+    result = evaluate(seer(), videos).to_dict()
+    assert result["AP"] == pytest.approx(1)
+    assert result["per_class"]["dog"]["AP75"] == pytest.approx(1)
+    assert (result["num_frames"], result["num_boxes"], result["num_detections"]) == (16, 24, 24)
+
+
+def test_uniform_supports_go_through_the_model_once_per_video(tmp_path: Path) -> None:
+    model = seer(supports=4, batch=5)
+    evaluate(model, VideoSet.load(make_videos(tmp_path)))
+    supports = [10 + i for i in uniform_supports(12, 4)]
+    assert model.remembered[0] == supports
+    assert sum(numbers[0] < 22 for numbers in model.remembered) == 1
+    assert model.detected[:3] == [
+        (list(range(10, 15)), supports),
+        (list(range(15, 20)), supports),
+        ([20, 21], supports),  # a batch never reaches into the next video
+    ]
+    # A video shorter than S repeats frames: each is remembered once, and used as often as listed.
+    assert model.remembered[1] == [22, 23, 24]
+    assert model.detected[3] == ([22, 23, 24], [22 + i for i in uniform_supports(3, 4)])
+    assert model.detected[4] == ([25], [25, 25, 25, 25])
+
+
+def test_window_supports_follow_the_target_and_are_remembered_once(tmp_path: Path) -> None:
+    model = seer(support="window", supports=3, window_stride=2, batch=4)
+    evaluate(model, VideoSet.load(make_videos(tmp_path)), only=[0])
+    assert model.detected == [
+        ([10 + target], [10 + i for i in window_supports(target, 12, 3, 2)]) for target in range(12)
+    ]
+    remembered = [number for numbers in model.remembered for number in numbers]
+    assert sorted(remembered) == list(range(10, 22))
+
+
+def test_causal_supports_come_before_the_target(tmp_path: Path) -> None:
+    model = seer(support="causal", supports=2, batch=8)
+    evaluate(model, VideoSet.load(make_videos(tmp_path)), only=[0])
+    assert model.detected[0] == ([10], [])
+    for numbers, supports in model.detected:
+        assert all(support < numbers[0] for support in supports)
+    # Kept: 0 and 1, then 0 and 2, then 0 and 4, then 0 and 8; targets in between share a batch.
+    assert model.detected[-1] == ([19, 20, 21], [10, 18])
+    assert sum(len(numbers) for numbers, _ in model.detected) == 12
+
+
+def test_without_supports_nothing_is_remembered(tmp_path: Path) -> None:
+    for support in ("uniform", "window", "causal"):
+        model = seer(support=support, supports=0)
+        evaluate(model, VideoSet.load(make_videos(tmp_path)), only=[1])
+        assert model.remembered == []
+        assert model.detected == [([number], []) for number in (22, 23, 24)]
+
+
+def test_a_model_that_needs_no_memory(tmp_path: Path) -> None:
+    """A frame baseline may answer None to any supports."""
+    model = seer()
+    model.remember = lambda frames: None  # type: ignore[method-assign]
+    result = evaluate(model, VideoSet.load(make_videos(tmp_path)))
+    assert result.to_dict()["AP"] == pytest.approx(1)
+
+
+def test_classes_are_matched_by_name(tmp_path: Path) -> None:
+    """Other ids, another order, a class more: the same boxes count."""
+    model = seer(categories=(Category(4, "dog"), Category(77, "car")))
+    heard = Heard()
+    result = evaluate(model, VideoSet.load(make_videos(tmp_path)), reporter=heard)
+    assert result.to_dict()["AP"] == pytest.approx(1)
+    assert heard.lines == ["scoring 24 detections in 16 frames"]
+
+
+def test_a_class_that_the_annotations_lack_is_left_out_and_said(tmp_path: Path) -> None:
+    heard = Heard()
+    videos = VideoSet.load(make_videos(tmp_path, categories=(CAR,)))
+    result = evaluate(seer(categories=(DOG, CAR)), videos, reporter=heard)
+    assert result.boxes.num_detections == 16
+    assert result.classes_left_out == ("dog",)
+    assert result.to_dict()["AP"] == pytest.approx(1)
+    assert any("left out" in line and line.endswith("dog") for line in heard.lines)
+
+
+def test_a_class_that_the_model_lacks_scores_0_and_is_said(tmp_path: Path) -> None:
+    heard = Heard()
+    videos = VideoSet.load(make_videos(tmp_path))
+    result = evaluate(seer(categories=(CAR,)), videos, reporter=heard)
+    assert result.boxes.per_class["dog"].AP == 0
+    assert result.to_dict()["AP"] == pytest.approx(0.5)
+    assert result.classes_unknown == ("dog",)
+    assert any(line.startswith("warning:") and line.endswith("dog") for line in heard.lines)
+
+
+def test_no_class_in_common(tmp_path: Path) -> None:
+    videos = VideoSet.load(make_videos(tmp_path))
+    with pytest.raises(DataError, match=r"no class in common .* have car, dog; the model has boat"):
+        evaluate(seer(categories=(BOAT,)), videos)
+
+
+def test_at_most_100_detections_a_frame_of_the_classes_that_count(tmp_path: Path) -> None:
+    class Shouter(Seer):
+        def _find(self, number: int) -> Detections:
+            boxes = np.tile(np.array([[0, 0, 5, 5]], np.float32), (300, 1))
+            scores = np.linspace(1, 0, 300, dtype=np.float32)
+            return Detections(boxes, scores, np.arange(300) % 2)
+
+    videos = VideoSet.load(make_videos(tmp_path, categories=(CAR,)))
+    saved = tmp_path / "found.json"
+    model = Shouter(categories=(BOAT, CAR))
+    assert evaluate(model, videos, save_predictions=saved).boxes.num_detections == 16 * 100
+    assert json.loads(saved.read_text())[99]["score"] == pytest.approx(1 - 199 / 299)
+
+
+def test_saved_predictions_score_the_same_to_the_last_digit(tmp_path: Path) -> None:
+    class Blurry(Seer):
+        def _find(self, number: int) -> Detections:
+            clear = super()._find(number)
+            noise = np.random.default_rng(number).normal(0, 1.5, (len(clear), 4))
+            boxes = (clear.boxes_xyxy + noise).astype(np.float32)
+            return Detections(boxes, clear.scores, clear.labels)
+
+    annotations, saved = make_videos(tmp_path), tmp_path / "found.json"
+    direct = evaluate(Blurry(), VideoSet.load(annotations), save_predictions=saved)
+    again = evaluate_predictions(annotations, saved)
+    assert 0.1 < direct.boxes.AP < 0.9
+    assert again.boxes == direct.boxes
+
+
+def test_the_result_says_what_was_evaluated(tmp_path: Path) -> None:
+    annotations = make_videos(tmp_path)
+    model = seer(supports=2, batch=3)
+    result = evaluate(
+        model, VideoSet.load(annotations), clip=False, checkpoint=Path("runs/a/last.pth")
+    ).to_dict()
+    assert model.clips == {False}
+    assert result["schema"] == "sparsevod.eval/1"
+    assert result["annotations"] == str(annotations)
+    assert result["checkpoint"] == "runs/a/last.pth"
+    assert result["predictions"] is None
+    assert result["settings"] == {
+        "supports": 2,
+        "support": "uniform",
+        "window_stride": 1,
+        "precision": "fp32",
+        "batch": 3,
+        "short_side": 600,
+        "long_side": 1000,
+        "clip": False,
+    }
+    json.dumps(result, allow_nan=False)
+
+
+def test_only_the_chosen_videos_are_run_and_scored(tmp_path: Path) -> None:
+    model = seer()
+    result = evaluate(model, VideoSet.load(make_videos(tmp_path)), only=[1, 2])
+    assert {number for numbers, _ in model.detected for number in numbers} == {22, 23, 24, 25}
+    assert (result.boxes.num_frames, result.boxes.num_boxes) == (4, 6)
+    assert result.to_dict()["AP"] == pytest.approx(1)
+
+
+def test_weights_that_diverged(tmp_path: Path) -> None:
+    class Broken(Seer):
+        def _find(self, number: int) -> Detections:
+            clear = super()._find(number)
+            return Detections(clear.boxes_xyxy, clear.scores * np.float32("nan"), clear.labels)
+
+    with pytest.raises(DataError, match="not finite"):
+        evaluate(Broken(), VideoSet.load(make_videos(tmp_path)))
+
+
+@given(st.lists(st.integers(0, 400), max_size=30), st.integers(1, 8))
+def test_shards_cover_every_video_once_and_are_even(lengths: list[int], world_size: int) -> None:
+    shards = [shard_videos(lengths, rank, world_size) for rank in range(world_size)]
+    assert sorted(video for shard in shards for video in shard) == list(range(len(lengths)))
+    loads = [sum(lengths[video] for video in shard) for shard in shards]
+    assert max(loads) - min(loads) <= max(lengths, default=0)
+
+
+def _evaluate_on(rank: int, world_size: int, folder: Path) -> None:
+    import os
+
+    from sparsevod_core import distributed
+
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": (folder / "port").read_text()}
+    with distributed.process_group(torch.device("cpu")):
+        model = seer()
+        result = evaluate(model, VideoSet.load(folder / "truth.json"), shared=True)
+    seen = sorted(number for numbers, _ in model.detected for number in numbers)
+    (folder / f"{rank}.json").write_text(json.dumps({"result": result.to_dict(), "seen": seen}))
+
+
+def test_processes_that_share_the_videos_get_the_numbers_of_one(tmp_path: Path) -> None:
+    import socket
+
+    videos = VideoSet.load(make_videos(tmp_path))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        (tmp_path / "port").write_text(str(probe.getsockname()[1]))
+    torch.multiprocessing.start_processes(
+        _evaluate_on, args=(2, tmp_path), nprocs=2, start_method="spawn"
+    )
+    told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    alone = json.loads(json.dumps(evaluate(seer(), videos).to_dict()))
+    assert told[0]["result"] == told[1]["result"] == alone
+    assert told[0]["seen"] == list(range(10, 22))
+    assert told[1]["seen"] == list(range(22, 26))
