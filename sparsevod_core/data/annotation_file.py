@@ -1,0 +1,203 @@
+"""Reads a COCO-VID annotation file into flat columns, one array element per entry and field.
+
+Here every entry is checked by itself; `records.py` joins them by id.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sparsevod_core.data.json_stream import stream_sections
+from sparsevod_core.errors import DataError
+from sparsevod_core.structures import Category
+
+NO_VIDEO = -(2**63)
+"""Stands in `Images.video_ids` for an image that belongs to no video."""
+
+_NOT_IN_NAMES = re.compile("[\0\ud800-\udfff]")  # JSON can write them, a file name cannot hold them
+
+
+def _ids() -> array:
+    return array("q")
+
+
+def _flags() -> array:
+    return array("b")
+
+
+@dataclass(slots=True)
+class Videos:
+    """`videos`: parallel lists; `files` has None where the entry names no file."""
+
+    ids: array = field(default_factory=_ids)
+    names: list[str] = field(default_factory=list)
+    files: list[str | None] = field(default_factory=list)
+    heights: array = field(default_factory=_ids)
+    widths: array = field(default_factory=_ids)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        self.ids.append(_integer(entry, "id"))
+        file = entry.get("file_name")
+        self.files.append(None if file is None else _text(entry, "file_name"))
+        name = "name" if "name" in entry else "file_name" if file is not None else None
+        self.names.append(str(entry["id"]) if name is None else _text(entry, name))
+        self.heights.append(_size(entry, "height"))
+        self.widths.append(_size(entry, "width"))
+
+
+@dataclass(slots=True)
+class Images:
+    """`images`: parallel columns; 0 for a size that is not given.
+
+    File names lie end to end in `name_bytes` (UTF-8), that of image i ends at `name_ends[i]`: a
+    million `str` objects would take as much memory as everything else together. `unusual_names`
+    are the entries whose name may lead out of the root.
+    """
+
+    ids: array = field(default_factory=_ids)
+    video_ids: array = field(default_factory=_ids)
+    frame_ids: array = field(default_factory=_ids)
+    heights: array = field(default_factory=_ids)
+    widths: array = field(default_factory=_ids)
+    is_target: array = field(default_factory=_flags)
+    name_bytes: bytearray = field(default_factory=bytearray)
+    name_ends: array = field(default_factory=_ids)
+    unusual_names: array = field(default_factory=_ids)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        self.ids.append(_integer(entry, "id"))
+        in_video = entry.get("video_id") is not None
+        self.video_ids.append(_integer(entry, "video_id") if in_video else NO_VIDEO)
+        self.frame_ids.append(_integer(entry, "frame_id") if in_video else 0)
+        self.heights.append(_size(entry, "height"))
+        self.widths.append(_size(entry, "width"))
+        self.is_target.append(bool(entry.get("is_vid_train_frame", True)))
+        name = _text(entry, "file_name")
+        if ".." in name or name[0] == "/":
+            self.unusual_names.append(len(self.name_ends))
+        self.name_bytes += name.encode()
+        self.name_ends.append(len(self.name_bytes))
+
+
+@dataclass(slots=True)
+class Annotations:
+    """`annotations`: parallel columns, boxes end to end; -1 for an instance that is not given."""
+
+    ids: array = field(default_factory=_ids)
+    image_ids: array = field(default_factory=_ids)
+    category_ids: array = field(default_factory=_ids)
+    instance_ids: array = field(default_factory=_ids)
+    is_crowd: array = field(default_factory=_flags)
+    boxes_xywh: array = field(default_factory=lambda: array("d"))
+
+    def add(self, entry: dict[str, Any]) -> None:
+        self.ids.append(_integer(entry, "id"))
+        self.image_ids.append(_integer(entry, "image_id"))
+        self.category_ids.append(_integer(entry, "category_id"))
+        has_instance = entry.get("instance_id") is not None
+        self.instance_ids.append(_integer(entry, "instance_id") if has_instance else -1)
+        self.is_crowd.append(bool(entry.get("iscrowd", False)))
+        try:
+            x, y, width, height = entry["bbox"]
+            self.boxes_xywh.extend((x, y, width, height))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise _FieldError(entry, "bbox", "four numbers [x, y, width, height]") from None
+
+
+@dataclass(slots=True)
+class AnnotationFile:
+    """Everything of a COCO-VID file that training and evaluation on video need."""
+
+    path: Path
+    root: str | None = None
+    """`info.root`: where the file says that its frames lie."""
+    categories: list[Category] = field(default_factory=list)
+    videos: Videos = field(default_factory=Videos)
+    images: Images = field(default_factory=Images)
+    annotations: Annotations = field(default_factory=Annotations)
+
+
+def read_annotation_file(path: Path) -> AnnotationFile:
+    """All columns of the COCO or COCO-VID JSON at `path`; memory grows with the columns only.
+
+    Raises:
+        DataError: unreadable file, a section that is missing, or an entry with a field missing or
+            of the wrong kind, named by section, position and id.
+    """
+    content = AnnotationFile(path)
+
+    def add_category(entry: dict[str, Any]) -> None:
+        content.categories.append(Category(_integer(entry, "id"), _text(entry, "name")))
+
+    def add_info(entry: dict[str, Any]) -> None:
+        content.root = None if entry.get("root") is None else _text(entry, "root")
+
+    add: dict[str, Callable[[dict[str, Any]], None]] = {
+        "info": add_info,
+        "categories": add_category,
+        "videos": content.videos.add,
+        "images": content.images.add,
+        "annotations": content.annotations.add,
+    }
+    found = set()
+    for section, entries in stream_sections(path):
+        found.add(section)
+        if section in add:
+            _add_all(f"{path}: {section}", entries, add[section])
+    for section in ("images", "annotations", "categories"):
+        if section not in found:
+            raise DataError(
+                f"{path}: no {section!r}: expected a COCO-VID file with images, annotations and "
+                f"categories, got {', '.join(sorted(found)) or 'nothing'}",
+                hint="`sparsevod prepare-vid` writes such files",
+            )
+    return content
+
+
+def _add_all(where: str, entries: Iterator[Any], add: Callable[[dict[str, Any]], None]) -> None:
+    for position, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise DataError(f"{where}[{position}]: expected an object, got {repr(entry)[:80]}")
+        try:
+            add(entry)
+        except _FieldError as error:
+            named = f" (id {entry['id']})" if "id" in entry else ""
+            raise DataError(f"{where}[{position}]{named}: {error}") from None
+
+
+class _FieldError(Exception):
+    """One field of an entry that is missing or of the wrong kind."""
+
+    def __init__(self, entry: dict[str, Any], key: str, expected: str) -> None:
+        got = repr(entry[key])[:80] if key in entry else "none"
+        super().__init__(f"{key}: expected {expected}, got {got}")
+
+
+def _integer(entry: dict[str, Any], key: str) -> int:
+    value = entry.get(key)
+    if type(value) is float and value.is_integer():  # as some exporters write ids
+        value = int(value)
+    if type(value) is int and NO_VIDEO < value < 2**63:  # bool is an int, too
+        return value
+    raise _FieldError(entry, key, "a whole number")
+
+
+def _size(entry: dict[str, Any], key: str) -> int:
+    if entry.get(key) is None:
+        return 0
+    value = _integer(entry, key)
+    if value < 1 or value > 2**31:
+        raise _FieldError(entry, key, "a size in pixels")
+    return value
+
+
+def _text(entry: dict[str, Any], key: str) -> str:
+    value = entry.get(key)
+    if isinstance(value, str) and value and not _NOT_IN_NAMES.search(value):
+        return value
+    raise _FieldError(entry, key, "text")

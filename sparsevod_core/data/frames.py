@@ -1,0 +1,121 @@
+"""Pixels of an annotated data set, from image files or straight from video files."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from sparsevod_core.data.records import VideoSet
+from sparsevod_core.errors import DataError
+from sparsevod_core.video.reader import VideoReader
+
+_OPEN_VIDEOS = 4
+_KNOWN_VIDEOS = 1024  # closed ones that remember where their frames lie
+
+
+class FrameReader:
+    """Reads frames of a `VideoSet` by position. Each process opens video files for itself.
+
+    Args:
+        videos: the set.
+        threads: decoding threads of a video; 0: as many as there are cores. Give 1 where many
+            processes read at once.
+    """
+
+    def __init__(self, videos: VideoSet, *, threads: int = 0) -> None:
+        self._videos = videos
+        self._threads = threads
+        self._readers: OrderedDict[Path, VideoReader] = OrderedDict()  # last used last
+        self._process = os.getpid()
+        self._left_to_parent: object = None
+
+    def read(self, frame: int) -> UInt8[np.ndarray, "H W 3"]:
+        """The RGB pixels of a frame.
+
+        Raises:
+            DataError: image file missing, broken, or of another size than the annotations say.
+            VideoError: video file that cannot be opened or has no such frame.
+        """
+        return self.read_many([frame])[0]
+
+    def read_many(self, frames: Sequence[int]) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+        """The RGB pixels of some frames, in the order asked for; raises as `read` does.
+
+        A frame that is asked for twice is decoded once, and the frames of a video file are sought
+        together: give a whole clip in one call.
+        """
+        images: dict[int, np.ndarray] = {}
+        in_video_files: defaultdict[Path, dict[int, int]] = defaultdict(dict)
+        for frame in dict.fromkeys(frames):
+            path, index = self._videos.frame_path(frame)
+            if index is None:
+                images[frame] = _read_image(path, self._videos.root)
+            else:
+                in_video_files[path][frame] = index
+        for path, indices in in_video_files.items():
+            decoded = self._reader(path).frames_at(list(indices.values()))
+            images.update({frame: one.image for frame, one in zip(indices, decoded, strict=True)})
+        for frame, image in images.items():
+            self._check_size(frame, image)
+        return [images[frame] for frame in frames]
+
+    def close(self) -> None:
+        """Close the video files. Reading again opens them again."""
+        for reader in self._readers.values():
+            reader.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_readers": OrderedDict(), "_left_to_parent": None}
+
+    def _reader(self, path: Path) -> VideoReader:
+        if self._process != os.getpid():
+            # Forked with open files, which parent and child would seek under each other's feet. The
+            # decoders' threads are not here: to free a decoder would wait for them for ever.
+            self._left_to_parent = self._readers
+            self._readers = OrderedDict()
+            self._process = os.getpid()
+        reader = self._readers.get(path)
+        if reader is None:
+            reader = self._readers[path] = VideoReader(path, threads=self._threads)
+        self._readers.move_to_end(path)
+        if len(self._readers) > _OPEN_VIDEOS:
+            list(self._readers.values())[-_OPEN_VIDEOS - 1].close()
+        if len(self._readers) > _KNOWN_VIDEOS:
+            self._readers.popitem(last=False)
+        return reader
+
+    def _check_size(self, frame: int, image: np.ndarray) -> None:
+        """Boxes drawn on a picture of another size would be wrong everywhere."""
+        height, width = self._videos.frame_size(frame)
+        if image.shape[:2] != (height, width):
+            raise DataError(
+                f"{self._videos.frame_name(frame)}: {image.shape[1]}x{image.shape[0]} pixels, but "
+                f"{self._videos.annotations_path} says {width}x{height}"
+            )
+
+
+def _read_image(path: Path, root: Path) -> np.ndarray:
+    import cv2
+
+    try:
+        encoded = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot read the frame: {error.strerror}",
+            hint=f"file names in the annotations start from {root}; is that the right folder?",
+        ) from error
+    try:
+        # Annotations refer to the pixels as stored, whatever EXIF says of the camera's pose.
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        bgr = cv2.imdecode(encoded, flags) if len(encoded) else None
+    except cv2.error:
+        bgr = None
+    if bgr is None:
+        raise DataError(f"{path}: not an image that can be decoded ({len(encoded):,} bytes)")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)

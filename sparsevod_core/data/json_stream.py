@@ -1,0 +1,129 @@
+"""Walks a large JSON object entry by entry, so that memory does not grow with the file.
+
+The annotations of ImageNet VID's training set are 2.8 million entries: 2.4 GB of Python objects
+when `json.load` makes them all. Here one exists at a time, and reading takes no longer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from sparsevod_core.errors import DataError
+
+_CHUNK_CHARACTERS = 1 << 20
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def stream_sections(path: Path) -> Iterator[tuple[str, Iterator[Any]]]:
+    """Key and entries of every member of the JSON object in `path`, in the file's order.
+
+    A list gives its entries one by one; any other value is the only entry of its section. Entries
+    that the caller leaves unread are skipped.
+
+    Raises:
+        DataError: the file cannot be read, is not JSON, or holds no object.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            walker = _Walker(path, file)
+            if walker.peek() != "{":
+                walker.fail("expected an object with named sections")
+            for _ in walker.separated("{", "}"):
+                key = walker.value()
+                if not isinstance(key, str):
+                    walker.fail("expected a name in quotes")
+                walker.take(":")
+                entries = walker.entries()
+                yield key, entries
+                for _ in entries:
+                    pass
+            if walker.peek():
+                walker.fail("expected the end of the file")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a JSON file: it is not UTF-8 text") from error
+
+
+class _Walker:
+    """A position in a file of which one stretch is in memory."""
+
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self._path = path
+        self._file = file
+        self._scan = json.JSONDecoder().raw_decode
+        self._buffer = ""
+        self._position = 0
+        self._dropped = 0  # characters before the buffer
+
+    def peek(self) -> str:
+        """The next character that is not white space; empty at the end of the file."""
+        while True:
+            space = _SPACE.match(self._buffer, self._position)
+            assert space is not None  # the pattern also matches nothing
+            self._position = space.end()
+            if self._position < len(self._buffer):
+                return self._buffer[self._position]
+            if not self._read_on():
+                return ""
+
+    def take(self, expected: str) -> None:
+        if self.peek() != expected:
+            self.fail(f"expected {expected!r}")
+        self._position += 1
+
+    def separated(self, opening: str, closing: str) -> Iterator[None]:
+        """Stops before every item of a list or object, for the caller to take it."""
+        self.take(opening)
+        if self.peek() == closing:
+            self._position += 1
+            return
+        while True:
+            yield
+            separator = self.peek()
+            if separator not in (",", closing):
+                self.fail(f"expected ',' or {closing!r}")
+            self._position += 1
+            if separator == closing:
+                return
+            self.peek()
+
+    def entries(self) -> Iterator[Any]:
+        if self.peek() == "[":
+            for _ in self.separated("[", "]"):
+                yield self.value()
+        else:
+            yield self.value()
+
+    def value(self) -> Any:
+        """The whole value that begins here."""
+        while True:
+            try:
+                value, end = self._scan(self._buffer, self._position)
+            except ValueError as error:
+                if self._read_on():  # it may only have been cut at the end of the buffer
+                    continue
+                self.fail(error.msg if isinstance(error, json.JSONDecodeError) else str(error))
+            except RecursionError:
+                self.fail("nested too deeply")
+            if end == len(self._buffer) and self._read_on():
+                continue  # a number may go on in the next stretch
+            self._position = end
+            return value
+
+    def fail(self, what: str) -> NoReturn:
+        place = self._dropped + self._position
+        raise DataError(f"{self._path}: not valid JSON at character {place:,}: {what}")
+
+    def _read_on(self) -> bool:
+        """Replace what has been walked by a stretch at least as long as what is left."""
+        left = self._buffer[self._position :]
+        more = self._file.read(max(_CHUNK_CHARACTERS, len(left)))
+        self._dropped += self._position
+        self._buffer = left + more
+        self._position = 0
+        return bool(more)

@@ -1,0 +1,162 @@
+"""Videos, frames and boxes of an annotated data set, in arrays; no pixels.
+
+ImageNet VID's training set has 1.1 million frames. A few arrays hold them in 0.2 GB, which loader
+processes share; Python objects would take ten times that, and be copied into each process.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from sparsevod_core.data.annotation_file import read_annotation_file
+from sparsevod_core.data.annotation_join import Tables, join
+from sparsevod_core.errors import DataError
+from sparsevod_core.structures import Category
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBoxes:
+    """The boxes of one frame. M boxes; M may be 0.
+
+    Attributes:
+        boxes_xyxy: float32 pixels as annotated; may leave the frame, may have no area.
+        labels: positions in `VideoSet.categories`.
+        instance_ids: equal for one object through its video, -1 where the annotations have none.
+        is_crowd: boxes around a group of objects (COCO's `iscrowd`).
+    """
+
+    boxes_xyxy: Float[np.ndarray, "M 4"]
+    labels: Int[np.ndarray, " M"]
+    instance_ids: Int[np.ndarray, " M"]
+    is_crowd: Bool[np.ndarray, " M"]
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoSet:
+    """Annotated videos, from `VideoSet.load`.
+
+    Videos count from 0: the file's, in its order (those without frames left out), then one for
+    each image that belongs to no video. Frames count from 0 through all videos: those of a video
+    lie side by side, in the order of their `frame_id`.
+
+    Attributes:
+        annotations_path: the JSON file.
+        root: absolute folder that file names start from and cannot leave.
+        categories: in the file's order; a label is a position in it.
+    """
+
+    annotations_path: Path
+    root: Path
+    categories: tuple[Category, ...]
+    tables: Tables
+
+    @classmethod
+    def load(cls, annotations: Path, root: Path | None = None) -> VideoSet:
+        """Read a COCO-VID JSON file.
+
+        Args:
+            annotations: the file.
+            root: folder that file names start from; None: the file's `info.root`, which is absolute
+                or relative to the file's folder, else the file's folder.
+
+        Raises:
+            DataError: unreadable file; an entry with a field that is missing or wrong, an id that
+                is used twice or stands for nothing, a file name that leaves the root.
+        """
+        content = read_annotation_file(Path(annotations))
+        if root is None:
+            root = content.path.parent / (content.root or "")
+        root = Path(os.path.normpath(Path(root).absolute()))
+        videos = cls(content.path, root, tuple(content.categories), join(content))
+        tables = videos.tables
+        first_frames = tables.video_starts[: len(tables.video_files)]
+        for frame in np.concatenate([tables.unusual_names, first_frames]):
+            videos.frame_path(int(frame))  # raises where a name leaves the root
+        return videos
+
+    @property
+    def num_videos(self) -> int:
+        return len(self.tables.video_starts) - 1
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.tables.image_ids)
+
+    def video_name(self, video: int) -> str:
+        """A video's name in the file; of an image without video its file name."""
+        if video < len(self.tables.video_names):
+            return self.tables.video_names[video]
+        return self._file_name(self.video_frames(video)[0])
+
+    def video_frames(self, video: int) -> range:
+        """The frames of a video in order of time; at least one."""
+        starts = self.tables.video_starts
+        return range(int(starts[video]), int(starts[video + 1]))
+
+    def video_of(self, frame: int) -> int:
+        """The video that a frame belongs to."""
+        return int(np.searchsorted(self.tables.video_starts, frame, side="right")) - 1
+
+    def image_id(self, frame: int) -> int:
+        """The file's own id of a frame."""
+        return int(self.tables.image_ids[frame])
+
+    def frame_size(self, frame: int) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.tables.sizes[frame].tolist()
+        return height, width
+
+    def is_target(self, frame: int) -> bool:
+        """Whether to train on this frame (`is_vid_train_frame`; where that is absent, yes)."""
+        return bool(self.tables.is_target[frame])
+
+    def target_frames(self) -> Int[np.ndarray, " targets"]:
+        """All frames for which `is_target` holds."""
+        return np.flatnonzero(self.tables.is_target)
+
+    def boxes(self, frame: int) -> FrameBoxes:
+        """The boxes of a frame, as read-only views."""
+        tables = self.tables
+        span = slice(int(tables.box_starts[frame]), int(tables.box_starts[frame + 1]))
+        return FrameBoxes(
+            tables.boxes_xyxy[span],
+            tables.labels[span],
+            tables.instance_ids[span],
+            tables.is_crowd[span],
+        )
+
+    def frame_path(self, frame: int) -> tuple[Path, int | None]:
+        """The image file of a frame and None, or its video file and the frame's index in it.
+
+        Raises:
+            DataError: the file name leaves the root.
+        """
+        video = self.video_of(frame)
+        video_files = self.tables.video_files
+        video_file = video_files[video] if video < len(video_files) else None
+        name = self._file_name(frame) if video_file is None else video_file
+        # Normalised, so that the path that is opened is the one that was looked at.
+        path = Path(os.path.normpath(self.root / name))
+        if not path.is_relative_to(self.root):
+            raise DataError(
+                f"{self.annotations_path}: image id {self.image_id(frame)}: file name {name!r} "
+                f"leaves the root {self.root}"
+            )
+        return path, None if video_file is None else int(self.tables.frame_ids[frame])
+
+    def frame_name(self, frame: int) -> str:
+        """Where a frame lies, to be read: `/data/a/000012.JPEG` or `/data/a.mp4 frame 12`."""
+        path, index = self.frame_path(frame)
+        return str(path) if index is None else f"{path} frame {index}"
+
+    def _file_name(self, frame: int) -> str:
+        start, end = self.tables.name_spans[frame].tolist()
+        return self.tables.name_bytes[start:end].decode()

@@ -1,0 +1,101 @@
+"""Which frames support a target frame. Pure functions on frame indices 0..L-1 of one video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+
+def uniform_supports(num_frames: int, num_supports: int) -> list[int]:
+    """S frames spread over the whole video, first and last included; the same for every target.
+
+    The i-th is i·(L−1)/(S−1), rounded half to even (MMTracking's `test_with_adaptive_stride`,
+    without the target that it appends). A video shorter than S repeats frames. One support alone
+    is the middle frame.
+    """
+    if num_frames == 0 or num_supports == 0:
+        return []
+    if num_supports == 1:
+        return [round((num_frames - 1) / 2)]
+    stride = (num_frames - 1) / (num_supports - 1)
+    return [round(i * stride) for i in range(num_supports)]
+
+
+def window_supports(target: int, num_frames: int, num_supports: int, stride: int = 1) -> list[int]:
+    """S frames around the target, `stride` apart (MMTracking's `test_with_fix_stride`).
+
+    The window is a queue that moves on at every `stride`-th frame m: those after the target are
+    m + stride, m + 2·stride and so on, those before it m − 1, m − 1 − stride and so on. An odd S has
+    one more before the target. Indices are clamped at the ends of the video, so that its first or
+    last frame may be repeated, and may be the target.
+    """
+    moved = target - target % stride
+    num_after = num_supports // 2
+    num_before = num_supports - num_after
+    before = [max(moved - 1 - i * stride, 0) for i in reversed(range(num_before))]
+    after = [min(moved + i * stride, num_frames - 1) for i in range(1, num_after + 1)]
+    return before + after
+
+
+def training_supports(
+    target: int,
+    num_frames: int,
+    num_supports: int,
+    support_range: int,
+    generator: torch.Generator,
+) -> list[int]:
+    """S random frames at most `support_range` from the target, half before and half after it.
+
+    Ascending, without the target, distinct as long as the range has S frames; beyond that, all
+    are taken equally often, up to one. Of an odd S, a coin decides which side has one more. What
+    one side lacks, near an end of the video, comes from the other. A video of one frame supports
+    itself, so that every parameter gets a gradient from still images too.
+    """
+    if num_frames == 1:
+        return [target] * num_supports
+    before = range(max(target - support_range, 0), target)
+    after = range(target + 1, min(target + support_range + 1, num_frames))
+    times_all, num_left = divmod(num_supports, len(before) + len(after))
+    coin = int(torch.randint(2, (), generator=generator)) if num_left % 2 else 0
+    num_before = max(num_left // 2 + coin, num_left - len(after))
+    num_before = min(num_before, len(before))
+    chosen = [
+        *_draw(before, num_before, generator),
+        *_draw(after, num_left - num_before, generator),
+        *(times_all * [*before, *after]),
+    ]
+    return sorted(chosen)
+
+
+def _draw(frames: Sequence[int], count: int, generator: torch.Generator) -> list[int]:
+    return [frames[i] for i in torch.randperm(len(frames), generator=generator)[:count].tolist()]
+
+
+class CausalSampler:
+    """Past frames spread evenly over a stream of unknown length, at most S of them.
+
+    Every 2^k-th frame is kept; when the bank is full, k grows by one and every second is dropped.
+
+    Args:
+        num_supports: S, the size of the bank.
+    """
+
+    def __init__(self, num_supports: int) -> None:
+        self._capacity = num_supports
+        self._stride = 1
+        self._kept: list[int] = []
+
+    def add(self, index: int) -> None:
+        """Tell that frame `index` has been seen; call it for every frame from 0, in order."""
+        if self._capacity == 0:
+            return
+        while index % self._stride == 0 and len(self._kept) == self._capacity:
+            self._stride *= 2
+            self._kept = [kept for kept in self._kept if kept % self._stride == 0]
+        if index % self._stride == 0:
+            self._kept.append(index)
+
+    def supports(self) -> list[int]:
+        """The frames kept, oldest first; none before the first `add`."""
+        return list(self._kept)
