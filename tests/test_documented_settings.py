@@ -1,0 +1,33 @@
+"""docs/method.md names every setting with the default that it has, and none that is not there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sparsevod_core.config import Config, all_keys, load_config
+
+REPOSITORY = Path(__file__).parents[1]
+DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+METHOD = (REPOSITORY / "docs" / "method.md").read_text(encoding="utf-8")
+SETTING = r"(?:(?:model|data|loss|train|inference)\.\w+|seed)"
+
+
+def test_every_setting_is_explained() -> None:
+    assert [key for key in all_keys() if f"`{key} = " not in METHOD] == []
+
+
+@pytest.mark.parametrize("text", re.findall(rf"`({SETTING} = [^`]+)`", METHOD))
+def test_the_default_is_as_stated(text: str) -> None:
+    assert load_config(overrides=[text]) == Config()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_settings_that_are_shown_can_be_set(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for setting in re.findall(rf"(?:`|--set ){SETTING}=[^`\s]+", text):
+        load_config(overrides=["model.frozen_stages=0", setting.removeprefix("--set ").strip("`")])
+    for setting in re.findall(rf"`({SETTING})`", text):
+        assert setting in all_keys()

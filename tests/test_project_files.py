@@ -1,0 +1,118 @@
+"""Files beside the code agree with one another: versions, pins, licence, citation, make targets."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+REPOSITORY = Path(__file__).parents[1]
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def read(name: str) -> str:
+    return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+def pins() -> dict[str, str]:
+    return dict(re.findall(r"^([\w.-]+)==(\S+)$", read("constraints.txt"), re.MULTILINE))
+
+
+def direct_requirements() -> list[Requirement]:
+    extras = [text for group in PROJECT["optional-dependencies"].values() for text in group]
+    return [Requirement(text) for text in PROJECT["dependencies"] + extras]
+
+
+@pytest.mark.parametrize("requirement", direct_requirements(), ids=lambda item: item.name)
+def test_every_direct_requirement_is_pinned_to_a_version_it_allows(
+    requirement: Requirement,
+) -> None:
+    by_name = {name.lower(): pin for name, pin in pins().items()}
+    pin = by_name[requirement.name.lower()]
+    assert pin in requirement.specifier
+    assert "+" not in pin  # a local build that a stranger's index does not have
+
+
+def test_one_version_everywhere() -> None:
+    citation = yaml.safe_load(read("CITATION.cff"))
+    assert PROJECT["version"] == version("sparsevod") == citation["version"]
+    assert f"## {PROJECT['version']}" in read("CHANGELOG.md")
+
+
+def test_the_paper_is_cited_and_its_sources_are_credited() -> None:
+    citation = yaml.safe_load(read("CITATION.cff"))
+    paper = citation["preferred-citation"]
+    assert "Learnable Proposals for End-to-End Video Object Detection" in paper["title"]
+    assert [author["family-names"] for author in paper["authors"]] == [
+        "Hashmi",
+        "Stricker",
+        "Afzal",
+    ]
+    titles = " ".join(reference["title"] for reference in citation["references"])
+    for source in ("Sparse R-CNN", "Temporal ROI Align", "Sequence Level Semantics Aggregation"):
+        assert source in titles
+
+
+def test_the_licence_is_complete() -> None:
+    text = read("LICENSE")
+    assert text.lstrip().startswith("Apache License\n")
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert PROJECT["license"] == yaml.safe_load(read("CITATION.cff"))["license"] == "Apache-2.0"
+
+
+def make(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    # Under `make test` this runs inside make, whose own flags must not reach it.
+    env = {"PATH": os.environ["PATH"]}
+    return subprocess.run(
+        ["make", *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.fixture
+def bare_clone(tmp_path: Path) -> Path:
+    """What `make` reads, without an environment; the folder's name has a space."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    clone = tmp_path / "a clone"
+    clone.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(REPOSITORY / name, clone)
+    return clone
+
+
+def test_make_shows_its_targets(bare_clone: Path) -> None:
+    shown = make(cwd=bare_clone).stdout
+    assert all(f"make {target}" in shown for target in ("demo", "test", "lint", "clean"))
+
+
+def test_demo_hands_on_the_users_video_whatever_its_name(bare_clone: Path) -> None:
+    planned = make("-n", "demo", "VIDEO=my holiday.mp4", cwd=bare_clone).stdout
+    assert 'examples/demo.py --video "my holiday.mp4"' in planned
+    assert "--video" not in make("-n", "demo", cwd=bare_clone).stdout
+
+
+def test_no_usable_python_is_said_in_one_line(bare_clone: Path) -> None:
+    # A name that does not exist, and one that runs but is no Python.
+    done = make("test", "PYTHON=absent-python false", cwd=bare_clone)
+    assert done.returncode != 0
+    assert "error: no Python 3.11 or newer" in done.stderr
+    assert not (bare_clone / ".venv").exists()
+
+
+def test_the_first_usable_python_is_taken(bare_clone: Path, tmp_path: Path) -> None:
+    shim = tmp_path / "python3.13"  # as pyenv leaves them: there, but not running
+    shim.write_text("#!/bin/sh\necho 'command not found' >&2\nexit 127\n")
+    chosen = tmp_path / "python3.12"
+    chosen.write_text('#!/bin/sh\necho "$@" >> "$0.log"\n')
+    for script in (shim, chosen):
+        script.chmod(0o755)
+    make("test", f"PYTHON={shim} {chosen}", cwd=bare_clone)
+    assert "-m venv --clear .venv" in Path(f"{chosen}.log").read_text()
