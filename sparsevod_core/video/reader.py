@@ -17,6 +17,8 @@ from sparsevod_core.video.random_access import RandomAccess
 if TYPE_CHECKING:
     import av
 
+_FREE_CLOCK = 0x0200  # FFmpeg's AVFMT_TS_DISCONT
+
 
 class VideoReader:
     """A video file as upright RGB frames; frame `i` is the i-th that is shown, from 0.
@@ -33,6 +35,8 @@ class VideoReader:
         width, height: size in pixels as shown, rotation applied.
         frame_rate: the container's average rate in frames per second, None where it has none.
         time_base: the unit in seconds in which the container counts time.
+        start_s: where the container's clock stands at the start: 0, save in broadcast formats
+            (MPEG-TS and the like), whose clock may start anywhere.
         pixel_aspect: width of a pixel as shown over its height, None where the file is silent.
         codec: name of the video codec, e.g. `h264`.
         has_audio: whether there is an audio stream.
@@ -54,6 +58,8 @@ class VideoReader:
             self.codec: str = codec_name(stream)
             self.has_audio: bool = bool(container.streams.audio)
             pixel_aspect = stream.sample_aspect_ratio or None
+            has_free_clock = bool(int(container.format.flags) & _FREE_CLOCK)
+        self.start_s: Fraction = (picture_time(first) or Fraction(0)) * has_free_clock
         self._random_access = RandomAccess(self.path, first.pts, threads)
         self._stored_size = first.width, first.height
         self._orientation = Orientation.of(first)
