@@ -1,0 +1,21 @@
+"""Checkpoints: ours, and those of others' Sparse R-CNN.
+
+`contents` says what a checkpoint holds, `reading` opens a file without running anything in it,
+`file` saves and loads, `foreign` understands others', `detector` and `initialise` put weights into
+a network: a network of their own, or parts of them into another.
+"""
+
+from sparsevod_core.checkpoint.contents import Checkpoint
+from sparsevod_core.checkpoint.detector import load_detector
+from sparsevod_core.checkpoint.file import load_checkpoint, save_checkpoint
+from sparsevod_core.checkpoint.init_report import InitReport
+from sparsevod_core.checkpoint.initialise import initialise_from
+
+__all__ = [
+    "Checkpoint",
+    "InitReport",
+    "initialise_from",
+    "load_checkpoint",
+    "load_detector",
+    "save_checkpoint",
+]

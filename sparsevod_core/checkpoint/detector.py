@@ -1,0 +1,74 @@
+"""From a checkpoint to the detector it is of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sparsevod_core.checkpoint.contents import SOURCE_NAMES, Checkpoint
+from sparsevod_core.checkpoint.file import load_checkpoint
+from sparsevod_core.errors import CheckpointError
+from sparsevod_core.model.build import build_detector
+from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.reporting import Reporter, SilentReporter
+
+
+def load_detector(
+    path: Path | str,
+    *,
+    device: torch.device | str = "cpu",
+    reporter: Reporter | None = None,
+) -> tuple[SparseVOD, Checkpoint]:
+    """The detector of a checkpoint, ours or foreign, in evaluation mode.
+
+    Every weight of the detector comes from the file. `reporter` is told what a foreign file was
+    taken for and which of its entries are not the detector's.
+
+    Returns:
+        The detector on `device`, and its checkpoint without the training state.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`; or a weight is missing, unexpected or misshapen.
+    """
+    checkpoint = replace(load_checkpoint(path), training=None)
+    detector = build_detector(checkpoint.config.model)
+    wrong = _mismatches(detector.state_dict(), checkpoint.model)
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if wrong[1:] else ""
+        raise CheckpointError(
+            f"{path}: not the weights of the detector that "
+            f"{'its config describes' if checkpoint.source == 'sparsevod' else 'it seems to be'}: "
+            f"{wrong[0]}{more}"
+        )
+    detector.load_state_dict(checkpoint.model)
+    if checkpoint.source != "sparsevod":
+        _report_foreign(path, checkpoint, reporter or SilentReporter())
+    return detector.to(device).eval(), checkpoint
+
+
+def _mismatches(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
+    wrong = [f"{name} is missing" for name in ours if name not in theirs]
+    for name, value in theirs.items():
+        if name not in ours:
+            wrong.append(f"{name} is unexpected")
+        elif value.shape != ours[name].shape:
+            wrong.append(f"{name} has shape {list(value.shape)}, expected {list(ours[name].shape)}")
+    return wrong
+
+
+def _report_foreign(path: Path | str, checkpoint: Checkpoint, reporter: Reporter) -> None:
+    model = checkpoint.config.model
+    reporter.message(
+        f"{path}: {SOURCE_NAMES[checkpoint.source]} ({model.backbone}, {model.num_stages} stages, "
+        f"{model.num_proposals} proposals, {model.num_classes} classes); "
+        f"all {len(checkpoint.model)} weights loaded, no TFE and no SPFA"
+    )
+    if checkpoint.unknown:
+        reporter.message(
+            f"skipped {len(checkpoint.unknown)} entries that are not the detector's: "
+            f"{', '.join(checkpoint.unknown[:4])}{', ...' if checkpoint.unknown[4:] else ''}"
+        )

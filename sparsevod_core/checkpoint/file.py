@@ -1,0 +1,144 @@
+"""Saves checkpoints so that each is whole or not there, and loads them, whoever made them."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparsevod_core.checkpoint.contents import Checkpoint
+from sparsevod_core.checkpoint.foreign import from_foreign, state_dict_in
+from sparsevod_core.checkpoint.reading import read_weights
+from sparsevod_core.config import config_from_dict
+from sparsevod_core.errors import CheckpointError, SparseVodError
+from sparsevod_core.structures import Category
+
+VERSION = 1
+FORMAT_PREFIX = "sparsevod/"
+KEYS = ("config", "categories", "model", "training")
+PLAIN_VALUES = (type(None), bool, int, float, str)
+
+
+def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint under its name only once it is complete and on the disk.
+
+    Raises:
+        CheckpointError: `training` holds what a weights-only load refuses, or the disk does.
+    """
+    path = Path(path)
+    contents = {
+        "format": f"{FORMAT_PREFIX}{VERSION}",
+        "config": checkpoint.config.to_dict(),
+        "categories": [{"id": c.id, "name": c.name} for c in checkpoint.categories],
+        "model": {name: value.detach().cpu() for name, value in checkpoint.model.items()},
+        "training": checkpoint.training,
+    }
+    _require_plain(contents, "checkpoint")
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(contents, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into the latter
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: cannot write the checkpoint: {reason}") from error
+    finally:
+        if path.parent.is_dir():
+            partial.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path | str) -> Checkpoint:
+    """Read our own checkpoint, or one of MMDetection's or of the original's Sparse R-CNN.
+
+    Raises:
+        CheckpointError: missing, damaged, unsafe, of a newer version, or of another model.
+    """
+    path = Path(path)
+    contents = read_weights(path)
+    try:
+        checkpoint = _from_ours(contents) or from_foreign(contents)
+    except SparseVodError as error:
+        raise CheckpointError(f"{path}: {error.message}", error.hint) from error
+    if checkpoint is None:
+        raise CheckpointError(
+            f"{path}: neither a SparseVOD checkpoint nor MMDetection's or the original's "
+            f"Sparse R-CNN: found {_description(contents)}",
+            _other_use(contents),
+        )
+    return checkpoint
+
+
+def _from_ours(contents: Any) -> Checkpoint | None:
+    if not isinstance(contents, Mapping):
+        return None
+    written_as = contents.get("format")
+    if not isinstance(written_as, str) or not written_as.startswith(FORMAT_PREFIX):
+        return None
+    if written_as != f"{FORMAT_PREFIX}{VERSION}":
+        raise CheckpointError(
+            f"written in format {written_as}, this version reads {FORMAT_PREFIX}{VERSION}",
+            hint="a newer version of SparseVOD wrote it: pip install --upgrade sparsevod",
+        )
+    missing = [key for key in KEYS if key not in contents]
+    if missing:
+        raise CheckpointError(f"a SparseVOD checkpoint without its {', '.join(missing)}")
+    model = contents["model"]
+    if not isinstance(model, dict) or not all(isinstance(v, Tensor) for v in model.values()):
+        raise CheckpointError("a SparseVOD checkpoint whose model is not a dict of tensors")
+    try:
+        categories = tuple(Category(int(c["id"]), str(c["name"])) for c in contents["categories"])
+        config = config_from_dict(contents["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"a SparseVOD checkpoint with broken settings: {error!r}") from error
+    return Checkpoint(config, categories, model, contents["training"])
+
+
+def _description(contents: Any) -> str:
+    if isinstance(contents, Tensor):
+        return f"one tensor of shape {list(contents.shape)}"
+    if not isinstance(contents, Mapping):
+        return f"a {type(contents).__name__}"
+    names = [str(name) for name in state_dict_in(contents)]
+    return f"{len(names)} entries named {', '.join(names[:4])}{', ...' if names[4:] else ''}"
+
+
+def _other_use(contents: Any) -> str | None:
+    if isinstance(contents, Mapping) and "layer4.0.conv1.weight" in state_dict_in(contents):
+        return "a ResNet's weights start a training: --set train.backbone_weights=FILE"
+    return None
+
+
+def _require_plain(value: Any, where: str) -> None:
+    """Refuse now what `weights_only` would refuse when the checkpoint is needed."""
+    # By exact type: numpy's float64 is a float too, a namedtuple a tuple.
+    if type(value) in (dict, OrderedDict):
+        for key, entry in value.items():
+            _require_plain(key, f"a key of {where}")
+            _require_plain(entry, f"{where}[{key!r}]")
+    elif type(value) in (list, tuple):
+        for position, entry in enumerate(value):
+            _require_plain(entry, f"{where}[{position}]")
+    elif type(value) not in PLAIN_VALUES and not isinstance(value, Tensor):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise CheckpointError(
+            f"cannot save {where}, a {kind}: checkpoints hold tensors, numbers, text, and plain "
+            "dicts, lists and tuples of them"
+        )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
