@@ -1,12 +1,142 @@
-"""`sparsevod bench`."""
+"""`sparsevod bench`: how long a frame takes, and in which part of the work."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
 import typer
 
-app = typer.Typer(help="Frames per second, part by part.", invoke_without_command=True)
+from sparsevod_cli import console
+from sparsevod_cli.options import ConfigFile, Device, JsonOut, Overrides, Seed, overrides_with
+from sparsevod_core.errors import ConfigError
+
+app = typer.Typer(
+    help="Time the model, part by part; alone or against torchvision's detectors.",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 @app.callback()
-def bench() -> None:
-    """To come."""
+def bench(
+    context: typer.Context,
+    checkpoint: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--checkpoint", help="Time this trained model."),
+    ] = None,
+    backbone: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--backbone", help="Time this preset with seeded random weights."),
+    ] = None,
+    size: Annotated[str, typer.Option("--size", help="Frame size, HEIGHTxWIDTH.")] = "600x1000",
+    supports: Annotated[int, typer.Option("--supports", help="Support frames.")] = 6,
+    batch: Annotated[int, typer.Option("--batch", help="Target frames per pass.")] = 1,
+    precision: Annotated[str, typer.Option("--precision", help="fp32 or bf16.")] = "fp32",
+    against: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--against", help="torchvision, or one of its detectors; may be repeated."),
+    ] = None,
+    repeats: Annotated[int, typer.Option("--repeats", help="Timed runs of each model.")] = 10,
+    warmup: Annotated[int, typer.Option("--warmup", help="Runs before them.")] = 2,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    json_out: JsonOut = None,
+) -> None:
+    """Time the model, part by part; alone or against torchvision's detectors.
+
+    Frames are given at the size at which they enter the model. The support memory is made once,
+    as for a video; its time stands apart.
+
+    Example: sparsevod bench --backbone r50 --size 600x1000 --supports 6 --against torchvision
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from sparsevod_core.inference import resolve_device
+
+    from sparsevod_core.benchmark import YARDSTICKS, BenchmarkSettings, benchmark
+
+    if precision not in ("fp32", "bf16"):
+        raise ConfigError(f"--precision {precision}: expected fp32 or bf16")
+    settings = BenchmarkSettings(
+        size=_parse_size(size),
+        supports=supports,
+        batch=batch,
+        precision=precision,
+        repeats=repeats,
+        warmup=warmup,
+        seed=seed or 0,
+    )
+    names = [n for name in against or [] for n in (YARDSTICKS if name == "torchvision" else [name])]
+    detector, described = _load(checkpoint, backbone, config, overrides, settings.seed)
+    from sparsevod_cli.progress import ConsoleReporter
+
+    result = benchmark(
+        detector,
+        settings,
+        device=resolve_device(device),
+        against=list(dict.fromkeys(names)),
+        reporter=ConsoleReporter(),
+    )
+    result["model"] = described
+    if str(json_out) != "-":
+        _show(result)
+    if json_out is not None:
+        console.write_json(json_out, result)
+
+
+def _load(
+    checkpoint: Path | None,
+    backbone: str | None,
+    config: Path | None,
+    overrides: list[str] | None,
+    seed: int,
+) -> tuple[Any, dict[str, Any]]:
+    """The detector, and what the result says about it."""
+    if (checkpoint is None) == (backbone is None and config is None):
+        raise ConfigError(
+            "bench needs either --checkpoint or --backbone",
+            hint="e.g. sparsevod bench --backbone r50",
+        )
+    if checkpoint is not None:
+        from sparsevod_core.checkpoint import load_detector
+
+        detector, loaded = load_detector(checkpoint)
+        return detector, {"checkpoint": str(checkpoint), "config": loaded.config.to_dict()["model"]}
+    import torch
+
+    from sparsevod_core.config import load_config
+    from sparsevod_core.model.build import build_detector
+
+    resolved = load_config(backbone, config, overrides_with(overrides, seed))
+    torch.manual_seed(seed)
+    return build_detector(resolved.model), {
+        "weights": f"random, seed {seed}",
+        "config": resolved.to_dict()["model"],
+    }
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise ConfigError(f"--size {text}: expected HEIGHTxWIDTH in pixels, e.g. 600x1000")
+    return int(height), int(width)
+
+
+def _show(result: dict[str, Any]) -> None:
+    def row(name: str, times: dict[str, float]) -> list[str]:
+        return [name, *(f"{1000 * times[key]:.1f}" for key in ("median", "min", "p95"))]
+
+    rows = [row("this model", result["seconds_per_frame"])]
+    rows += [row(f"  {name}", times) for name, times in result["parts"].items()]
+    rows += [row(name, entry["seconds_per_frame"]) for name, entry in result["against"].items()]
+    console.table("milliseconds per frame", ["", "median", "min", "p95"], rows)
+    settings = result["settings"]
+    console.say(
+        f"{result['frames_per_second']:.2f} frames/s on {result['device']} "
+        f"({result['threads']} threads, {settings['precision']}); memory of "
+        f"{settings['supports']} supports: {result['memory_seconds']:.2f} s, "
+        f"{result['memory_mib']:.1f} MiB; peak {result['peak_memory_mib']:.0f} MiB"
+    )
