@@ -1,0 +1,18 @@
+"""Detections of a video as a stream: memory does not grow with its length.
+
+python examples/detect_video.py CHECKPOINT VIDEO
+"""
+
+import sys
+
+from sparsevod_core import Predictor
+
+checkpoint, video = sys.argv[1:]
+predictor = Predictor.from_checkpoint(checkpoint)
+names = [category.name for category in predictor.categories]
+
+for found in predictor.video(video):
+    for box, score, label in zip(found.boxes_xyxy, found.scores, found.labels, strict=True):
+        if score > 0.3:
+            corners = " ".join(f"{value:.0f}" for value in box)
+            print(f"frame {found.frame.index}: {names[label]} {score:.2f} at {corners}")
