@@ -16,6 +16,8 @@ from sparsevod_core.errors import DataError
 VIDEO_FILE_NAME = re.compile(r"\.(3gp|avi|flv|m4v|mkv|mov|mp4|mpe?g|m?ts|webm|wmv)$", re.IGNORECASE)
 """Tells a video's `file_name` that is a video file from one that is a folder of images."""
 
+_DTYPES = {"q": np.int64, "d": np.float64, "b": np.int8}  # of `array`'s type codes
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Tables:
@@ -217,7 +219,7 @@ def _video_file(file_name: str | None) -> str | None:
 
 def _numbers(column: array) -> np.ndarray:
     """The column without a copy."""
-    return np.frombuffer(column, dtype=column.typecode)
+    return np.frombuffer(column, dtype=_DTYPES[column.typecode])
 
 
 def _read_only(tables: Tables) -> Tables:

@@ -26,9 +26,9 @@ def window_supports(target: int, num_frames: int, num_supports: int, stride: int
     """S frames around the target, `stride` apart (MMTracking's `test_with_fix_stride`).
 
     The window is a queue that moves on at every `stride`-th frame m: those after the target are
-    m + stride, m + 2·stride and so on, those before it m − 1, m − 1 − stride and so on. An odd S has
-    one more before the target. Indices are clamped at the ends of the video, so that its first or
-    last frame may be repeated, and may be the target.
+    m + stride, m + 2·stride and so on, those before it m − 1, m − 1 − stride and so on. An odd S
+    has one more before the target. Indices are clamped at the ends of the video, so that its first
+    or last frame may be repeated, and may be the target.
     """
     moved = target - target % stride
     num_after = num_supports // 2

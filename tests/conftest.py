@@ -1,0 +1,169 @@
+"""What tests share: shapes checked while they run, two tiny data sets, and where real data lies."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, get_args
+
+import beartype
+import jaxtyping
+import numpy as np
+import pytest
+
+
+def check_shapes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """beartype on the annotations that hold a shape; mypy looks after the others.
+
+    Tests may then pass a stand-in where the annotation names a class.
+    """
+    for name, hint in function.__annotations__.items():
+        if not _holds_shape(hint):
+            function.__annotations__[name] = Any
+    return beartype.beartype(function)
+
+
+def _holds_shape(hint: Any) -> bool:
+    is_array = inspect.isclass(hint) and issubclass(hint, jaxtyping.AbstractArray)
+    return is_array or any(_holds_shape(part) for part in get_args(hint))
+
+
+# Before a test imports anything of the package: from here on, its functions and dataclasses check
+# the shapes that they are given and give.
+jaxtyping.install_import_hook(["sparsevod_core"], f"{__name__}.check_shapes")
+
+REPOSITORY = Path(__file__).parents[1]
+
+CATEGORIES = [{"id": 7, "name": "square"}, {"id": 3, "name": "bar"}]
+VIDEOS = {"long": (24, 64, 96), "narrow": (7, 80, 48), "single": (1, 64, 96)}
+"""Name: frames, height, width."""
+
+
+@dataclass(frozen=True)
+class TinySet:
+    """A rendered COCO-VID set: a bright square and a bar cross a dark, textured background.
+
+    Of video `long`, frame 3 is empty; every second frame of each video is marked as a target.
+
+    Attributes:
+        annotations: the JSON file; file names start from its folder.
+        images: RGB frames by video name, as rendered.
+    """
+
+    annotations: Path
+    images: dict[str, list[np.ndarray]]
+
+
+@pytest.fixture(scope="session")
+def image_set(tmp_path_factory: pytest.TempPathFactory) -> TinySet:
+    """The tiny set as PNG frames in a folder per video, with a still image that has no video."""
+    import cv2
+
+    root = tmp_path_factory.mktemp("image_set")
+    content, images = _render()
+    content["images"].append({"id": 900, "file_name": "still.png", "height": 64, "width": 96})
+    content["annotations"].append(
+        {"id": 900, "image_id": 900, "category_id": 3, "bbox": [10, 20, 30, 40]}
+    )
+    images["still.png"] = [np.random.default_rng(5).integers(0, 255, (64, 96, 3), dtype=np.uint8)]
+    for name, frames in images.items():
+        for index, frame in enumerate(frames):
+            path = root / (name if name == "still.png" else _frame_file(name, index))
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(cv2.imencode(".png", frame[..., ::-1])[1].tobytes())
+    return _write(root, content, images)
+
+
+@pytest.fixture(scope="session")
+def video_set(tmp_path_factory: pytest.TempPathFactory) -> TinySet:
+    """The tiny set as MP4 files: H.264 with B-frames and a keyframe every eighth frame."""
+    root = tmp_path_factory.mktemp("video_set")
+    content, images = _render()
+    for video in content["videos"]:
+        video["file_name"] = f"{video['name']}.mp4"
+        _encode(root / video["file_name"], images[video["name"]])
+    return _write(root, content, images)
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder that holds `data/` with real videos and annotations; skips where it is absent."""
+    path = Path(os.environ.get("SPARSEVOD_SHARED", REPOSITORY.parent / "shared")).resolve()
+    for folder in (path, path.parent):  # the variable may name the data folder itself
+        if (folder / "data" / "videos").is_dir():
+            return folder
+    pytest.skip(f"no real data at {path}; set SPARSEVOD_SHARED to the folder that holds data/")
+
+
+def _render() -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
+    """COCO-VID content and RGB frames of all videos."""
+    content: dict[str, Any] = {
+        "categories": CATEGORIES,
+        "videos": [],
+        "images": [],
+        "annotations": [],
+    }
+    images: dict[str, list[np.ndarray]] = {}
+    for video, (name, (num_frames, height, width)) in enumerate(VIDEOS.items(), start=10):
+        content["videos"].append({"id": video, "name": name, "width": width, "height": height})
+        noise = np.random.default_rng(video).integers(0, 60, (height // 8, width // 8, 3))
+        background = noise.astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+        images[name] = []
+        for index in range(num_frames):
+            frame = background.copy()
+            image_id = 100 * video + 2 * index
+            content["images"].append(
+                {
+                    "id": image_id,
+                    "video_id": video,
+                    "frame_id": index,
+                    "file_name": _frame_file(name, index),
+                    "width": width,
+                    "height": height,
+                    "is_vid_train_frame": index % 2 == 0,
+                }
+            )
+            square = [2 + index, 4 + index, 16, 16]
+            bar = [width - 12 - index, 30, 8, 30]
+            shown = [] if (name, index) == ("long", 3) else [(7, square), (3, bar)]
+            for category, (x, y, w, h) in shown:
+                frame[y : y + h, x : x + w] = (230, 60, 40) if category == 7 else (40, 90, 240)
+                content["annotations"].append(
+                    {
+                        "id": len(content["annotations"]),
+                        "image_id": image_id,
+                        "category_id": category,
+                        "instance_id": 10 * video + category,
+                        "bbox": [x, y, w, h],
+                    }
+                )
+            images[name].append(frame)
+    return content, images
+
+
+def _frame_file(video: str, index: int) -> str:
+    return f"{video}/{index:06d}.png"
+
+
+def _write(root: Path, content: dict[str, Any], images: dict[str, list[np.ndarray]]) -> TinySet:
+    annotations = root / "annotations.json"
+    annotations.write_text(json.dumps(content))
+    return TinySet(annotations, images)
+
+
+def _encode(path: Path, frames: list[np.ndarray]) -> None:
+    import av
+
+    height, width = frames[0].shape[:2]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(25))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p"
+        stream.options = {"crf": "8", "g": "8", "bf": "2"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
