@@ -47,12 +47,14 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "making .venv with $$("$$python" --version); PyTorch is a large download"; \
 	  "$$python" -m venv --clear .venv; \
 	}
-	.venv/bin/python -m pip install -c constraints.txt -e '.[dev]'
+# Compiling all of PyTorch's Python files would take a fifth of the set-up; most are never imported.
+	.venv/bin/python -m pip install --no-compile -c constraints.txt -e '.[dev]'
 # opencv-python links to graphics libraries (libGL, libxcb) that a bare machine lacks; the headless
 # build has the image functions used here without them.
 	@.venv/bin/python -c 'import cv2' 2>/dev/null || { \
 	  .venv/bin/python -m pip uninstall -y opencv-python && \
-	  .venv/bin/python -m pip install -c constraints.txt --force-reinstall --no-deps opencv-python-headless && \
+	  .venv/bin/python -m pip install -c constraints.txt --no-deps --force-reinstall \
+	    opencv-python-headless && \
 	  .venv/bin/python -c 'import cv2'; \
 	}
 	@touch $@
