@@ -1,0 +1,115 @@
+"""The processes of one run: who I am among them, and the few things they tell one another.
+
+Ranks come from torchrun's variables. Alone, with nothing started, every function still works and
+does the obvious.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from sparsevod_core.errors import ConfigError
+
+TIMEOUT = timedelta(hours=12)  # ranks wait while rank 0 evaluates, for hours on ImageNet VID
+VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+Value = TypeVar("Value")
+
+
+def is_launched() -> bool:
+    """Whether torchrun, or `training.launch`, started this process as one of several."""
+    return "WORLD_SIZE" in os.environ
+
+
+def is_joined() -> bool:
+    """Whether this process has joined others, or a group of its own."""
+    return dist.is_initialized()
+
+
+def rank() -> int:
+    """Position of this process among those that have joined, from 0."""
+    return dist.get_rank() if is_joined() else 0
+
+
+def world_size() -> int:
+    """Number of processes that have joined; 1 where none has."""
+    return dist.get_world_size() if is_joined() else 1
+
+
+def is_main() -> bool:
+    """Whether this is the process that logs and writes."""
+    return rank() == 0
+
+
+def own_device(device: torch.device) -> torch.device:
+    """`cuda` as the GPU of this process among those of its machine; any other device as it is."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return device
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the other processes: NCCL between GPUs, gloo between hosts. Alone: nothing happens.
+
+    A GPU run has both, so that ranks can agree on small things without waiting for the GPU.
+
+    Raises:
+        ConfigError: WORLD_SIZE is set, but not the rest of torchrun's variables.
+    """
+    if not is_launched():
+        yield
+        return
+    missing = [name for name in VARIABLES if name not in os.environ]
+    if missing:
+        raise ConfigError(
+            f"WORLD_SIZE is set, so this is one of several processes, but not {', '.join(missing)}",
+            hint="start with torchrun or --gpus N, or unset WORLD_SIZE",
+        )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=TIMEOUT)
+    yield
+    dist.destroy_process_group()  # not after an error: it could wait for ranks that wait for us
+
+
+def reduce_mean(tensor: Tensor) -> Tensor:
+    """Mean over the ranks, on the tensor's device; every rank gets it."""
+    if not is_joined():
+        return tensor
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def gather(value: Value) -> list[Value]:
+    """The values of all ranks, by rank; any value that pickles."""
+    if not is_joined():
+        return [value]
+    values: list[Value | None] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
+def from_main(value: Value) -> Value:
+    """Rank 0's value, on every rank; any value that pickles."""
+    if not is_joined():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def barrier() -> None:
+    """Wait for all ranks, on the host: a GPU barrier would spin on the device."""
+    if is_joined():
+        dist.all_reduce(torch.zeros(1))

@@ -1,0 +1,90 @@
+"""Where a run stands, and how it gets back there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from sparsevod_core.checkpoint import load_checkpoint
+from sparsevod_core.config import Config
+from sparsevod_core.errors import CheckpointError, ConfigError, DataError
+from sparsevod_core.structures import Category
+from sparsevod_core.training.run_folder import RunFolder
+from sparsevod_core.training.settings import require_same_run
+
+
+@dataclass(kw_only=True)
+class Position:
+    """With weights and optimiser state, all that resuming needs.
+
+    No schedule and no random state: the learning rate is a function of the step, a clip one of
+    (seed, epoch, index), and the model draws nothing.
+
+    Attributes:
+        num_samples: target frames of the training set; with `world_size` what the order of the data
+            depends on.
+        world_size: processes that train.
+        step: optimiser steps done.
+        evaluated_step: the step of the last evaluation.
+        best: `step`, `AP`, `AP50` and `AP75` of the evaluation that best.pth is from.
+        seconds: time spent training.
+    """
+
+    num_samples: int
+    world_size: int
+    step: int = 0
+    evaluated_step: int = 0
+    best: dict[str, Any] | None = None
+    seconds: float = 0.0
+
+
+def restore(
+    run: RunFolder,
+    config: Config,
+    categories: Sequence[Category],
+    detector: nn.Module,
+    optimizer: Optimizer,
+    now: Position,
+) -> Position:
+    """Load weights and optimiser state of last.pth; returns its position.
+
+    Args:
+        run: the run to go on with.
+        config: its settings, but for what a resumed run may change.
+        categories: of the training annotations as they are now.
+        detector, optimizer: what to load into.
+        now: the training set and processes as they are now.
+
+    Raises:
+        ConfigError: other settings or another number of processes.
+        DataError: the training set is not the one that the run began with.
+        CheckpointError: no checkpoint of a run.
+    """
+    checkpoint = load_checkpoint(run.last)
+    if checkpoint.training is None:
+        raise CheckpointError(
+            f"{run.last}: holds weights only, there is nothing to resume",
+            hint=f"start a new run from them: --init-from {run.last}",
+        )
+    position = Position(**checkpoint.training["position"])
+    require_same_run(checkpoint.config, config)
+    if now.world_size != position.world_size:
+        raise ConfigError(
+            f"{run.path}: was trained by {position.world_size} process(es), not {now.world_size}: "
+            "other processes would see other clips",
+            hint=f"--gpus {position.world_size}",
+        )
+    if now.num_samples != position.num_samples or tuple(categories) != checkpoint.categories:
+        raise DataError(
+            f"{config.data.train_annotations}: has {now.num_samples} frames to train on and "
+            f"{len(categories)} classes; the run began with {position.num_samples} and "
+            f"{len(checkpoint.categories)}, or with other class names",
+            hint=f"a new run on this data: --init-from {run.last}",
+        )
+    detector.load_state_dict(checkpoint.model)
+    optimizer.load_state_dict(checkpoint.training["optimizer"])
+    return position

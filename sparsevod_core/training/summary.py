@@ -1,0 +1,74 @@
+"""What is about to be trained, in a few lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sparsevod_core import distributed
+
+if TYPE_CHECKING:
+    from sparsevod_core.training.trainer import Trainer
+
+RECIPE_BATCH = 8  # clips a step that the presets' learning rates are for: one on each of 8 GPUs
+
+
+def summary(trainer: Trainer) -> list[str]:
+    """Data, model, schedule, device and learning rate of a run that begins or goes on."""
+    return [_data(trainer), _model(trainer), _steps(trainer), *_rate(trainer), _where(trainer)]
+
+
+def _data(trainer: Trainer) -> str:
+    videos, validation = trainer.videos, trainer.validation
+    names = ", ".join(category.name for category in trainer.categories[:6])
+    more = ", ..." if len(trainer.categories) > 6 else ""
+    held_out = (
+        "no validation set, so last.pth is the result"
+        if validation is None
+        else f"validation: {validation.num_frames:,} frames of {validation.num_videos:,} videos"
+    )
+    return (
+        f"data: {len(trainer.dataset):,} target frames of {videos.num_videos:,} videos, "
+        f"{len(trainer.categories)} classes ({names}{more}); {held_out}"
+    )
+
+
+def _model(trainer: Trainer) -> str:
+    model = trainer.config.model
+    total = sum(parameter.numel() for parameter in trainer.detector.parameters())
+    trained = sum(parameter.numel() for parameter in trainer.parameters)
+    frozen = f", {total - trained:,} of them frozen" if trained < total else ""
+    return (
+        f"model: {model.backbone}, {model.num_stages} stages, {model.num_proposals} proposals, "
+        f"TFE {model.tfe}, SPFA {model.spfa}; {total:,} parameters{frozen}"
+    )
+
+
+def _steps(trainer: Trainer) -> str:
+    train, count = trainer.config.train, distributed.world_size()
+    batch = f"{train.clips_per_gpu} clips" if train.clips_per_gpu > 1 else "1 clip"
+    if count > 1:
+        batch = f"{trainer.clips_per_step} clips ({count} processes x {train.clips_per_gpu})"
+    start = f", from step {trainer.position.step:,} on" if trainer.position.step else ""
+    cut = ""
+    if trainer.schedule_steps > trainer.total_steps:
+        cut = f"; {train.schedule} schedule over all {trainer.schedule_steps:,} steps of the epochs"
+    return (
+        f"training: {trainer.total_steps:,} steps of {batch}, {trainer.steps_per_epoch:,} an epoch"
+        f"{start}{cut}; {trainer.device.type}, {train.precision}"
+    )
+
+
+def _rate(trainer: Trainer) -> list[str]:
+    rate, batch = trainer.config.train.learning_rate, trainer.clips_per_step
+    if batch == RECIPE_BATCH:
+        return []
+    scaled = rate * batch / RECIPE_BATCH
+    return [
+        f"learning rate: {rate:g} as set, not scaled, though a step has {batch} clips where the "
+        f"recipe has {RECIPE_BATCH}; in proportion it would be "
+        f"--set train.learning_rate={scaled:g}"
+    ]
+
+
+def _where(trainer: Trainer) -> str:
+    return f"run folder: {trainer.run.path}"

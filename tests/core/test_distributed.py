@@ -1,0 +1,102 @@
+"""Real processes: what they tell one another, and how the failure of one comes out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparsevod_core import distributed
+from sparsevod_core.errors import ConfigError
+
+# Spawned processes import the function by name, so it is in a script of its own.
+SCRIPT = """
+import os, sys
+import torch
+from sparsevod_core import distributed
+from sparsevod_core.errors import DataError, SparseVodError
+from sparsevod_core.training.launch import launch
+
+
+def talk_then_fail(how):
+    with distributed.process_group(torch.device("cpu")):
+        rank = distributed.rank()
+        distributed.barrier()
+        said = (
+            distributed.world_size(),
+            distributed.reduce_mean(torch.tensor([rank, 1.0])).tolist(),
+            distributed.gather("ab"[rank]),
+            distributed.from_main("ab"[rank]),
+            distributed.is_main(),
+        )
+        if rank == 0:
+            print(said, flush=True)
+        if rank == 1 and how == "with a word":
+            raise DataError("frame 7 is broken", hint="repair it")
+        if rank == 1 and how == "in silence":
+            os.kill(os.getpid(), 9)
+        distributed.barrier()  # the other one waits here
+
+
+if __name__ == "__main__":
+    try:
+        launch(talk_then_fail, 2, "cpu", sys.argv[1])
+    except SparseVodError as error:
+        print(error.message, "|", error.hint)
+"""
+
+
+def run_two(folder: Path, how: str) -> list[str]:
+    script = folder / "work.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, script, how],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_alone_every_function_does_the_obvious() -> None:
+    with distributed.process_group(torch.device("cpu")):
+        assert (distributed.rank(), distributed.world_size()) == (0, 1)
+        assert distributed.is_main() and not distributed.is_joined()
+        assert distributed.reduce_mean(torch.tensor([3.0])).tolist() == [3.0]
+        assert distributed.gather("x") == ["x"]
+        assert distributed.from_main("x") == "x"
+        distributed.barrier()
+
+
+def test_half_of_torchruns_variables_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with (
+        pytest.raises(ConfigError, match="not RANK, LOCAL_RANK, MASTER_ADDR"),
+        distributed.process_group(torch.device("cpu")),
+    ):
+        pass
+
+
+def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert distributed.own_device(torch.device("cuda")) == torch.device("cuda:3")
+    assert distributed.own_device(torch.device("cuda:1")) == torch.device("cuda:1")
+    assert distributed.own_device(torch.device("cpu")) == torch.device("cpu")
+
+
+def test_two_processes_talk_and_the_error_of_one_is_said_alone(tmp_path: Path) -> None:
+    said, error = run_two(tmp_path, "with a word")
+    assert said == "(2, [0.5, 1.0], ['a', 'b'], 'a', True)"
+    assert error == "frame 7 is broken | repair it"
+
+
+def test_a_killed_process_is_named(tmp_path: Path) -> None:
+    _, error = run_two(tmp_path, "in silence")
+    assert error.startswith("process 2 was killed (SIGKILL)")
+    assert "--resume" in error

@@ -1,0 +1,81 @@
+"""What a run leaves on disk, also when it is cut off and goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from sparsevod_core.config import Config, load_config
+from sparsevod_core.errors import ConfigError
+from sparsevod_core.training.run_folder import RunFolder, find_run, fresh_run
+
+
+def make_run(path: Path) -> RunFolder:
+    run = RunFolder(path)
+    run.start(Config())
+    run.last.write_bytes(b"weights")
+    return run
+
+
+def test_a_new_run_records_its_settings(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.start(Config().replace({"train.epochs": "3"}))
+    assert load_config(file=run.config).train.epochs == 3
+    assert run.metrics.read_text() == ""
+    assert not list(run.path.rglob("*.partial"))
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    with pytest.raises(ConfigError, match="holds a run already") as error:
+        RunFolder(tmp_path / "run").start(Config())
+    assert f"--resume {tmp_path / 'run'}" in str(error.value.hint)
+
+
+def test_resuming_forgets_later_lines_and_a_broken_one(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    for step in (1, 2, 3, 4):
+        run.log({"kind": "train", "step": step})
+    with run.metrics.open("a") as lines:
+        lines.write('{"kind": "train", "st')
+    run.forget_after(2)
+    assert [json.loads(line)["step"] for line in run.metrics.read_text().splitlines()] == [1, 2]
+    run.log({"kind": "train", "step": 3})
+    assert len(run.metrics.read_text().splitlines()) == 3
+
+
+def test_two_fresh_runs_in_one_second_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = []
+    for _ in range(3):
+        path = fresh_run("tiny")
+        path.mkdir(parents=True)
+        paths.append(path)
+    assert len(set(paths)) == 3
+    assert all(path.parent == Path("runs") and path.name.startswith("tiny-") for path in paths)
+
+
+def test_resume_without_a_name_takes_the_run_saved_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="no run below runs/"):
+        find_run(None)
+    for age, name in enumerate(("newest", "older", "oldest")):
+        run = make_run(Path("runs") / name)
+        os.utime(run.last, (1e9 - age, 1e9 - age))
+    assert find_run(None).path == Path("runs/newest")
+
+
+def test_resuming_what_is_no_run_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config\.yaml is missing"):
+        find_run(tmp_path)
+    run = make_run(tmp_path / "run")
+    run.last.unlink()
+    with pytest.raises(ConfigError, match=r"checkpoints/last\.pth is missing"):
+        find_run(run.path)
