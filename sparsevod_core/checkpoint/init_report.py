@@ -8,6 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 PART_NAMES = {"temporal_roi": "TFE", "aggregation": "SPFA"}
+PARTS_OUTSIDE_STAGES = {
+    "backbone.fpn.": "FPN",
+    "backbone.": "backbone",
+    "proposals.": "proposals",
+}
 FEW = 5
 
 
@@ -44,36 +49,36 @@ class InitReport:
 
 
 def _grouped_by_reason(skipped: Iterable[str]) -> list[str]:
-    """`parts (why)`; of several shapes in one part the first is named."""
+    """`parts (why)`; of the reasons within one part the first is named."""
     reason_of_part: dict[str, str] = {}
     names_of: dict[str, list[str]] = defaultdict(list)
     for entry in skipped:
         name, _, reason = entry.partition(": ")
-        part = re.sub(r"\.\d+\.", ".", name.rpartition(".")[0])
-        names_of[reason_of_part.setdefault(part, reason)].append(name)
+        names_of[reason_of_part.setdefault(_part(name)[0], reason)].append(name)
     return [f"{_parts(names)} ({reason})" for reason, names in names_of.items()]
 
 
 def _parts(names: Iterable[str]) -> str:
-    """Weights by the part of the detector, e.g. `class_logits, TFE of stages 1-6; backbone`."""
+    """Weights by the part of the detector, e.g. `backbone; class_logits, TFE of stages 1-6`."""
     stages_of: dict[str, set[int]] = defaultdict(set)
     for name in names:
-        match = re.match(r"stages\.(\d+)\.(\w+)", name)
-        if match:
-            stages_of[PART_NAMES.get(match[2], match[2])].add(int(match[1]) + 1)
-        else:
-            stages_of[_part_outside_stages(name)] = set()
+        part, stage = _part(name)
+        stages_of[part].update(stage)
     parts_of: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for part, stages in stages_of.items():
         parts_of[tuple(sorted(stages))].append(part)
     return "; ".join(_few(parts) + _of_stages(stages) for stages, parts in parts_of.items())
 
 
-def _part_outside_stages(name: str) -> str:
-    for part, text in (("backbone.fpn.", "FPN"), ("backbone.", "backbone")):
-        if name.startswith(part):
-            return text
-    return name
+def _part(name: str) -> tuple[str, tuple[int, ...]]:
+    """The part of the detector that a weight belongs to, and its stage, counted from 1."""
+    match = re.match(r"stages\.(\d+)\.(\w+)", name)
+    if match:
+        return PART_NAMES.get(match[2], match[2]), (int(match[1]) + 1,)
+    for prefix, part in PARTS_OUTSIDE_STAGES.items():
+        if name.startswith(prefix):
+            return part, ()
+    return name, ()
 
 
 def _of_stages(stages: Sequence[int]) -> str:
