@@ -1,0 +1,269 @@
+"""Frames in, detections out: the detector with resizing, support frames and source coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from sparsevod_core.checkpoint import load_detector
+from sparsevod_core.config import Config
+from sparsevod_core.data.targets import (
+    Pictures,
+    Target,
+    batches,
+    causal_targets,
+    uniform_targets,
+    window_targets,
+)
+from sparsevod_core.data.transforms import pad_to_multiple, resize_image, resized_size
+from sparsevod_core.errors import CheckpointError, ConfigError, DataError
+from sparsevod_core.model.detector import SparseVOD, top_detections
+from sparsevod_core.model.support import SupportMemory, concatenate
+from sparsevod_core.reporting import Reporter
+from sparsevod_core.structures import Category, Detections, FrameDetections
+from sparsevod_core.video.reader import VideoReader
+
+_SUPPORTS_AT_ONCE = 8  # bounds the memory that many supports take on their way through the backbone
+
+
+class Predictor:
+    """A detector ready for use: frames of any size in, boxes in their own pixels out.
+
+    Args:
+        detector: is moved to the device and set to evaluation mode.
+        config: `inference` and the sizes in `data` are used.
+        categories: `categories[k]` is the class of label k.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        ConfigError: a device that is not there, or as many categories as classes are needed.
+    """
+
+    def __init__(
+        self,
+        detector: SparseVOD,
+        config: Config,
+        categories: Sequence[Category],
+        *,
+        device: str = "auto",
+    ) -> None:
+        if len(categories) != config.model.num_classes:
+            raise ConfigError(
+                f"{len(categories)} categories for a detector of {config.model.num_classes} classes"
+            )
+        self.config = config
+        self.categories = tuple(categories)
+        self.device = resolve_device(device)
+        self.detector = detector.to(self.device).eval()
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: Path | str,
+        *,
+        device: str = "auto",
+        overrides: Sequence[str] = (),
+        reporter: Reporter | None = None,
+    ) -> Predictor:
+        """The detector of a checkpoint file, ours or another project's Sparse R-CNN.
+
+        Args:
+            path: the file.
+            device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            overrides: settings as `inference.supports=2`, on top of those in the file.
+            reporter: is told what a foreign file was taken for.
+
+        Raises:
+            CheckpointError: missing, truncated, unsafe, or of another model.
+            ConfigError: a device that is not there, or a setting that does not fit.
+        """
+        target = resolve_device(device)
+        detector, checkpoint = load_detector(path, device=target, reporter=reporter)
+        config = checkpoint.config.replace(_pairs(overrides))
+        if config.model != checkpoint.config.model:
+            raise ConfigError(
+                f"{path} holds a trained model: settings under `model` cannot change any more"
+            )
+        return cls(detector, config, checkpoint.categories, device=str(target))
+
+    @property
+    def num_supports(self) -> int:
+        """Support frames per target: as configured; 0 for a detector that looks at none."""
+        is_temporal = self.detector.has_temporal_roi or self.detector.has_aggregation
+        return self.config.inference.supports if is_temporal else 0
+
+    def remember(self, frames: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> SupportMemory | None:
+        """What the detector keeps of support frames; None where there are none, or it needs none.
+
+        Args:
+            frames: RGB pixels, all of one video and size.
+        """
+        if not frames or self.num_supports == 0:
+            return None
+        chunks = [
+            frames[i : i + _SUPPORTS_AT_ONCE] for i in range(0, len(frames), _SUPPORTS_AT_ONCE)
+        ]
+        with torch.inference_mode(), self._precision():
+            memories = []
+            for chunk in chunks:
+                images, sizes = self._batch(chunk)
+                height, width = sizes[0].tolist()
+                memories.append(self.detector.remember(images, (height, width)))
+            return memories[0] if len(memories) == 1 else concatenate(memories)
+
+    def detect(
+        self,
+        frames: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        memory: SupportMemory | None,
+        *,
+        clip: bool = True,
+    ) -> list[Detections]:
+        """Detections of target frames of one video, in the pixels of each frame, best first.
+
+        Args:
+            frames: RGB pixels.
+            memory: of the video's support frames; None: every frame is seen alone.
+            clip: cut boxes at the frame's border; boxes that are empty then are dropped.
+        """
+        if not frames:
+            return []
+        with torch.inference_mode(), self._precision():
+            images, sizes = self._batch(frames)
+            output = self.detector.detect(images, sizes, memory)
+            boxes_xyxy, scores, labels = (values.cpu() for values in top_detections(output))
+        if not scores.isfinite().all():
+            raise CheckpointError(
+                "the model's scores are not finite numbers",
+                hint="training has diverged: look at the loss in the run's metrics.jsonl",
+            )
+        found = zip(boxes_xyxy, scores, labels, sizes.tolist(), frames, strict=True)
+        return [
+            _in_source_pixels(boxes, score, label, size, frame.shape, clip=clip)
+            for boxes, score, label, size, frame in found
+        ]
+
+    def video(self, path: Path | str) -> Iterator[FrameDetections]:
+        """Every frame of a video file with its detections, in order, as they are computed.
+
+        Support frames are chosen as `config.inference.support` says. Memory does not grow with the
+        length of the video.
+
+        Raises:
+            VideoError: where the file breaks, after every frame before the break was given; or it
+                cannot be opened.
+        """
+        settings, count = self.config.inference, self.num_supports
+        pictures: Pictures = {}
+        with VideoReader(path) as reader:
+            if settings.support == "uniform" or count == 0:
+                targets = uniform_targets(reader, count, pictures)
+            elif settings.support == "window":
+                targets = window_targets(reader, count, settings.window_stride, pictures)
+            else:
+                targets = causal_targets(reader, count, pictures)
+            yield from self._detect_all(targets, pictures)
+
+    def _detect_all(
+        self, targets: Iterator[Target], pictures: Pictures
+    ) -> Iterator[FrameDetections]:
+        """Every support goes through the model once, and is remembered while a target needs it."""
+        memories: dict[int, SupportMemory] = {}
+        memory: SupportMemory | None = None
+        supports: list[int] = []
+        for batch in batches(targets, self.config.inference.batch):
+            if batch[0].supports != supports:
+                supports = batch[0].supports
+                new = [number for number in dict.fromkeys(supports) if number not in memories]
+                together = self.remember([pictures.pop(number) for number in new])
+                if together is not None:
+                    memories |= {number: together.select([i]) for i, number in enumerate(new)}
+                memory = concatenate([memories[number] for number in supports])
+                # A frame that is ahead, or the target itself, is a support again further on.
+                first = batch[0].frame.index
+                memories = {n: m for n, m in memories.items() if n in supports or n >= first}
+            frames = [target.frame for target in batch]
+            found = self.detect([frame.image for frame in frames], memory)
+            yield from map(FrameDetections, frames, found)
+            for number in [n for n in pictures if n < frames[-1].index]:
+                del pictures[number]
+
+    def _batch(
+        self, frames: Sequence[np.ndarray]
+    ) -> tuple[UInt8[Tensor, "B 3 H W"], Int[Tensor, "B 2"]]:
+        """Frames as the model was trained on them: resized, padded, on the device."""
+        data = self.config.data
+        resized = []
+        for frame in frames:
+            if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+                raise DataError(
+                    f"a frame of shape {frame.shape} and type {frame.dtype}: expected RGB pixels "
+                    "[height, width, 3] of type uint8"
+                )
+            height, width, _ = frame.shape
+            size = resized_size(height, width, data.short_side, data.long_side)
+            pixels = torch.from_numpy(np.require(frame, requirements=["C", "W"]))
+            resized.append(resize_image(pixels.permute(2, 0, 1), size))
+        images, sizes = pad_to_multiple(resized)
+        return images.to(self.device), sizes.to(self.device)
+
+    def _precision(self) -> torch.autocast:
+        is_bf16 = self.config.inference.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=is_bf16)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the GPU where there is one.
+
+    Raises:
+        ConfigError: an unknown name, or a GPU that is not there.
+    """
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if num_gpus else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(
+            f"unknown device {name!r}", hint="expected auto, cpu, cuda or cuda:N"
+        ) from None
+    if device.type == "cuda" and (device.index or 0) >= num_gpus:
+        there = f"{num_gpus} GPUs" if num_gpus else "no GPU"
+        raise ConfigError(
+            f"device {name} asked for, but torch sees {there} here",
+            hint="--device cpu works everywhere; `sparsevod doctor` tells what torch sees",
+        )
+    return device
+
+
+def _in_source_pixels(
+    boxes_xyxy: Float[Tensor, "N 4"],
+    scores: Float[Tensor, " N"],
+    labels: Int[Tensor, " N"],
+    resized: Sequence[int],
+    source: Sequence[int],
+    *,
+    clip: bool,
+) -> Detections:
+    """From pixels of the resized frame to those of the source; both start with height and width."""
+    (height, width), (resized_height, resized_width) = source[:2], resized
+    ratios = np.array([width / resized_width, height / resized_height] * 2, dtype=np.float32)
+    boxes = boxes_xyxy.float().numpy() * ratios
+    if clip:
+        boxes = boxes.clip(0, np.array([width, height] * 2, dtype=np.float32))
+    is_box: np.ndarray = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    return Detections(boxes, scores.float().numpy(), labels.numpy())[is_box]
+
+
+def _pairs(overrides: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {text!r}: expected key=value, e.g. --set inference.batch=4")
+        pairs[key.strip()] = value.strip()
+    return pairs
