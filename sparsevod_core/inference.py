@@ -255,7 +255,7 @@ def _in_source_pixels(
     boxes = boxes_xyxy.float().numpy() * ratios
     if clip:
         boxes = boxes.clip(0, np.array([width, height] * 2, dtype=np.float32))
-    is_box: np.ndarray = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    is_box = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     return Detections(boxes, scores.float().numpy(), labels.numpy())[is_box]
 
 
