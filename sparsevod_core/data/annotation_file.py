@@ -135,7 +135,8 @@ def read_annotation_file(path: Path) -> AnnotationFile:
         content.categories.append(Category(_integer(entry, "id"), _text(entry, "name")))
 
     def add_info(entry: dict[str, Any]) -> None:
-        content.root = None if entry.get("root") is None else _text(entry, "root")
+        if entry.get("root") is not None:
+            content.root = _text(entry, "root")
 
     add: dict[str, Callable[[dict[str, Any]], None]] = {
         "info": add_info,
@@ -147,6 +148,8 @@ def read_annotation_file(path: Path) -> AnnotationFile:
     found = set()
     for section, entries in stream_sections(path):
         found.add(section)
+        if section == "info":  # people write null or a remark there
+            entries = (entry for entry in entries if isinstance(entry, dict))
         if section in add:
             _add_all(f"{path}: {section}", entries, add[section])
     for section in ("images", "annotations", "categories"):

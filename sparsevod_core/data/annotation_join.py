@@ -159,6 +159,8 @@ def _boxes(
     _require_unique(path, "annotations", _numbers(annotations.ids))
     category_ids = np.array([category.id for category in content.categories])
     _require_unique(path, "categories", category_ids)
+    names = np.array([category.name for category in content.categories])
+    _require_unique(path, "categories", names, "name")  # models and data are matched by name
 
     wanted = _numbers(annotations.image_ids)
     entries = _find(_numbers(content.images.ids), wanted)
@@ -204,12 +206,15 @@ def _refuse_unknown(
         )
 
 
-def _require_unique(path: Path, section: str, ids: np.ndarray) -> None:
-    order = np.argsort(ids, kind="stable")
-    repeated = np.diff(ids[order]) == 0
+def _require_unique(path: Path, section: str, values: np.ndarray, key: str = "id") -> None:
+    order = np.argsort(values, kind="stable")
+    repeated = values[order[1:]] == values[order[:-1]]
     if repeated.any():
         first, second = order[int(repeated.argmax()) :][:2]
-        raise DataError(f"{path}: {section}[{first}] and [{second}] have the same id {ids[first]}")
+        raise DataError(
+            f"{path}: {section}[{first}] and [{second}] have the same {key} "
+            f"{values[first].item()!r}"
+        )
 
 
 def _video_file(file_name: str | None) -> str | None:

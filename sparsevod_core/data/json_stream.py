@@ -110,8 +110,8 @@ class _Walker:
                 self.fail(error.msg if isinstance(error, json.JSONDecodeError) else str(error))
             except RecursionError:
                 self.fail("nested too deeply")
-            if end == len(self._buffer) and self._read_on():
-                continue  # a number may go on in the next stretch
+            if end + 2 >= len(self._buffer) and self._read_on():
+                continue  # a number may go on in the next stretch: 1|2, 1|.5, 1|e+5
             self._position = end
             return value
 
@@ -120,10 +120,12 @@ class _Walker:
         raise DataError(f"{self._path}: not valid JSON at character {place:,}: {what}")
 
     def _read_on(self) -> bool:
-        """Replace what has been walked by a stretch at least as long as what is left."""
+        """Replace what has been walked by a stretch at least as long as what is left, if any."""
         left = self._buffer[self._position :]
         more = self._file.read(max(_CHUNK_CHARACTERS, len(left)))
+        if not more:
+            return False
         self._dropped += self._position
         self._buffer = left + more
         self._position = 0
-        return bool(more)
+        return True
