@@ -1,7 +1,154 @@
-"""`sparsevod eval`."""
+"""`sparsevod eval`: how good are the boxes."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-def evaluate() -> None:
-    """To come."""
+import typer
+
+from sparsevod_cli import console
+from sparsevod_cli.options import Device, JsonOut, Overrides, overrides_with
+from sparsevod_core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from sparsevod_core.config import Config
+    from sparsevod_core.data.records import VideoSet
+    from sparsevod_core.evaluation.rescore import Evaluation
+
+
+def evaluate(
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(metavar="CKPT", help="The model, as `sparsevod train` saves it."),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            "--annotations",
+            help="COCO or COCO-VID JSON; else the validation set that the checkpoint records.",
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", help="Folder that file names in the annotations start from."),
+    ] = None,
+    from_predictions: Annotated[
+        Path | None,
+        typer.Option("--from-predictions", help="Score this COCO results file, without a model."),
+    ] = None,
+    save_predictions: Annotated[
+        Path | None,
+        typer.Option("--save-predictions", help="Write the detections as a COCO results file."),
+    ] = None,
+    clip: Annotated[
+        bool,
+        typer.Option("--clip/--no-clip", help="Clip boxes to the frame; MMDetection does not."),
+    ] = True,
+    supports: Annotated[
+        int | None,
+        typer.Option("--supports", help="Support frames of each target; 0: each frame alone."),
+    ] = None,
+    support: Annotated[
+        str | None,
+        typer.Option("--support", help="Where they come from: uniform, window or causal."),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option("--batch", help="Frames of a video that go through the model together."),
+    ] = None,
+    limit_videos: Annotated[
+        int | None,
+        typer.Option("--limit-videos", min=1, help="Only so many videos, the first."),
+    ] = None,
+    overrides: Overrides = None,
+    device: Device = "auto",
+    json_out: JsonOut = None,
+) -> None:
+    """Measure box AP: of a model on annotated videos, or of predictions saved before.
+
+    The numbers are COCO's, 0 to 1: AP (IoU 0.50 to 0.95), AP50, AP75, overall and per class. The
+    JSON has the keys schema, AP, AP50, AP75, AR1, AR10, AR100, per_class, num_frames, num_boxes,
+    num_detections, annotations, checkpoint, predictions, settings, classes_left_out and
+    classes_unknown; a class without boxes has null for its AP and does not count.
+
+    Example: sparsevod eval runs/vid/last.pth --annotations val.json --root frames --json ap.json
+    """
+    from sparsevod_cli.progress import ConsoleReporter
+
+    settings = overrides_with(
+        overrides,
+        inference__supports=supports,
+        inference__support=support,
+        inference__batch=batch,
+    )
+    reporter = ConsoleReporter()
+    if from_predictions is not None:
+        from sparsevod_core.evaluation.rescore import evaluate_predictions
+
+        of_a_model = (checkpoint, root, save_predictions, limit_videos, settings, not clip)
+        if annotations is None or any(of_a_model):
+            raise ConfigError(
+                "--from-predictions runs no model: it goes with --annotations and --json only",
+                hint="sparsevod eval --annotations GT.json --from-predictions DETS.json",
+            )
+        result = evaluate_predictions(annotations, from_predictions, reporter=reporter)
+    elif checkpoint is not None:
+        from sparsevod_core.evaluation.evaluate import evaluate as evaluate_model
+        from sparsevod_core.inference import Predictor
+
+        predictor = Predictor.from_checkpoint(checkpoint, device=device, overrides=settings)
+        videos = _videos(checkpoint, predictor.config, annotations, root)
+        result = evaluate_model(
+            predictor,
+            videos,
+            clip=clip,
+            only=range(videos.num_videos)[:limit_videos],
+            checkpoint=checkpoint,
+            save_predictions=save_predictions,
+            reporter=reporter,
+        )
+    else:
+        raise ConfigError(
+            "nothing to evaluate: name a checkpoint, or saved predictions with --from-predictions",
+            hint="sparsevod eval CKPT --annotations GT.json --root DIR",
+        )
+    if str(json_out) != "-":
+        _show(result)
+    if json_out is not None:
+        console.write_json(json_out, result.to_dict())
+
+
+def _videos(
+    checkpoint: Path, config: Config, annotations: Path | None, root: Path | None
+) -> VideoSet:
+    """The set that was named, else the one that the checkpoint's config records."""
+    from sparsevod_core.data.records import VideoSet
+
+    if annotations is not None:
+        return VideoSet.load(annotations, root)
+    recorded, recorded_root = config.data.val_annotations, config.data.val_root
+    if recorded is None or not Path(recorded).is_file():
+        what = "no validation set" if recorded is None else f"{recorded}, which is not there"
+        raise DataError(
+            f"which videos? {checkpoint} records {what}",
+            hint="name a set with --annotations GT.json --root DIR, or prepare ImageNet VID: "
+            "sparsevod prepare-vid ROOT -o data/imagenet_vid",
+        )
+    return VideoSet.load(Path(recorded), root or (Path(recorded_root) if recorded_root else None))
+
+
+def _show(result: Evaluation) -> None:
+    boxes = result.boxes
+
+    def row(name: str, values: tuple[float, float, float], num_boxes: int) -> list[str]:
+        # A class without boxes has no AP, which is not an AP of 0.
+        return [name, *("-" if v != v else f"{v:.3f}" for v in values), f"{num_boxes:,}"]
+
+    rows = [row("all", (boxes.AP, boxes.AP50, boxes.AP75), boxes.num_boxes)]
+    rows += [
+        row(name, (one.AP, one.AP50, one.AP75), one.num_boxes)
+        for name, one in boxes.per_class.items()
+    ]
+    title = f"{result.annotations.name}: {boxes.num_frames:,} frames"
+    console.table(title, ["", "AP", "AP50", "AP75", "boxes"], rows)

@@ -25,8 +25,12 @@ class VideoDetector(Protocol):
     @property
     def categories(self) -> Sequence[Category]: ...
 
+    @property
+    def num_supports(self) -> int:
+        """Support frames per target: as configured, 0 where the model looks at none."""
+
     def remember(self, frames: Sequence[np.ndarray]) -> SupportMemory | None:
-        """The memory of support frames, each RGB [H, W, 3] uint8; None where none is needed."""
+        """The memory of support frames, RGB [H, W, 3] uint8; None without frames."""
 
     def detect(
         self, frames: Sequence[np.ndarray], memory: SupportMemory | None, *, clip: bool = True
@@ -42,7 +46,7 @@ def detect_videos(
     reader = FrameReader(videos)
     for video in chosen:
         frames = videos.video_frames(video)
-        supports_of = _supports(len(frames), inference)
+        supports_of = _supports(len(frames), predictor.num_supports, inference)
         one_pass = _VideoPass(predictor, reader, frames, supports_of)
         # A run of targets that look at the same supports shares one memory and fills batches.
         for _, run in groupby(range(len(frames)), key=supports_of.__getitem__):
@@ -54,9 +58,9 @@ def detect_videos(
                 yield from zip([frames[target] for target in batch], found, strict=True)
 
 
-def _supports(num_frames: int, inference: InferenceConfig) -> list[list[int]]:
+def _supports(num_frames: int, count: int, inference: InferenceConfig) -> list[list[int]]:
     """The supports of every target of a video; targets and supports count its frames from 0."""
-    count, targets = inference.supports, range(num_frames)
+    targets = range(num_frames)
     if inference.support == "uniform":
         return [uniform_supports(num_frames, count)] * num_frames
     if inference.support == "window":
@@ -102,8 +106,7 @@ class _VideoPass:
             images = self._reader.read_many([self._frames[support] for support in new])
             self._ahead |= {s: image for s, image in zip(new, images, strict=True) if s >= target}
             together = self._predictor.remember(images)
-            if together is None:
-                return None
+            assert together is not None, "a model with supports remembers them"
             self._memories |= {support: together.select([i]) for i, support in enumerate(new)}
         chosen = [self._memories[support] for support in supports]
         self._memories = {s: m for s, m in self._memories.items() if self._last_target[s] > target}

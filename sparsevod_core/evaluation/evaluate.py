@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from sparsevod_core import distributed
-from sparsevod_core.config import Config
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.evaluation.class_match import ClassMatch
 from sparsevod_core.evaluation.coco import BoxAP, BoxAPEvaluator
@@ -83,7 +82,7 @@ def evaluate(
         annotations=videos.annotations_path,
         checkpoint=checkpoint,
         predictions=save_predictions,
-        settings=_settings(predictor.config, clip),
+        settings=_settings(predictor, clip),
         classes_left_out=tuple(classes.left_out),
         classes_unknown=tuple(classes.unknown),
     )
@@ -123,9 +122,11 @@ def _frames(videos: VideoSet, chosen: Sequence[int]) -> list[int]:
     return [frame for video in chosen for frame in videos.video_frames(video)]
 
 
-def _settings(config: Config, clip: bool) -> dict[str, Any]:
+def _settings(predictor: VideoDetector, clip: bool) -> dict[str, Any]:
+    config = predictor.config
     return {
         **dataclasses.asdict(config.inference),
+        "supports": predictor.num_supports,
         "short_side": config.data.short_side,
         "long_side": config.data.long_side,
         "clip": clip,

@@ -76,6 +76,10 @@ class Seer:
     detected: list[tuple[list[int], list[int]]] = field(default_factory=list)
     clips: set[bool] = field(default_factory=set)
 
+    @property
+    def num_supports(self) -> int:
+        return self.config.inference.supports
+
     def remember(self, frames: Sequence[np.ndarray]) -> SupportMemory | None:
         numbers = [int(frame[0, 0, 0]) for frame in frames]
         self.remembered.append(numbers)
@@ -146,7 +150,7 @@ def test_uniform_supports_go_through_the_model_once_per_video(tmp_path: Path) ->
 
 
 def test_window_supports_follow_the_target_and_are_remembered_once(tmp_path: Path) -> None:
-    model = seer(support="window", supports=3, window_stride=2, batch=4)
+    model = seer(support="window", supports=3, window_stride=2)
     evaluate(model, VideoSet.load(make_videos(tmp_path)), only=[0])
     assert model.detected == [
         ([10 + target], [10 + i for i in window_supports(target, 12, 3, 2)]) for target in range(12)
@@ -174,12 +178,17 @@ def test_without_supports_nothing_is_remembered(tmp_path: Path) -> None:
         assert model.detected == [([number], []) for number in (22, 23, 24)]
 
 
-def test_a_model_that_needs_no_memory(tmp_path: Path) -> None:
-    """A frame baseline may answer None to any supports."""
-    model = seer()
-    model.remember = lambda frames: None  # type: ignore[method-assign]
-    result = evaluate(model, VideoSet.load(make_videos(tmp_path)))
-    assert result.to_dict()["AP"] == pytest.approx(1)
+def test_a_model_that_looks_at_no_supports(tmp_path: Path) -> None:
+    """A frame baseline: the configured supports are neither read nor reported."""
+
+    class Baseline(Seer):
+        num_supports = 0  # type: ignore[assignment]
+
+    model = Baseline(Config().replace({"inference.support": "window", "inference.batch": 4}))
+    result = evaluate(model, VideoSet.load(make_videos(tmp_path)), only=[0])
+    assert model.remembered == []
+    assert [len(numbers) for numbers, _ in model.detected] == [4, 4, 4]
+    assert result.settings is not None and result.settings["supports"] == 0
 
 
 def test_classes_are_matched_by_name(tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""`sparsevod eval` as a user runs it: table, JSON, exit codes, on predictions and on a model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparsevod_cli import main as cli
+
+TRUTH: dict[str, Any] = {
+    "images": [{"id": 1}, {"id": 2}],
+    "categories": [{"id": 5, "name": "car"}, {"id": 9, "name": "dog"}],
+    "annotations": [
+        {"id": 0, "image_id": 1, "category_id": 5, "bbox": [0, 0, 10, 10]},
+        {"id": 1, "image_id": 2, "category_id": 5, "bbox": [5, 5, 10, 10]},
+    ],
+}
+FOUND: list[dict[str, Any]] = [
+    {"image_id": 1, "category_id": 5, "bbox": [0, 0, 10, 10], "score": 0.9}
+]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "truth.json").write_text(json.dumps(TRUTH))
+    (tmp_path / "found.json").write_text(json.dumps(FOUND))
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs `sparsevod eval ARGUMENTS` in this process and returns the exit code."""
+
+    def run_eval(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["sparsevod", "eval", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0)
+
+    return run_eval
+
+
+def test_predictions_give_a_table_and_a_json(files: Path, run: Any, capsys: Any) -> None:
+    arguments = ("--annotations", files / "truth.json", "--from-predictions", files / "found.json")
+    assert run(*arguments, "--json", files / "new" / "ap.json") == 0
+    told = capsys.readouterr()
+    half = pytest.approx(51 / 101)  # precision 1 up to recall 0.5
+    result = json.loads((files / "new" / "ap.json").read_text())
+    assert (result["AP"], result["AP50"], result["AP75"]) == (half, half, half)
+    assert result["per_class"] == {
+        "car": {"AP": half, "AP50": half, "AP75": half, "num_boxes": 2},
+        "dog": {"AP": None, "AP50": None, "AP75": None, "num_boxes": 0},
+    }
+    assert result["annotations"] == str(files / "truth.json")
+    assert result["predictions"] == str(files / "found.json")
+    assert (result["checkpoint"], result["settings"]) == (None, None)
+    rows = [line.replace("│", " ").split() for line in told.out.splitlines()]
+    assert ["all", "0.505", "0.505", "0.505", "2"] in rows
+    assert ["dog", "-", "-", "-", "0"] in rows
+    assert told.err.splitlines() == ["scoring 1 detections in 2 frames"]
+
+
+def test_json_on_stdout_stands_alone(files: Path, run: Any, capsys: Any) -> None:
+    arguments = ("--annotations", files / "truth.json", "--from-predictions", files / "found.json")
+    assert run(*arguments, "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["schema"] == "sparsevod.eval/1"
+
+
+def test_predictions_need_no_torch(files: Path) -> None:
+    probe = (
+        "import sys; from sparsevod_cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules, file=sys.stderr)"
+    )
+    inputs = ["--annotations", files / "truth.json", "--from-predictions", files / "found.json"]
+    done = subprocess.run(
+        [sys.executable, "-c", probe, "eval", *map(str, inputs)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stderr.splitlines()[-1] == "0 False"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--annotations", "truth.json"],
+        ["--from-predictions", "found.json"],
+        ["model.pth", "--annotations", "truth.json", "--from-predictions", "found.json"],
+        ["--annotations", "truth.json", "--from-predictions", "found.json", "--no-clip"],
+        ["--annotations", "truth.json", "--from-predictions", "found.json", "--supports", "0"],
+        ["--annotations", "truth.json", "--from-predictions", "found.json", "--root", "frames"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_use_is_told_with_a_command_that_works(
+    arguments: list[str], run: Any, capsys: Any
+) -> None:
+    assert run(*arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert "hint: sparsevod eval " in told
+
+
+def test_a_broken_results_file_exits_1_and_leaves_no_json(
+    files: Path, run: Any, capsys: Any
+) -> None:
+    (files / "found.json").write_text(json.dumps([FOUND[0] | {"image_id": 77}]))
+    arguments = ("--annotations", files / "truth.json", "--from-predictions", files / "found.json")
+    assert run(*arguments, "--json", files / "ap.json") == 1
+    assert "found.json: entry 0: image_id 77 is not among the images" in capsys.readouterr().err
+    assert not (files / "ap.json").exists()
