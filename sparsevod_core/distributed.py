@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sparsevod_core.errors import ConfigError
 
-TIMEOUT = timedelta(hours=12)  # ranks wait while rank 0 evaluates, for hours on ImageNet VID
+TIMEOUT = timedelta(hours=12)  # a rank may wait for one that evaluates longer videos, or scores
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 Value = TypeVar("Value")
@@ -107,9 +107,3 @@ def from_main(value: Value) -> Value:
     values = [value]
     dist.broadcast_object_list(values, src=0)
     return values[0]
-
-
-def barrier() -> None:
-    """Wait for all ranks, on the host: a GPU barrier would spin on the device."""
-    if is_joined():
-        dist.all_reduce(torch.zeros(1))

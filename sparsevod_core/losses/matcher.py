@@ -26,9 +26,8 @@ def match(
     Where a clip has more boxes than proposals, the boxes that cost most stay unmatched. All costs
     move to the host together: once per step, not once per stage and clip.
     """
-    costs = matching_cost(output, targets, weights, eps)
     # Any pair will do for a prediction that is not finite: the loss will say so, not the matching.
-    costs = costs.nan_to_num().cpu().numpy()
+    costs = matching_cost(output, targets, weights, eps).nan_to_num().cpu().numpy()
     pairs = []
     for stage_costs in costs:
         stage_pairs = []

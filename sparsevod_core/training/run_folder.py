@@ -64,13 +64,14 @@ class RunFolder:
         record = {"step": step, "clips": [list(clip) for clip in files]}
         write_text(self.bad_batch, json.dumps(record, indent=2) + "\n")
 
-    def forget_after(self, step: int) -> None:
-        """Drop the lines of steps that a resumed run will take again, and a line cut short."""
-        kept = []
+    def forget_after(self, step: int, evaluated_step: int) -> None:
+        """Drop lines of steps and evaluations that a resumed run does again, and one cut short."""
+        kept, last = [], {"train": step, "eval": evaluated_step}
         lines = self.metrics.read_text(encoding="utf-8") if self.metrics.exists() else ""
         for line in lines.splitlines(keepends=True):
             try:
-                is_kept = line.endswith("\n") and json.loads(line)["step"] <= step
+                record = json.loads(line)
+                is_kept = line.endswith("\n") and record["step"] <= last[record["kind"]]
             except (ValueError, LookupError, TypeError):
                 continue
             if is_kept:

@@ -262,7 +262,7 @@ class Trainer:
         )
         if distributed.is_main():
             self.run.write_config(self.config)
-            self.run.forget_after(self.position.step)
+            self.run.forget_after(self.position.step, self.position.evaluated_step)
 
     def _is_evaluation_due(self) -> bool:
         step, every = self.position.step, self.config.train.eval_every
@@ -272,34 +272,34 @@ class Trainer:
         return step == self.total_steps or (steps == 0 and epochs % every == 0)
 
     def _evaluate(self, interruption: Interruption) -> None:
-        """Rank 0 evaluates while the others wait; best.pth if it is the best so far.
+        """AP on the validation set, shared among the ranks; best.pth if it is the best so far.
 
         last.pth is from this step already, so that a signal may end it at once: resuming evaluates.
         """
         assert self.validation is not None
         position, epochs = self.position, -(-self.position.step // self.steps_per_epoch)
-        if distributed.is_main():
-            with interruption.at_once():
-                scores = validate(
-                    self.detector,
-                    self.config,
-                    self.categories,
-                    self.validation,
-                    self.device,
-                    self.reporter,
-                )
-            self.run.log({"kind": "eval", "step": position.step, "epoch": epochs, **scores})
-            is_best = position.best is None or scores["AP"] > position.best["AP"]
-            self.reporter.message(
-                f"epoch {epochs}: AP {scores['AP']:.4f}, AP50 {scores['AP50']:.4f}, "
-                f"AP75 {scores['AP75']:.4f}" + (", the best so far" if is_best else "")
+        with interruption.at_once():
+            scores = validate(
+                self.detector,
+                self.config,
+                self.categories,
+                self.validation,
+                self.device,
+                self.reporter,
             )
-            if is_best:
-                numbers = {name: scores[name] for name in ("AP", "AP50", "AP75")}
-                position.best = {"step": position.step, **numbers}
-                save_checkpoint(self.run.best, self._checkpoint(None))
-        distributed.barrier()
+        is_best = position.best is None or scores["AP"] > position.best["AP"]
+        if is_best:
+            numbers = {name: scores[name] for name in ("AP", "AP50", "AP75")}
+            position.best = {"step": position.step, **numbers}
         position.evaluated_step = position.step
+        if distributed.is_main():
+            self.run.log({"kind": "eval", "step": position.step, "epoch": epochs, **scores})
+            if is_best:
+                save_checkpoint(self.run.best, self._checkpoint(None))
+        self.reporter.message(
+            f"epoch {epochs}: AP {scores['AP']:.4f}, AP50 {scores['AP50']:.4f}, "
+            f"AP75 {scores['AP75']:.4f}" + (", the best so far" if is_best else "")
+        )
         self.model.train()
         self._save()
 

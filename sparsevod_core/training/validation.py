@@ -27,11 +27,12 @@ def validate(
 ) -> dict[str, Any]:
     """AP, AP50 and AP75 in 0..1, `per_class` AP by name, and the seconds it took.
 
-    Leaves the detector in eval mode. An AP that does not exist, where nothing is annotated, is 0.
+    All ranks call this, take a share of the videos, and get the same numbers. Leaves the detector
+    in eval mode. An AP that does not exist, where nothing is annotated, is 0.
     """
     start = time.monotonic()
     predictor = Predictor(detector, config, categories, device=str(device))
-    scores = evaluate(predictor, videos, reporter=reporter).to_dict()
+    scores = evaluate(predictor, videos, shared=True, reporter=reporter).to_dict()
     return {
         **{name: scores[name] or 0.0 for name in ("AP", "AP50", "AP75")},
         "per_class": {name: numbers["AP"] for name, numbers in scores["per_class"].items()},

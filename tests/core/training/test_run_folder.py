@@ -39,12 +39,18 @@ def test_resuming_forgets_later_lines_and_a_broken_one(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     for step in (1, 2, 3, 4):
         run.log({"kind": "train", "step": step})
+        run.log({"kind": "eval", "step": step})
     with run.metrics.open("a") as lines:
         lines.write('{"kind": "train", "st')
-    run.forget_after(2)
-    assert [json.loads(line)["step"] for line in run.metrics.read_text().splitlines()] == [1, 2]
+    run.forget_after(2, evaluated_step=1)
+    kept = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert [(line["kind"], line["step"]) for line in kept] == [
+        ("train", 1),
+        ("eval", 1),
+        ("train", 2),
+    ]
     run.log({"kind": "train", "step": 3})
-    assert len(run.metrics.read_text().splitlines()) == 3
+    assert len(run.metrics.read_text().splitlines()) == 4
 
 
 def test_two_fresh_runs_in_one_second_differ(

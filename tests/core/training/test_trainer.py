@@ -71,20 +71,20 @@ def whole(settings: Callable[..., Config], tmp_path_factory: pytest.TempPathFact
 
 
 class Talk:
-    """Keeps what is said and calls `at` after every step."""
+    """Keeps what is said and calls `at` after every step, or every frame that is evaluated."""
 
-    def __init__(self, at: Callable[[int], None] = lambda step: None) -> None:
+    def __init__(self, at: Callable[[int], None] = lambda step: None, unit: str = "steps") -> None:
         self.said: list[str] = []
         self.step = 0
-        self._at = at
+        self._at, self._unit = at, unit
 
     @contextmanager
     def progress(self, label: str, total: int | None, unit: str = "frames") -> Iterator[Talk]:
-        self._is_training = unit == "steps"
+        self._is_watched = unit == self._unit
         yield self
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        if self._is_training:
+        if self._is_watched:
             self.step += steps
             self._at(self.step)
 
@@ -235,6 +235,30 @@ def test_a_finished_run_says_so_and_can_be_trained_longer(
     assert load_config(file=tmp_path / "run" / "config.yaml").train.epochs == 2
 
 
+def test_evaluation_keeps_the_best_and_is_made_up_for(
+    settings: Callable[..., Config], annotations: Path, tmp_path: Path
+) -> None:
+    config = settings("train.epochs=2", f"data.val_annotations={annotations}", "inference.batch=8")
+
+    def stop(frames: int) -> None:
+        if frames == 40:  # of 33 an evaluation: in the second one
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("evaluation went on")
+
+    with pytest.raises(SystemExit):
+        run(config, tmp_path / "run", talk=Talk(stop, "frames"))
+    assert [record["step"] for record in lines(tmp_path / "run", "eval")] == [7]
+
+    result = run(config, tmp_path / "run", resume=True)
+    evaluations = lines(tmp_path / "run", "eval")
+    assert [(record["step"], record["epoch"]) for record in evaluations] == [(7, 1), (14, 2)]
+    assert evaluations[0]["per_class"].keys() == {"square", "bar"}
+    best = max(evaluations, key=lambda record: record["AP"])
+    assert result.best == {name: best[name] for name in ("step", "AP", "AP50", "AP75")}
+    assert result.checkpoint == tmp_path / "run" / "checkpoints" / "best.pth"
+    assert load_checkpoint(result.checkpoint).training is None
+
+
 def test_what_would_be_another_run_is_not_resumed(
     settings: Callable[..., Config], annotations: Path, tmp_path: Path
 ) -> None:
@@ -248,7 +272,7 @@ def test_what_would_be_another_run_is_not_resumed(
     content = json.loads(annotations.read_text())
     content["images"][0]["is_vid_train_frame"] = False
     other.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="13 frames to train on .* began with 14"):
+    with pytest.raises(DataError, match=r"13 frames to train on .* began with 14"):
         moved = config.replace({"data.train_annotations": str(other)})
         run(moved, tmp_path / "run", resume=True)
 

@@ -1,0 +1,205 @@
+"""`sparsevod train` as it is typed: with real processes, stopped, resumed, and misused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparsevod_cli import main as cli
+
+SMALL = """
+model: {num_stages: 1, num_proposals: 6, channels: 16, ffn_dim: 32, dynamic_dim: 4, num_heads: 2,
+  spfa_heads: 2}
+data: {short_side: 64, long_side: 96, workers: 0}
+train: {clips_per_gpu: 4, log_every: 1, warmup_steps: 4}
+inference: {batch: 8}
+"""
+
+
+@pytest.fixture(scope="module")
+def annotations(image_set: Any) -> Path:
+    """The shared tiny set without the video of another size: 14 target frames of 64x96."""
+    content = json.loads(image_set.annotations.read_text())
+    for image in content["images"]:
+        if image["file_name"].startswith("narrow"):
+            image["is_vid_train_frame"] = False
+    path = image_set.annotations.with_name("train_cli.json")
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with the settings of a small run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(SMALL)
+    return tmp_path
+
+
+def small(annotations: Path, *more: str) -> list[str]:
+    base = ["train", "--annotations", str(annotations), "--config", "small.yaml"]
+    return [*base, "--backbone", "tiny", "--device", "cpu", *more]
+
+
+def here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command run in this process."""
+    monkeypatch.setattr(sys, "argv", ["sparsevod", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    printed = capsys.readouterr()
+    return int(ended.value.code or 0), printed.out, printed.err
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "sparsevod_cli", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def lines(run: Path, kind: str = "train") -> list[dict[str, Any]]:
+    path = run / "metrics.jsonl"
+    records = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
+    return [record for record in records if record["kind"] == kind]
+
+
+def wait_for_steps(process: subprocess.Popen[str], run: Path, steps: int) -> None:
+    deadline = time.monotonic() + 100
+    while len(lines(run)) < steps:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "training did not begin"
+        time.sleep(0.1)
+
+
+def test_two_processes_stop_go_on_and_equal_one(
+    annotations: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shared = [f"--val={annotations}", "--epochs=5"]
+    both = small(annotations, *shared, "--set=train.clips_per_gpu=2", "--gpus=2", "--output=two")
+    process = start(*both)
+    wait_for_steps(process, folder / "two", 2)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=100)
+    assert (process.returncode, out) == (143, "")
+    assert "go on with: sparsevod train --resume two --gpus 2" in err
+    assert "Traceback" not in err
+
+    steps = len(lines(folder / "two")) + 2
+    resume = ["train", "--resume", "two", "--device", "cpu"]
+    code, _, err = here(monkeypatch, capsys, *resume)
+    assert code == 2 and "trained by 2 process(es), not 1" in err and "--gpus 2" in err
+
+    process = start(*resume, "--gpus=2", f"--max-steps={steps}", "--json=two.json")
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    assert out.splitlines() == ["two/checkpoints/best.pth"]
+    result = json.loads((folder / "two.json").read_text())
+    assert (result["schema"], result["run"], result["steps"]) == ("sparsevod.train/1", "two", steps)
+
+    alone = small(annotations, *shared, f"--max-steps={steps}", "--output=one")
+    assert here(monkeypatch, capsys, *alone)[0] == 0
+    assert len(lines(folder / "one")) == len(lines(folder / "two")) == steps
+    for one, two in zip(lines(folder / "one"), lines(folder / "two"), strict=True):
+        for name in ("loss", "loss_class", "loss_l1", "loss_giou", "grad_norm", "learning_rate"):
+            assert two[name] == pytest.approx(one[name], rel=1e-3), (one["step"], name)
+    one, two = (lines(folder / name, "eval")[-1] for name in ("one", "two"))
+    assert two["AP"] == pytest.approx(one["AP"], abs=1e-3)
+
+
+def test_ctrl_c_saves_and_resume_finds_the_last_run(
+    annotations: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    process = start(*small(annotations, "--epochs=1000", "--seed=3"))
+    deadline = time.monotonic() + 100
+    while not list(folder.glob("runs/tiny-*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    (run,) = folder.glob("runs/tiny-*")
+    wait_for_steps(process, run, 1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert f"go on with: sparsevod train --resume {run.relative_to(folder)}" in err
+
+    steps = len(lines(run)) + 1
+    code, out, err = here(
+        monkeypatch, capsys, "train", "--resume", "--device=cpu", f"--max-steps={steps}"
+    )
+    assert code == 0, err
+    assert out.strip() == str(run.relative_to(folder) / "checkpoints" / "last.pth")
+    assert [record["step"] for record in lines(run)] == [*range(1, steps + 1)]
+    assert "seed: 3" in (run / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 1, "sparsevod prepare-vid ILSVRC_ROOT -o data/imagenet_vid"),
+        (["--annotations", "gone.json"], 1, "gone.json: no training annotations there"),
+        (["runs/old"], 2, "runs/old: only --resume takes a run folder"),
+        (["--resume"], 2, "no run below runs/ has a checkpoint"),
+        (["--resume", "runs/old"], 2, "runs/old: nothing to resume"),
+        (["--resume", "--backbone", "r50"], 2, "leave out --backbone"),
+        (["--backbone", "r5"], 2, "did you mean r50?"),
+        (["--set", "train.epoch=3"], 2, "did you mean train.epochs?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_misuse_is_told_before_anything_heavy_is_imported(
+    arguments: list[str],
+    code: int,
+    said: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it would fail
+    ended, out, err = here(monkeypatch, capsys, "train", *arguments)
+    assert (ended, out) == (code, "")
+    assert err.startswith("error: ") and said in err
+
+
+def test_more_gpus_than_there_are(
+    annotations: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import torch
+
+    there = torch.cuda.device_count()
+    arguments = small(annotations, "--gpus", str(there + 2), "--device", "auto")
+    code, _, err = here(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert f"--gpus {there + 2}, but there are {there} usable GPUs" in err
+    assert not (folder / "runs").exists()
+
+
+def test_training_from_scratch_is_said_once(
+    annotations: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = small(annotations, "--max-steps=1", "--backbone-weights=none", "--output=run")
+    code, _, err = here(monkeypatch, capsys, *arguments)
+    assert code == 0, err
+    assert err.count("model.norm=group, model.frozen_stages=0") == 1
