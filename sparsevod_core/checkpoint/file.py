@@ -86,7 +86,7 @@ def _from_ours(contents: Any) -> Checkpoint | None:
     if written_as != f"{FORMAT_PREFIX}{VERSION}":
         raise CheckpointError(
             f"written in format {written_as}, this version reads {FORMAT_PREFIX}{VERSION}",
-            hint="a newer version of SparseVOD wrote it: pip install --upgrade sparsevod",
+            hint="another version of SparseVOD wrote it: update this one",
         )
     missing = [key for key in KEYS if key not in contents]
     if missing:
@@ -94,6 +94,8 @@ def _from_ours(contents: Any) -> Checkpoint | None:
     model = contents["model"]
     if not isinstance(model, dict) or not all(isinstance(v, Tensor) for v in model.values()):
         raise CheckpointError("a SparseVOD checkpoint whose model is not a dict of tensors")
+    if not isinstance(contents["training"], dict | None):
+        raise CheckpointError("a SparseVOD checkpoint whose training is not a dict")
     try:
         categories = tuple(Category(int(c["id"]), str(c["name"])) for c in contents["categories"])
         config = config_from_dict(contents["config"])

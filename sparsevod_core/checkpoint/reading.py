@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import shlex
 import warnings
@@ -28,7 +27,8 @@ def read_weights(path: Path) -> Any:
         CheckpointError: missing, empty, truncated, damaged, not a PyTorch file, or unsafe.
     """
     start = _first_bytes(path)
-    if start.startswith(ZIP_START):
+    is_archive = start.startswith(ZIP_START)
+    if is_archive:
         _require_intact_archive(path)
     elif not start.startswith(PICKLE_START):
         raise CheckpointError(f"{path}: not a PyTorch file: it starts with {start!r}")
@@ -36,15 +36,14 @@ def read_weights(path: Path) -> Any:
         with warnings.catch_warnings():  # of pickle protocols, to the developers of torch
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        if found is None and not start.startswith(ZIP_START):
+    except Exception as error:  # torch and pickle raise nearly anything on bytes of others
+        blocked = re.search(r"GLOBAL (\S+)", str(error))
+        if blocked:
+            raise _unsafe(path, blocked[1]) from error
+        if not is_archive:
             raise _damaged(path) from error
-        raise _unsafe(path, found[1] if found else "objects") from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # torch and pickle raise nearly anything on bytes they did not write
-        raise _damaged(path) from error
+        reason = str(error).partition("\n")[0][:160]
+        raise CheckpointError(f"{path}: cannot be read as weights: {reason}") from error
 
 
 def _first_bytes(path: Path) -> bytes:

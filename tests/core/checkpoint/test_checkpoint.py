@@ -61,14 +61,13 @@ def small(preset: str) -> Config:
 
 
 @pytest.mark.parametrize("preset", preset_names())
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_every_preset_comes_back_exactly(preset: str, dtype: torch.dtype, tmp_path: Path) -> None:
+def test_every_preset_comes_back_exactly(preset: str, tmp_path: Path) -> None:
     config = small(preset)
     with torch.device("meta"):
         names = build_detector(config.model).state_dict()
-    # A few numbers for each tensor, so that a backbone of 100 MB takes kilobytes.
+    # One number for each tensor, every second in bf16: a backbone of 100 MB takes kilobytes.
     model = {
-        name: torch.tensor(i, dtype=dtype if value.is_floating_point() else value.dtype).expand(
+        name: torch.tensor(i % 200, dtype=torch.bfloat16 if i % 2 else value.dtype).expand(
             value.shape
         )
         for i, (name, value) in enumerate(names.items())
@@ -258,7 +257,7 @@ def test_other_archives(tmp_path: Path) -> None:
     assert "an archive of word/document.xml" in refusal(path).message
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model/data.pkl", "not a pickle")
-    assert "truncated or damaged" in refusal(path).message or "holds" in refusal(path).message
+    assert "cannot be read as weights" in refusal(path).message
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model/data.pkl", "")
         archive.writestr("model/constants.pkl", "")
@@ -359,7 +358,7 @@ def rewritten(saved: Path, **changes: Any) -> Path:
 def test_a_newer_format_says_so(saved: Path) -> None:
     error = refusal(rewritten(saved, format="sparsevod/2"))
     assert "format sparsevod/2, this version reads sparsevod/1" in error.message
-    assert error.hint is not None and "--upgrade" in error.hint
+    assert error.hint is not None and "update" in error.hint
 
 
 @pytest.mark.parametrize(
@@ -369,6 +368,7 @@ def test_a_newer_format_says_so(saved: Path) -> None:
         ({"model": "gone", "training": "gone"}, "without its model, training"),
         ({"model": {"a": 1}}, "model is not a dict of tensors"),
         ({"model": [1]}, "model is not a dict of tensors"),
+        ({"training": 3}, "training is not a dict"),
         ({"categories": [{"id": 1, "name": "a"}]}, "1 categories for a detector of 2 classes"),
         ({"categories": [{"id": 1}, {"id": 2}]}, "broken settings: KeyError('name')"),
         ({"categories": 5}, "broken settings"),
