@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sparsevod_cli import main as cli
+from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
+from sparsevod_core.config import load_config
+from sparsevod_core.model.build import build_detector
+from sparsevod_core.structures import Category
 
 TRUTH: dict[str, Any] = {
     "images": [{"id": 1}, {"id": 2}],
@@ -117,3 +122,87 @@ def test_a_broken_results_file_exits_1_and_leaves_no_json(
     assert run(*arguments, "--json", files / "ap.json") == 1
     assert "found.json: entry 0: image_id 77 is not among the images" in capsys.readouterr().err
     assert not (files / "ap.json").exists()
+
+
+# --- with a model of random weights ------------------------------------------------------------
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A detector of squares (the tiny sets have them) and ships (which they lack)."""
+    small = ["model.num_stages=1", "model.num_proposals=6", "model.num_classes=2"]
+    sizes = ["data.short_side=64", "data.long_side=96", "data.val_annotations=val.json"]
+    torch.manual_seed(3)
+    config = load_config("tiny", overrides=[*small, *sizes])
+    categories = (Category(1, "ship"), Category(2, "square"))
+    weights = build_detector(config.model).state_dict()
+    save_checkpoint(tmp_path / "model.pth", Checkpoint(config, categories, weights))
+    return tmp_path / "model.pth"
+
+
+def test_a_model_on_image_folders(
+    checkpoint: Path, image_set: Any, run: Any, tmp_path: Path, capsys: Any
+) -> None:
+    where = ("--annotations", image_set.annotations, "--root", image_set.annotations.parent)
+    options = ("--supports", 2, "--support", "causal", "--batch", 4, "--no-clip")
+    saved, first, again = (tmp_path / name for name in ("found.json", "first.json", "again.json"))
+    arguments = (checkpoint, *where, *options, "--save-predictions", saved, "--json", first)
+    assert run(*arguments) == 0
+    told = capsys.readouterr()
+    assert "left out" in told.err and "ship" in told.err
+    assert "score 0: bar" in told.err
+    result = json.loads(first.read_text())
+    assert result["checkpoint"] == str(checkpoint)
+    assert result["num_frames"] == 33
+    assert result["num_detections"] > 0
+    assert result["settings"] == {
+        "supports": 2,
+        "support": "causal",
+        "window_stride": 1,
+        "precision": "fp32",
+        "batch": 4,
+        "short_side": 64,
+        "long_side": 96,
+        "clip": False,
+    }
+    assert run(*where[:2], "--from-predictions", saved, "--json", again) == 0
+    rescored = json.loads(again.read_text())
+    for key in ("AP", "AP50", "AP75", "AR100", "per_class", "num_frames", "num_detections"):
+        assert rescored[key] == result[key]
+
+
+def test_a_model_on_video_files(checkpoint: Path, video_set: Any, run: Any, tmp_path: Path) -> None:
+    """`info.root` is absent, so that file names start from the annotations' folder."""
+    arguments = (checkpoint, "--annotations", video_set.annotations, "--limit-videos", 2)
+    assert run(*arguments, "--set", "data.short_side=32", "--json", tmp_path / "ap.json") == 0
+    result = json.loads((tmp_path / "ap.json").read_text())
+    assert result["num_frames"] == 24 + 7
+    assert result["settings"]["short_side"] == 32
+
+
+def test_the_set_that_the_checkpoint_records(
+    checkpoint: Path,
+    image_set: Any,
+    run: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(checkpoint) == 1
+    told = capsys.readouterr().err
+    assert "val.json, which is not there" in told
+    assert "sparsevod prepare-vid" in told
+    (tmp_path / "val.json").write_text(image_set.annotations.read_text())
+    arguments = ("--root", image_set.annotations.parent, "--limit-videos", 1)
+    assert run(checkpoint, *arguments, "--json", tmp_path / "ap.json") == 0
+    assert json.loads((tmp_path / "ap.json").read_text())["annotations"] == "val.json"
+
+
+def test_a_missing_frame_is_named(
+    checkpoint: Path, image_set: Any, run: Any, tmp_path: Path, capsys: Any
+) -> None:
+    arguments = (checkpoint, "--annotations", image_set.annotations, "--root", tmp_path)
+    assert run(*arguments, "--save-predictions", tmp_path / "found.json") == 1
+    assert "000000.png" in capsys.readouterr().err
+    assert not (tmp_path / "found.json").exists()
