@@ -48,7 +48,7 @@ VIDEOS = {"long": (24, 64, 96), "narrow": (7, 80, 48), "single": (1, 64, 96)}
 class TinySet:
     """A rendered COCO-VID set: a bright square and a bar cross a dark, textured background.
 
-    Of video `long`, frame 3 is empty; every second frame of each video is marked as a target.
+    Of video `long`, frame 4 is empty. Every second frame is to be trained on.
 
     Attributes:
         annotations: the JSON file; file names start from its folder.
@@ -130,7 +130,7 @@ def _render() -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
             )
             square = [2 + index, 4 + index, 16, 16]
             bar = [width - 12 - index, 30, 8, 30]
-            shown = [] if (name, index) == ("long", 3) else [(7, square), (3, bar)]
+            shown = [] if (name, index) == ("long", 4) else [(7, square), (3, bar)]
             for category, (x, y, w, h) in shown:
                 frame[y : y + h, x : x + w] = (230, 60, 40) if category == 7 else (40, 90, 240)
                 content["annotations"].append(

@@ -1,0 +1,198 @@
+"""Pixels: image files and video files give the same frames, and a wrong one is named."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from sparsevod_core.data import frames as frames_module
+from sparsevod_core.data.frames import FrameReader
+from sparsevod_core.data.records import VideoSet
+from sparsevod_core.errors import DataError, VideoError
+
+if TYPE_CHECKING:
+    from conftest import TinySet
+
+
+def rendered(videos: VideoSet, source: TinySet, frame: int) -> np.ndarray:
+    video = videos.video_of(frame)
+    return source.images[videos.video_name(video)][frame - videos.video_frames(video).start]
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a.astype(int) - b).mean())
+
+
+def test_image_files_come_as_rendered(image_set: TinySet) -> None:
+    videos = VideoSet.load(image_set.annotations)
+    reader = FrameReader(videos)
+    for frame in range(videos.num_frames):
+        image = reader.read(frame)
+        assert image.dtype == np.uint8 and image.flags.c_contiguous
+        np.testing.assert_array_equal(image, rendered(videos, image_set, frame))
+
+
+def test_video_files_give_the_very_frame(video_set: TinySet) -> None:
+    videos = VideoSet.load(video_set.annotations)
+    reader = FrameReader(videos)
+    asked = [30, 5, 0, 23, 24, 31, 5, 12, 11, 4]  # over three videos, back and forth, one twice
+    images = reader.read_many(asked)
+    for frame, image in zip(asked, images, strict=True):
+        same_video = videos.video_frames(videos.video_of(frame))
+        distances = [distance(image, rendered(videos, video_set, other)) for other in same_video]
+        assert int(np.argmin(distances)) == frame - same_video.start
+        assert min(distances) < 3  # H.264
+
+
+def test_video_and_image_files_agree(video_set: TinySet, image_set: TinySet) -> None:
+    from_video, from_images = (VideoSet.load(s.annotations) for s in (video_set, image_set))
+    for frame in range(from_video.num_frames):
+        assert from_video.image_id(frame) == from_images.image_id(frame)
+        a = FrameReader(from_video).read(frame)
+        assert distance(a, FrameReader(from_images).read(frame)) < 3
+
+
+def test_frame_ids_of_a_video_file_may_have_gaps(video_set: TinySet, tmp_path: Path) -> None:
+    content = json.loads(video_set.annotations.read_text())
+    content["images"] = [image for image in content["images"] if image["frame_id"] % 5 == 4]
+    content["annotations"] = []
+    path = tmp_path / "gaps.json"
+    path.write_text(json.dumps(content))
+    videos = VideoSet.load(path, video_set.annotations.parent)
+    images = FrameReader(videos).read_many(list(videos.video_frames(0)))
+    for image, expected in zip(images, video_set.images["long"][4::5], strict=True):
+        assert distance(image, expected) < 3
+
+
+def test_videos_are_closed_and_found_again(
+    video_set: TinySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_now: set[Path] = set()
+
+    class CountingReader(frames_module.VideoReader):
+        def frames_at(self, indices: Any) -> Any:
+            open_now.add(self.path)
+            return super().frames_at(indices)
+
+        def close(self) -> None:
+            open_now.discard(self.path)
+            super().close()
+
+    monkeypatch.setattr(frames_module, "VideoReader", CountingReader)
+    monkeypatch.setattr(frames_module, "_OPEN_VIDEOS", 1)
+    monkeypatch.setattr(frames_module, "_KNOWN_VIDEOS", 2)
+    videos = VideoSet.load(video_set.annotations)
+    reader = FrameReader(videos)
+    for frame in (0, 25, 31, 1, 26, 31, 31, 2):
+        assert distance(reader.read(frame), rendered(videos, video_set, frame)) < 3
+        assert open_now == {videos.frame_path(frame)[0]}
+    reader.close()
+    assert open_now == set()
+
+
+def test_a_reader_can_be_sent_to_another_process(video_set: TinySet) -> None:
+    videos = VideoSet.load(video_set.annotations)
+    reader = FrameReader(videos)
+    expected = reader.read(10)
+    copy = pickle.loads(pickle.dumps(reader))
+    np.testing.assert_array_equal(copy.read(10), expected)
+
+
+def test_a_forked_reader_leaves_the_files_of_its_parent_alone(video_set: TinySet) -> None:
+    videos = VideoSet.load(video_set.annotations)
+    reader = FrameReader(videos)  # decoding threads, which the child will not have
+    alone = [reader.read(frame) for frame in range(24)]
+    reader.read(3)
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+
+    def read_in_child() -> None:
+        results.put([reader.read(frame) for frame in range(24)])
+
+    child = context.Process(target=read_in_child)
+    child.start()
+    in_parent = [reader.read(frame) for frame in range(4, 24)]
+    in_child = results.get(timeout=60)
+    child.join(timeout=60)
+    assert child.exitcode == 0
+    np.testing.assert_array_equal(in_child, alone)
+    np.testing.assert_array_equal(in_parent, alone[4:])
+
+
+def broken_set(tmp_path: Path, image_bytes: bytes | None, size: tuple[int, int]) -> VideoSet:
+    images = [{"id": 1, "file_name": "a.jpg", "width": size[0], "height": size[1]}]
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "x"}]}
+    (tmp_path / "set.json").write_text(json.dumps(content))
+    if image_bytes is not None:
+        (tmp_path / "a.jpg").write_bytes(image_bytes)
+    return VideoSet.load(tmp_path / "set.json")
+
+
+def jpeg(height: int = 40, width: int = 60, exif: bytes = b"") -> bytes:
+    import cv2
+
+    noise = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    encoded = cv2.imencode(".jpg", noise)[1].tobytes()
+    return encoded[:2] + exif + encoded[2:]
+
+
+@pytest.mark.parametrize(
+    ("image_bytes", "message"),
+    [
+        (None, "cannot read the frame: No such file"),
+        (b"", "not an image that can be decoded (0 bytes)"),
+        (b"<html>404</html>", "not an image that can be decoded (16 bytes)"),
+        (jpeg(40, 61), "61x40 pixels, but "),
+    ],
+)
+def test_a_broken_image_is_named(tmp_path: Path, image_bytes: bytes | None, message: str) -> None:
+    reader = FrameReader(broken_set(tmp_path, image_bytes, (60, 40)))
+    with pytest.raises(DataError) as caught:
+        reader.read(0)
+    assert caught.value.message.startswith(f"{tmp_path}/a.jpg: {message}")
+    if image_bytes is None:
+        assert str(tmp_path) in (caught.value.hint or "")
+
+
+def test_grey_images_are_rgb_and_exif_turns_nothing(tmp_path: Path) -> None:
+    import cv2
+
+    grey = cv2.imencode(".png", np.full((40, 60), 99, np.uint8))[1].tobytes()
+    image = FrameReader(broken_set(tmp_path, grey, (60, 40))).read(0)
+    assert image.shape == (40, 60, 3) and (image == 99).all()
+    # APP1 with one tag, orientation 6: the camera lay on its side. The boxes do not know.
+    tag = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
+    body = b"Exif\0\0MM\x00\x2a\x00\x00\x00\x08\x00\x01" + tag + b"\0\0\0\0"
+    exif = b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body
+    turned = cv2.imdecode(np.frombuffer(jpeg(exif=exif), np.uint8), cv2.IMREAD_COLOR)
+    assert turned.shape == (60, 40, 3)  # the tag does work
+    assert FrameReader(broken_set(tmp_path, jpeg(exif=exif), (60, 40))).read(0).shape[:2] == (
+        40,
+        60,
+    )
+
+
+def test_a_frame_beyond_the_video_is_named(video_set: TinySet, tmp_path: Path) -> None:
+    content = json.loads(video_set.annotations.read_text())
+    content["images"][0]["frame_id"] = 99
+    path = tmp_path / "beyond.json"
+    path.write_text(json.dumps(content))
+    videos = VideoSet.load(path, video_set.annotations.parent)
+    with pytest.raises(VideoError, match=r"long\.mp4: frame 99 .* 24 frames"):
+        FrameReader(videos).read(23)
+
+
+def test_real_drone_frames(shared_dir: Path) -> None:
+    videos = VideoSet.load(shared_dir / "data" / "drones" / "val.json")
+    frames = list(videos.video_frames(3))
+    reader = FrameReader(videos)
+    in_order = reader.read_many(frames[:40])
+    picked = [31, 2, 17, 39]
+    for index, image in zip(picked, reader.read_many([frames[i] for i in picked]), strict=True):
+        np.testing.assert_array_equal(image, in_order[index])

@@ -1,0 +1,127 @@
+"""Sizes, padding and flips: exact numbers, and boxes that stay on their objects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sparsevod_core.data.transforms import (
+    ClipAugmentation,
+    pad_to_multiple,
+    resize_image,
+    resized_size,
+)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((720, 1280), (563, 1000)),  # the long side binds; 562.5 rounds up
+        ((480, 640), (600, 800)),
+        ((512, 640), (600, 750)),
+        ((1080, 720), (900, 600)),
+        ((500, 375), (800, 600)),
+        ((1, 1), (600, 600)),
+        ((3, 4000), (1, 1000)),  # never 0
+    ],
+)
+def test_sizes_are_mmdetections(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert resized_size(*size, 600, 1000) == expected
+
+
+@given(st.integers(1, 4000), st.integers(1, 4000))
+def test_sizes_keep_bounds_and_shape(height: int, width: int) -> None:
+    new_height, new_width = resized_size(height, width, 600, 1000)
+    assert 1 <= min(new_height, new_width) <= 600 and max(new_height, new_width) <= 1000
+    assert min(new_height, new_width) == 600 or max(new_height, new_width) == 1000
+    scale = min(600 / min(height, width), 1000 / max(height, width))
+    assert abs(new_height - height * scale) <= 0.5 or new_height == 1
+    assert abs(new_width - width * scale) <= 0.5 or new_width == 1
+
+
+def test_shrinking_does_not_alias() -> None:
+    stripes = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    stripes[:, :, ::2] = 255
+    small = resize_image(stripes, (16, 16)).float()
+    assert (small - 127.5).abs().max() < 24  # grey, not black or white bands
+
+
+def test_padding_is_black_and_to_a_multiple_of_the_largest() -> None:
+    images = [
+        torch.full((3, height, width), 9, dtype=torch.uint8)
+        for height, width in [(33, 20), (5, 64)]
+    ]
+    batch, sizes = pad_to_multiple(images)
+    assert batch.shape == (2, 3, 64, 64) and batch.dtype == torch.uint8
+    assert sizes.tolist() == [[33, 20], [5, 64]] and sizes.dtype == torch.int64
+    for image, row in zip(images, batch, strict=True):
+        _, height, width = image.shape
+        assert (row[:, :height, :width] == 9).all()
+        assert row.sum() == image.sum()
+
+
+def clip_with_block(box: tuple[int, int, int, int], count: int = 3) -> list[np.ndarray]:
+    left, top, right, bottom = box
+    image = np.zeros((50, 80, 3), np.uint8)
+    image[top:bottom, left:right] = 255
+    return [image.copy() for _ in range(count)]
+
+
+def bounds(image: Tensor) -> list[float]:
+    """Box around what is brighter than half, at the precision of a pixel."""
+    rows, columns = torch.nonzero(image[0] > 127, as_tuple=True)
+    edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    return [float(edge) for edge in edges]
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+@pytest.mark.parametrize(("short_side", "long_side"), [(50, 80), (120, 1000), (32, 41)])
+def test_boxes_stay_on_their_objects(flip: float, short_side: int, long_side: int) -> None:
+    augment = ClipAugmentation(short_side=short_side, long_side=long_side, flip=flip)
+    box = (10, 5, 30, 45)
+    images, boxes = augment(
+        clip_with_block(box), torch.tensor([box], dtype=torch.float32), torch.Generator()
+    )
+    assert images.shape[1:] == (3, *resized_size(50, 80, short_side, long_side))
+    for image in images:  # supports as the target
+        assert boxes[0].tolist() == pytest.approx(bounds(image), abs=1)
+    width = images.shape[-1]
+    left, right = (width * 50 / 80, width * 70 / 80) if flip else (width / 8, width * 3 / 8)
+    assert boxes[0, [0, 2]].tolist() == pytest.approx([left, right], rel=1e-6)
+    assert boxes[0, [1, 3]].tolist() == pytest.approx(
+        [5 * images.shape[2] / 50, 45 * images.shape[2] / 50], rel=1e-6
+    )
+
+
+def test_half_of_the_clips_are_flipped_and_each_as_a_whole() -> None:
+    augment = ClipAugmentation(short_side=50, long_side=80, flip=0.5)
+    generator = torch.Generator().manual_seed(0)
+    lefts = []
+    for _ in range(200):
+        images, boxes = augment(
+            clip_with_block((0, 0, 10, 10)), torch.tensor([[0.0, 0, 10, 10]]), generator
+        )
+        assert len({bounds(image)[0] for image in images}) == 1
+        lefts.append(boxes[0, 0].item())
+    assert set(lefts) == {0, 70}
+    assert 70 < sum(left == 0 for left in lefts) < 130
+
+
+def test_a_frame_without_boxes() -> None:
+    augment = ClipAugmentation(short_side=64, long_side=99, flip=1.0)
+    images, boxes = augment(clip_with_block((0, 0, 1, 1), 1), torch.zeros(0, 4), torch.Generator())
+    assert images.shape == (1, 3, 62, 99) and boxes.shape == (0, 4)
+
+
+def test_a_frame_of_another_size_joins_its_clip() -> None:
+    augment = ClipAugmentation(short_side=50, long_side=80, flip=0.0)
+    images, _ = augment(
+        [np.zeros((50, 80, 3), np.uint8), np.full((25, 40, 3), 7, np.uint8)],
+        torch.zeros(0, 4),
+        torch.Generator(),
+    )
+    assert images.shape == (2, 3, 50, 80) and (images[1] == 7).all()
