@@ -60,7 +60,7 @@ class DrawingStyle:
         scale = (min(width, height) * (width * height) ** 0.5) ** 0.5 / 720
         font_px = max(round(15 * scale), 10)
         return cls(
-            line_px=max(2.2 * scale, 1.2),
+            line_px=max(2.2 * scale, 1.5),
             font_px=font_px,
             padding_px=max(round(font_px * 0.28), 2),
             radius_px=font_px * 0.22,

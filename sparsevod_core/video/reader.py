@@ -16,6 +16,8 @@ from sparsevod_core.video.random_access import RandomAccess
 
 if TYPE_CHECKING:
     import av
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 _FREE_CLOCK = 0x0200  # FFmpeg's AVFMT_TS_DISCONT
 
@@ -38,6 +40,8 @@ class VideoReader:
         start_s: where the container's clock stands at the start: 0, save in broadcast formats
             (MPEG-TS and the like), whose clock may start anywhere.
         pixel_aspect: width of a pixel as shown over its height, None where the file is silent.
+        declared_num_frames: what the header says or implies, good for a progress bar only; None
+            where it is silent.
         codec: name of the video codec, e.g. `h264`.
         has_audio: whether there is an audio stream.
 
@@ -55,6 +59,7 @@ class VideoReader:
                 raise broken_off(self.path, 0, None, "the stream is empty")
             self.frame_rate: Fraction | None = stream.average_rate
             self.time_base: Fraction | None = stream.time_base
+            self.declared_num_frames = _declared_num_frames(container, stream)
             self.codec: str = codec_name(stream)
             self.has_audio: bool = bool(container.streams.audio)
             pixel_aspect = stream.sample_aspect_ratio or None
@@ -125,3 +130,13 @@ class VideoReader:
         width, height = self._stored_size
         image = to_rgb(picture, width, height, self._orientation)
         return Frame(index, picture_time(picture), image)
+
+
+def _declared_num_frames(container: InputContainer, stream: VideoStream) -> int | None:
+    if stream.frames:
+        return stream.frames
+    if not container.duration or not stream.average_rate:
+        return None
+    import av
+
+    return round(Fraction(container.duration, av.time_base) * stream.average_rate)

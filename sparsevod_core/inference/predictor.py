@@ -22,6 +22,7 @@ from sparsevod_core.data.targets import (
 )
 from sparsevod_core.data.transforms import pad_to_multiple, resize_image, resized_size
 from sparsevod_core.errors import CheckpointError, ConfigError, DataError
+from sparsevod_core.inference.device import resolve_device
 from sparsevod_core.model.detector import SparseVOD, top_detections
 from sparsevod_core.model.support import SupportMemory, concatenate
 from sparsevod_core.reporting import Reporter
@@ -157,16 +158,20 @@ class Predictor:
             VideoError: where the file breaks, after every frame before the break was given; or it
                 cannot be opened.
         """
+        with VideoReader(path) as reader:
+            yield from self.frames(reader)
+
+    def frames(self, reader: VideoReader) -> Iterator[FrameDetections]:
+        """As `video`, of a video that is open already."""
         settings, count = self.config.inference, self.num_supports
         pictures: Pictures = {}
-        with VideoReader(path) as reader:
-            if settings.support == "uniform" or count == 0:
-                targets = uniform_targets(reader, count, pictures)
-            elif settings.support == "window":
-                targets = window_targets(reader, count, settings.window_stride, pictures)
-            else:
-                targets = causal_targets(reader, count, pictures)
-            yield from self._detect_all(targets, pictures)
+        if settings.support == "uniform" or count == 0:
+            targets = uniform_targets(reader, count, pictures)
+        elif settings.support == "window":
+            targets = window_targets(reader, count, settings.window_stride, pictures)
+        else:
+            targets = causal_targets(reader, count, pictures)
+        yield from self._detect_all(targets, pictures)
 
     def _detect_all(
         self, targets: Iterator[Target], pictures: Pictures
@@ -214,30 +219,6 @@ class Predictor:
     def _precision(self) -> torch.autocast:
         is_bf16 = self.config.inference.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=is_bf16)
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the GPU where there is one.
-
-    Raises:
-        ConfigError: an unknown name, or a GPU that is not there.
-    """
-    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return torch.device("cuda" if num_gpus else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(
-            f"unknown device {name!r}", hint="expected auto, cpu, cuda or cuda:N"
-        ) from None
-    if device.type == "cuda" and (device.index or 0) >= num_gpus:
-        there = f"{num_gpus} GPUs" if num_gpus else "no GPU"
-        raise ConfigError(
-            f"device {name} asked for, but torch sees {there} here",
-            hint="--device cpu works everywhere; `sparsevod doctor` tells what torch sees",
-        )
-    return device
 
 
 def _in_source_pixels(
