@@ -11,14 +11,21 @@ from torchvision.ops import roi_align
 
 from sparsevod_core.boxes import area
 
+DENSE_POSITIONS = 8192
+"""Up to this many positions on the finest level two matrix products beat gather and scatter: in
+training on a CPU by a factor of ten, because the scatter of RoIAlign's backward is serial."""
+
 
 class PyramidRoIAlign(nn.Module):
-    """RoIAlign (He et al., ICCV 2017), aligned, two samples a bin side.
+    """RoIAlign (He et al., ICCV 2017), aligned.
 
     Args:
-        output_size: bins per side, P.
         strides: of the pyramid levels, fine to coarse.
+        output_size: bins per side, P.
+        sampling_ratio: samples per bin and side.
         finest_scale: boxes up to twice this size in pixels use the finest level.
+        dense_positions: finest maps up to this many positions are pooled by `dense_roi_align`,
+            larger ones by torchvision's operator; 0: always the operator.
     """
 
     def __init__(
@@ -28,12 +35,14 @@ class PyramidRoIAlign(nn.Module):
         output_size: int = 7,
         sampling_ratio: int = 2,
         finest_scale: float = 56,
+        dense_positions: int = DENSE_POSITIONS,
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
         self.output_size = output_size
         self.sampling_ratio = sampling_ratio
         self.finest_scale = finest_scale
+        self.dense_positions = dense_positions
 
     def levels(self, boxes_xyxy: Float[Tensor, "*n 4"]) -> Int[Tensor, "*n"]:
         """Pyramid level of each box: floor(log2(sqrt(w h) / finest_scale + 1e-6)), clamped."""
@@ -47,11 +56,28 @@ class PyramidRoIAlign(nn.Module):
         boxes_xyxy: Float[Tensor, "B N 4"],
     ) -> Float[Tensor, "B N C P P"]:
         """Features of the boxes of each image."""
+        levels = self.levels(boxes_xyxy)
+        if pyramid[0][0, 0].numel() > self.dense_positions:
+            return self._gather(pyramid, boxes_xyxy, levels)
+        pooled = [
+            dense_roi_align(
+                level_map,
+                boxes_xyxy / stride,
+                levels == level,
+                self.output_size,
+                self.sampling_ratio,
+            )
+            for level, (level_map, stride) in enumerate(zip(pyramid, self.strides, strict=True))
+        ]
+        return torch.stack(pooled).sum(0)
+
+    def _gather(
+        self, pyramid: Sequence[Tensor], boxes_xyxy: Tensor, levels: Tensor
+    ) -> Float[Tensor, "B N C P P"]:
         batch, num_boxes = boxes_xyxy.shape[:2]
-        flat = boxes_xyxy.flatten(0, 1).float()
+        flat, levels = boxes_xyxy.flatten(0, 1).float(), levels.flatten()
         image = torch.arange(batch, device=flat.device).repeat_interleave(num_boxes)
         rois = torch.cat([image[:, None].to(flat), flat], dim=1)  # [B N, 5]
-        levels = self.levels(flat)
         size = (self.output_size, self.output_size)
         features = pyramid[0].new_zeros(len(flat), pyramid[0].shape[1], *size)
         for level, (level_map, stride) in enumerate(zip(pyramid, self.strides, strict=True)):
@@ -61,3 +87,49 @@ class PyramidRoIAlign(nn.Module):
             )
             features = features.index_copy(0, here, pooled.to(features))
         return features.unflatten(0, (batch, num_boxes))
+
+
+def dense_roi_align(
+    level_map: Float[Tensor, "B C H W"],
+    boxes_xyxy: Float[Tensor, "B N 4"],
+    chosen: Tensor,
+    output_size: int,
+    sampling_ratio: int,
+) -> Float[Tensor, "B N C P P"]:
+    """RoIAlign as rows · map · columns: the mean of bilinear samples on a grid is separable.
+
+    Args:
+        boxes_xyxy: in positions of this map.
+        chosen: [B, N] bool, boxes of this level; the others give zeros.
+    """
+    channels, height, width = level_map.shape[1:]
+    x1, y1, x2, y2 = (boxes_xyxy.float() - 0.5).unbind(-1)  # aligned: pixel centres at .5
+    columns = _interpolation(x1, x2, width, output_size, sampling_ratio).to(level_map)
+    rows = _interpolation(y1, y2, height, output_size, sampling_ratio).to(level_map)
+    rows = rows * chosen[..., None, None]
+    by_column = level_map.flatten(1, 2) @ columns.flatten(1, 2).transpose(1, 2)  # [B, C H, N P]
+    by_column = by_column.view(-1, channels, height, boxes_xyxy.shape[1], output_size)
+    by_column = by_column.permute(0, 3, 2, 1, 4).flatten(3)  # [B, N, H, C P]
+    pooled = rows @ by_column  # [B, N, P, C P]
+    return pooled.unflatten(-1, (channels, output_size)).movedim(3, 2)
+
+
+def _interpolation(
+    low: Float[Tensor, "B N"],
+    high: Float[Tensor, "B N"],
+    length: int,
+    output_size: int,
+    sampling_ratio: int,
+) -> Float[Tensor, "B N P length"]:
+    """Weight of every position in every bin along one side, borders as in torchvision's operator.
+
+    A sample more than one position outside counts nothing; one nearer counts as the border.
+    """
+    samples = torch.arange(output_size * sampling_ratio, device=low.device)
+    step = (high - low) / (output_size * sampling_ratio)
+    points = low[..., None] + (samples + 0.5) * step[..., None]
+    inside = (points >= -1) & (points <= length)
+    position = torch.arange(length, device=low.device)
+    distance = (points.clamp(0, length - 1)[..., None] - position).abs()
+    weights = (1 - distance).clamp(min=0) * inside[..., None]
+    return weights.unflatten(2, (output_size, sampling_ratio)).mean(3)
