@@ -1,7 +1,170 @@
-"""`sparsevod prepare-vid`."""
+"""`sparsevod prepare-vid`: from ImageNet VID's folders, or from nothing, to COCO-VID JSON."""
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-def prepare_vid() -> None:
-    """To come."""
+import typer
+
+from sparsevod_cli import console
+from sparsevod_cli.options import JsonOut, Seed
+from sparsevod_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sparsevod_core.data.formats.prepared_split import PreparedSplit
+
+SHOWN_PROBLEMS = 10
+
+
+def prepare_vid(
+    root: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="ROOT",
+            help="Folder with Data/VID and Annotations/VID; with --synthetic, the one to render.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder for train.json and val.json, or one .json."),
+    ] = None,
+    splits: Annotated[
+        str | None, typer.Option("--splits", help="train, val or train,val; else what is there.")
+    ] = None,
+    no_det: Annotated[bool, typer.Option("--no-det", help="Leave out DET's still images.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first thing missing or broken.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read and check everything, write nothing.")
+    ] = False,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Render a small video set into ROOT, convert it.")
+    ] = False,
+    videos: Annotated[
+        int | None, typer.Option("--videos", help="Rendered training videos.")
+    ] = None,
+    val_videos: Annotated[
+        int | None, typer.Option("--val-videos", help="Rendered validation videos.")
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option("--frames", help="Frames of a rendered video.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="WxH", help="Size of rendered frames.")
+    ] = None,
+    seed: Seed = None,
+    json_out: JsonOut = None,
+) -> None:
+    """Convert ImageNet VID to COCO-VID JSON, or render a small video set in its layout.
+
+    Reads ROOT/Data, ROOT/Annotations and the lists in ROOT/ImageSets as the official archives hold
+    them, whole or in part, of either year; DET's stills of the 30 classes join the training file
+    where they are there. Frames stay where they are: the JSON records where that is. What is
+    broken is left out and named, with file and line. Without -o the files go where `sparsevod
+    train` looks. The result of --json has for each split the fields of `PreparedSplit`.
+
+    Example: sparsevod prepare-vid ILSVRC2015 -o data/imagenet_vid --strict
+
+    Example: sparsevod prepare-vid --synthetic data/synthetic --videos 20 --seed 1
+    """
+    from sparsevod_cli.progress import ConsoleReporter
+
+    rendering = _given(
+        train_videos=videos, val_videos=val_videos, frames=frames, seed=seed, **_size(size)
+    )
+    if root is None:
+        raise ConfigError(
+            "name the folder of ImageNet VID, or the folder to render with --synthetic",
+            hint="sparsevod prepare-vid ILSVRC2015 -o data/imagenet_vid",
+        )
+    if synthetic:
+        from sparsevod_core.data.synthetic import SyntheticConfig, prepare_synthetic
+
+        if output or splits or no_det or strict or dry_run:
+            raise ConfigError("--synthetic takes ROOT as its output and none of the other options")
+        config = SyntheticConfig(**rendering)
+        prepared = prepare_synthetic(root, config, reporter=ConsoleReporter())
+    elif rendering:
+        raise ConfigError("--videos, --val-videos, --frames, --size, --seed go with --synthetic")
+    else:
+        from sparsevod_core.data.formats.imagenet_vid import prepare_imagenet_vid
+
+        prepared = prepare_imagenet_vid(
+            root,
+            output,
+            splits=splits.split(",") if splits else (),
+            include_det=not no_det,
+            strict=strict,
+            dry_run=dry_run,
+            reporter=ConsoleReporter(),
+        )
+    if str(json_out) != "-":
+        _show(str(root), prepared)
+    if json_out is not None:
+        console.write_json(json_out, {"splits": [_plain(split) for split in prepared]})
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _size(text: str | None) -> dict[str, int]:
+    if text is None:
+        return {}
+    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
+    if match is None:
+        raise ConfigError(f"--size {text!r}: expected WIDTHxHEIGHT, e.g. --size 320x240")
+    return {"width": int(match[1]), "height": int(match[2])}
+
+
+def _show(title: str, prepared: list[PreparedSplit]) -> None:
+    """The counts on stdout; what is missing or broken, and the files, on stderr."""
+    measures = {
+        "videos": lambda s: _of(s.num_videos, s.expected_videos),
+        "frames": lambda s: _of(s.num_frames, s.expected_frames),
+        "stills": lambda s: _of(s.num_stills, s.expected_stills),
+        "targets": lambda s: str(s.num_targets),
+        "without a box": lambda s: str(s.num_empty),
+        "boxes": lambda s: str(s.num_boxes),
+    }
+    rows = [[name, *(measure(split) for split in prepared)] for name, measure in measures.items()]
+    for name in prepared[0].boxes_per_class:
+        rows.append([f"  {name}", *(str(split.boxes_per_class[name]) for split in prepared)])
+    console.table(title, ["", *(split.split for split in prepared)], rows)
+    for split in prepared:
+        _show_problems(split)
+        if split.file is not None:
+            console.say(f"wrote {split.file}")
+
+
+def _show_problems(split: PreparedSplit) -> None:
+    if split.missing:
+        found = _of(split.num_videos, split.expected_videos)
+        more = f" and {len(split.missing) - 1} more" if len(split.missing) > 1 else ""
+        console.say(
+            f"warning: {split.split}: {found} videos found; missing: {split.missing[0]}{more}"
+        )
+    if split.unlisted:
+        console.say(f"warning: {split.split}: {len(split.unlisted)} videos not listed, left out")
+    for problem in split.problems[:SHOWN_PROBLEMS]:
+        console.say(f"warning: {problem}")
+    if len(split.problems) > SHOWN_PROBLEMS:
+        console.say(
+            f"warning: {split.split}: {len(split.problems) - SHOWN_PROBLEMS} more problems; "
+            "all of them are in the result of --json"
+        )
+
+
+def _of(found: int, expected: int | None) -> str:
+    return str(found) if expected is None else f"{found} of {expected}"
+
+
+def _plain(split: PreparedSplit) -> dict[str, Any]:
+    return dataclasses.asdict(split) | {
+        "file": None if split.file is None else str(split.file),
+        "num_boxes": split.num_boxes,
+    }

@@ -1,0 +1,201 @@
+"""Finds videos, stills and lists in a tree of ImageNet VID's official layout; opens no frame.
+
+    ROOT/Data/VID/train/GROUP/SNIPPET/000000.JPEG    ROOT/Annotations/VID/...  the same with .xml
+    ROOT/Data/VID/val/SNIPPET/000000.JPEG            ROOT/ImageSets/...        the lists
+    ROOT/Data/DET/train/FOLDER/IMAGE.JPEG
+
+A snippet is a video. The lists are those that FGFA published and everyone trains with; without
+them the folders are taken as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sparsevod_core.errors import DataError
+
+SPLITS = ("train", "val")
+JPEG_SUFFIXES = (".jpeg", ".jpg")
+TARGETS_PER_SNIPPET = 15
+
+_LIST_FOLDERS = ("ImageSets", "ImageSets/VID", "Lists")
+_SNIPPET_LISTS = {"train": "VID_train_15frames.txt", "val": "VID_val_videos.txt"}
+_STILLS_LIST = "DET_train_30classes.txt"
+_YEAR = re.compile(r"ILSVRC20\d\d")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFolder:
+    """A folder of frames: one video, or some of DET's stills.
+
+    Attributes:
+        path: below `Data` and `Annotations`, e.g. `VID/val/ILSVRC2015_val_00007010`.
+        split: `train` or `val`.
+        is_video: False for DET's stills.
+        listed_frames: how many frames the list gives the video; None without a list.
+        targets: numbers of the training targets among a training video's frames, as listed; None
+            without a list, and for other folders.
+        stems: the stills to take, as listed; None takes all.
+    """
+
+    path: str
+    split: str
+    is_video: bool = True
+    listed_frames: int | None = None
+    targets: frozenset[int] | None = None
+    stems: tuple[str, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """What follows `VID/val/`: unique within the split."""
+        return self.path.split("/", 2)[2]
+
+
+@dataclass(slots=True)
+class Listing:
+    """What is to be read of a split.
+
+    Attributes:
+        folders: those present, in the list's order or sorted.
+        missing: listed, but not in the tree.
+        unlisted: in the tree, but not listed, so left out.
+        listed_frames: frames of all listed videos, present or not; None without a list.
+    """
+
+    folders: list[FrameFolder] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unlisted: list[str] = field(default_factory=list)
+    listed_frames: int | None = None
+
+
+def find_root(path: Path) -> Path:
+    """`path`, or the `ILSVRC...` folder in it, whichever holds `Data/VID`.
+
+    Raises:
+        DataError: neither does.
+    """
+    for candidate in (path, *sorted(path.glob("ILSVRC*"))):
+        if (candidate / "Data" / "VID").is_dir():
+            return candidate
+    raise DataError(
+        f"{path}: no ImageNet VID here: expected the folder Data/VID/train or Data/VID/val",
+        hint="give the unpacked ILSVRC2015 folder, or make a small set to try things with: "
+        "sparsevod prepare-vid --synthetic data/synthetic",
+    )
+
+
+def splits_in(root: Path) -> list[str]:
+    """The splits whose frames are in the tree."""
+    return [split for split in SPLITS if (root / "Data" / "VID" / split).is_dir()]
+
+
+def list_videos(root: Path, split: str) -> Listing:
+    """The videos of a split: those of its list, or all when there is no list.
+
+    Raises:
+        DataError: a line of the list that cannot be read, or a name in it that leaves the tree.
+    """
+    found = list(_folders_with_frames(root / "Data" / "VID", split))
+    path = _find_list(root, _SNIPPET_LISTS[split])
+    if path is None:
+        return Listing([FrameFolder(f"VID/{name}", split) for name in found])
+    listed = _read_snippet_list(path)
+    # Either year's tree goes with either year's list.
+    in_tree = {_without_year(name): name for name in found}
+    listing = Listing(listed_frames=sum(frames for _, frames in listed.values()))
+    for name, (targets, frames) in listed.items():
+        present = in_tree.pop(_without_year(name), None)
+        if present is None:
+            listing.missing.append(name)
+            continue
+        chosen = frozenset(targets) if split == "train" else None
+        folder = FrameFolder(f"VID/{present}", split, listed_frames=frames, targets=chosen)
+        listing.folders.append(folder)
+    listing.unlisted.extend(in_tree.values())
+    return listing
+
+
+def list_stills(root: Path) -> Listing:
+    """DET's training stills, by folder: those of the list, or all when there is no list.
+
+    Raises:
+        DataError: a line of the list that cannot be read, or a name in it that leaves the tree.
+    """
+    listing = Listing()
+    data = root / "Data" / "DET"
+    if not data.is_dir():
+        return listing
+    path = _find_list(root, _STILLS_LIST)
+    if path is None:
+        names = _folders_with_frames(data, "train")
+        listing.folders = [FrameFolder(f"DET/{name}", "train", is_video=False) for name in names]
+        return listing
+    stems: dict[str, list[str]] = {}
+    for _, words in _read_list(path, num_words=2):
+        name, _, stem = words[0].rpartition("/")
+        stems.setdefault(name, []).append(stem)
+    listing.listed_frames = sum(map(len, stems.values()))
+    for name, chosen in stems.items():
+        if (data / name).is_dir():
+            folder = FrameFolder(f"DET/{name}", "train", is_video=False, stems=tuple(chosen))
+            listing.folders.append(folder)
+        else:
+            listing.missing.extend(f"{name}/{stem}" for stem in chosen)
+    return listing
+
+
+def spread_targets(length: int) -> list[int]:
+    """The training targets of a video that no list names: 15 of its frames, spread evenly.
+
+    Frame floor((i + 1/2) L / 15) for i = 0..14, without duplicates where the video is shorter.
+    """
+    places = ((2 * i + 1) * length // (2 * TARGETS_PER_SNIPPET) for i in range(TARGETS_PER_SNIPPET))
+    return sorted(set(places)) if length else []
+
+
+def _folders_with_frames(data: Path, split: str) -> Iterator[str]:
+    for folder, subfolders, files in os.walk(data / split):
+        subfolders.sort()
+        if any(file.lower().endswith(JPEG_SUFFIXES) for file in files):
+            yield Path(folder).relative_to(data).as_posix()
+
+
+def _read_snippet_list(path: Path) -> dict[str, tuple[list[int], int]]:
+    """Listed frame numbers and the length of each snippet; a line is `name 1 number length`."""
+    snippets: dict[str, tuple[list[int], int]] = {}
+    for place, words in _read_list(path, num_words=4):
+        if not all(word.isascii() and word.isdigit() for word in words[2:]):
+            raise DataError(
+                f"{place}: expected `name 1 frame length`, got {' '.join(words)[:80]!r}"
+            )
+        numbers, _ = snippets.setdefault(words[0], ([], int(words[3])))
+        numbers.append(int(words[2]))
+    return snippets
+
+
+def _read_list(path: Path, *, num_words: int) -> Iterator[tuple[str, list[str]]]:
+    """The words of each line with its place; the first word is a name that stays in the tree."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            words = line.split()
+            if not words:
+                continue
+            place = f"{path}:{number}"
+            if len(words) != num_words:
+                raise DataError(f"{place}: expected {num_words} words, got {line.strip()[:80]!r}")
+            if words[0].startswith("/") or ".." in words[0].split("/"):
+                raise DataError(f"{place}: the name {words[0][:80]!r} leaves the data set's folder")
+            yield place, words
+
+
+def _find_list(root: Path, name: str) -> Path | None:
+    places = (root / folder / name for folder in _LIST_FOLDERS)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _without_year(name: str) -> str:
+    return _YEAR.sub("ILSVRC", name)

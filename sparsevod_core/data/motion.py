@@ -1,0 +1,63 @@
+"""Motion IoU: how much an object stays where it is. ImageNet VID's speed classes come from it."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int, Num
+
+WINDOW_FRAMES = 10
+"""The frames before and after that count (Zhu et al., FGFA, ICCV 2017)."""
+
+
+def motion_iou(
+    boxes_xyxy: Num[np.ndarray, "M 4"],
+    frames: Int[np.ndarray, " M"],
+    tracks: Int[np.ndarray, " M"],
+    window: int = WINDOW_FRAMES,
+) -> Float[np.ndarray, " M"]:
+    """Mean IoU of each box with the boxes of its own track in the frames around it.
+
+    The box itself is left out, and so are frames where the track is absent. IoU counts pixels
+    inclusively (width = xmax - xmin + 1), as FGFA's published values do. Fast is below 0.7,
+    slow above 0.9.
+
+    Args:
+        boxes_xyxy: all boxes of one video, in pixels.
+        frames: the frame number of each.
+        tracks: the track of each.
+        window: farthest frame that counts, on either side.
+
+    Returns:
+        Values in 0..1; 1 where the track has no other box within the window, as FGFA's values have.
+    """
+    order = np.lexsort((frames, tracks))
+    boxes, frames, tracks = boxes_xyxy[order].astype(np.float64), frames[order], tracks[order]
+    total, count = np.zeros(len(order)), np.zeros(len(order))
+    # Within a track frames increase, so the neighbours of a box stand next to it: compare each box
+    # with the one `shift` places on until no pair is close enough.
+    for shift in range(1, len(order)):
+        apart = frames[shift:] - frames[:-shift]
+        near = (tracks[shift:] == tracks[:-shift]) & (apart <= window)
+        if not near.any():
+            break
+        first = np.flatnonzero(near & (apart > 0))
+        second = first + shift
+        iou = _inclusive_iou(boxes[first], boxes[second])
+        for side in (first, second):
+            total[side] += iou
+            count[side] += 1
+    mean = np.ones(len(order))
+    np.divide(total, count, out=mean, where=count > 0)
+    unsorted = np.empty_like(mean)
+    unsorted[order] = mean
+    return unsorted
+
+
+def _inclusive_iou(
+    first: Float[np.ndarray, "n 4"], second: Float[np.ndarray, "n 4"]
+) -> Float[np.ndarray, " n"]:
+    low = np.maximum(first[:, :2], second[:, :2])
+    high = np.minimum(first[:, 2:], second[:, 2:])
+    overlap = (high - low + 1).clip(min=0).prod(1)
+    areas = [(boxes[:, 2:] - boxes[:, :2] + 1).prod(1) for boxes in (first, second)]
+    return overlap / (areas[0] + areas[1] - overlap)

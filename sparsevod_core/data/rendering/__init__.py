@@ -1,0 +1,1 @@
+"""Draws the frames of the synthetic set. Needs numpy and OpenCV, knows no file."""

@@ -1,0 +1,89 @@
+"""How things move: smooth paths of objects and of the camera, one value a frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+Points = Float[np.ndarray, "frames 2"]
+Values = Float[np.ndarray, " frames"]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPath:
+    """Where an object is in each frame.
+
+    Attributes:
+        centres: x, y in pixels; may lie outside the frame.
+        angles: in radians.
+        scales: 1 is the object at its largest.
+        squash: height over width as it is seen from the side.
+    """
+
+    centres: Points
+    angles: Values
+    scales: Values
+    squash: float
+
+    def affine(self, frame: int, sprite_centre: float) -> Float[np.ndarray, "2 3"]:
+        """Takes sprite pixels to the pixels of a frame."""
+        turn, scale = self.angles[frame], self.scales[frame]
+        linear = scale * np.array(
+            [
+                [np.cos(turn), -np.sin(turn)],
+                [self.squash * np.sin(turn), self.squash * np.cos(turn)],
+            ]
+        )
+        shift = self.centres[frame] - linear @ [sprite_centre, sprite_centre]
+        return np.column_stack([linear, shift])
+
+
+def object_path(
+    rng: np.random.Generator, num_frames: int, height: int, width: int, diameter_px: float
+) -> ObjectPath:
+    """A straight, swaying path, turned back near the border; calm or lively in every respect."""
+    time = np.arange(num_frames)
+    liveliness = rng.random()
+    speed = 0.0004 * 60**liveliness * height  # px a frame
+    heading = rng.uniform(0, 2 * np.pi)
+    step = speed * np.array([np.cos(heading), np.sin(heading)])
+    straight = rng.uniform(0.1, 0.9, 2) * [width, height] + time[:, None] * step
+    beyond = diameter_px * rng.uniform(-0.45, 0.4)  # where it turns back: inside or outside
+    centres = np.stack(
+        [
+            _turn_back(straight[:, axis], -beyond, size + beyond)
+            + 0.2 * liveliness * diameter_px * _sway(rng, time)
+            for axis, size in enumerate((width, height))
+        ],
+        axis=1,
+    )
+    turning = rng.normal(0, 0.12) * liveliness  # radians a frame
+    return ObjectPath(
+        centres,
+        angles=rng.uniform(0, 2 * np.pi) + turning * time + 0.3 * liveliness * _sway(rng, time),
+        scales=np.exp(0.3 * liveliness * (_sway(rng, time) - 1)),
+        squash=rng.uniform(0.85, 1.0),
+    )
+
+
+def camera_path(rng: np.random.Generator, num_frames: int, reach_px: float) -> Points:
+    """Offset of the background: a slow pan that stays within `reach_px` of the middle."""
+    time = np.arange(num_frames)
+    speed = rng.uniform(0.005, 0.03) * reach_px
+    heading, start = rng.uniform(0, 2 * np.pi), rng.uniform(-0.4, 0.4, 2) * reach_px
+    pan = start + speed * time[:, None] * [np.cos(heading), np.sin(heading)]
+    shake = 0.03 * reach_px * np.stack([_sway(rng, time), _sway(rng, time)], axis=1)
+    return np.stack([_turn_back(pan[:, axis], -reach_px, reach_px) for axis in (0, 1)], 1) + shake
+
+
+def _sway(rng: np.random.Generator, time: np.ndarray) -> Values:
+    """A slow wave in -1..1."""
+    return np.sin(2 * np.pi * time / rng.uniform(14, 40) + rng.uniform(0, 2 * np.pi))
+
+
+def _turn_back(place: Values, low: float, high: float) -> Values:
+    """The same way, reflected at both ends."""
+    span = high - low
+    return low + span - np.abs((place - low) % (2 * span) - span)
