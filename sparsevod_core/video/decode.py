@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # only have a length that FFmpeg estimates from the bytes that are there.)
 _DECLARES_DURATION = ("matroska", "webm", "mov", "mp4")
 
+_ROUNDING_S = Fraction(3, 20)
 _ATTACHED_PICTURE = 0x400  # FFmpeg's AV_DISPOSITION_ATTACHED_PIC
 
 
@@ -96,8 +97,8 @@ def decode_all(
         raise broken_off(path, count, previous_s, "its last packet is incomplete")
     if container.duration and container.format.name.split(",")[0] in _DECLARES_DURATION:
         declared_s = Fraction(container.duration, av.time_base)
-        # A last frame may be shown longer than any before it, and headers round.
-        if end_s + max(Fraction(1, 2), 2 * longest_gap_s) < declared_s:
+        # Headers round, and a last frame may be shown longer than any before it.
+        if end_s + _ROUNDING_S + 2 * longest_gap_s < declared_s:
             reason = f"the file declares {float(declared_s):.2f} s"
             raise broken_off(path, count, previous_s, reason)
 
