@@ -1,0 +1,192 @@
+"""The paper's Fig. 3: learned proposals and what each stage makes of them, frame by frame."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from sparsevod_core.errors import ConfigError, DataError
+from sparsevod_core.figures.stage_layout import FONT, Layout
+from sparsevod_core.figures.stage_page import Page, Panel
+from sparsevod_core.figures.stage_view import (
+    EndObjects,
+    StageView,
+    are_alike,
+    end_objects,
+    visible,
+)
+from sparsevod_core.figures.style import Color, class_color
+
+GREY: Color = (0.58, 0.6, 0.63)
+SHADES = (0.0, -0.4, 0.5, -0.6, 0.7)  # of a class's colour: towards white, towards black
+FADE = 0.6  # of the frame behind the learned proposals, towards white
+PROPOSAL_PT = (0.35, 0.55, 1.0)  # lines of those that end nowhere, on an object, that find one
+STAGE_PT = 0.9
+EARLIER = 0.85  # text size of a stage before the last, relative to the last
+MAX_NAME = 20
+MANY, MIN_CROWDED = 6, 0.65  # labels; from there on they become smaller, down to this
+SETTINGS: dict[Any, Any] = {
+    "font.family": FONT,
+    "text.usetex": False,
+    "text.hinting": "none",  # letters as wide as the layout measured them
+    "savefig.dpi": "figure",
+    "pdf.fonttype": 42,  # TrueType, embedded: text stays text
+    "savefig.bbox": None,
+}
+
+
+def draw_stages(
+    views: Sequence[StageView],
+    class_names: Sequence[str],
+    *,
+    score: float,
+    proposal_init: str,
+    stages: Sequence[int] | None = None,
+    caption: str = "",
+) -> Figure:
+    """Frames as rows; learned proposals, then the boxes of each stage above the score, as columns.
+
+    In every column a proposal has the colour of the object on which it ends, a shade of the colour
+    of the object's class; grey where it ends on none.
+
+    Args:
+        views: one or more, of the same number of stages.
+        class_names: name of each label.
+        score: a stage's boxes are drawn where their score is greater.
+        proposal_init: how the proposals were initialised, to be named on the figure.
+        stages: numbers of the stages to draw, 1..T; None: all.
+        caption: a line on model and video; broken where it is too long.
+    """
+    numbers = list(stages) if stages is not None else list(range(1, views[0].num_stages + 1))
+    grid = Layout.of([view.image.shape[:2] for view in views], 1 + len(numbers))
+    with rc_context(SETTINGS):
+        page = Page(grid, notes=f"{caption}\n{_legend(views)}".lstrip())
+        page.column_titles(
+            ["Learned proposals", *(f"Stage {number}" for number in numbers)],
+            [f"{proposal_init} initialisation", *(f"score > {score:g}" for _ in numbers)],
+        )
+        for row, view in enumerate(views):
+            page.row_title(row, view.title)
+            drawing = _FrameDrawing(view, score, class_names)
+            faded = (view.image * (1 - FADE) + 255 * FADE).astype(np.uint8)
+            drawing.proposals(page.panel(row, 0, faded))
+            for column, number in enumerate(numbers, start=1):
+                drawing.stage(page.panel(row, column, view.image), number)
+    return page.figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG or PDF, as the suffix says, under its final name only when complete.
+
+    Raises:
+        ConfigError: another suffix.
+        DataError: the file cannot be written.
+    """
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in ("png", "pdf"):
+        raise ConfigError(f"{path}: a figure is written as .png or .pdf, not {path.suffix!r}")
+    partial = path.with_name(path.name + ".partial")
+    # Without its date the same figure is the same file.
+    metadata = {"CreationDate": None} if kind == "pdf" else None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with rc_context(SETTINGS):
+            figure.savefig(partial, format=kind, metadata=metadata)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise DataError(f"{path}: cannot write: {error.strerror or error}") from error
+
+
+class _FrameDrawing:
+    """One row of the figure: a frame, the objects in it, a colour for every proposal."""
+
+    def __init__(self, view: StageView, score: float, class_names: Sequence[str]) -> None:
+        self._view, self._score, self._class_names = view, score, class_names
+        self._objects = end_objects(view, score)
+        self._colors = _proposal_colors(view, self._objects)
+
+    def proposals(self, panel: Panel) -> None:
+        """All learned proposals, those that find an object on top."""
+        boxes, is_visible = visible(self._view.proposals_xyxy, panel.width, panel.height)
+        ends = self._objects.of_proposal >= 0
+        finds = np.isin(np.arange(len(ends)), self._objects.best)
+        rank = ends.astype(int) + finds
+        for n in np.argsort(rank, kind="stable").tolist():
+            if is_visible[n]:
+                panel.box(boxes[n], self._colors[n], PROPOSAL_PT[rank[n]], halo=bool(finds[n]))
+        if are_alike(self._view.proposals_xyxy):
+            panel.remark(f"{len(boxes)} boxes,\nnearly the same")
+        panel.foot(f"{ends.sum()} of {len(boxes)} end on an object")
+
+    def stage(self, panel: Panel, number: int) -> None:
+        """The boxes of stage `number` (from 1) above the score, and their labels."""
+        view, scores = self._view, self._view.stage_scores[number - 1]
+        boxes, is_visible = visible(view.stage_boxes[number - 1], panel.width, panel.height)
+        shown = np.flatnonzero((scores > self._score) & is_visible)
+        if not len(shown):
+            panel.foot(f"none (best score {scores.max():.2f})")
+            return
+        shown = shown[np.argsort(-scores[shown], kind="stable")]
+        for n in shown[::-1].tolist():
+            panel.box(boxes[n], self._colors[n], STAGE_PT)
+        panel.foot(f"{len(shown)} box{'es' if len(shown) > 1 else ''}")
+
+        size_pt, labelled = panel.label_pt, shown
+        if number < view.num_stages:
+            # Where boxes are still many, one label for each object is enough.
+            _, best = np.unique(self._objects.of_proposal[shown], return_index=True)
+            labelled = shown[np.sort(best)]
+            size_pt *= EARLIER
+        size_pt *= max(min(1.0, MANY / len(labelled)) ** 0.5, MIN_CROWDED)
+        others = np.setdiff1d(shown, labelled)
+        panel.labels(
+            boxes[np.concatenate([labelled, others])],
+            [self._label(n, number) for n in labelled.tolist()],
+            [self._colors[n] for n in labelled.tolist()],
+            size_pt,
+        )
+
+    def _label(self, proposal: int, number: int) -> str:
+        """Before the end without the class, which the colour tells, unless the stage differs."""
+        score = f"{self._view.stage_scores[number - 1, proposal]:.2f}"
+        label = self._view.stage_labels[number - 1, proposal]
+        if number < self._view.num_stages and label == self._view.stage_labels[-1, proposal]:
+            return score
+        name = self._class_names[label]
+        shortened = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+        return f"{shortened} {score}"
+
+
+def _legend(views: Sequence[StageView]) -> str:
+    text = (
+        "Colour: the object on which a proposal ends (its last box overlaps that of a detection by "
+        "IoU ≥ 0.5), in its class's colour; grey: none. Thick: the proposal that finds the object."
+    )
+    if any(are_alike(view.proposals_xyxy) for view in views):
+        text += " The learned proposals are nearly the same box and hide one another."
+    return text
+
+
+def _proposal_colors(view: StageView, objects: EndObjects) -> list[Color]:
+    """Colour of each proposal; objects of one class differ in shade."""
+    seen: Counter[int] = Counter()
+    object_colors = []
+    for label in view.stage_labels[-1, objects.best].tolist():
+        object_colors.append(_shade(class_color(label), SHADES[seen[label] % len(SHADES)]))
+        seen[label] += 1
+    return [object_colors[end] if end >= 0 else GREY for end in objects.of_proposal]
+
+
+def _shade(color: Color, amount: float) -> Color:
+    target = 1.0 if amount > 0 else 0.0
+    red, green, blue = (part + (target - part) * abs(amount) for part in color)
+    return red, green, blue
