@@ -98,11 +98,11 @@ class Predictor:
         is_temporal = self.detector.has_temporal_roi or self.detector.has_aggregation
         return self.config.inference.supports if is_temporal else 0
 
-    def remember(self, frames: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> SupportMemory | None:
+    def remember(self, frames: Sequence[np.ndarray]) -> SupportMemory | None:
         """What the detector keeps of support frames; None where there are none, or it needs none.
 
         Args:
-            frames: RGB pixels, all of one video and size.
+            frames: RGB pixels [H, W, 3] of type uint8, all of one video and size.
         """
         if not frames or self.num_supports == 0:
             return None
@@ -119,7 +119,7 @@ class Predictor:
 
     def detect(
         self,
-        frames: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        frames: Sequence[np.ndarray],
         memory: SupportMemory | None,
         *,
         clip: bool = True,
@@ -127,9 +127,13 @@ class Predictor:
         """Detections of target frames of one video, in the pixels of each frame, best first.
 
         Args:
-            frames: RGB pixels.
+            frames: RGB pixels [H, W, 3] of type uint8.
             memory: of the video's support frames; None: every frame is seen alone.
             clip: cut boxes at the frame's border; boxes that are empty then are dropped.
+
+        Raises:
+            DataError: what is no such frame.
+            CheckpointError: weights that give no finite scores.
         """
         if not frames:
             return []
