@@ -97,7 +97,9 @@ def evaluate(
         from sparsevod_core.evaluation.evaluate import evaluate as evaluate_model
         from sparsevod_core.inference import Predictor
 
-        predictor = Predictor.from_checkpoint(checkpoint, device=device, overrides=settings)
+        predictor = Predictor.from_checkpoint(
+            checkpoint, device=device, overrides=settings, reporter=reporter
+        )
         videos = _videos(checkpoint, predictor.config, annotations, root)
         result = evaluate_model(
             predictor,

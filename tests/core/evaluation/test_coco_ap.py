@@ -89,10 +89,10 @@ def rescored(folder: Path, annotations: Json, results: list[Json]) -> BoxAP:
 
 # Few distinct values, so that equal scores, equal boxes and overlaps of exactly 0.5 are common;
 # tenths, so that left + width - left is not always width again.
-_corner = st.integers(0, 4).map(lambda n: n * 5.1)
-_side = st.sampled_from([5.1, 10.2, 20.3, 0.1, 0.0])
+_corner = st.integers(0, 4).map(lambda n: n * 5.1 + 0.1)
+_side = st.sampled_from([10.1, 17.6, 39.9, 0.1, 0.0])
 _box = st.tuples(_corner, _corner, _side, _side).map(list)
-_score = st.sampled_from([0.0, 0.1, 0.3, 0.3000001, 0.5, 0.9, 1.0])
+_score = st.sampled_from([0.0, 0.1, 0.3, 0.3 + 1e-12, 0.5, 0.9, 1.0])
 _crowd = st.sampled_from([0, 0, 0, 0, 0, 1])
 
 
@@ -107,7 +107,7 @@ def cases(draw: st.DrawFn) -> tuple[Json, list[Json]]:
     boxes = draw(_mostly(st.lists(truth, min_size=2, max_size=12), st.just([])))
     result = st.fixed_dictionaries({**owner, "bbox": _box, "score": _score})
     if boxes:
-        near = st.builds(_near, st.sampled_from(boxes), st.tuples(*[_jitter] * 4), _score)
+        near = st.builds(_near, st.sampled_from(boxes), _shift, _scale, _scale, _score)
         result = _mostly(near, result)
     annotations = {
         "images": [{"id": id_} for id_ in image_ids],
@@ -123,11 +123,14 @@ def _mostly(usual: st.SearchStrategy, rare: st.SearchStrategy) -> st.SearchStrat
     return st.integers(0, 5).flatmap(lambda n: rare if n == 5 else usual)
 
 
-_jitter = st.sampled_from([1.0, 1.0, 1.0, 0.5, 0.8, 1.1])
+# A third and a ninth of the width to the side: an overlap of 0.5 and of 0.8, give or take a digit.
+_shift = st.sampled_from([0, 0, 1 / 3, 1 / 9])
+_scale = st.sampled_from([1.0, 1.0, 1.0, 0.5, 0.8, 1.1])
 
 
-def _near(box: Json, jitter: tuple[float, ...], score: float) -> Json:
-    near = [number * factor for number, factor in zip(box["bbox"], jitter, strict=True)]
+def _near(box: Json, shift: float, width: float, height: float, score: float) -> Json:
+    x, y, w, h = box["bbox"]
+    near = [x + shift * w, y, width * w, height * h]
     return {key: box[key] for key in ("image_id", "category_id")} | {"bbox": near, "score": score}
 
 
@@ -253,6 +256,18 @@ def test_missing_area_and_crowd_flag_and_ids_as_text(tmp_path: Path) -> None:
     }
     results = [{"image_id": "a/2", "category_id": 0.0, "bbox": [1, 2, 3, 4], "score": 1}]
     assert rescored(tmp_path, annotations, results).to_dict()["AP"] == pytest.approx(1)
+
+
+def test_an_overlap_of_exactly_a_half_keeps_its_match(tmp_path: Path) -> None:
+    """A box shifted by a third of its width. Through xyxy and back, the overlap would be less."""
+    box, shifted = [120.7, 47.7, 39.9, 21.1], [134.0, 47.7, 39.9, 21.1]
+    annotations = {
+        "images": [{"id": 1}],
+        "categories": [{"id": 1, "name": "car"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": box}],
+    }
+    results = [{"image_id": 1, "category_id": 1, "bbox": shifted, "score": 0.5}]
+    assert rescored(tmp_path, annotations, results).to_dict()["AP50"] == pytest.approx(1)
 
 
 def test_the_engine_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
