@@ -65,7 +65,12 @@ def prepare_vid(
     them, whole or in part, of either year; DET's stills of the 30 classes join the training file
     where they are there. Frames stay where they are: the JSON records where that is. What is
     broken is left out and named, with file and line. Without -o the files go where `sparsevod
-    train` looks. The result of --json has for each split the fields of `PreparedSplit`.
+    train` looks.
+
+    The result of --json is {"splits": [...]}, each with split, file, num_videos, expected_videos,
+    num_frames, expected_frames, num_targets, num_stills, expected_stills, num_empty, num_boxes,
+    boxes_per_class, missing, unlisted, num_other_boxes and problems. What is expected comes from
+    the lists; it is null where a list is not there.
 
     Example: sparsevod prepare-vid ILSVRC2015 -o data/imagenet_vid --strict
 
@@ -76,6 +81,8 @@ def prepare_vid(
     rendering = _given(
         train_videos=videos, val_videos=val_videos, frames=frames, seed=seed, **_size(size)
     )
+    if synthetic and root is None:
+        root, output = output, None
     if root is None:
         raise ConfigError(
             "name the folder of ImageNet VID, or the folder to render with --synthetic",
@@ -85,18 +92,20 @@ def prepare_vid(
         from sparsevod_core.data.synthetic import SyntheticConfig, prepare_synthetic
 
         if output or splits or no_det or strict or dry_run:
-            raise ConfigError("--synthetic takes ROOT as its output and none of the other options")
+            raise ConfigError(
+                "--synthetic goes with one folder and the options of what is rendered"
+            )
         config = SyntheticConfig(**rendering)
         prepared = prepare_synthetic(root, config, reporter=ConsoleReporter())
     elif rendering:
-        raise ConfigError("--videos, --val-videos, --frames, --size, --seed go with --synthetic")
+        raise ConfigError("--videos, --val-videos, --frames, --size and --seed need --synthetic")
     else:
         from sparsevod_core.data.formats.imagenet_vid import prepare_imagenet_vid
 
         prepared = prepare_imagenet_vid(
             root,
             output,
-            splits=splits.split(",") if splits else (),
+            splits=[split.strip() for split in splits.split(",")] if splits else (),
             include_det=not no_det,
             strict=strict,
             dry_run=dry_run,

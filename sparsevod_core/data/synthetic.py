@@ -97,18 +97,24 @@ def prepare_synthetic(
     info = {"synthetic": settings}
     if _holds(folder, settings):
         reporter.message(f"{folder}: this set is already rendered")
-        return prepare_imagenet_vid(folder, folder, info=info, strict=True, reporter=reporter)
+        return _convert(folder, info, reporter)
     partial = folder.with_name(folder.name + ".partial")
     try:
         _start_over(partial, settings)
         _render(partial, config, reporter)
-        prepared = prepare_imagenet_vid(partial, partial, info=info, strict=True, reporter=reporter)
+        prepared = _convert(partial, info, reporter)
         partial.replace(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot write the set: {error}") from error
     for split in prepared:
         split.file = folder / f"{split.split}.json"
     return prepared
+
+
+def _convert(root: Path, info: dict[str, Any], reporter: Reporter) -> list[PreparedSplit]:
+    return prepare_imagenet_vid(
+        root, root, include_det=False, strict=True, info=info, reporter=reporter
+    )
 
 
 def _holds(folder: Path, settings: dict[str, Any]) -> bool:

@@ -67,36 +67,18 @@ def prepare_imagenet_vid(
         DataError: no such tree, nothing usable in a split, a list that cannot be read or whose
             names leave the tree, or, if `strict`, any problem.
     """
-    tree = _open_tree(find_root(root))
-    chosen = _choose_splits(tree.root, splits)
-    files = _output_files(output or Path(DataConfig().train_annotations).parent, chosen)
-    prepared = []
-    for split, file in zip(chosen, files, strict=True):
-        videos = list_videos(tree.root, split)
-        stills = list_stills(tree.root) if split == "train" and include_det else Listing()
-        result = _expected(tree, split, videos, stills)
-        if strict and result.missing:
-            _stop(f"{tree.root}: {result.missing[0]} is listed, but not in the tree")
-        with ExitStack() as stack:
-            writer = None
-            if not dry_run:
-                writer = stack.enter_context(_open_writer(tree, file, split, info or {}))
-                result.file = file
-            folders = videos.folders + stills.folders
-            progress = stack.enter_context(
-                (reporter or SilentReporter()).progress(f"reading {split}", len(folders), "videos")
-            )
-            for folder in folders:
-                content = read_folder(tree.root, folder, tree.class_ids)
-                if strict and content.problems:
-                    _stop(content.problems[0])
-                _count(result, tree, folder, content)
-                if writer is not None:
-                    _write_folder(writer, tree, folder, content.frames)
-                progress.advance(note=folder.name)
-            _require_frames(tree, result)
-        prepared.append(result)
-    return prepared
+    output = output or Path(DataConfig().train_annotations).parent
+    reporter = reporter or SilentReporter()
+    try:
+        tree = _open_tree(find_root(root))
+        chosen = _choose_splits(tree.root, splits)
+        files = _output_files(output, chosen)
+        return [
+            _convert(tree, split, None if dry_run else file, include_det, strict, info, reporter)
+            for split, file in zip(chosen, files, strict=True)
+        ]
+    except OSError as error:
+        raise DataError(f"{error.filename or output}: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +124,45 @@ def _output_files(output: Path, splits: list[str]) -> list[Path]:
     return [output]
 
 
+def _convert(
+    tree: _Tree,
+    split: str,
+    file: Path | None,
+    include_det: bool,
+    strict: bool,
+    info: Mapping[str, Any] | None,
+    reporter: Reporter,
+) -> PreparedSplit:
+    videos = list_videos(tree.root, split)
+    stills = list_stills(tree.root) if split == "train" and include_det else Listing()
+    folders = videos.folders + stills.folders
+    result = _expected(tree, split, videos, stills)
+    if strict and result.missing:
+        raise _stopped(f"{tree.root}: {result.missing[0]} is listed, but not in the tree")
+    if split == "train" and include_det and not stills.folders:
+        reporter.message(f"{tree.root}: no stills of DET here, training will have VID alone")
+    with ExitStack() as stack:
+        writer = None
+        if file is not None:
+            result.file = file
+            writer = stack.enter_context(_open_writer(tree, file, split, info or {}))
+        progress = stack.enter_context(
+            reporter.progress(f"reading {split}", len(folders), "folders")
+        )
+        for folder in folders:
+            content = read_folder(tree.root, folder, tree.class_ids)
+            if strict and content.problems:
+                raise _stopped(content.problems[0])
+            _count(result, tree, folder, content)
+            if writer is not None:
+                _write_folder(writer, tree, folder, content.frames)
+            progress.advance(note=folder.name)
+        if not (result.num_frames or result.num_stills):
+            reason = (result.problems or ["there is none"])[0]
+            raise DataError(f"{tree.root}: no usable frame in the split {split}: {reason}")
+    return result
+
+
 def _expected(tree: _Tree, split: str, videos: Listing, stills: Listing) -> PreparedSplit:
     """An empty count that knows what the lists promise."""
     listed = videos.listed_frames is not None
@@ -172,14 +193,8 @@ def _count(result: PreparedSplit, tree: _Tree, folder: FrameFolder, content: Fol
             result.boxes_per_class[tree.class_names[box.class_id]] += 1
 
 
-def _require_frames(tree: _Tree, result: PreparedSplit) -> None:
-    if not (result.num_frames or result.num_stills):
-        reason = (result.problems or ["there are none"])[0]
-        raise DataError(f"{tree.root}: no usable frame in the split {result.split}: {reason}")
-
-
-def _stop(problem: str) -> None:
-    raise DataError(problem, hint="without --strict this is left out and reported")
+def _stopped(problem: str) -> DataError:
+    return DataError(problem, hint="without --strict it is left out, and reported")
 
 
 def _open_writer(tree: _Tree, file: Path, split: str, info: Mapping[str, Any]) -> CocoVidWriter:

@@ -13,7 +13,7 @@ from xml.parsers import expat
 
 from sparsevod_core.errors import DataError
 
-MAX_BYTES = 16 * 1024 * 1024
+MAX_BYTES = 4 * 1024 * 1024
 """No annotation of one frame comes near this; a larger file is refused unread."""
 _DEEPEST_FIELD = 4  # annotation/object/bndbox/xmin
 
@@ -129,15 +129,17 @@ class _Reader:
         fields = self._fields
         if not fields.get("name"):
             raise self._error("<object> without <name>", self._object_line)
-        track = fields.get("trackid")
         return VocObject(
             self._object_line,
             fields["name"],
             (self._side("xmin"), self._side("ymin"), self._side("xmax"), self._side("ymax")),
-            None if track is None else self._integer("trackid", track),
-            self._integer("occluded", fields.get("occluded", "0")) != 0,
-            self._integer("generated", fields.get("generated", "0")) != 0,
+            self._whole_number("trackid") if "trackid" in fields else None,
+            self._whole_number("occluded") != 0,
+            self._whole_number("generated") != 0,
         )
+
+    def _whole_number(self, name: str) -> int:
+        return self._integer(name, self._fields.get(name, "0"), self._object_line)
 
     def _side(self, name: str) -> float:
         text = self._fields.get(name)
@@ -152,16 +154,19 @@ class _Reader:
         return value
 
     def _size(self, name: str) -> int:
-        value = self._integer(name, self._text.strip())
+        value = self._integer(name, self._text.strip(), self._parser.CurrentLineNumber)
         if not 0 < value < 1 << 16:  # what a JPEG can be
             raise self._error(f"<{name}> is {value}, expected 1 to 65535 pixels")
         return value
 
-    def _integer(self, name: str, text: str) -> int:
+    def _integer(self, name: str, text: str, line: int) -> int:
         try:
-            return int(text[:40])
+            value = int(text[:40])
         except ValueError:
-            raise self._error(f"<{name}> is {text[:40]!r}, expected a whole number") from None
+            raise self._error(f"<{name}> is {text[:40]!r}, expected a whole number", line) from None
+        if abs(value) >= 1 << 31:
+            raise self._error(f"<{name}> is {value}, out of range", line)
+        return value
 
     def _refuse_document_type(self, name: str, *_: object) -> None:
         raise self._error("has a document type or entity declaration, which is refused")

@@ -54,7 +54,7 @@ def schedule_bursts(rng: np.random.Generator, num_frames: int, share: float) -> 
     spare = num_frames - sum(lengths) - GAP_FRAMES * (len(lengths) - 1)
     if not lengths or spare < 0:
         return []
-    gaps = rng.multinomial(spare, np.full(len(lengths) + 1, 1 / (len(lengths) + 1)))
+    gaps = rng.multinomial(spare, rng.dirichlet(np.ones(len(lengths) + 1)))
     kinds = rng.permutation(KINDS)
     bursts: list[Burst] = []
     start = 0
@@ -115,7 +115,7 @@ def _defocus(image: Image, severity: float) -> Image:
 
 def _low_light(rng: np.random.Generator, image: Image, severity: float) -> Image:
     """Little light, in which the sensor's own noise stands out."""
-    light = (1 - 0.95 * severity) ** 1.5
+    light = (1 - 0.85 * severity) ** 1.5
     return light * image + _grain(rng, image.shape[0], image.shape[1], 0.01 + 0.03 * severity)
 
 

@@ -71,7 +71,7 @@ def object_path(
 def camera_path(rng: np.random.Generator, num_frames: int, reach_px: float) -> Points:
     """Offset of the background: a slow pan that stays within `reach_px` of the middle."""
     time = np.arange(num_frames)
-    speed = rng.uniform(0.005, 0.03) * reach_px
+    speed = rng.uniform(0.01, 0.06) * reach_px
     heading, start = rng.uniform(0, 2 * np.pi), rng.uniform(-0.4, 0.4, 2) * reach_px
     pan = start + speed * time[:, None] * [np.cos(heading), np.sin(heading)]
     shake = 0.03 * reach_px * np.stack([_sway(rng, time), _sway(rng, time)], axis=1)

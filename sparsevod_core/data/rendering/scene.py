@@ -21,6 +21,7 @@ Mask = Bool[np.ndarray, "height width"]
 Cover = Float32[np.ndarray, "height width"]
 Picture = UInt8[np.ndarray, "height width 3"]
 Image = Float32[np.ndarray, "height width 3"]
+Ground = Float32[np.ndarray, "rows columns 3"]  # larger than a frame, for the camera to pan over
 
 MIN_VISIBLE = 0.2
 """An object of which a smaller share is to be seen has no box."""
@@ -138,7 +139,7 @@ class Scene:
         noise = self._noise[top : top + self._height, left : left + self._width]
         return ((image + noise) * 255 + 0.5).clip(0, 255).astype(np.uint8)
 
-    def _background(self, ground: Image, index: int) -> Image:
+    def _background(self, ground: Ground, index: int) -> Image:
         import cv2
 
         shift = -self._reach - self._camera[index]
@@ -185,7 +186,7 @@ class Scene:
     def _occluders(
         self, rng: np.random.Generator, burst: Burst, severity: float, index: int
     ) -> Cover:
-        """Opacity of a bush before each object, hiding about `severity` / 1.4 of its width."""
+        """Opacity of a bush before each object; at severity 1 it hides about 0.8 of its width."""
         import cv2
 
         cover = np.zeros((self._height, self._width), np.uint8)
@@ -194,8 +195,8 @@ class Scene:
         circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
         for thing in self._things:
             diameter = thing.diameter_px * thing.path.scales[index]
-            radius = 0.65 * diameter
-            distance = radius + (0.5 - severity / 1.4) * diameter
+            hidden, radius = 0.2 + 0.6 * severity, 0.65 * diameter
+            distance = radius + (0.5 - hidden) * diameter
             leaves = 1 + 0.06 * np.sin(5 * turn + burst.angle) + 0.04 * np.sin(11 * turn)
             centre = thing.path.centres[index] + distance * direction
             points = centre + radius * leaves[:, None] * circle

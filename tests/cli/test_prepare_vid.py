@@ -1,0 +1,147 @@
+"""`sparsevod prepare-vid` as a user runs it: counts, files, exit codes, errors in a line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparsevod_cli import main as cli
+
+SMALL = ["--videos", 1, "--val-videos", 1, "--frames", 4, "--size", "96x64", "--seed", 3]
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepare_vid") / "set"
+    with pytest.MonkeyPatch.context() as patch:
+        assert call(patch, "--synthetic", folder, *SMALL) == 0
+    return folder
+
+
+def call(patch: pytest.MonkeyPatch, *arguments: object) -> int:
+    patch.setattr(sys, "argv", ["sparsevod", "prepare-vid", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs `sparsevod prepare-vid ARGUMENTS` in this process and returns the exit code."""
+    return lambda *arguments: call(monkeypatch, *arguments)
+
+
+def test_a_rendered_set_is_there_as_asked(rendered: Path) -> None:
+    train = json.loads((rendered / "train.json").read_text())
+    assert len(train["images"]) == 4 and train["annotations"]
+    assert {(image["width"], image["height"]) for image in train["images"]} == {(96, 64)}
+    assert train["info"]["synthetic"]["seed"] == 3
+    assert all((rendered / image["file_name"]).is_file() for image in train["images"])
+
+
+def test_rendering_again_keeps_the_set(rendered: Path, run: Any, capsys: Any) -> None:
+    before = (rendered / "train.json").read_bytes()
+    assert run("--synthetic", "-o", rendered, *SMALL) == 0
+    assert "already rendered" in capsys.readouterr().err
+    assert (rendered / "train.json").read_bytes() == before
+    assert run("--synthetic", rendered, "--frames", 9) == 1
+    assert "holds another synthetic set" in capsys.readouterr().err
+
+
+def test_converting_prints_counts_and_writes_both_files(
+    rendered: Path, run: Any, tmp_path: Path, capsys: Any
+) -> None:
+    assert run(rendered, "-o", tmp_path / "out", "--json", tmp_path / "result.json") == 0
+    told = capsys.readouterr()
+    assert "1 of 1" in told.out and "4 of 4" in told.out and "triangle" in told.out
+    assert f"wrote {tmp_path / 'out' / 'val.json'}" in told.err
+    assert "no stills of DET" in told.err
+    result = json.loads((tmp_path / "result.json").read_text())
+    train, val = result["splits"]
+    assert (train["split"], train["num_videos"], train["expected_frames"]) == ("train", 1, 4)
+    assert val["file"] == str(tmp_path / "out" / "val.json")
+    assert val["num_boxes"] == sum(val["boxes_per_class"].values()) > 0
+    assert val["problems"] == val["missing"] == []
+    written = json.loads((tmp_path / "out" / "val.json").read_text())
+    rendered_val = json.loads((rendered / "val.json").read_text())
+    assert written["annotations"] == rendered_val["annotations"]
+    assert (tmp_path / "out" / written["info"]["root"]).samefile(rendered)
+
+
+def test_json_on_stdout_is_all_of_stdout(rendered: Path, run: Any, capsys: Any) -> None:
+    assert run(rendered, "--dry-run", "--splits", "val", "--json", "-") == 0
+    (val,) = json.loads(capsys.readouterr().out)["splits"]
+    assert val["file"] is None and val["num_frames"] == 4
+
+
+def test_the_real_sample(shared_dir: Path, run: Any, tmp_path: Path, capsys: Any) -> None:
+    assert run(shared_dir / "data" / "ilsvrc", "-o", tmp_path / "val.json") == 0
+    told = capsys.readouterr()
+    assert "1 of 555 videos found" in told.err
+    assert "144 of 176126" in told.out and "1008" in told.out
+    assert [path.name for path in tmp_path.iterdir()] == ["val.json"]
+
+
+def test_strict_stops_with_one_line_and_no_file(
+    shared_dir: Path, run: Any, tmp_path: Path, capsys: Any
+) -> None:
+    assert run(shared_dir / "data" / "ilsvrc", "-o", tmp_path, "--strict") == 1
+    error, hint = capsys.readouterr().err.strip().splitlines()[-2:]
+    assert error.startswith("error: ") and "val/ILSVRC2015_val_00000000 is listed" in error
+    assert hint.startswith("  hint: without --strict")
+    assert not list(tmp_path.iterdir())
+
+
+def test_problems_are_listed_up_to_a_number(
+    rendered: Path, run: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in rendered.rglob("Data/VID/val/*/*.JPEG"):
+        link = tmp_path / "tree" / path.relative_to(rendered)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+    for path in sorted(rendered.rglob("Annotations/VID/val/*/*.xml")):
+        copy = tmp_path / "tree" / path.relative_to(rendered)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text().replace("s00000", "n00000"))
+    monkeypatch.setattr("sparsevod_cli.commands.prepare_vid.SHOWN_PROBLEMS", 2)
+    assert run(tmp_path / "tree", "-o", tmp_path / "out") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("unknown class 'n0000000" in line for line in lines) == 2
+    assert any("more problems; all of them are in the result of --json" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "name the folder"),
+        (["nowhere"], 1, "no ImageNet VID here"),
+        (["--synthetic"], 2, "name the folder"),
+        (["--synthetic", "a", "-o", "b"], 2, "goes with one folder"),
+        (["--synthetic", "a", "--size", "big"], 2, "expected WIDTHxHEIGHT"),
+        (["--synthetic", "a", "--size", "8x8"], 2, "64x64 to 4096x4096"),
+        (["--synthetic", "a", "--videos", 0], 2, "at least one video"),
+        (["a", "--frames", 3], 2, "need --synthetic"),
+    ],
+)
+def test_wrong_use_is_told_in_a_line(
+    run: Any,
+    capsys: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[object],
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == code
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_split_is_wrong_use(rendered: Path, run: Any, capsys: Any) -> None:
+    assert run(rendered, "--splits", "val, test") == 2
+    assert "unknown split 'test'" in capsys.readouterr().err
