@@ -183,7 +183,8 @@ def _boxes(
             content.num_other_boxes += 1
             continue
         if class_id is None:
-            content.problems.append(f"{xml}:{item.line}: unknown class {item.name!r}, box left out")
+            name = item.name[:40]
+            content.problems.append(f"{xml}:{item.line}: unknown class {name!r}, box left out")
             continue
         box_xyxy, problem = _within_frame(item, annotation)
         if problem:
@@ -197,11 +198,11 @@ def _within_frame(item: VocObject, annotation: VocAnnotation) -> tuple[Box | Non
     """The box clipped to the frame, and what is wrong with it; None where nothing is left."""
     left, top, right, bottom = item.box_xyxy
     width, height = annotation.width, annotation.height
+    if 0 <= left < right <= width and 0 <= top < bottom <= height:
+        return item.box_xyxy, ""
     text = f"box ({left:g}, {top:g}, {right:g}, {bottom:g})"
     if right <= left or bottom <= top:
         return None, f"{text} is empty or inverted, left out: expected xmin < xmax and ymin < ymax"
-    if left >= 0 and top >= 0 and right <= width and bottom <= height:
-        return item.box_xyxy, ""
     clipped = (max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height))
     if clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
         return None, f"{text} lies outside the {width}x{height} frame, left out"

@@ -23,7 +23,7 @@ Picture = UInt8[np.ndarray, "height width 3"]
 Image = Float32[np.ndarray, "height width 3"]
 Ground = Float32[np.ndarray, "rows columns 3"]  # larger than a frame, for the camera to pan over
 
-MIN_VISIBLE = 0.2
+MIN_VISIBLE = 0.12
 """An object of which a smaller share is to be seen has no box."""
 MIN_SIDE_PX = 4
 """Nor has one whose visible part is narrower."""
@@ -124,7 +124,7 @@ class Scene:
         for burst in self._bursts:
             severity = burst.severity(index)
             if severity and burst.kind == "occlusion":
-                cover = self._occluders(rng, burst, severity, index)
+                cover = self._occluders(burst, severity, index)
                 image = self._lay_over(image, cover, index)
             elif severity:
                 image = degrade(rng, image, burst, severity)
@@ -183,10 +183,8 @@ class Scene:
         )
         return [item for item in seen if item is not None]
 
-    def _occluders(
-        self, rng: np.random.Generator, burst: Burst, severity: float, index: int
-    ) -> Cover:
-        """Opacity of a bush before each object; at severity 1 it hides about 0.8 of its width."""
+    def _occluders(self, burst: Burst, severity: float, index: int) -> Cover:
+        """Opacity of a bush before each object; at severity 1 it hides about 0.7 of its width."""
         import cv2
 
         cover = np.zeros((self._height, self._width), np.uint8)
@@ -195,7 +193,7 @@ class Scene:
         circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
         for thing in self._things:
             diameter = thing.diameter_px * thing.path.scales[index]
-            hidden, radius = 0.2 + 0.6 * severity, 0.65 * diameter
+            hidden, radius = 0.2 + 0.5 * severity, 0.65 * diameter
             distance = radius + (0.5 - hidden) * diameter
             leaves = 1 + 0.06 * np.sin(5 * turn + burst.angle) + 0.04 * np.sin(11 * turn)
             centre = thing.path.centres[index] + distance * direction

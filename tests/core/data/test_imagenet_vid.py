@@ -140,6 +140,7 @@ def test_train_lists_every_frame_and_marks_the_targets(tree: Tree, tmp_path: Pat
     (still,) = (image for image in content["images"] if "video_id" not in image)
     assert still["file_name"] == "Data/DET/train/ILSVRC2013_train/a_1.JPEG"
     assert still["is_vid_train_frame"]
+    assert VideoSet.load(tmp_path / "out" / "train.json").num_videos == 3  # a still is one frame
     assert [video["name"] for video in content["videos"]] == [
         "ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000",
         "ILSVRC2015_VID_train_0001/ILSVRC2015_train_00000000",
