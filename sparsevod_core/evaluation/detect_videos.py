@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import groupby
 from typing import Protocol
 
@@ -42,20 +43,25 @@ def detect_videos(
     predictor: VideoDetector, videos: VideoSet, chosen: Sequence[int], *, clip: bool = True
 ) -> Iterator[tuple[int, Detections]]:
     """Position in `videos` and detections of every frame of the chosen videos, in order."""
+    with closing(FrameReader(videos)) as reader:
+        for video in chosen:
+            yield from _detect_video(predictor, reader, videos.video_frames(video), clip)
+
+
+def _detect_video(
+    predictor: VideoDetector, reader: FrameReader, frames: range, clip: bool
+) -> Iterator[tuple[int, Detections]]:
     inference = predictor.config.inference
-    reader = FrameReader(videos)
-    for video in chosen:
-        frames = videos.video_frames(video)
-        supports_of = _supports(len(frames), predictor.num_supports, inference)
-        one_pass = _VideoPass(predictor, reader, frames, supports_of)
-        # A run of targets that look at the same supports shares one memory and fills batches.
-        for _, run in groupby(range(len(frames)), key=supports_of.__getitem__):
-            targets = list(run)
-            memory = one_pass.memory(targets[0])
-            for start in range(0, len(targets), inference.batch):
-                batch = targets[start : start + inference.batch]
-                found = predictor.detect(one_pass.images(batch), memory, clip=clip)
-                yield from zip([frames[target] for target in batch], found, strict=True)
+    supports_of = _supports(len(frames), predictor.num_supports, inference)
+    one_pass = _VideoPass(predictor, reader, frames, supports_of)
+    # A run of targets that look at the same supports shares one memory and fills batches.
+    for _, run in groupby(range(len(frames)), key=supports_of.__getitem__):
+        targets = list(run)
+        memory = one_pass.memory(targets[0])
+        for start in range(0, len(targets), inference.batch):
+            batch = targets[start : start + inference.batch]
+            found = predictor.detect(one_pass.images(batch), memory, clip=clip)
+            yield from zip([frames[target] for target in batch], found, strict=True)
 
 
 def _supports(num_frames: int, count: int, inference: InferenceConfig) -> list[list[int]]:

@@ -56,7 +56,7 @@ class Evaluation:
 
 
 def evaluate_predictions(
-    annotations: Path, predictions: Path, *, reporter: Reporter | None = None
+    annotations: Path | str, predictions: Path | str, *, reporter: Reporter | None = None
 ) -> Evaluation:
     """Score a COCO results file, a list of {image_id, category_id, bbox: xywh, score}.
 
@@ -68,6 +68,7 @@ def evaluate_predictions(
         DataError: a file that cannot be read, or the first broken entry, named by its position.
     """
     reporter = reporter or SilentReporter()
+    annotations, predictions = Path(annotations), Path(predictions)
     evaluator = BoxAPEvaluator(GroundTruth.load(annotations))
     read_results(predictions, evaluator)
     return Evaluation(
