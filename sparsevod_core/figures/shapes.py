@@ -19,7 +19,6 @@ Rectangle = tuple[float, float, float, float]
 
 _SEAM = 0.35  # width of the seam, in widths of the line
 _SEAM_OPACITY = 0.35
-_SEAM_COLOR: Color = (0.0, 0.0, 0.0)
 
 
 def draw_plate(
@@ -65,8 +64,8 @@ def draw_outline(
     ):
         window = _window(image, *strip)
         inside = 0.5 + thickness / 2 - np.abs(_distance(window, rectangle, radius))
-        _blend(image[window], np.clip(inside + seam, 0, 1) * _SEAM_OPACITY, _SEAM_COLOR)
-        _blend(image[window], np.clip(inside, 0, 1), color)
+        darkened = 1 - np.clip(inside + seam, 0, 1) * _SEAM_OPACITY
+        _blend(image[window], np.clip(inside, 0, 1), color, darkened)
 
 
 def draw_text(
@@ -115,11 +114,20 @@ def _distance(
     return outside + np.minimum(np.maximum(across, down), 0) - radius
 
 
-def _blend(pixels: np.ndarray, coverage: Float[np.ndarray, "h w"], color: Color) -> None:
-    """`pixels` is a view into the picture, at its border smaller than the coverage."""
-    weight = coverage[: pixels.shape[0], : pixels.shape[1], None].astype(np.float32)
-    wanted = np.array(color, dtype=np.float32) * 255
-    pixels[:] = pixels + weight * (wanted - pixels) + np.float32(0.5)
+def _blend(
+    pixels: np.ndarray,
+    coverage: Float[np.ndarray, "h w"],
+    color: Color,
+    brightness: Float[np.ndarray, "h w"] | float = 1.0,
+) -> None:
+    """Put a colour over pixels whose brightness is reduced first, in place.
+
+    `pixels` is a view into the picture, at its border smaller than the coverage.
+    """
+    weight = coverage[: pixels.shape[0], : pixels.shape[1]].astype(np.float32)
+    kept = ((1 - weight) * brightness).astype(np.float32)
+    paint = np.array(color, dtype=np.float32) * 255
+    pixels[:] = pixels * kept[..., None] + (weight[..., None] * paint + np.float32(0.5))
 
 
 @lru_cache(maxsize=4096)

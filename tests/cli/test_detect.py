@@ -1,0 +1,273 @@
+"""`sparsevod detect` as a user types it: files, words, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sparsevod_cli import main as cli
+from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
+from sparsevod_core.config import load_config
+from sparsevod_core.inference import Predictor
+from sparsevod_core.model.build import build_detector
+from sparsevod_core.structures import Category, FrameDetections
+from sparsevod_core.video.reader import VideoReader
+from sparsevod_core.video.writer import VideoWriter
+
+Run = Callable[..., int]
+CATEGORIES = (Category(7, "square"), Category(3, "bar"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A very small detector of random weights that is sure of itself."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    sizes = ["data.short_side=64", "data.long_side=128", "model.num_stages=2"]
+    config = load_config("tiny", overrides=["model.num_classes=2", *sizes])
+    torch.manual_seed(3)
+    detector = build_detector(config.model)
+    for stage in detector.stages:
+        torch.nn.init.constant_(stage.class_logits.bias, 0.5)
+        torch.nn.init.normal_(stage.class_logits.weight, std=0.2)
+    save_checkpoint(path, Checkpoint(config, CATEGORIES, detector.state_dict()))
+    return path
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs `sparsevod detect ARGUMENTS` here, in an empty folder, and gives the exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_detect(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["sparsevod", "detect", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0)
+
+    return run_detect
+
+
+def times(path: Path) -> list[Fraction | None]:
+    with VideoReader(path) as reader:
+        return [frame.time_s for frame in reader]
+
+
+def make_video(path: Path, frame_times_ms: list[int], width: int = 64, height: int = 48) -> Path:
+    time_base = Fraction(1, 1000)
+    with VideoWriter(path, width, height, frame_rate=None, time_base=time_base) as writer:
+        generator = np.random.default_rng(0)
+        for ms in frame_times_ms:
+            picture = generator.integers(0, 255, (height // 4, width // 4, 3), dtype=np.uint8)
+            image = picture.repeat(4, axis=0).repeat(4, axis=1)
+            writer.write(image, ms * time_base)
+    return path
+
+
+def test_a_video_and_its_json(run: Run, checkpoint: Path, tmp_path: Path, capsys: Any) -> None:
+    source = make_video(tmp_path / "in.mp4", [0, 40, 95, 300, 310, 1000])
+    output, as_json = Path("boxes.mp4"), Path("boxes.json")
+    code = run(source, "-o", output, "--checkpoint", checkpoint, "--json", as_json, "--supports", 2)
+    assert code == 0
+    assert times(output) == times(source)
+    found = json.loads(as_json.read_text())
+    assert found["schema"] == "sparsevod.detections/1"
+    assert found["video"] == str(source)
+    assert found["checkpoint"] == str(checkpoint)
+    assert found["support"] == {"mode": "uniform", "supports": 2, "window_stride": 1}
+    assert (found["width"], found["height"], found["truncated"]) == (64, 48, False)
+    assert [frame["time_s"] for frame in found["frames"]] == [0, 0.04, 0.095, 0.3, 0.31, 1.0]
+    detections = [one for frame in found["frames"] for one in frame["detections"]]
+    assert {(one["label"], one["class_id"]) for one in detections} <= {("square", 7), ("bar", 3)}
+    for one in detections:
+        x1, y1, x2, y2 = one["box_xyxy"]
+        assert 0 <= x1 < x2 <= 64
+        assert 0 <= y1 < y2 <= 48
+    told = capsys.readouterr()
+    assert told.out == ""
+    drawn = sum(one["score"] > 0.3 for one in detections)
+    assert told.err.splitlines()[-1] == (
+        f"wrote boxes.mp4 and boxes.json: 6 frames, {len(detections)} detections, "
+        f"{drawn} of them drawn (score > 0.3)"
+    )
+
+
+def test_the_score_decides_what_is_drawn_not_what_is_written(
+    run: Run, checkpoint: Path, tmp_path: Path, capsys: Any
+) -> None:
+    source = make_video(tmp_path / "in.mp4", [0, 40])
+    assert run(source, "--checkpoint", checkpoint, "--json", "-", "--score", 1) == 0
+    told = capsys.readouterr()
+    assert any(frame["detections"] for frame in json.loads(told.out)["frames"])
+    last = told.err.splitlines()[-1]
+    assert last.startswith("wrote in_detections.mp4: 2 frames")
+    assert last.endswith("0 of them drawn (score > 1)")
+
+
+def test_how_supports_are_chosen(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", list(range(0, 280, 40)))
+    results = []
+    for options in (
+        ("--support", "uniform", "--batch", 1),
+        ("--support", "uniform", "--batch", 4),
+        ("--support", "window", "--set", "inference.window_stride=2"),
+        ("--support", "causal"),
+        ("--supports", 0),
+        ("--precision", "bf16"),
+    ):
+        assert run(source, "--checkpoint", checkpoint, "--json", "a.json", *options) == 0
+        results.append(json.loads(Path("a.json").read_text()))
+    assert [result["support"]["mode"] for result in results[1:4]] == ["uniform", "window", "causal"]
+    assert results[2]["support"]["window_stride"] == 2
+    assert results[4]["support"]["supports"] == 0
+    assert {len(result["frames"]) for result in results} == {7}
+    scores = [[one["score"] for one in result["frames"][5]["detections"]] for result in results]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-4)
+
+
+def test_odd_size_is_said_once_and_boxes_keep_to_the_source(
+    run: Run, checkpoint: Path, tmp_path: Path, capsys: Any
+) -> None:
+    import av
+
+    source = tmp_path / "odd.mkv"
+    with av.open(str(source), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 35, 21, "yuv444p"
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(np.full((21, 35, 3), 99, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert run(source, "--checkpoint", checkpoint, "--json", "odd.json") == 0
+    assert capsys.readouterr().err.count("35x21") == 1
+    with VideoReader("odd_detections.mp4") as reader:
+        assert (reader.width, reader.height) == (36, 22)
+    found = json.loads(Path("odd.json").read_text())
+    assert (found["width"], found["height"]) == (35, 21)
+    boxes = [one["box_xyxy"] for frame in found["frames"] for one in frame["detections"]]
+    assert np.array(boxes).max(axis=0).tolist() <= [35, 21, 35, 21]
+
+
+def test_a_name_that_starts_with_a_dash(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    make_video(tmp_path / "-dash.mp4", [0, 40])
+    assert run("--checkpoint", checkpoint, "--", "-dash.mp4") == 0
+    assert len(times(tmp_path / "-dash_detections.mp4")) == 2
+
+
+def test_a_video_that_breaks_in_the_middle(
+    run: Run, checkpoint: Path, tmp_path: Path, capsys: Any
+) -> None:
+    source = make_video(tmp_path / "in.mp4", list(range(0, 800, 40)))
+    import av
+
+    with av.open(str(source)) as container:
+        packet = list(container.demux(video=0))[12]
+    assert packet.pos is not None
+    content = bytearray(source.read_bytes())
+    content[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    source.write_bytes(content)
+    assert run(source, "--checkpoint", checkpoint, "--json", "in.json", "--batch", 5) == 1
+    warning, wrote = capsys.readouterr().err.splitlines()[-2:]
+    assert warning.startswith(f"warning: {source}: the video breaks off after 12 frames")
+    assert wrote.startswith("wrote in_detections.mp4 and in.json: 12 frames")
+    found = json.loads(Path("in.json").read_text())
+    assert found["truncated"] is True
+    assert found["num_frames"] == len(found["frames"]) == 12
+    assert len(times(Path("in_detections.mp4"))) == 12
+
+
+@pytest.mark.parametrize("times_pressed", [1, 2])
+def test_ctrl_c(
+    run: Run,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    times_pressed: int,
+) -> None:
+    """Once: the files are complete as far as it went. Twice: at once, and nothing is left."""
+    source = make_video(tmp_path / "in.mp4", list(range(0, 800, 40)))
+    frames = Predictor.frames
+
+    def interrupted(self: Predictor, reader: VideoReader) -> Iterator[FrameDetections]:
+        for found in frames(self, reader):
+            if found.frame.index == 4:
+                for _ in range(times_pressed):
+                    os.kill(os.getpid(), signal.SIGINT)
+            yield found
+
+    monkeypatch.setattr(Predictor, "frames", interrupted)
+    assert run(source, "--checkpoint", checkpoint, "--json", "in.json") == 130
+    if times_pressed == 1:
+        told = capsys.readouterr().err.splitlines()[-1]
+        assert told.startswith("wrote in_detections.mp4 and in.json: 5 frames")
+        found = json.loads(Path("in.json").read_text())
+        assert (found["num_frames"], found["truncated"]) == (5, True)
+        assert times(Path("in_detections.mp4")) == times(source)[:5]
+    else:
+        assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("in.mp4",), 2, ["--checkpoint", "sparsevod train"]),
+        (("in.mp4", "--checkpoint", "none.pth"), 1, ["none.pth"]),
+        (("none.mp4", "--checkpoint", "CKPT"), 1, ["none.mp4", "No such file"]),
+        (("empty.mp4", "--checkpoint", "CKPT"), 1, ["empty.mp4", "empty"]),
+        (("in.mp4", "--checkpoint", "CKPT", "-o", "in.mp4"), 2, ["in.mp4", "source"]),
+        (("in.mp4", "--checkpoint", "CKPT", "-o", "out.avi"), 1, ["out.avi", ".mp4"]),
+        (("in.mp4", "--checkpoint", "CKPT", "--support", "past"), 2, ["past", "causal"]),
+        (("in.mp4", "--checkpoint", "CKPT", "--supports", "-1"), 2, ["supports=-1"]),
+        (("in.mp4", "--checkpoint", "CKPT", "--batch", "0"), 2, ["batch=0"]),
+        (("in.mp4", "--checkpoint", "CKPT", "--score", "2"), 2, ["--score"]),
+        (("in.mp4", "--checkpoint", "CKPT", "--device", "cuda:99"), 2, ["cuda:99"]),
+        (("in.mp4", "--checkpoint", "CKPT", "--set", "model.tfe=off"), 2, ["model"]),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    run: Run,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: Any,
+    arguments: tuple[str, ...],
+    code: int,
+    words: list[str],
+) -> None:
+    make_video(tmp_path / "in.mp4", [0, 40])
+    (tmp_path / "empty.mp4").touch()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert run(*(str(checkpoint) if word == "CKPT" else word for word in arguments)) == code
+    told = capsys.readouterr().err
+    assert [word for word in words if word not in told] == []
+    assert "Traceback" not in told
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "name", ["corrupted.mp4", "video_90.mov", "-dash-1x1.mp4", "h265_10bits.mp4"]
+)
+def test_real_video(
+    shared_dir: Path, run: Run, checkpoint: Path, name: str, tmp_path: Path
+) -> None:
+    source = shared_dir / "data" / "videos" / name
+    options = ("--checkpoint", checkpoint, "--supports", 2, "--batch", 4)
+    code = run(*options, "-o", "out.mp4", "--json", "out.json", "--", source)
+    assert code == (1 if name == "corrupted.mp4" else 0)
+    found = json.loads(Path("out.json").read_text())
+    assert found["truncated"] is (name == "corrupted.mp4")
+    with VideoReader(source) as reader:
+        assert (found["width"], found["height"]) == (reader.width, reader.height)
+        assert found["num_frames"] == reader.num_frames() == len(times(Path("out.mp4")))
+        if name != "corrupted.mp4":
+            assert times(Path("out.mp4")) == [frame.time_s for frame in reader]
