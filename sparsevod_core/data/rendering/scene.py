@@ -184,7 +184,7 @@ class Scene:
         return [item for item in seen if item is not None]
 
     def _occluders(self, burst: Burst, severity: float, index: int) -> Cover:
-        """Opacity of a bush before each object; at severity 1 it hides about 0.7 of its width."""
+        """Opacity of a bush before each object, hiding up to three quarters of its width."""
         import cv2
 
         cover = np.zeros((self._height, self._width), np.uint8)
@@ -193,7 +193,7 @@ class Scene:
         circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
         for thing in self._things:
             diameter = thing.diameter_px * thing.path.scales[index]
-            hidden, radius = 0.2 + 0.5 * severity, 0.65 * diameter
+            hidden, radius = 0.25 + 0.5 * severity, 0.65 * diameter
             distance = radius + (0.5 - hidden) * diameter
             leaves = 1 + 0.06 * np.sin(5 * turn + burst.angle) + 0.04 * np.sin(11 * turn)
             centre = thing.path.centres[index] + distance * direction
