@@ -96,13 +96,9 @@ def test_av_stays_behind_the_video_package_and_is_imported_late() -> None:
 
 def test_cv2_is_imported_late_and_used_for_images_only() -> None:
     assert importers("cv2", top_level=True) == set()
-    used = {
-        (name, function)
-        for name, tree in SOURCES.items()
-        for function, _ in calls(tree)
-        if function.split(".")[-1] in ("VideoCapture", "VideoWriter", "imshow", "waitKey")
-    }
-    assert used == set()
+    banned = {"cv2.VideoCapture", "cv2.VideoWriter", "cv2.imshow", "cv2.waitKey"}
+    for name, tree in SOURCES.items():
+        assert banned.isdisjoint(function for function, _ in calls(tree)), name
 
 
 def test_the_command_line_imports_only_light_modules_on_top() -> None:
@@ -182,6 +178,7 @@ def test_presets_state_only_what_differs_from_the_default(preset: str) -> None:
 
 
 def test_options_that_set_a_setting_have_no_default_of_their_own() -> None:
+    """Except those of `bench`, which states under what conditions it measures."""
     settings = {key.rpartition(".")[2] for key in all_keys()}
 
     def options(command: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -189,7 +186,8 @@ def test_options_that_set_a_setting_have_no_default_of_their_own() -> None:
             if parameter.name in settings:
                 yield f"{name} --{parameter.name}", parameter.default
         for word, below in getattr(command, "commands", {}).items():
-            yield from options(below, f"{name} {word}")
+            if word != "bench":
+                yield from options(below, f"{name} {word}")
 
     stated = {
         option: default
