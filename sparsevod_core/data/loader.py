@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -90,6 +92,10 @@ class TrainingLoader:
         Raises:
             DataError, VideoError: a frame that is missing or broken, named.
         """
+        if self._loader.num_workers:
+            # Garbage that holds a decoder must go before the fork: its threads are not in the
+            # workers, where freeing it would wait for them for ever.
+            gc.collect()
         try:
             for batch in self._loader:
                 if isinstance(batch, SparseVodError):
@@ -140,7 +146,7 @@ def training_loader(
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,
-        worker_init_fn=_use_one_core,
+        worker_init_fn=_begin_worker,
         # Forked processes share the annotations' memory; others would each get a copy.
         multiprocessing_context="fork" if workers else None,
         pin_memory=torch.cuda.is_available(),
@@ -181,8 +187,13 @@ def collate(samples: Sequence[TrainingSample | SparseVodError]) -> TrainingBatch
     )
 
 
-def _use_one_core(_worker: int) -> None:
-    """There are many loader processes; torch limits its own threads in them itself."""
+def _begin_worker(_worker: int) -> None:
     import cv2
 
+    # The collector would touch, and so copy, all of the parent's memory.
+    gc.freeze()
+    # There are many loader processes; torch limits its own threads in them itself.
     cv2.setNumThreads(1)
+    # Ctrl-C goes to the terminal's process group. The training process ends its loaders itself,
+    # and needs them for the step it is in.
+    os.setpgid(0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import pickle
@@ -109,6 +110,7 @@ def test_a_forked_reader_leaves_the_files_of_its_parent_alone(video_set: TinySet
     reader = FrameReader(videos)  # decoding threads, which the child will not have
     alone = [reader.read(frame) for frame in range(24)]
     reader.read(3)
+    gc.collect()  # as `TrainingLoader` does: other tests leave decoders as garbage
     context = multiprocessing.get_context("fork")
     results = context.Queue()
 

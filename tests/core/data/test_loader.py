@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import multiprocessing
 import os
@@ -28,6 +29,7 @@ from sparsevod_core.data.loader import (
 )
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import DataError
+from sparsevod_core.video.reader import VideoReader
 
 if TYPE_CHECKING:
     from conftest import TinySet
@@ -220,6 +222,34 @@ def test_a_killed_worker_is_a_clear_error(
     with pytest.raises(DataError, match="a process that loads clips died") as caught:
         list(loader(clips, workers=1))
     assert "out of memory" in (caught.value.hint or "")
+
+
+def test_decoders_left_as_garbage_do_not_stop_the_workers(
+    clips: ClipDataset, video_set: TinySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their threads are not in a forked process, where collecting them would wait for ever."""
+    getitem = ClipDataset.__getitem__
+
+    def collecting(self: ClipDataset, key: tuple[int, int]) -> Any:
+        gc.collect()
+        return getitem(self, key)
+
+    def too_long(_signal: int, _frame: Any) -> None:
+        raise TimeoutError("a worker hangs")
+
+    monkeypatch.setattr(ClipDataset, "__getitem__", collecting)
+    monkeypatch.setattr(gc, "freeze", lambda: None)  # the second line of defence
+    gc.disable()
+    previous = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(60)
+    try:
+        for name in video_set.images:
+            VideoReader(video_set.annotations.parent / f"{name}.mp4").frames_at([0])
+        assert len(list(loader(clips, workers=1))) == 9
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+        gc.enable()
 
 
 def test_leaving_an_epoch_early_ends_its_workers(clips: ClipDataset) -> None:
