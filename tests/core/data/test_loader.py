@@ -245,7 +245,7 @@ def test_decoders_left_as_garbage_do_not_stop_the_workers(
     try:
         for name in video_set.images:
             VideoReader(video_set.annotations.parent / f"{name}.mp4").frames_at([0])
-        assert len(list(loader(clips, workers=1))) == 9
+        assert len(list(loader(clips, workers=1, first_step=8))) == 1
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, previous)
