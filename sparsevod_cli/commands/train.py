@@ -127,7 +127,7 @@ def train(
         output = output or fresh_run(preset)
 
     from sparsevod_core.training.launch import launch
-    from sparsevod_core.training.trainer import train as train_detector
+    from sparsevod_core.training.run import train as train_detector
 
     result = launch(
         train_detector,

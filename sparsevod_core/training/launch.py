@@ -100,9 +100,11 @@ def _launch(
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # What goes wrong is said once, by the one who called us.
+    # What goes wrong is said once, by the one who called us. A level would not do: each of these
+    # loggers has its own.
     for name in ("torch.distributed.elastic", "torch.multiprocessing"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SHUTDOWN_S))
     config = LaunchConfig(
         min_nodes=1,
@@ -132,8 +134,11 @@ def _worker(
     try:
         return function(*args, **kwargs)
     except KeyboardInterrupt:
-        sys.exit(130)
+        exit_code = 130
+    except SystemExit as stopped:
+        exit_code = int(stopped.code or 0)
     except Exception as error:
+        exit_code = 1
         first_line = (str(error).splitlines() or [""])[0]
         known = isinstance(error, SparseVodError)
         rank = int(os.environ["RANK"])
@@ -149,7 +154,9 @@ def _worker(
         (errors / f"{rank}.json").write_text(json.dumps(record), encoding="utf-8")
         if not known:
             time.sleep(LAST_WORDS_S)
-        sys.exit(1)
+    # Not sys.exit: the process group's threads, still waiting for the others, would abort or hang.
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def _keep_to_this_machine(num_processes: int) -> None:

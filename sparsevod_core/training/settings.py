@@ -49,10 +49,13 @@ def new_run_settings(
     train = load_config(backbone, file, [o for o in overrides if o.startswith("train.")]).train
     if train.backbone_weights == "none" and train.init_from is None:
         config = load_config(backbone, file, [*FROM_NOISE, *overrides])
-        reporter.message(
-            "training from scratch (no backbone weights): "
-            f"model.norm={config.model.norm}, model.frozen_stages={config.model.frozen_stages}"
-        )
+        norm, frozen = config.model.norm, config.model.frozen_stages
+        preset = load_config(backbone, file).model
+        if (norm, frozen) != (preset.norm, preset.frozen_stages):
+            reporter.message(
+                "training from scratch, without backbone weights: "
+                f"model.norm={norm}, model.frozen_stages={frozen}"
+            )
     else:
         config = load_config(backbone, file, overrides)
     default = DataConfig()

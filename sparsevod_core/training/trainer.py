@@ -64,7 +64,7 @@ class TrainingResult:
 class Trainer:
     """One process's part of a training run.
 
-    `Trainer(config, "runs/name").fit()` is all there is in one process; `train` joins several.
+    `Trainer(config, "runs/name").fit()` is all there is in one process; `run.train` joins several.
 
     Args:
         config: all settings; `model.num_classes` is taken from the training annotations.
@@ -327,24 +327,6 @@ class Trainer:
         )
 
 
-def train(
-    config: Config,
-    output: Path,
-    *,
-    resume: bool = False,
-    device: str = "auto",
-    reporter: Reporter | None = None,
-) -> TrainingResult:
-    """Join the other processes, if torchrun or `launch` started some, and train.
-
-    The arguments and what is raised are those of `Trainer`; rank 0's `output` is everyone's.
-    """
-    with distributed.process_group(distributed.own_device(resolve_device(device))):
-        output = distributed.from_main(output)
-        trainer = Trainer(config, output, resume=resume, device=device, reporter=reporter)
-        return trainer.fit()
-
-
 def _load_videos(annotations: str, root: str | None) -> VideoSet:
     return VideoSet.load(Path(annotations), None if root is None else Path(root))
 
@@ -362,7 +344,6 @@ def _parallel(detector: nn.Module, config: Config) -> nn.Module:
         return detector
     return DistributedDataParallel(
         detector,
-        broadcast_buffers=False,  # they never change
         gradient_as_bucket_view=True,
         find_unused_parameters=config.data.supports == 0,  # TFE's, then
     )

@@ -19,9 +19,10 @@ SMALL = """
 model: {num_stages: 1, num_proposals: 6, channels: 16, ffn_dim: 32, dynamic_dim: 4, num_heads: 2,
   spfa_heads: 2}
 data: {short_side: 64, long_side: 96, workers: 0}
-train: {clips_per_gpu: 4, log_every: 1, warmup_steps: 4}
+train: {clips_per_gpu: 4, log_every: 1, eval_every: 1, warmup_steps: 4, learning_rate: 5.0e-4}
 inference: {batch: 8}
 """
+STEPS_PER_EPOCH = 4  # of 14 target frames, 4 a step
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -84,42 +86,36 @@ def wait_for_steps(process: subprocess.Popen[str], run: Path, steps: int) -> Non
         time.sleep(0.1)
 
 
-def test_two_processes_stop_go_on_and_equal_one(
+def test_two_processes_do_the_same_as_one_and_stop_together(
     annotations: Path,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    shared = [f"--val={annotations}", "--epochs=5"]
+    shared = [f"--val={annotations}", "--epochs=50", "--set=train.schedule=step"]
     both = small(annotations, *shared, "--set=train.clips_per_gpu=2", "--gpus=2", "--output=two")
     process = start(*both)
-    wait_for_steps(process, folder / "two", 2)
-    process.send_signal(signal.SIGTERM)
+    wait_for_steps(process, folder / "two", STEPS_PER_EPOCH + 1)
+    process.send_signal(signal.SIGTERM)  # to the launcher, which tells both
     out, err = process.communicate(timeout=100)
     assert (process.returncode, out) == (143, "")
     assert "go on with: sparsevod train --resume two --gpus 2" in err
-    assert "Traceback" not in err
+    assert "Traceback" not in err and "Warning" not in err
 
-    steps = len(lines(folder / "two")) + 2
-    resume = ["train", "--resume", "two", "--device", "cpu"]
-    code, _, err = here(monkeypatch, capsys, *resume)
+    code, _, err = here(monkeypatch, capsys, "train", "--resume", "two", "--device", "cpu")
     assert code == 2 and "trained by 2 process(es), not 1" in err and "--gpus 2" in err
 
-    process = start(*resume, "--gpus=2", f"--max-steps={steps}", "--json=two.json")
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 0, err
-    assert out.splitlines() == ["two/checkpoints/best.pth"]
-    result = json.loads((folder / "two.json").read_text())
-    assert (result["schema"], result["run"], result["steps"]) == ("sparsevod.train/1", "two", steps)
-
-    alone = small(annotations, *shared, f"--max-steps={steps}", "--output=one")
-    assert here(monkeypatch, capsys, *alone)[0] == 0
-    assert len(lines(folder / "one")) == len(lines(folder / "two")) == steps
+    steps = len(lines(folder / "two"))
+    alone = small(annotations, *shared, f"--max-steps={steps}", "--output=one", "--json=one.json")
+    code, out, _ = here(monkeypatch, capsys, *alone)
+    assert (code, out) == (0, "one/checkpoints/best.pth\n")
+    result = json.loads((folder / "one.json").read_text())
+    assert (result["schema"], result["run"], result["steps"]) == ("sparsevod.train/1", "one", steps)
     for one, two in zip(lines(folder / "one"), lines(folder / "two"), strict=True):
-        for name in ("loss", "loss_class", "loss_l1", "loss_giou", "grad_norm", "learning_rate"):
-            assert two[name] == pytest.approx(one[name], rel=1e-3), (one["step"], name)
-    one, two = (lines(folder / name, "eval")[-1] for name in ("one", "two"))
-    assert two["AP"] == pytest.approx(one["AP"], abs=1e-3)
+        for name in ("loss", "loss_class", "loss_l1", "loss_giou", "grad_norm"):
+            assert two[name] == pytest.approx(one[name], rel=1e-4), (one["step"], name)
+    one, two = (lines(folder / name, "eval")[0] for name in ("one", "two"))
+    assert (two["step"], two["AP"]) == (one["step"], pytest.approx(one["AP"], abs=1e-3))
 
 
 def test_ctrl_c_saves_and_resume_finds_the_last_run(
@@ -128,13 +124,13 @@ def test_ctrl_c_saves_and_resume_finds_the_last_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    process = start(*small(annotations, "--epochs=1000", "--seed=3"))
+    process = start(*small(annotations, "--epochs=1000", "--seed=3", "--set=data.workers=2"))
     deadline = time.monotonic() + 100
     while not list(folder.glob("runs/tiny-*")) and time.monotonic() < deadline:
         time.sleep(0.1)
     (run,) = folder.glob("runs/tiny-*")
     wait_for_steps(process, run, 1)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: loader processes get it too
     _, err = process.communicate(timeout=100)
     assert process.returncode == 130
     assert f"go on with: sparsevod train --resume {run.relative_to(folder)}" in err
@@ -200,6 +196,7 @@ def test_training_from_scratch_is_said_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments = small(annotations, "--max-steps=1", "--backbone-weights=none", "--output=run")
+    arguments[arguments.index("tiny")] = "r50"
     code, _, err = here(monkeypatch, capsys, *arguments)
     assert code == 0, err
     assert err.count("model.norm=group, model.frozen_stages=0") == 1

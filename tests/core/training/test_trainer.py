@@ -34,7 +34,10 @@ SMALLER = (
     "data.val_annotations=none",
     "train.clips_per_gpu=2",
     "train.log_every=3",
+    "train.eval_every=1",
+    "train.learning_rate=5e-4",
     "train.warmup_steps=4",
+    "train.schedule=cosine",
 )
 STEPS_PER_EPOCH = 7  # 12 targets of `long`, 1 of `single` and the still image, 2 a step
 
