@@ -25,7 +25,7 @@ class Position:
     (seed, epoch, index), and the model draws nothing.
 
     Attributes:
-        num_samples: target frames of the training set; with `world_size` what the order of the data
+        num_clips: target frames of the training set; with `world_size` what the order of the data
             depends on.
         world_size: processes that train.
         step: optimiser steps done.
@@ -34,7 +34,7 @@ class Position:
         seconds: time spent training.
     """
 
-    num_samples: int
+    num_clips: int
     world_size: int
     step: int = 0
     evaluated_step: int = 0
@@ -78,10 +78,10 @@ def restore(
             "other processes would see other clips",
             hint=f"--gpus {position.world_size}",
         )
-    if now.num_samples != position.num_samples or tuple(categories) != checkpoint.categories:
+    if now.num_clips != position.num_clips or tuple(categories) != checkpoint.categories:
         raise DataError(
-            f"{config.data.train_annotations}: has {now.num_samples} frames to train on and "
-            f"{len(categories)} classes; the run began with {position.num_samples} and "
+            f"{config.data.train_annotations}: has {now.num_clips} frames to train on and "
+            f"{len(categories)} classes; the run began with {position.num_clips} and "
             f"{len(checkpoint.categories)}, or with other class names",
             hint=f"a new run on this data: --init-from {run.last}",
         )

@@ -6,13 +6,10 @@ Torch is imported when it runs: the process that only launches others stays smal
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sparsevod_core.config import Config
 from sparsevod_core.reporting import Reporter
-
-if TYPE_CHECKING:
-    from sparsevod_core.training.trainer import TrainingResult
+from sparsevod_core.training.result import TrainingResult
 
 
 def train(

@@ -34,9 +34,8 @@ class RunFolder:
         self.last = self.path / "checkpoints" / "last.pth"
         self.best = self.path / "checkpoints" / "best.pth"
 
-    def start(self, config: Config) -> None:
-        """Make the folder of a new run.
-
+    def require_new(self) -> None:
+        """
         Raises:
             ConfigError: it holds a run already.
         """
@@ -46,6 +45,9 @@ class RunFolder:
                 hint=f"go on with it (sparsevod train --resume {self.path}) "
                 "or choose another --output",
             )
+
+    def start(self, config: Config) -> None:
+        """Make the folder of a new run."""
         self.last.parent.mkdir(parents=True, exist_ok=True)
         self.write_config(config)
         write_text(self.metrics, "")

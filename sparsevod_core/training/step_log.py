@@ -11,6 +11,7 @@ from sparsevod_core import distributed
 from sparsevod_core.losses.criterion import Losses
 from sparsevod_core.training.loss_window import Files, LossWindow, NonFiniteLossError
 from sparsevod_core.training.run_folder import RunFolder
+from sparsevod_core.training.schedule import Schedule
 
 
 class StepLog:
@@ -18,14 +19,21 @@ class StepLog:
 
     Args:
         run: where the lines go; rank 0 writes them.
+        schedule: tells the epoch of a step.
         clips_per_step: clips of a step on all ranks.
+        seconds: training time before, in a run that goes on.
     """
 
-    def __init__(self, run: RunFolder, clips_per_step: int) -> None:
+    def __init__(
+        self, run: RunFolder, schedule: Schedule, clips_per_step: int, seconds: float
+    ) -> None:
+        self.seconds = seconds
         self.note = ""
         self._run = run
+        self._schedule = schedule
         self._clips_per_step = clips_per_step
         self._window = LossWindow()
+        self._step, self._rate = 0, 0.0
         self.start_lap()
 
     def start_lap(self) -> None:
@@ -36,22 +44,16 @@ class StepLog:
         """Time in which a step could not begin for want of data."""
         self._waited_s += seconds
 
-    def add(self, step: int, losses: Losses, grad_norm: Float[Tensor, ""], files: Files) -> None:
-        """Take note of a step; does not wait for the device."""
+    def add(
+        self, step: int, rate: float, losses: Losses, grad_norm: Float[Tensor, ""], files: Files
+    ) -> None:
+        """Take note of step `step`, counted from 1; does not wait for the device."""
         self._window.add(step, losses, grad_norm, files)
+        self._step, self._rate = step, rate
         self._num_steps += 1
 
-    def write(self, step: int, epoch: int, rate: float, seconds: float) -> float:
+    def write(self) -> None:
         """Write the mean of the steps since the last line, if there were any.
-
-        Args:
-            step: steps done.
-            epoch: epoch of the last of them, from 1.
-            rate: its learning rate.
-            seconds: training time before these steps.
-
-        Returns:
-            Training time after these steps.
 
         Raises:
             NonFiniteLossError: one of them was not finite.
@@ -63,21 +65,21 @@ class StepLog:
                 self._run.keep_batch(error.step, error.files)
             raise
         if not means:
-            return seconds
+            return
         lap_s = time.monotonic() - self._lap_start
+        self.seconds += lap_s
         if distributed.is_main():
             self._run.log(
                 {
                     "kind": "train",
-                    "step": step,
-                    "epoch": epoch,
-                    "learning_rate": rate,
+                    "step": self._step,
+                    "epoch": self._schedule.epochs_begun(self._step),
+                    "learning_rate": self._rate,
                     **{name: float(f"{mean:.6g}") for name, mean in means.items()},
                     "clips_per_s": round(self._num_steps * self._clips_per_step / lap_s, 3),
                     "data_wait_share": round(self._waited_s / lap_s, 4),
-                    "seconds": round(seconds + lap_s, 3),
+                    "seconds": round(self.seconds, 3),
                 }
             )
         self.note = f"loss {means['loss']:.3g}"
         self.start_lap()
-        return seconds + lap_s

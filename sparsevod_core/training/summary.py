@@ -44,17 +44,18 @@ def _model(trainer: Trainer) -> str:
 
 
 def _steps(trainer: Trainer) -> str:
-    train, count = trainer.config.train, distributed.world_size()
+    train, schedule, count = trainer.config.train, trainer.schedule, distributed.world_size()
     batch = f"{train.clips_per_gpu} clips" if train.clips_per_gpu > 1 else "1 clip"
     if count > 1:
         batch = f"{trainer.clips_per_step} clips ({count} processes x {train.clips_per_gpu})"
     start = f", from step {trainer.position.step:,} on" if trainer.position.step else ""
     cut = ""
-    if trainer.schedule_steps > trainer.total_steps:
-        cut = f"; {train.schedule} schedule over all {trainer.schedule_steps:,} steps of the epochs"
+    if schedule.recipe_steps > schedule.total_steps:
+        cut = f"; {train.schedule} schedule over all {schedule.recipe_steps:,} steps of the epochs"
     return (
-        f"training: {trainer.total_steps:,} steps of {batch}, {trainer.steps_per_epoch:,} an epoch"
-        f"{start}{cut}; {trainer.device.type}, {train.precision}"
+        f"training: {schedule.total_steps:,} steps of {batch}, "
+        f"{schedule.steps_per_epoch:,} an epoch{start}{cut}; "
+        f"{trainer.device.type}, {train.precision}"
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,36 +29,15 @@ from sparsevod_core.model.build import build_detector
 from sparsevod_core.reporting import Progress, Reporter, SilentReporter
 from sparsevod_core.structures import Targets
 from sparsevod_core.training.interruption import Interruption
-from sparsevod_core.training.optim import build_optimizer, learning_rate, set_learning_rate
+from sparsevod_core.training.optim import build_optimizer, set_learning_rate
 from sparsevod_core.training.position import Position, restore
+from sparsevod_core.training.result import TrainingResult
 from sparsevod_core.training.run_folder import RunFolder
+from sparsevod_core.training.schedule import Schedule
 from sparsevod_core.training.start import starting_detector
 from sparsevod_core.training.step_log import StepLog
 from sparsevod_core.training.summary import summary
 from sparsevod_core.training.validation import validate
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """What a finished run came to.
-
-    Attributes:
-        run: the run folder.
-        steps: optimiser steps done in all.
-        seconds: time spent in them.
-        best: numbers of the best evaluation (`step`, `AP`, `AP50`, `AP75`), None without one.
-        checkpoint: the one to use: best.pth, or last.pth where nothing was evaluated.
-    """
-
-    run: Path
-    steps: int
-    seconds: float
-    best: dict[str, Any] | None
-    checkpoint: Path
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON; paths are text."""
-        return {**asdict(self), "run": str(self.run), "checkpoint": str(self.checkpoint)}
 
 
 class Trainer:
@@ -88,10 +67,11 @@ class Trainer:
         device: str = "auto",
         reporter: Reporter | None = None,
     ) -> None:
-        is_silent = reporter is None or not distributed.is_main()
-        self.reporter: Reporter = SilentReporter() if is_silent else reporter  # type: ignore[assignment]
+        self.reporter = (reporter if distributed.is_main() else None) or SilentReporter()
         self.device = distributed.own_device(resolve_device(device))
         self.run = RunFolder(output)
+        if not resume:
+            self.run.require_new()
 
         self.videos = _load_videos(config.data.train_annotations, config.data.train_root)
         self.categories = self.videos.categories
@@ -101,16 +81,11 @@ class Trainer:
         if config.data.val_annotations is not None and config.train.eval_every:
             self.validation = _load_videos(config.data.val_annotations, config.data.val_root)
 
-        world_size = distributed.world_size()
-        self.position = Position(num_samples=len(self.dataset), world_size=world_size)
-        self.clips_per_step = config.train.clips_per_gpu * world_size
-        self.steps_per_epoch = steps_per_epoch(
-            len(self.dataset), config.train.clips_per_gpu, world_size
-        )
-        all_epochs = config.train.epochs * self.steps_per_epoch
-        self.total_steps = config.train.max_steps or all_epochs
-        # The schedule spans the epochs: stopping early changes no step before.
-        self.schedule_steps = max(self.total_steps, all_epochs)
+        num_clips, world_size = len(self.dataset), distributed.world_size()
+        per_gpu = config.train.clips_per_gpu
+        self.clips_per_step = per_gpu * world_size
+        self.schedule = Schedule(config.train, steps_per_epoch(num_clips, per_gpu, world_size))
+        self.position = Position(num_clips=num_clips, world_size=world_size)
 
         torch.manual_seed(config.seed)
         if resume or not distributed.is_main():  # weights come from last.pth, or from rank 0
@@ -126,17 +101,13 @@ class Trainer:
         elif distributed.is_main():
             self.run.start(config)
         self.model = _parallel(self.detector, config)
-        self.log = StepLog(self.run, self.clips_per_step)
-
-    @property
-    def epoch(self) -> int:
-        """The epoch of the next step, from 0."""
-        return self.position.step // self.steps_per_epoch
+        self.log = StepLog(self.run, self.schedule, self.clips_per_step, self.position.seconds)
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to train or to evaluate."""
-        return self.position.step >= self.total_steps and not self._is_evaluation_due()
+        at_end = self.position.step >= self.schedule.total_steps
+        return at_end and not self._is_evaluation_due()
 
     def fit(self) -> TrainingResult:
         """Train to the last step, from wherever the run stands.
@@ -158,7 +129,8 @@ class Trainer:
                 with self._epoch_progress() as progress:
                     for batch in self._batches():
                         num_boxes, stop = self._agree(batch.targets, interruption.requested)
-                        set_learning_rate(self.optimizer, self._rate(self.position.step))
+                        rate = self.schedule.learning_rate(self.position.step)
+                        set_learning_rate(self.optimizer, rate)
                         with self._autocast():
                             output = self.model(batch.clip)
                         losses = self.criterion(output, batch.targets, num_boxes)
@@ -169,7 +141,7 @@ class Trainer:
                         )
                         self.optimizer.step()
                         self.position.step += 1
-                        self.log.add(self.position.step, losses, grad_norm, batch.files)
+                        self.log.add(self.position.step, rate, losses, grad_norm, batch.files)
                         self._report(progress)
                         if stop:
                             self._stop(interruption)
@@ -178,18 +150,19 @@ class Trainer:
 
     def _batches(self) -> Iterator[TrainingBatch]:
         """The rest of the epoch, on the device."""
+        epoch, first_step = self.schedule.position(self.position.step)
         loader = training_loader(
             self.dataset,
             clips_per_gpu=self.config.train.clips_per_gpu,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
-            epoch=self.epoch,
-            first_step=self.position.step % self.steps_per_epoch,
+            epoch=epoch,
+            first_step=first_step,
             workers=self.config.data.workers,
             seed=self.config.seed,
         )
         asked = time.monotonic()
-        for batch in islice(loader, self._steps_left()):
+        for batch in islice(loader, self.schedule.steps_left(self.position.step)):
             self.log.waited(time.monotonic() - asked)
             yield batch.to(self.device, non_blocking=True)
             asked = time.monotonic()
@@ -207,42 +180,23 @@ class Trainer:
         is_bf16 = self.config.train.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=is_bf16)
 
-    def _rate(self, step: int) -> float:
-        return learning_rate(
-            step,
-            self.config.train,
-            steps_per_epoch=self.steps_per_epoch,
-            total_steps=self.schedule_steps,
-        )
-
-    def _steps_left(self) -> int:
-        """Steps to the end of the epoch or of the run."""
-        end_of_epoch = (self.epoch + 1) * self.steps_per_epoch
-        return min(end_of_epoch, self.total_steps) - self.position.step
-
     def _epoch_progress(self) -> AbstractContextManager[Progress]:
-        num_epochs = -(-self.total_steps // self.steps_per_epoch)
-        label = f"epoch {self.epoch + 1}/{num_epochs}"
-        return self.reporter.progress(label, self._steps_left(), unit="steps")
+        step, schedule = self.position.step, self.schedule
+        label = f"epoch {schedule.position(step)[0] + 1}/{schedule.num_epochs}"
+        return self.reporter.progress(label, schedule.steps_left(step), unit="steps")
 
     def _report(self, progress: Progress) -> None:
         """Metrics and checkpoints where they are due; the only steps that wait for the device."""
-        step, train = self.position.step, self.config.train
-        if step % train.checkpoint_every == 0:
+        if self.schedule.is_checkpoint_due(self.position.step):
             self._save()
-        elif step == 1 or step % train.log_every == 0:
-            self._write_log()
+        elif self.schedule.is_log_due(self.position.step):
+            self.log.write()
         progress.advance(note=self.log.note)
-
-    def _write_log(self) -> None:
-        step = self.position.step
-        epoch = (step - 1) // self.steps_per_epoch + 1
-        rate = self._rate(step - 1)
-        self.position.seconds = self.log.write(step, epoch, rate, self.position.seconds)
 
     def _save(self) -> None:
         """Write last.pth, after a look at whether the losses until here are finite."""
-        self._write_log()
+        self.log.write()
+        self.position.seconds = self.log.seconds
         if distributed.is_main():
             training = {
                 "optimizer": self.optimizer.state_dict(),
@@ -265,11 +219,9 @@ class Trainer:
             self.run.forget_after(self.position.step, self.position.evaluated_step)
 
     def _is_evaluation_due(self) -> bool:
-        step, every = self.position.step, self.config.train.eval_every
-        if self.validation is None or step == self.position.evaluated_step:
-            return False
-        epochs, steps = divmod(step, self.steps_per_epoch)
-        return step == self.total_steps or (steps == 0 and epochs % every == 0)
+        step = self.position.step
+        is_done = self.validation is None or step == self.position.evaluated_step
+        return not is_done and self.schedule.is_evaluation_due(step)
 
     def _evaluate(self, interruption: Interruption) -> None:
         """AP on the validation set, shared among the ranks; best.pth if it is the best so far.
@@ -277,7 +229,7 @@ class Trainer:
         last.pth is from this step already, so that a signal may end it at once: resuming evaluates.
         """
         assert self.validation is not None
-        position, epochs = self.position, -(-self.position.step // self.steps_per_epoch)
+        position, epochs = self.position, self.schedule.epochs_begun(self.position.step)
         with interruption.at_once():
             scores = validate(
                 self.detector,
@@ -314,7 +266,7 @@ class Trainer:
         self._save()
         processes = f" --gpus {distributed.world_size()}" if distributed.world_size() > 1 else ""
         self.reporter.message(
-            f"stopped after step {self.position.step} of {self.total_steps}; "
+            f"stopped after step {self.position.step} of {self.schedule.total_steps}; "
             f"go on with: sparsevod train --resume {self.run.path}{processes}"
         )
         interruption.take_effect()

@@ -31,7 +31,7 @@ def test_a_new_run_records_its_settings(tmp_path: Path) -> None:
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     with pytest.raises(ConfigError, match="holds a run already") as error:
-        RunFolder(tmp_path / "run").start(Config())
+        RunFolder(tmp_path / "run").require_new()
     assert f"--resume {tmp_path / 'run'}" in str(error.value.hint)
 
 

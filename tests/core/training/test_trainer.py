@@ -18,7 +18,8 @@ from sparsevod_core.checkpoint import load_checkpoint
 from sparsevod_core.config import Config, load_config
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.training.loss_window import NonFiniteLossError
-from sparsevod_core.training.trainer import Trainer, TrainingResult
+from sparsevod_core.training.result import TrainingResult
+from sparsevod_core.training.trainer import Trainer
 
 SMALLER = (
     "model.num_stages=1",
