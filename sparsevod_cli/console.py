@@ -1,9 +1,8 @@
-"""What goes to the user: data to stdout, talk to stderr, JSON to files that appear when complete."""
+"""What goes to the user: data to stdout, talk to stderr, JSON to files when complete."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,13 +24,14 @@ def error(message: str, hint: str | None) -> None:
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout; the first column is text, the others are numbers."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    rendered = Table(title=title, title_justify="left")
+    rendered = Table(title=escape(title), title_justify="left")
     for position, column in enumerate(columns):
         rendered.add_column(column, justify="left" if position == 0 else "right")
     for row in rows:
-        rendered.add_row(*row)
+        rendered.add_row(*map(escape, row))  # a class may be called [x]
     Console().print(rendered)
 
 
@@ -44,4 +44,4 @@ def write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)

@@ -1,4 +1,4 @@
-"""The `sparsevod` command: global options, the commands, and the one place where errors become text."""
+"""The `sparsevod` command: the commands, and the one place where errors become text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sparsevod_core.errors import SparseVodError
 
 app = typer.Typer(
     name="sparsevod",
-    help="Video object detection with SparseVOD: convert data, train, measure, detect, look inside.",
+    help="Video object detection with SparseVOD: convert data, train, measure, detect, inspect.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -27,7 +27,7 @@ def area(boxes_xyxy: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
 
 def generalized_iou(
     boxes_a: Float[Tensor, "*#n 4"], boxes_b: Float[Tensor, "*#n 4"], eps: float = 1e-6
-) -> Float[Tensor, "..."]:
+) -> Float[Tensor, "*#n"]:
     """GIoU (Rezatofighi et al., CVPR 2019) of boxes that broadcast against each other, in -1..1.
 
     Pass `boxes_a[..., :, None, :]` and `boxes_b[..., None, :, :]` for all pairs. Union and hull are

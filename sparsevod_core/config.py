@@ -56,7 +56,7 @@ class ModelConfig:
     """Semantic proposal feature aggregation; `average` is "Avg." of the paper's Table 4."""
     spfa_heads: int = 8
     box_decode: Literal["mmdetection", "original"] = "mmdetection"
-    """Clamp of the size deltas: +-4.135 (MMDetection) or only above, at 8.74 (original Sparse R-CNN)."""
+    """Clamp of the size deltas: +-4.135 (MMDetection) or only above, at 8.74 (the original)."""
 
     def __post_init__(self) -> None:
         _check_range("model.num_stages", self.num_stages, 1, 6)
@@ -85,13 +85,17 @@ class DataConfig:
 
     train_annotations: str = "data/imagenet_vid/train.json"
     train_root: str | None = None
-    """Folder that file names in the annotations start from; None: what the JSON records, else its own."""
+    """Folder that file names start from; None: what the JSON records, else the JSON's own."""
     val_annotations: str | None = "data/imagenet_vid/val.json"
     val_root: str | None = None
     short_side: int = 600
     long_side: int = 1000
     flip: float = 0.5
     """Probability of a horizontal flip of a whole training clip."""
+    crop: float = 0.0
+    """Of either side of a training clip up to this share is cut off at random; for small sets."""
+    colour: float = 0.0
+    """Brightness, contrast, saturation and hue change up to this share; for small sets."""
     supports: int = 2
     """Support frames of a training clip."""
     support_range: int = 9
@@ -106,6 +110,8 @@ class DataConfig:
                 f"data.long_side={self.long_side} is less than data.short_side={self.short_side}"
             )
         _check_range("data.flip", self.flip, 0, 1)
+        _check_range("data.crop", self.crop, 0, 0.9)
+        _check_range("data.colour", self.colour, 0, 0.9)
         _check_range("data.supports", self.supports, 0)
         _check_range("data.support_range", self.support_range, 1)
         _check_range("data.workers", self.workers, 0)
@@ -127,7 +133,7 @@ class TrainConfig:
     """The recipe (paper, section 4.1)."""
 
     backbone_weights: str = "imagenet"
-    """`imagenet` downloads torchvision's, `none` starts from noise (needs model.norm=group), else a file."""
+    """`imagenet`: torchvision's, downloaded; `none`: noise (needs model.norm=group); or a file."""
     init_from: str | None = None
     """A checkpoint to start from: ours, MMDetection's or the original's Sparse R-CNN."""
     clips_per_gpu: int = 1
@@ -190,7 +196,7 @@ class Config:
     """Every random choice of a run comes from this number."""
 
     def replace(self, overrides: Mapping[str, Any]) -> Config:
-        """A copy with dotted keys set, e.g. `{"train.epochs": 1}`; text is cast to the field's type.
+        """A copy with dotted keys set, e.g. `{"train.epochs": 1}`; text is cast.
 
         Raises:
             ConfigError: unknown key or a value that does not fit.
@@ -344,9 +350,9 @@ def _cast(value: Any, hint: Any, dotted: str) -> Any:
     """`value` (from YAML or text) as the field's type; PyYAML alone would read 1e-4 as text."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
-            if type(None) in arguments:
-                return None
+        is_none = value is None or (isinstance(value, str) and value.lower() in ("none", "null"))
+        if is_none and type(None) in arguments:
+            return None
         rest = [argument for argument in arguments if argument is not type(None)]
         return _cast(value, rest[0], dotted)
     if origin is Literal:

@@ -1,4 +1,4 @@
-"""Errors that a user can act on: one line that says what is wrong, and a hint that says what to do."""
+"""Errors that a user can act on: one line on what is wrong, and a hint on what to do."""
 
 
 class SparseVodError(Exception):

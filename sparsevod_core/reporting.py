@@ -14,7 +14,7 @@ class Progress(Protocol):
 
 
 class Reporter(Protocol):
-    """Receives what long work has to say. The command line shows it with rich; the core never prints."""
+    """Receives what long work has to say; the command line shows it, the core never prints."""
 
     def progress(
         self, label: str, total: int | None, unit: str = "frames"

@@ -52,7 +52,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Ground truth of one target frame: boxes in the pixels of the (resized) clip, labels 0..K-1."""
+    """Ground truth of a target frame: boxes in pixels of the (resized) clip, labels 0..K-1."""
 
     boxes_xyxy: Float[Tensor, "M 4"]
     labels: Int[Tensor, " M"]

@@ -54,9 +54,8 @@ def bench(
     """
     if context.invoked_subcommand is not None:
         return
-    from sparsevod_core.inference import resolve_device
-
     from sparsevod_core.benchmark import YARDSTICKS, BenchmarkSettings, benchmark
+    from sparsevod_core.inference import resolve_device
 
     if precision not in ("fp32", "bf16"):
         raise ConfigError(f"--precision {precision}: expected fp32 or bf16")

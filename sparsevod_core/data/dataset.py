@@ -54,7 +54,11 @@ class ClipDataset(Dataset[TrainingSample]):
         self._target_frames = videos.target_frames()
         self._reader = FrameReader(videos, threads=1)  # every loader process has one
         self._augmentation = ClipAugmentation(
-            short_side=config.short_side, long_side=config.long_side, flip=config.flip
+            short_side=config.short_side,
+            long_side=config.long_side,
+            flip=config.flip,
+            crop=config.crop,
+            colour=config.colour,
         )
         if not len(self._target_frames):
             raise DataError(
@@ -77,11 +81,11 @@ class ClipDataset(Dataset[TrainingSample]):
         target = int(self._target_frames[index])
         frames = [target, *self._supports(target, generator)]
         boxes_xyxy, labels = self._boxes(target)
-        images, boxes_xyxy = self._augmentation(
+        images, boxes_xyxy, stays = self._augmentation(
             self._reader.read_many(frames), boxes_xyxy, generator
         )
         files = tuple(self._videos.frame_name(frame) for frame in frames)
-        return TrainingSample(images, Targets(boxes_xyxy, labels), files)
+        return TrainingSample(images, Targets(boxes_xyxy[stays], labels[stays]), files)
 
     def _supports(self, target: int, generator: torch.Generator) -> list[int]:
         frames = self._videos.video_frames(self._videos.video_of(target))

@@ -1,4 +1,4 @@
-"""Size, flip and padding of frames: the same sizes in training and inference, one draw a clip."""
+"""Size, padding and augmentation: the same sizes in training and inference, one draw a clip."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
+
+from sparsevod_core.boxes import area
 
 
 def resized_size(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
@@ -43,41 +45,88 @@ def pad_to_multiple(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipAugmentation:
-    """Scales a training clip and flips it at random, one draw for target and supports.
+    """Crops, scales, flips and recolours a training clip, one draw for target and supports.
+
+    The paper only flips; cropping and recolouring are for small data sets.
 
     Attributes:
         short_side: pixels that the short side is scaled to.
         long_side: most pixels that the long side may get.
         flip: probability of a horizontal flip.
+        crop: a window of 1 - crop to 1 of both sides is kept, 0: the whole frame.
+        colour: largest relative change of brightness, contrast and saturation, and half the
+            largest turn of the hue circle, 0: none.
     """
 
     short_side: int
     long_side: int
     flip: float
+    crop: float
+    colour: float
 
     def __call__(
         self,
         images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
         boxes_xyxy: Float[Tensor, "M 4"],
         generator: torch.Generator,
-    ) -> tuple[UInt8[Tensor, "F 3 h w"], Float[Tensor, "M 4"]]:
-        """The clip's F frames at one size, and the boxes of the first of them to match.
+    ) -> tuple[UInt8[Tensor, "F 3 h w"], Float[Tensor, "M 4"], Bool[Tensor, " M"]]:
+        """The clip's F frames at one size, the boxes of the first of them, and which of these stay.
 
         The aspect ratio is kept up to rounding; boxes follow the exact ratio of each axis. Frames
-        of another size than the first, which a video rarely has, are brought to the same size.
+        of another size than the first, which a video rarely has, are brought to the same size. A
+        box stays where the crop leaves a third of it.
         """
         height, width = images[0].shape[:2]
-        new_height, new_width = resized_size(height, width, self.short_side, self.long_side)
+        top, left, kept_height, kept_width = self._window(height, width, generator)
+        size = resized_size(height, width, self.short_side, self.long_side)  # the crop zooms in
         clip = torch.stack(
             [
-                resize_image(torch.from_numpy(image).permute(2, 0, 1), (new_height, new_width))
+                resize_image(
+                    tv.crop(_at_size(image, height, width), top, left, kept_height, kept_width),
+                    size,
+                )
                 for image in images
             ]
         )
-        ratio_x, ratio_y = new_width / width, new_height / height
-        boxes_xyxy = boxes_xyxy * boxes_xyxy.new_tensor([ratio_x, ratio_y, ratio_x, ratio_y])
+        window = boxes_xyxy.new_tensor([left, top, left + kept_width, top + kept_height])
+        cropped = torch.cat(
+            [boxes_xyxy[:, :2].maximum(window[:2]), boxes_xyxy[:, 2:].minimum(window[2:])], dim=1
+        )
+        sides = (cropped[:, 2:] - cropped[:, :2]).clamp(min=0)
+        stays = sides.prod(1) * 3 >= area(boxes_xyxy)
+        ratio = boxes_xyxy.new_tensor([size[1] / kept_width, size[0] / kept_height])
+        boxes_xyxy = (cropped - window[:2].repeat(2)) * ratio.repeat(2)
         if torch.rand((), generator=generator) < self.flip:
             clip = clip.flip(-1)
-            left, top, right, bottom = boxes_xyxy.unbind(-1)
-            boxes_xyxy = torch.stack([new_width - right, top, new_width - left, bottom], dim=-1)
-        return clip, boxes_xyxy
+            x1, y1, x2, y2 = boxes_xyxy.unbind(-1)
+            boxes_xyxy = torch.stack([size[1] - x2, y1, size[1] - x1, y2], dim=-1)
+        return self._recolour(clip, generator), boxes_xyxy, stays
+
+    def _window(
+        self, height: int, width: int, generator: torch.Generator
+    ) -> tuple[int, int, int, int]:
+        """Top, left, height and width in pixels of what is kept of the frame."""
+        if self.crop == 0:
+            return 0, 0, height, width
+        shrink, down, right = torch.rand(3, generator=generator).tolist()
+        kept_height = max(round(height * (1 - self.crop * shrink)), 1)
+        kept_width = max(round(width * (1 - self.crop * shrink)), 1)
+        top = round(down * (height - kept_height))
+        left = round(right * (width - kept_width))
+        return top, left, kept_height, kept_width
+
+    def _recolour(
+        self, clip: UInt8[Tensor, "F 3 h w"], generator: torch.Generator
+    ) -> UInt8[Tensor, "F 3 h w"]:
+        if self.colour == 0:
+            return clip
+        draw = (torch.rand(4, generator=generator) * 2 - 1).mul(self.colour).tolist()
+        clip = tv.adjust_brightness(clip, 1 + draw[0])
+        clip = tv.adjust_contrast(clip, 1 + draw[1])
+        clip = tv.adjust_saturation(clip, 1 + draw[2])
+        return tv.adjust_hue(clip, draw[3] / 2)
+
+
+def _at_size(image: UInt8[np.ndarray, "_ _ 3"], height: int, width: int) -> UInt8[Tensor, "3 H W"]:
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    return pixels if pixels.shape[1:] == (height, width) else resize_image(pixels, (height, width))

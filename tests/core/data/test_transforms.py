@@ -81,9 +81,11 @@ def bounds(image: Tensor) -> list[float]:
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 @pytest.mark.parametrize(("short_side", "long_side"), [(50, 80), (120, 1000), (32, 41)])
 def test_boxes_stay_on_their_objects(flip: float, short_side: int, long_side: int) -> None:
-    augment = ClipAugmentation(short_side=short_side, long_side=long_side, flip=flip)
+    augment = ClipAugmentation(
+        short_side=short_side, long_side=long_side, flip=flip, crop=0, colour=0
+    )
     box = (10, 5, 30, 45)
-    images, boxes = augment(
+    images, boxes, _ = augment(
         clip_with_block(box), torch.tensor([box], dtype=torch.float32), torch.Generator()
     )
     assert images.shape[1:] == (3, *resized_size(50, 80, short_side, long_side))
@@ -98,11 +100,11 @@ def test_boxes_stay_on_their_objects(flip: float, short_side: int, long_side: in
 
 
 def test_half_of_the_clips_are_flipped_and_each_as_a_whole() -> None:
-    augment = ClipAugmentation(short_side=50, long_side=80, flip=0.5)
+    augment = ClipAugmentation(short_side=50, long_side=80, flip=0.5, crop=0, colour=0)
     generator = torch.Generator().manual_seed(0)
     lefts = []
     for _ in range(200):
-        images, boxes = augment(
+        images, boxes, _ = augment(
             clip_with_block((0, 0, 10, 10)), torch.tensor([[0.0, 0, 10, 10]]), generator
         )
         assert len({bounds(image)[0] for image in images}) == 1
@@ -112,16 +114,48 @@ def test_half_of_the_clips_are_flipped_and_each_as_a_whole() -> None:
 
 
 def test_a_frame_without_boxes() -> None:
-    augment = ClipAugmentation(short_side=64, long_side=99, flip=1.0)
-    images, boxes = augment(clip_with_block((0, 0, 1, 1), 1), torch.zeros(0, 4), torch.Generator())
+    augment = ClipAugmentation(short_side=64, long_side=99, flip=1.0, crop=0, colour=0)
+    images, boxes, _ = augment(
+        clip_with_block((0, 0, 1, 1), 1), torch.zeros(0, 4), torch.Generator()
+    )
     assert images.shape == (1, 3, 62, 99) and boxes.shape == (0, 4)
 
 
 def test_a_frame_of_another_size_joins_its_clip() -> None:
-    augment = ClipAugmentation(short_side=50, long_side=80, flip=0.0)
-    images, _ = augment(
+    augment = ClipAugmentation(short_side=50, long_side=80, flip=0.0, crop=0, colour=0)
+    images, _, _ = augment(
         [np.zeros((50, 80, 3), np.uint8), np.full((25, 40, 3), 7, np.uint8)],
         torch.zeros(0, 4),
         torch.Generator(),
     )
     assert images.shape == (2, 3, 50, 80) and (images[1] == 7).all()
+
+
+def test_crop_keeps_size_and_boxes_and_says_which_are_lost() -> None:
+    augment = ClipAugmentation(short_side=50, long_side=80, flip=0.5, crop=0.6, colour=0)
+    generator = torch.Generator().manual_seed(0)
+    box, lost = (10, 5, 30, 45), 0
+    for _ in range(100):
+        images, boxes, stays = augment(
+            clip_with_block(box), torch.tensor([box], dtype=torch.float32), generator
+        )
+        assert images.shape == (3, 3, 50, 80)
+        lost += not stays[0]
+        if stays[0]:
+            for image in images:
+                assert boxes[0].tolist() == pytest.approx(bounds(image), abs=1.5)
+    assert 5 < lost < 60
+
+
+def test_recolouring_is_one_draw_for_the_clip_and_moves_no_box() -> None:
+    augment = ClipAugmentation(short_side=50, long_side=80, flip=0.0, crop=0, colour=0.5)
+    generator = torch.Generator().manual_seed(0)
+    frames = [np.full((50, 80, 3), (200, 120, 40), np.uint8)] * 2
+    box = torch.tensor([[10.0, 5, 30, 45]])
+    colours = set()
+    for _ in range(20):
+        images, boxes, stays = augment(frames, box, generator)
+        assert torch.equal(images[0], images[1])
+        assert torch.equal(boxes, box) and stays.all()
+        colours.add(tuple(images[0, :, 0, 0].tolist()))
+    assert len(colours) > 15

@@ -1,0 +1,80 @@
+"""Every `sparsevod` command that the README shows, run in its order on small data."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+NOT_RUN_HERE = {  # set-up of the environment that this test runs in
+    "make demo",
+    "make demo VIDEO=holiday.mp4",
+    "make test",
+    "make lint",
+    "pip install .",
+    "sparsevod --install-completion",
+    ".ci/run",
+}
+SMALL_SET = "--videos 2 --val-videos 1 --frames 6 --size 128x96"
+SMALL_MODEL = (
+    "--set data.short_side=64 --set data.long_side=96 --set model.num_stages=2 "
+    "--set model.num_proposals=6"
+)
+SMALL_TRAINING = f"--max-steps 2 --set train.clips_per_gpu=2 --set data.workers=0 {SMALL_MODEL}"
+
+
+def shown_commands() -> list[str]:
+    blocks = re.findall(r"```(?:bash|console)\n(.*?)```", README.read_text(), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    commands = [re.sub(r"\s+#.*", "", line).strip() for line in lines]
+    return [re.sub(r"\s+", " ", c) for c in commands if c and not c.startswith("#")]
+
+
+def made_small(command: str) -> str:
+    """The same command on a set, a model and a number of steps that take seconds on a CPU."""
+    command = command.replace("--backbone r50", "--backbone tiny")
+    command = command.replace("--gpus 8", "--gpus 2 --device cpu")
+    if "prepare-vid --synthetic" in command:
+        return f"{command} {SMALL_SET}"
+    if command.startswith("sparsevod train"):
+        return f"{command} {SMALL_TRAINING}"
+    if command.startswith("sparsevod bench"):
+        return f"{command} --repeats 1 --warmup 0"
+    return command
+
+
+@pytest.mark.slow
+def test_readme_commands_run(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def run(command: str) -> None:
+        words = shlex.split(command)
+        assert words[0] == "sparsevod", f"README shows {command!r}, which nothing here runs"
+        finished = subprocess.run(
+            [sys.executable, "-m", "sparsevod_cli", *words[1:]],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert finished.returncode == 0, f"{command}\n{finished.stdout}\n{finished.stderr}"
+
+    commands = [command for command in shown_commands() if command not in NOT_RUN_HERE]
+    assert len(commands) >= 10
+    for command in commands:
+        run(made_small(command))
+        if "prepare-vid --synthetic" in command:  # what a reader has beside the README
+            folder = tmp_path / "data" / "synthetic"
+            shutil.copytree(folder, tmp_path / "ILSVRC2015")
+            (tmp_path / "mine").symlink_to(folder)
+            shutil.copy(folder / "preview.mp4", tmp_path / "clip.mp4")
+    for made in ("runs/tiny/boxes.mp4", "runs/tiny/stages.png", "clip_boxes.mp4"):
+        assert (tmp_path / made).stat().st_size > 1000
