@@ -51,7 +51,10 @@ def prepare_vid(
         int | None, typer.Option("--val-videos", help="Rendered validation videos.")
     ] = None,
     frames: Annotated[
-        int | None, typer.Option("--frames", help="Frames of a rendered video.")
+        int | None, typer.Option("--frames", help="Frames of a rendered training video.")
+    ] = None,
+    val_frames: Annotated[
+        int | None, typer.Option("--val-frames", help="Frames of a rendered validation video.")
     ] = None,
     size: Annotated[
         str | None, typer.Option("--size", metavar="WxH", help="Size of rendered frames.")
@@ -79,7 +82,12 @@ def prepare_vid(
     from sparsevod_cli.progress import ConsoleReporter
 
     rendering = _given(
-        train_videos=videos, val_videos=val_videos, frames=frames, seed=seed, **_size(size)
+        train_videos=videos,
+        val_videos=val_videos,
+        frames=frames,
+        val_frames=val_frames,
+        seed=seed,
+        **_size(size),
     )
     if synthetic and root is None:
         root, output = output, None
@@ -98,7 +106,9 @@ def prepare_vid(
         config = SyntheticConfig(**rendering)
         prepared = prepare_synthetic(root, config, reporter=ConsoleReporter())
     elif rendering:
-        raise ConfigError("--videos, --val-videos, --frames, --size and --seed need --synthetic")
+        raise ConfigError(
+            "--videos, --val-videos, --frames, --val-frames, --size and --seed need --synthetic"
+        )
     else:
         from sparsevod_core.data.formats.imagenet_vid import prepare_imagenet_vid
 

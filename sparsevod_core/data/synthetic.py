@@ -38,10 +38,13 @@ JPEG_QUALITY = 92
 class SyntheticConfig:
     """What is rendered; recorded in the set."""
 
-    train_videos: int = 60
+    train_videos: int = 240
+    """Many short ones: what is learnt generalises with the number of scenes, not of frames."""
     val_videos: int = 12
-    frames: int = 20
-    """Of each video."""
+    frames: int = 8
+    """Of each training video."""
+    val_frames: int = 24
+    """Of each validation video."""
     width: int = 320
     height: int = 240
     classes: tuple[str, ...] = tuple(OBJECT_CLASSES)
@@ -58,7 +61,10 @@ class SyntheticConfig:
                 self.train_videos, self.val_videos
             )
             >= 1,
-            "1 to 999999 frames": 1 <= self.frames <= 999_999,
+            "1 to 999999 frames": (
+                min(self.frames, self.val_frames) >= 1
+                and max(self.frames, self.val_frames) <= 999_999
+            ),
             "frames of 64x64 to 4096x4096 pixels": (
                 min(self.width, self.height) >= 64 and max(self.width, self.height) <= 4096
             ),
@@ -72,6 +78,10 @@ class SyntheticConfig:
         for expectation, holds in checks.items():
             if not holds:
                 raise ConfigError(f"cannot render this synthetic set: expected {expectation}")
+
+    def length(self, split: str) -> int:
+        """Frames of each video of `split`."""
+        return self.frames if split == "train" else self.val_frames
 
 
 def prepare_synthetic(
@@ -144,7 +154,7 @@ def _start_over(partial: Path, settings: dict[str, Any]) -> None:
 
 def _render(root: Path, config: SyntheticConfig, reporter: Reporter) -> None:
     degradations: dict[str, dict[str, float]] = {}
-    total = (config.train_videos + config.val_videos) * config.frames
+    total = config.train_videos * config.frames + config.val_videos * config.val_frames
     with reporter.progress("rendering", total) as progress:
         for split in SPLITS:
             for video, names in enumerate(_deal_classes(config, split)):
@@ -168,7 +178,7 @@ def _scene(config: SyntheticConfig, split: str, video: int, class_names: list[st
     return Scene(
         (config.seed, SPLITS.index(split), video + 1),
         class_names,
-        num_frames=config.frames,
+        num_frames=config.length(split),
         height=config.height,
         width=config.width,
         degraded_share=config.degraded_share,
@@ -189,7 +199,7 @@ def _render_video(
     for kind in ("Data", "Annotations"):
         (root / kind / folder).mkdir(parents=True)
     degradations = {}
-    for index in range(config.frames):
+    for index in range(config.length(split)):
         frame = scene.frame(index)
         name = f"Data/{folder}/{index:06d}.JPEG"
         _write_jpeg(root / name, frame.image)
@@ -216,7 +226,7 @@ def _write_preview(root: Path, config: SyntheticConfig) -> None:
     scene = _scene(config, "val", 0, _deal_classes(config, "val")[0])
     preview, size = root / PREVIEW_FILE, (config.width, config.height)
     with VideoWriter(preview, *size, frame_rate=PREVIEW_RATE, crf=12) as writer:
-        for index in range(config.frames):
+        for index in range(config.val_frames):
             writer.write(scene.frame(index).image)
 
 
@@ -232,8 +242,8 @@ def _write_lists(root: Path, config: SyntheticConfig) -> None:
         for number in spread_targets(config.frames):
             train.append(f"train/{_snippet('train', video)} 1 {number} {config.frames}\n")
     for video in range(config.val_videos):
-        first = video * config.frames + 1
-        val.append(f"val/{_snippet('val', video)} {first} 0 {config.frames}\n")
+        first = video * config.val_frames + 1
+        val.append(f"val/{_snippet('val', video)} {first} 0 {config.val_frames}\n")
     for number, name in enumerate(config.classes, start=1):
         classes.append(f"{_wnid(number)} {number} {name}\n")
     for path, lines in (

@@ -11,7 +11,20 @@ import pytest
 
 from sparsevod_cli import main as cli
 
-SMALL = ["--videos", 1, "--val-videos", 1, "--frames", 4, "--size", "96x64", "--seed", 3]
+SMALL = [
+    "--videos",
+    1,
+    "--val-videos",
+    1,
+    "--frames",
+    4,
+    "--val-frames",
+    4,
+    "--size",
+    "96x64",
+    "--seed",
+    3,
+]
 
 
 @pytest.fixture(scope="module")

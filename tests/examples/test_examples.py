@@ -33,7 +33,9 @@ def demo(tmp_path_factory):
     from sparsevod_core.data.synthetic import SyntheticConfig, prepare_synthetic
 
     folder = tmp_path_factory.mktemp("demo")
-    small = SyntheticConfig(train_videos=2, val_videos=1, frames=6, width=128, height=96)
+    small = SyntheticConfig(
+        train_videos=2, val_videos=1, frames=6, val_frames=6, width=128, height=96
+    )
     prepare_synthetic(folder / "demo" / "synthetic", small)
     out = run(
         "demo.py", "--video", "demo/synthetic/preview.mp4", "--", *SMALL.split(), folder=folder

@@ -23,7 +23,9 @@ from sparsevod_core.data.synthetic import SyntheticConfig, prepare_synthetic
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.video.reader import VideoReader
 
-SMALL = SyntheticConfig(train_videos=3, val_videos=2, frames=16, width=160, height=120)
+SMALL = SyntheticConfig(
+    train_videos=3, val_videos=2, frames=16, val_frames=16, width=160, height=120
+)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +171,7 @@ def test_boxes_lie_in_the_frame_and_are_never_slivers() -> None:
 
 
 def test_the_same_settings_give_the_same_bytes(tmp_path: Path) -> None:
-    small = replace(SMALL, train_videos=1, val_videos=1, frames=6)
+    small = replace(SMALL, train_videos=1, val_videos=1, frames=6, val_frames=6)
     for name, config in (("a", small), ("b", small), ("c", replace(small, seed=1))):
         prepare_synthetic(tmp_path / name, config)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
@@ -189,7 +191,7 @@ def test_training_and_validation_do_not_share_a_picture(rendered: Path) -> None:
 
 
 def test_all_classes_come_equally_often() -> None:
-    for split, count in (("train", 60), ("val", 12)):
+    for split, count in (("train", 240), ("val", 12)):
         dealt = [
             name for names in synthetic._deal_classes(SyntheticConfig(), split) for name in names
         ]
@@ -225,7 +227,7 @@ def test_a_finished_set_is_kept_and_another_folder_is_not_touched(
 def test_a_failure_leaves_nothing_under_the_final_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = replace(SMALL, train_videos=1, val_videos=1, frames=4)
+    small = replace(SMALL, train_videos=1, val_videos=1, frames=4, val_frames=4)
     with monkeypatch.context() as patch:
         patch.setattr(synthetic, "_write_lists", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -248,6 +250,7 @@ def test_a_foreign_partial_folder_is_not_removed(tmp_path: Path) -> None:
     [
         {"train_videos": 0},
         {"frames": 0},
+        {"val_frames": 0},
         {"width": 20},
         {"height": 5000},
         {"classes": ("disc", "horse")},
