@@ -12,7 +12,6 @@ from sparsevod_cli.options import ConfigFile, Device, JsonOut, Overrides, Seed, 
 from sparsevod_core.errors import ConfigError
 
 app = typer.Typer(
-    help="Time the model, part by part; alone or against torchvision's detectors.",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
