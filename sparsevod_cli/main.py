@@ -24,6 +24,7 @@ app = typer.Typer(
     help="Video object detection with SparseVOD: convert data, train, measure, detect, inspect.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # reflows the paragraphs of docstrings
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
