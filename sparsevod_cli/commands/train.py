@@ -85,10 +85,11 @@ def train(
     steps, seconds, checkpoint and best (step, AP, AP50 and AP75 of the best
     evaluation, or null).
 
-    Examples:
-    sparsevod train --backbone r50 --gpus 8
-    sparsevod train --annotations train.json --root frames --backbone tiny
-    sparsevod train --resume runs/tiny-20260101-120000
+    Example: sparsevod train --backbone r50 --gpus 8
+
+    Example: sparsevod train --annotations train.json --root frames --backbone tiny
+
+    Example: sparsevod train --resume runs/tiny-20260101-120000
     """
     is_main = os.environ.get("RANK", "0") == "0"
     from sparsevod_cli.progress import ConsoleReporter
