@@ -60,8 +60,8 @@ def launch(
     if num_processes is None or num_processes == 1:
         return function(*args, **kwargs)
     require_devices(num_processes, device)
-    with tempfile.TemporaryDirectory(prefix="sparsevod-launch-") as errors:
-        return _launch(function, num_processes, Path(errors), args, kwargs)
+    with tempfile.TemporaryDirectory(prefix="sparsevod-launch-") as folder:
+        return _launch(function, num_processes, Path(folder), args, kwargs)
 
 
 def require_devices(num_processes: int, device: str) -> None:
@@ -92,11 +92,11 @@ def require_devices(num_processes: int, device: str) -> None:
 def _launch(
     function: Callable[..., Result],
     num_processes: int,
-    errors: Path,
+    folder: Path,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Result:
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -115,18 +115,19 @@ def _launch(
         rdzv_endpoint="localhost:0",
         local_addr="localhost",  # the machine's own name may not resolve
         max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder / "elastic")),  # it would leave its own
     )
     try:
-        results = elastic_launch(config, _worker)(function, errors, args, kwargs)
+        results = elastic_launch(config, _worker)(function, folder, args, kwargs)
     except SignalException as stopped:
         raise SystemExit(128 + stopped.sigval) from None
     except ChildFailedError as failed:
-        raise _first_error(errors, failed) from None
+        raise _first_error(folder, failed) from None
     return results[0]
 
 
 def _worker(
-    function: Callable[..., Result], errors: Path, args: tuple[Any, ...], kwargs: dict[str, Any]
+    function: Callable[..., Result], folder: Path, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Result:
     """Runs in each process; what it raises is left in a file for the launcher to say."""
     num_processes = int(os.environ["WORLD_SIZE"])
@@ -151,7 +152,7 @@ def _worker(
             "who": f"{type(error).__name__} in process {rank + 1} of {num_processes}",
             "traceback": traceback.format_exc(),
         }
-        (errors / f"{rank}.json").write_text(json.dumps(record), encoding="utf-8")
+        (folder / f"{rank}.json").write_text(json.dumps(record), encoding="utf-8")
         if not known:
             time.sleep(LAST_WORDS_S)
     # Not sys.exit: the process group's threads, still waiting for the others, would abort or hang.
@@ -168,9 +169,9 @@ def _keep_to_this_machine(num_processes: int) -> None:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // num_processes))
 
 
-def _first_error(errors: Path, failed: Any) -> BaseException:
+def _first_error(folder: Path, failed: Any) -> BaseException:
     """The cause: a process that says what is wrong, before those that lost touch with it."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in errors.glob("*.json")]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
     first = min(records, key=lambda record: (not record["known"], record["time"]), default=None)
     if first is not None and first["known"]:
         error = SparseVodError(first["message"], first["hint"])
