@@ -9,6 +9,7 @@ Run again, it goes on where it was cut off and keeps what is done. Options after
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def main() -> None:
     if (run / "checkpoints" / "last.pth").exists():
         sparsevod("train", "--resume", run)
     else:
-        training = ["--backbone", "tiny", "--output", run, *arguments.train_options]
+        training = ["--backbone", "tiny", "--output", run, *both_cores(), *arguments.train_options]
         sparsevod("train", *annotations, *training)
     step("Measure average precision on videos that it has not seen")
     sparsevod("eval", best, "--json", out / "eval.json")
@@ -52,6 +53,15 @@ def main() -> None:
     step(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Look at")
     for path in [*made, out / "eval.json", run / "metrics.jsonl"]:
         print(f"  {path}")
+
+
+def both_cores() -> list[str]:
+    """Without a GPU two processes share each step's 8 clips: faster than two threads in one."""
+    import torch
+
+    if torch.cuda.is_available() or (os.cpu_count() or 1) < 2:
+        return []
+    return ["--device", "cpu", "--gpus", "2", "--set", "train.clips_per_gpu=4"]
 
 
 def step(title: str) -> None:
