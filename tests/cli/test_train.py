@@ -92,7 +92,8 @@ def test_two_processes_do_the_same_as_one_and_stop_together(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    shared = [f"--val={annotations}", "--epochs=50", "--set=train.schedule=step"]
+    # At a high rate Adam's first steps, nearly the sign of the gradient, would magnify rounding.
+    shared = [f"--val={annotations}", "--epochs=50", "--set=train.learning_rate=1e-5"]
     both = small(annotations, *shared, "--set=train.clips_per_gpu=2", "--gpus=2", "--output=two")
     process = start(*both)
     wait_for_steps(process, folder / "two", STEPS_PER_EPOCH + 1)
