@@ -1,0 +1,69 @@
+"""Where the first weights come from, and what is said when they do not come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+
+from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
+from sparsevod_core.config import Config, load_config
+from sparsevod_core.errors import CheckpointError
+from sparsevod_core.model.build import build_detector
+from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.reporting import SilentReporter
+from sparsevod_core.structures import Category
+from sparsevod_core.training import start
+from sparsevod_core.training.start import starting_detector
+
+CATEGORIES = (Category(1, "square"), Category(2, "bar"))
+
+
+@pytest.fixture
+def config() -> Config:
+    smaller = ["model.num_classes=2", "model.num_stages=1", "model.num_proposals=4"]
+    return load_config("tiny", overrides=[*smaller, "train.backbone_weights=imagenet"])
+
+
+@pytest.fixture
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The backbone weights that were asked for; ImageNet's are not to be had."""
+    asked: list[str] = []
+
+    def build(model: object, *, backbone_weights: str = "none") -> SparseVOD:
+        asked.append(backbone_weights)
+        if backbone_weights == "imagenet":
+            raise URLError("Name or service not known")
+        return build_detector(model)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(start, "build_detector", build)
+    return asked
+
+
+def test_a_download_that_fails_says_what_else_to_do(config: Config, asked_for: list[str]) -> None:
+    with pytest.raises(CheckpointError, match=r"cannot be downloaded.*Name or service") as error:
+        starting_detector(config, CATEGORIES, SilentReporter())
+    assert "--backbone-weights FILE" in str(error.value.hint)
+
+
+def test_a_checkpoint_with_a_backbone_needs_no_download(
+    config: Config, asked_for: list[str], tmp_path: Path
+) -> None:
+    weights = build_detector(config.model).state_dict()
+    save_checkpoint(tmp_path / "whole.pth", Checkpoint(config, CATEGORIES, weights))
+    init = config.replace({"train.init_from": str(tmp_path / "whole.pth")})
+    starting_detector(init, CATEGORIES, SilentReporter())
+    assert asked_for == ["none"]
+
+
+def test_a_checkpoint_of_another_backbone_does(
+    config: Config, asked_for: list[str], tmp_path: Path
+) -> None:
+    weights = build_detector(config.model).state_dict()
+    head = {name: value for name, value in weights.items() if not name.startswith("backbone.s")}
+    save_checkpoint(tmp_path / "head.pth", Checkpoint(config, CATEGORIES, head))
+    init = config.replace({"train.init_from": str(tmp_path / "head.pth")})
+    with pytest.raises(CheckpointError, match="cannot be downloaded"):
+        starting_detector(init, CATEGORIES, SilentReporter())
+    assert asked_for == ["none", "imagenet"]
