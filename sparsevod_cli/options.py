@@ -27,13 +27,21 @@ JsonOut = Annotated[
 
 
 def overrides_with(
-    overrides: list[str] | None, seed: int | None = None, **settings: object
+    overrides: list[str] | None,
+    seed: int | None = None,
+    *,
+    config_file: Path | None = None,
+    **settings: object,
 ) -> list[str]:
-    """`--set` texts plus those options that were given, the options last so that they win.
+    """Settings of `--config`, then `--set`, then the options that were given: the last wins.
 
     Keys use two underscores for the dot: `train__epochs=3` becomes `train.epochs=3`.
     """
     texts = list(overrides or [])
+    if config_file is not None:
+        from sparsevod_core.config import file_overrides
+
+        texts = [*file_overrides(config_file), *texts]
     for key, value in settings.items():
         if value is not None:
             texts.append(f"{key.replace('__', '.')}={value}")

@@ -139,7 +139,7 @@ class TrainConfig:
     clips_per_gpu: int = 1
     epochs: int = 12
     max_steps: int | None = None
-    """Stop after so many steps, whatever `epochs` says."""
+    """Stop after so many steps; the learning rate still spans `epochs`, so that more can follow."""
     learning_rate: float = 2.5e-5
     weight_decay: float = 1e-4
     clip_grad_norm: float = 1.0
@@ -250,6 +250,27 @@ def load_config(
             raise ConfigError(f"--set {text!r}: expected key=value, e.g. --set train.epochs=1")
         _set_dotted(tree, key.strip(), value.strip())
     return config_from_dict(tree)
+
+
+def file_overrides(file: Path | str) -> list[str]:
+    """The settings of a YAML file as `a.b=c` texts, for what starts from a checkpoint's config.
+
+    Raises:
+        ConfigError: unreadable file or an unknown key.
+    """
+    tree = _read_yaml(Path(file))
+    _merge(Config().to_dict(), tree)  # names an unknown key
+    return _texts(tree)
+
+
+def _texts(node: Mapping[str, Any], prefix: str = "") -> list[str]:
+    texts = []
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            texts += _texts(value, f"{prefix}{key}.")
+        else:
+            texts.append(f"{prefix}{key}={value}")
+    return texts
 
 
 def config_from_dict(tree: Mapping[str, Any]) -> Config:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparsevod_cli.options import Device, JsonOut, Overrides, overrides_with
+from sparsevod_cli.options import ConfigFile, Device, JsonOut, Overrides, Seed, overrides_with
 from sparsevod_core.errors import ConfigError
 
 
@@ -41,7 +41,9 @@ def detect(
     precision: Annotated[
         str | None, typer.Option("--precision", help="fp32, or bf16: faster, less exact.")
     ] = None,
+    config_file: ConfigFile = None,
     overrides: Overrides = None,
+    seed: Seed = None,
     device: Device = "auto",
     json_out: JsonOut = None,
 ) -> None:
@@ -52,8 +54,8 @@ def detect(
 
     The JSON holds every detection, whatever its score. Keys: schema ("sparsevod.detections/1"),
     video, width, height (pixels, rotation applied), frame_rate ("30000/1001", or null), checkpoint,
-    support (mode, supports, window_stride), categories (id, name), frames, num_frames, truncated
-    (whether the video broke off, or Ctrl-C did it). Of a frame: index (from 0), time_s (seconds, or
+    support (mode, supports, window_stride), seed, categories (id, name), frames, num_frames,
+    truncated (whether the video broke off, or Ctrl-C did it). Of a frame: index (from 0), time_s (seconds, or
     null), detections, best first. Of a detection: box_xyxy (x1, y1, x2, y2 in pixels of the video,
     inside it), score (0 to 1), label (the class's name), class_id (its id in your annotations).
 
@@ -72,6 +74,8 @@ def detect(
     reporter = ConsoleReporter()
     settings = overrides_with(
         overrides,
+        seed,
+        config_file=config_file,
         inference__supports=supports,
         inference__support=support,
         inference__batch=batch,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsevod_cli import console
-from sparsevod_cli.options import Device, JsonOut, Overrides, overrides_with
+from sparsevod_cli.options import ConfigFile, Device, JsonOut, Overrides, Seed, overrides_with
 from sparsevod_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ def evaluate(
         int | None,
         typer.Option("--limit-videos", min=1, help="Only so many videos, the first."),
     ] = None,
+    config_file: ConfigFile = None,
     overrides: Overrides = None,
+    seed: Seed = None,
     device: Device = "auto",
     json_out: JsonOut = None,
 ) -> None:
@@ -78,6 +80,8 @@ def evaluate(
 
     settings = overrides_with(
         overrides,
+        seed,
+        config_file=config_file,
         inference__supports=supports,
         inference__support=support,
         inference__batch=batch,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsevod_cli import console
-from sparsevod_cli.options import Device, JsonOut, Overrides, overrides_with
+from sparsevod_cli.options import ConfigFile, Device, JsonOut, Overrides, Seed, overrides_with
 from sparsevod_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def visualize_stages(
         str | None,
         typer.Option("--support", help="Where they come from: uniform, window or causal."),
     ] = None,
+    config_file: ConfigFile = None,
     overrides: Overrides = None,
+    seed: Seed = None,
     device: Device = "auto",
     json_out: JsonOut = None,
 ) -> None:
@@ -93,7 +95,13 @@ def visualize_stages(
     from sparsevod_core.inference import Predictor
     from sparsevod_core.inference.inspection import inspect_stages
 
-    settings = overrides_with(overrides, inference__supports=supports, inference__support=support)
+    settings = overrides_with(
+        overrides,
+        seed,
+        config_file=config_file,
+        inference__supports=supports,
+        inference__support=support,
+    )
     reporter = ConsoleReporter()
     predictor = Predictor.from_checkpoint(
         checkpoint, device=device, overrides=settings, reporter=reporter

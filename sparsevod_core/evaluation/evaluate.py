@@ -130,4 +130,5 @@ def _settings(predictor: VideoDetector, clip: bool) -> dict[str, Any]:
         "short_side": config.data.short_side,
         "long_side": config.data.long_side,
         "clip": clip,
+        "seed": config.seed,
     }

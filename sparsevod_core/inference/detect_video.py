@@ -142,6 +142,7 @@ def _header(predictor: Predictor, reader: VideoReader, checkpoint: Path | None) 
             "supports": predictor.num_supports,
             "window_stride": settings.window_stride,
         },
+        "seed": predictor.config.seed,
     }
 
 

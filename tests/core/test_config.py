@@ -20,6 +20,7 @@ from sparsevod_core.config import (
     TrainConfig,
     all_keys,
     config_from_dict,
+    file_overrides,
     load_config,
     preset_names,
 )
@@ -334,3 +335,14 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
 
 def test_every_setting_of_the_loss_is_a_number() -> None:
     assert all(isinstance(value, float) for value in dataclasses.asdict(LossConfig()).values())
+
+
+def test_a_file_as_overrides_says_what_the_file_says(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "model: {tfe: off}\ntrain: {milestones: [2, 3], max_steps: null, learning_rate: 1e-4}\n"
+    )
+    assert load_config(overrides=file_overrides(file)) == load_config(file=file)
+    file.write_text("train: {rate: 1}\n")
+    with pytest.raises(ConfigError, match=r"train\.rate"):
+        file_overrides(file)

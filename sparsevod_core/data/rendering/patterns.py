@@ -12,15 +12,18 @@ from sparsevod_core.data.rendering.noise import fractal_noise
 
 Field = Float[np.ndarray, "height width"]
 
+HUE_SPREAD = 0.11
+"""Of a class, in turns of the colour circle: neighbours share colours at the ends."""
+
 Pattern = Callable[[np.random.Generator, Field, Field], Field]
 """Share of the vivid colour at x, y (-1..1), with random angle and size."""
 
 
 def object_surface(
-    rng: np.random.Generator, side: int, pattern: Pattern
+    rng: np.random.Generator, side: int, pattern: Pattern, hue: float
 ) -> Float32[np.ndarray, "side side 3"]:
-    """A square in two colours, a vivid one and a dark or pale one, lit from the upper left."""
-    hue = rng.random()
+    """A square in two colours, a vivid one near `hue` and a dark or pale one, lit from one side."""
+    hue = (hue + rng.uniform(-HUE_SPREAD, HUE_SPREAD)) % 1
     vivid = hsv_to_rgb(hue, rng.uniform(0.6, 0.95), rng.uniform(0.7, 1.0))
     other_hue = (hue + rng.choice([0.0, 0.08, 0.5])) % 1
     if rng.random() < 0.5:

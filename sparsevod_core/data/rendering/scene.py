@@ -32,7 +32,7 @@ OCCLUDED_BELOW = 0.6
 CLEAR_FRAMES = 0.25
 """Each object is seen undegraded and not occluded in at least this share of the frames."""
 
-DIAMETERS = (0.14, 0.44)
+DIAMETERS = (0.2, 0.5)
 """Smallest and largest object as a share of the frame's height, before it shrinks on its way."""
 _ATTEMPTS = 20
 _SENSOR_NOISE = 0.008

@@ -58,9 +58,8 @@ def make_sprite(rng: np.random.Generator, looks: ObjectClass, diameter_px: float
         for layer in (mask, inner)
     )
     rim_tint = np.float32(rng.choice([0.45, 0.7, 1.35]))
-    surface = (
-        object_surface(rng, side, looks.pattern) * (rim_tint + (1 - rim_tint) * inner)[..., None]
-    )
+    shading = (rim_tint + (1 - rim_tint) * inner)[..., None]
+    surface = object_surface(rng, side, looks.pattern, looks.hue) * shading
     colour = surface.clip(0, 1) * alpha[..., None]
     shadow = 0.45 * cv2.GaussianBlur(alpha, (0, 0), max(0.04 * diameter_px, 0.8))
     return Sprite(colour, alpha, shadow, float(alpha.sum()))

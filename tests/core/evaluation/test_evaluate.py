@@ -270,6 +270,7 @@ def test_the_result_says_what_was_evaluated(tmp_path: Path) -> None:
         "supports": 2,
         "support": "uniform",
         "window_stride": 1,
+        "seed": 0,
         "precision": "fp32",
         "batch": 3,
         "short_side": 600,
