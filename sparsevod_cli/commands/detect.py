@@ -55,9 +55,10 @@ def detect(
     The JSON holds every detection, whatever its score. Keys: schema ("sparsevod.detections/1"),
     video, width, height (pixels, rotation applied), frame_rate ("30000/1001", or null), checkpoint,
     support (mode, supports, window_stride), seed, categories (id, name), frames, num_frames,
-    truncated (whether the video broke off, or Ctrl-C did it). Of a frame: index (from 0), time_s (seconds, or
-    null), detections, best first. Of a detection: box_xyxy (x1, y1, x2, y2 in pixels of the video,
-    inside it), score (0 to 1), label (the class's name), class_id (its id in your annotations).
+    truncated (whether the video broke off, or Ctrl-C did it). Of a frame: index (from 0), time_s
+    (seconds, or null), detections, best first. Of a detection: box_xyxy (x1, y1, x2, y2 in pixels
+    of the video, inside it), score (0 to 1), label (the class's name), class_id (its id in your
+    annotations).
 
     Example: sparsevod detect car.mp4 -o boxes.mp4 --checkpoint best.pth --json boxes.json
     """
