@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 ConfigFile = Annotated[
-    Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
+    Path | None,
     typer.Option("--config", help="YAML file with settings; overrides the preset."),
 ]
 Overrides = Annotated[
-    Optional[list[str]],  # noqa: UP045
+    list[str] | None,
     typer.Option("--set", help="One setting, e.g. --set train.epochs=1; may be repeated."),
 ]
 Seed = Annotated[
-    Optional[int],  # noqa: UP045
+    int | None,
     typer.Option("--seed", help="Seed of every random choice; recorded in the output."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Supports = Annotated[
+    int | None,
+    typer.Option("--supports", help="Support frames of each target; 0: each frame alone."),
+]
+Support = Annotated[
+    str | None,
+    typer.Option("--support", help="Where they come from: uniform, window or causal."),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option("--batch", help="Frames of a video that go through the model together."),
+]
 JsonOut = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option("--json", help="Write the machine-readable result here (- for stdout)."),
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -21,11 +21,11 @@ app = typer.Typer(
 def bench(
     context: typer.Context,
     checkpoint: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--checkpoint", help="Time this trained model."),
     ] = None,
     backbone: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option("--backbone", help="Time this preset with seeded random weights."),
     ] = None,
     size: Annotated[str, typer.Option("--size", help="Frame size, HEIGHTxWIDTH.")] = "600x1000",
@@ -33,7 +33,7 @@ def bench(
     batch: Annotated[int, typer.Option("--batch", help="Target frames per pass.")] = 1,
     precision: Annotated[str, typer.Option("--precision", help="fp32 or bf16.")] = "fp32",
     against: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option("--against", help="torchvision, or one of its detectors; may be repeated."),
     ] = None,
     repeats: Annotated[int, typer.Option("--repeats", help="Timed runs of each model.")] = 10,

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from sparsevod_cli.options import ConfigFile, Device, JsonOut, Overrides, Seed, overrides_with
+from sparsevod_cli.options import (
+    Batch,
+    ConfigFile,
+    Device,
+    JsonOut,
+    Overrides,
+    Seed,
+    Support,
+    Supports,
+    overrides_with,
+)
 from sparsevod_core.errors import ConfigError
 
 
@@ -26,18 +36,9 @@ def detect(
     score: Annotated[
         float, typer.Option("--score", min=0, max=1, help="Draw detections with a greater score.")
     ] = 0.3,
-    supports: Annotated[
-        int | None,
-        typer.Option("--supports", help="Support frames of each target; 0: each frame alone."),
-    ] = None,
-    support: Annotated[
-        str | None,
-        typer.Option("--support", help="Where they come from: uniform, window or causal."),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option("--batch", help="Frames that go through the model together."),
-    ] = None,
+    supports: Supports = None,
+    support: Support = None,
+    batch: Batch = None,
     precision: Annotated[
         str | None, typer.Option("--precision", help="fp32, or bf16: faster, less exact.")
     ] = None,

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsevod_cli import console
-from sparsevod_cli.options import ConfigFile, Device, JsonOut, Overrides, Seed, overrides_with
+from sparsevod_cli.options import (
+    Batch,
+    ConfigFile,
+    Device,
+    JsonOut,
+    Overrides,
+    Seed,
+    Support,
+    Supports,
+    overrides_with,
+)
 from sparsevod_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -45,18 +55,9 @@ def evaluate(
         bool,
         typer.Option("--clip/--no-clip", help="Clip boxes to the frame; MMDetection does not."),
     ] = True,
-    supports: Annotated[
-        int | None,
-        typer.Option("--supports", help="Support frames of each target; 0: each frame alone."),
-    ] = None,
-    support: Annotated[
-        str | None,
-        typer.Option("--support", help="Where they come from: uniform, window or causal."),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option("--batch", help="Frames of a video that go through the model together."),
-    ] = None,
+    supports: Supports = None,
+    support: Support = None,
+    batch: Batch = None,
     limit_videos: Annotated[
         int | None,
         typer.Option("--limit-videos", min=1, help="Only so many videos, the first."),

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsevod_cli import console
-from sparsevod_cli.options import ConfigFile, Device, JsonOut, Overrides, Seed, overrides_with
+from sparsevod_cli.options import (
+    ConfigFile,
+    Device,
+    JsonOut,
+    Overrides,
+    Seed,
+    Support,
+    Supports,
+    overrides_with,
+)
 from sparsevod_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,14 +56,8 @@ def visualize_stages(
         float,
         typer.Option("--score", min=0, max=1, help="Draw a stage's boxes with a greater score."),
     ] = 0.3,
-    supports: Annotated[
-        int | None,
-        typer.Option("--supports", help="Support frames of each target; 0: each frame alone."),
-    ] = None,
-    support: Annotated[
-        str | None,
-        typer.Option("--support", help="Where they come from: uniform, window or causal."),
-    ] = None,
+    supports: Supports = None,
+    support: Support = None,
     config_file: ConfigFile = None,
     overrides: Overrides = None,
     seed: Seed = None,
