@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -92,12 +93,10 @@ class TrainingLoader:
         Raises:
             DataError, VideoError: a frame that is missing or broken, named.
         """
-        if self._loader.num_workers:
-            # Garbage that holds a decoder must go before the fork: its threads are not in the
-            # workers, where freeing it would wait for them for ever.
-            gc.collect()
         try:
-            for batch in self._loader:
+            with _fit_to_fork():
+                batches = iter(self._loader)  # starts the workers
+            for batch in batches:
                 if isinstance(batch, SparseVodError):
                     raise batch
                 yield batch
@@ -187,13 +186,27 @@ def collate(samples: Sequence[TrainingSample | SparseVodError]) -> TrainingBatch
     )
 
 
-def _begin_worker(_worker: int) -> None:
+@contextmanager
+def _fit_to_fork() -> Iterator[None]:
+    """A fork copies no threads, and what ends them would wait for them for ever in a worker.
+
+    So garbage that holds a decoder and OpenCV's pool of threads go first. Workers keep the setting
+    of one thread, there being many of them; torch limits its own in them itself.
+    """
     import cv2
 
+    gc.collect()
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _begin_worker(_worker: int) -> None:
     # The collector would touch, and so copy, all of the parent's memory.
     gc.freeze()
-    # There are many loader processes; torch limits its own threads in them itself.
-    cv2.setNumThreads(1)
     # Ctrl-C goes to the terminal's process group. The training process ends its loaders itself,
     # and needs them for the step it is in.
     os.setpgid(0, 0)

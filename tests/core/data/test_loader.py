@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -250,6 +252,26 @@ def test_decoders_left_as_garbage_do_not_stop_the_workers(
         signal.alarm(0)
         signal.signal(signal.SIGALRM, previous)
         gc.enable()
+
+
+def test_opencv_threads_of_the_parent_do_not_stop_the_workers(clips: ClipDataset) -> None:
+    """A pool that OpenCV has made cannot be ended in a forked process."""
+
+    def too_long(_signal: int, _frame: Any) -> None:
+        raise TimeoutError("a worker hangs")
+
+    threads = cv2.getNumThreads()
+    previous = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(60)
+    try:
+        cv2.setNumThreads(2)
+        cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (9, 9), 2)  # makes the pool
+        assert len(list(loader(clips, workers=1, first_step=8))) == 1
+        assert cv2.getNumThreads() == 2
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+        cv2.setNumThreads(threads)
 
 
 def test_leaving_an_epoch_early_ends_its_workers(clips: ClipDataset) -> None:
