@@ -32,11 +32,13 @@ def main() -> None:
         step("Render a video set in ImageNet VID's layout and convert it")
         sparsevod("prepare-vid", "--synthetic", data)
     step("Train the small model, on the CPU where there is no GPU")
+    processes = both_cores()
     if (run / "checkpoints" / "last.pth").exists():
-        sparsevod("train", "--resume", run)
+        sparsevod("train", "--resume", run, *processes)
     else:
-        training = ["--backbone", "tiny", "--output", run, *both_cores(), *arguments.train_options]
-        sparsevod("train", *annotations, *training)
+        batch = ["--set", f"train.clips_per_gpu={4 if processes else 8}"]
+        training = ["--backbone", "tiny", "--output", run, *batch, *arguments.train_options]
+        sparsevod("train", *annotations, *processes, *training)
     step("Measure average precision on videos that it has not seen")
     sparsevod("eval", best, "--json", out / "eval.json")
     step("Draw boxes on one of them")
@@ -61,7 +63,7 @@ def both_cores() -> list[str]:
 
     if torch.cuda.is_available() or (os.cpu_count() or 1) < 2:
         return []
-    return ["--device", "cpu", "--gpus", "2", "--set", "train.clips_per_gpu=4"]
+    return ["--device", "cpu", "--gpus", "2"]
 
 
 def step(title: str) -> None:

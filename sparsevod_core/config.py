@@ -268,8 +268,8 @@ def _texts(node: Mapping[str, Any], prefix: str = "") -> list[str]:
     for key, value in node.items():
         if isinstance(value, Mapping):
             texts += _texts(value, f"{prefix}{key}.")
-        else:
-            texts.append(f"{prefix}{key}={value}")
+        else:  # YAML 1.1 reads a bare `off` as False
+            texts.append(f"{prefix}{key}={'off' if value is False else value}")
     return texts
 
 

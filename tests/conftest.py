@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -36,6 +37,10 @@ def _holds_shape(hint: Any) -> bool:
 # Before a test imports anything of the package: from here on, its functions and dataclasses check
 # the shapes that they are given and give.
 jaxtyping.install_import_hook(["sparsevod_core"], f"{__name__}.check_shapes")
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, which some tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
 

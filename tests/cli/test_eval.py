@@ -156,6 +156,7 @@ def test_a_model_on_image_folders(
     assert result["num_frames"] == 33
     assert result["num_detections"] > 0
     assert result["settings"] == {
+        "seed": 0,
         "supports": 2,
         "support": "causal",
         "window_stride": 1,

@@ -394,6 +394,7 @@ def test_video_and_json_agree_with_the_source(video: Path, tmp_path: Path) -> No
         "frame_rate": "30000/1001",
         "checkpoint": None,
         "support": {"mode": "uniform", "supports": 2, "window_stride": 1},
+        "seed": 0,
         "categories": [{"id": 7, "name": "square"}, {"id": 3, "name": "bar"}],
         "num_frames": LENGTH,
         "truncated": False,
