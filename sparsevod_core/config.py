@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,7 +64,8 @@ class ModelConfig:
         _check_range("model.num_proposals", self.num_proposals, 1)
         _check_range("model.num_classes", self.num_classes, 1)
         _check_range("model.frozen_stages", self.frozen_stages, 0, 5)
-        _check_range("model.tfe_top_k", self.tfe_top_k, 1)
+        for name in ("channels", "ffn_dim", "dynamic_dim", "tfe_top_k"):
+            _check_range(f"model.{name}", getattr(self, name), 1)
         for name in ("num_heads", "tfe_blocks", "spfa_heads"):
             parts = getattr(self, name)
             _check_range(f"model.{name}", parts, 1)
@@ -127,6 +129,10 @@ class LossConfig:
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
 
+    def __post_init__(self) -> None:
+        for field_ in dataclasses.fields(self):
+            _check_range(f"loss.{field_.name}", getattr(self, field_.name), 0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
@@ -161,7 +167,9 @@ class TrainConfig:
             _check_range(f"train.{name}", getattr(self, name), 1)
         if self.max_steps is not None:
             _check_range("train.max_steps", self.max_steps, 1)
-        _check_range("train.warmup_steps", self.warmup_steps, 0)
+        for name in ("learning_rate", "weight_decay", "clip_grad_norm", "warmup_steps"):
+            _check_range(f"train.{name}", getattr(self, name), 0)
+        _check_range("train.warmup_start", self.warmup_start, 0, 1)
         _check_range("train.eval_every", self.eval_every, 0)
 
 
@@ -194,6 +202,9 @@ class Config:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     seed: int = 0
     """Every random choice of a run comes from this number."""
+
+    def __post_init__(self) -> None:
+        _check_range("seed", self.seed, 0, 2**63 - 1)
 
     def replace(self, overrides: Mapping[str, Any]) -> Config:
         """A copy with dotted keys set, e.g. `{"train.epochs": 1}`; text is cast.
@@ -300,8 +311,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _merge(tree: dict[str, Any], update: Mapping[str, Any], prefix: str = "") -> None:
     for key, value in update.items():
         dotted = f"{prefix}{key}"
-        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
-            _merge(tree[key], value, f"{dotted}.")
+        if isinstance(tree.get(key), dict) and (value is None or isinstance(value, Mapping)):
+            _merge(tree[key], value or {}, f"{dotted}.")  # None: all its lines commented out
         else:
             _require_known(str(key), tree, dotted)
             tree[key] = value
@@ -310,8 +321,8 @@ def _merge(tree: dict[str, Any], update: Mapping[str, Any], prefix: str = "") ->
 def _set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:
     *sections, last = dotted.split(".")
     node = tree
-    for position, section in enumerate(sections):
-        _require_known(section, node, ".".join(sections[: position + 1]))
+    for section in sections:
+        _require_known(section, node, dotted)
         if not isinstance(node[section], dict):
             raise ConfigError(f"{dotted}: {section} has no settings below it")
         node = node[section]
@@ -321,10 +332,8 @@ def _set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:
 
 def _require_known(key: str, node: Mapping[str, Any], dotted: str) -> None:
     if key not in node:
-        prefix = dotted[: len(dotted) - len(key)]
         raise ConfigError(
-            f"unknown setting {dotted!r}",
-            hint=_did_you_mean(dotted, [prefix + name for name in _leaf_names(node)] + all_keys()),
+            f"unknown setting {dotted!r}", hint=_did_you_mean(dotted, [*node, *all_keys()])
         )
 
 
@@ -395,10 +404,11 @@ def _cast(value: Any, hint: Any, dotted: str) -> Any:
         return tuple(_cast(item, arguments[0], dotted) for item in items)
     try:
         if hint is int and not isinstance(value, bool):
-            if int(value) == float(value):
+            if not isinstance(value, float) or value.is_integer():
                 return int(value)
         elif hint is float and not isinstance(value, bool):
-            return float(value)
+            if math.isfinite(float(value)):
+                return float(value)
         elif hint is str and isinstance(value, str | int | float):
             return str(value)
     except (TypeError, ValueError):
