@@ -15,7 +15,7 @@ from sparsevod_core.evaluation.coco import BoxAP, BoxAPEvaluator
 from sparsevod_core.evaluation.detect_videos import VideoDetector, detect_videos
 from sparsevod_core.evaluation.ground_truth import GroundTruth
 from sparsevod_core.evaluation.rescore import Evaluation, evaluate_predictions, score
-from sparsevod_core.evaluation.results_file import ResultsWriter
+from sparsevod_core.evaluation.results_writer import ResultsWriter
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 __all__ = ["Evaluation", "VideoDetector", "evaluate", "evaluate_predictions", "shard_videos"]

@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.evaluation.ground_truth import GroundTruth
 from sparsevod_core.evaluation.rescore import evaluate_predictions
-from sparsevod_core.evaluation.results_file import ResultsWriter
 
 TRUTH: dict[str, Any] = {
     "images": [{"id": 1}, {"id": 2}],
@@ -118,38 +116,3 @@ def test_broken_annotations_are_named(tmp_path: Path, key: str, entries: Any, sa
 def test_entries_of_one_frame_need_not_stand_together(tmp_path: Path) -> None:
     elsewhere = FOUND | {"image_id": 2, "score": 0.1}
     assert score(tmp_path, TRUTH, [FOUND, elsewhere, FOUND | {"score": 0.2}]) == pytest.approx(1)
-
-
-def test_written_results_keep_every_digit(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "found.json"
-    boxes = np.array([[0.1, 1 / 3, 10.0, 1e-3]])
-    scores = np.array([np.float64(np.float32(0.7))])
-    with ResultsWriter(path) as writer:
-        writer.write(1, boxes, scores, [5])
-        writer.write(3, np.zeros((0, 4)), np.zeros(0), [])
-        writer.write(2, boxes, scores, [5])
-        assert not path.exists()
-    entry = {"category_id": 5, "bbox": boxes[0].tolist(), "score": scores[0]}
-    assert json.loads(path.read_text()) == [{"image_id": 1, **entry}, {"image_id": 2, **entry}]
-    assert [file.name for file in path.parent.iterdir()] == ["found.json"]
-
-
-def test_nothing_written_is_an_empty_list(tmp_path: Path) -> None:
-    with ResultsWriter(tmp_path / "found.json"):
-        pass
-    assert json.loads((tmp_path / "found.json").read_text()) == []
-
-
-def test_an_interrupted_file_does_not_get_its_name(tmp_path: Path) -> None:
-    path = tmp_path / "found.json"
-    with pytest.raises(KeyboardInterrupt), ResultsWriter(path) as writer:
-        writer.write(1, np.ones((1, 4)), np.ones(1), [5])
-        raise KeyboardInterrupt
-    assert not path.exists()
-    assert '"image_id": 1' in (tmp_path / "found.json.partial").read_text()
-
-
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot write"), ResultsWriter(tmp_path / "file" / "x"):
-        pass
