@@ -58,11 +58,12 @@ class CocoVidWriter:
         return len(self._videos)
 
     def add_image(self, **record: Any) -> int:
-        """Append a frame and return its id."""
+        """Append a frame and return its id: the record's own where it has one."""
         self._num_images += 1
         separator = "\n" if self._num_images == 1 else ",\n"
-        self._file.write(separator + _json({"id": self._num_images, **record}))
-        return self._num_images
+        record = {"id": self._num_images, **record}
+        self._file.write(separator + _json(record))
+        return int(record["id"])
 
     def add_annotation(self, **record: Any) -> int:
         """Append a box and return its id."""

@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from sparsevod_core.config import DataConfig
-from sparsevod_core.data.formats.coco_vid import CocoVidWriter
+from sparsevod_core.data.formats.annotated import AnnotatedVideo
+from sparsevod_core.data.formats.conversion import convert, stopped
 from sparsevod_core.data.formats.degradations_json import Degradations, read_degradations
 from sparsevod_core.data.formats.imagenet_classes import ImageNetClass, read_classes
-from sparsevod_core.data.formats.imagenet_frames import (
-    AnnotatedFrame,
-    FolderContent,
-    LabelledBox,
-    read_folder,
-)
+from sparsevod_core.data.formats.imagenet_frames import read_folder
 from sparsevod_core.data.formats.imagenet_layout import (
     SPLITS,
     FrameFolder,
@@ -86,7 +80,6 @@ class _Tree:
     root: Path
     classes: tuple[ImageNetClass, ...]
     class_ids: Mapping[str, int]
-    class_names: Mapping[int, str]
     degradations: Degradations | None
 
 
@@ -96,7 +89,6 @@ def _open_tree(root: Path) -> _Tree:
         root,
         classes,
         class_ids={item.wnid: item.id for item in classes},
-        class_names={item.id: item.name for item in classes},
         degradations=read_degradations(root),
     )
 
@@ -136,121 +128,52 @@ def _convert(
     videos = list_videos(tree.root, split)
     stills = list_stills(tree.root) if split == "train" and include_det else Listing()
     folders = videos.folders + stills.folders
-    result = _expected(tree, split, videos, stills)
+    result = _expected(split, file, videos, stills)
     if strict and result.missing:
-        raise _stopped(f"{tree.root}: {result.missing[0]} is listed, but not in the tree")
+        raise stopped(f"{tree.root}: {result.missing[0]} is listed, but not in the tree")
     if split == "train" and include_det and not stills.folders:
         reporter.message(f"{tree.root}: no stills of DET here, training will have VID alone")
-    with ExitStack() as stack:
-        writer = None
-        if file is not None:
-            result.file = file
-            writer = stack.enter_context(_open_writer(tree, file, split, info or {}))
-        progress = stack.enter_context(
-            reporter.progress(f"reading {split}", len(folders), "folders")
-        )
-        for folder in folders:
-            content = read_folder(tree.root, folder, tree.class_ids)
-            if strict and content.problems:
-                raise _stopped(content.problems[0])
-            _count(result, tree, folder, content)
-            if writer is not None:
-                _write_folder(writer, tree, folder, content.frames)
-            progress.advance(note=folder.name)
-        if not (result.num_frames or result.num_stills):
-            reason = (result.problems or ["there is none"])[0]
-            raise DataError(f"{tree.root}: no usable frame in the split {split}: {reason}")
-    return result
+    return convert(
+        folders,
+        _FolderReader(tree.root, tree.class_ids, tree.degradations),
+        result,
+        categories=[{"id": c.id, "name": c.name, "wnid": c.wnid} for c in tree.classes],
+        info=_root_info(tree.root, file) | dict(info or {}),
+        strict=strict,
+        reporter=reporter,
+    )
 
 
-def _expected(tree: _Tree, split: str, videos: Listing, stills: Listing) -> PreparedSplit:
+@dataclass(frozen=True, slots=True)
+class _FolderReader:
+    """Reads one folder of a tree; goes to worker processes as it is."""
+
+    root: Path
+    class_ids: Mapping[str, int]
+    degradations: Degradations | None
+
+    def __call__(self, folder: FrameFolder) -> AnnotatedVideo:
+        video = read_folder(self.root, folder, self.class_ids)
+        if self.degradations is not None:
+            for frame in video.frames:
+                frame.extra = {"degradation": self.degradations.get(frame.file_name, {})}
+        return video
+
+
+def _root_info(root: Path, file: Path | None) -> dict[str, Any]:
+    """Where file names start from, as `info.root` says it: relative to the file's folder."""
+    return {} if file is None else {"root": os.path.relpath(root.resolve(), file.resolve().parent)}
+
+
+def _expected(split: str, file: Path | None, videos: Listing, stills: Listing) -> PreparedSplit:
     """An empty count that knows what the lists promise."""
     listed = videos.listed_frames is not None
     return PreparedSplit(
         split,
+        file,
         expected_videos=len(videos.folders) + len(videos.missing) if listed else None,
         expected_frames=videos.listed_frames,
         expected_stills=stills.listed_frames,
-        boxes_per_class={item.name: 0 for item in tree.classes},
         missing=videos.missing + stills.missing,
         unlisted=videos.unlisted,
     )
-
-
-def _count(result: PreparedSplit, tree: _Tree, folder: FrameFolder, content: FolderContent) -> None:
-    frames = content.frames
-    if folder.is_video:
-        result.num_videos += bool(frames)
-        result.num_frames += len(frames)
-    else:
-        result.num_stills += len(frames)
-    result.num_targets += sum(frame.is_target for frame in frames)
-    result.num_empty += sum(not frame.boxes for frame in frames)
-    result.num_other_boxes += content.num_other_boxes
-    result.problems += content.problems
-    for frame in frames:
-        for box in frame.boxes:
-            result.boxes_per_class[tree.class_names[box.class_id]] += 1
-
-
-def _stopped(problem: str) -> DataError:
-    return DataError(problem, hint="without --strict it is left out, and reported")
-
-
-def _open_writer(tree: _Tree, file: Path, split: str, info: Mapping[str, Any]) -> CocoVidWriter:
-    about = {
-        "tool": f"sparsevod {version('sparsevod')}",
-        "split": split,
-        "root": os.path.relpath(tree.root.resolve(), file.resolve().parent),
-    }
-    categories = [{"id": c.id, "name": c.name, "wnid": c.wnid} for c in tree.classes]
-    return CocoVidWriter(file, info=about | dict(info), categories=categories)
-
-
-def _write_folder(
-    writer: CocoVidWriter, tree: _Tree, folder: FrameFolder, frames: Sequence[AnnotatedFrame]
-) -> None:
-    video: dict[str, Any] = {}
-    if folder.is_video and frames:
-        size = {"width": frames[0].width, "height": frames[0].height}
-        video_id = writer.add_video(name=folder.name, **size, num_frames=len(frames))
-        video["video_id"] = video_id
-    instances: dict[int, int] = {}
-    for frame in frames:
-        image_id = writer.add_image(**video, **_image(tree, folder, frame))
-        for box in frame.boxes:
-            # Track ids count within a video, instance ids over the data set.
-            if box.track is None:
-                instance = writer.new_instance()
-            else:
-                instance = instances.get(box.track) or writer.new_instance()
-                instances[box.track] = instance
-            writer.add_annotation(
-                image_id=image_id, **video, instance_id=instance, **_annotation(box)
-            )
-
-
-def _image(tree: _Tree, folder: FrameFolder, frame: AnnotatedFrame) -> dict[str, Any]:
-    image: dict[str, Any] = {"frame_id": frame.number} if folder.is_video else {}
-    image |= {"file_name": frame.file_name, "width": frame.width, "height": frame.height}
-    if folder.split == "train":
-        image["is_vid_train_frame"] = frame.is_target
-    if tree.degradations is not None:
-        image["degradation"] = tree.degradations.get(frame.file_name, {})
-    return image
-
-
-def _annotation(box: LabelledBox) -> dict[str, Any]:
-    left, top, right, bottom = (int(side) if side == int(side) else side for side in box.box_xyxy)
-    width, height = right - left, bottom - top
-    annotation: dict[str, Any] = {
-        "category_id": box.class_id,
-        "bbox": [left, top, width, height],
-        "area": width * height,
-        "iscrowd": 0,
-        "occluded": box.occluded,
-        "generated": box.generated,
-    }
-    if box.motion_iou is not None:
-        annotation["motion_iou"] = round(box.motion_iou, 6)
-    return annotation
