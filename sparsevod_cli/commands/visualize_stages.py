@@ -94,7 +94,8 @@ def visualize_stages(
         raise ConfigError(f"-o {output}: expected NAME.png or NAME.pdf; both are written")
     chosen = None if frames is None else _numbers("--frames", frames)
 
-    from sparsevod_core.figures.stages import draw_stages, save_figure
+    from sparsevod_core.figures.saving import save_figure
+    from sparsevod_core.figures.stages import draw_stages
     from sparsevod_core.inference import Predictor
     from sparsevod_core.inference.inspection import inspect_stages
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from sparsevod_core.errors import ConfigError, DataError
-from sparsevod_core.figures.stage_layout import FONT, Layout
+from sparsevod_core.figures.saving import SETTINGS
+from sparsevod_core.figures.stage_layout import Layout
 from sparsevod_core.figures.stage_page import Page, Panel
 from sparsevod_core.figures.stage_view import (
     EndObjects,
@@ -32,14 +29,6 @@ STAGE_PT = 0.9
 EARLIER = 0.85  # text size of a stage before the last, relative to the last
 MAX_NAME = 20
 MANY, MIN_CROWDED = 6, 0.65  # labels; from there on they become smaller, down to this
-SETTINGS: dict[Any, Any] = {
-    "font.family": FONT,
-    "text.usetex": False,
-    "text.hinting": "none",  # letters as wide as the layout measured them
-    "savefig.dpi": "figure",
-    "pdf.fonttype": 42,  # TrueType, embedded: text stays text
-    "savefig.bbox": None,
-}
 
 
 def draw_stages(
@@ -80,30 +69,6 @@ def draw_stages(
             for column, number in enumerate(numbers, start=1):
                 drawing.stage(page.panel(row, column, view.image), number)
     return page.figure
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG or PDF, as the suffix says, under its final name only when complete.
-
-    Raises:
-        ConfigError: another suffix.
-        DataError: the file cannot be written.
-    """
-    kind = path.suffix.lower().lstrip(".")
-    if kind not in ("png", "pdf"):
-        raise ConfigError(f"{path}: a figure is written as .png or .pdf, not {path.suffix!r}")
-    partial = path.with_name(path.name + ".partial")
-    # Without its date the same figure is the same file.
-    metadata = {"CreationDate": None} if kind == "pdf" else None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with rc_context(SETTINGS):
-            figure.savefig(partial, format=kind, metadata=metadata)
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise DataError(f"{path}: cannot write: {error.strerror or error}") from error
 
 
 class _FrameDrawing:

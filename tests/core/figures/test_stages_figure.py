@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from sparsevod_core.errors import ConfigError, DataError
+from sparsevod_core.figures.saving import SETTINGS, save_figure
 from sparsevod_core.figures.stage_layout import PAGE_HEIGHT_IN, PAGE_WIDTH_IN, Layout, wrap
 from sparsevod_core.figures.stage_view import (
     StageView,
@@ -20,7 +21,7 @@ from sparsevod_core.figures.stage_view import (
     mean_overlap,
     visible,
 )
-from sparsevod_core.figures.stages import GREY, SETTINGS, draw_stages, save_figure
+from sparsevod_core.figures.stages import GREY, draw_stages
 
 WIDTH, HEIGHT = 160, 90
 NAMES = ["cat", "dog", "bird"]

@@ -1,0 +1,46 @@
+"""Figures and pictures into files, which appear under their name only when complete."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from sparsevod_core.errors import ConfigError, DataError
+from sparsevod_core.figures.stage_layout import FONT
+
+SETTINGS: dict[Any, Any] = {
+    "font.family": FONT,
+    "text.usetex": False,
+    "text.hinting": "none",  # letters as wide as the layout measured them
+    "savefig.dpi": "figure",
+    "pdf.fonttype": 42,  # TrueType, embedded: text stays text
+    "savefig.bbox": None,
+}
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG or PDF, as the suffix says, under its final name only when complete.
+
+    Raises:
+        ConfigError: another suffix.
+        DataError: the file cannot be written.
+    """
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in ("png", "pdf"):
+        raise ConfigError(f"{path}: a figure is written as .png or .pdf, not {path.suffix!r}")
+    partial = path.with_name(path.name + ".partial")
+    # Without its date the same figure is the same file.
+    metadata = {"CreationDate": None} if kind == "pdf" else None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with rc_context(SETTINGS):
+            figure.savefig(partial, format=kind, metadata=metadata)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise DataError(f"{path}: cannot write: {error.strerror or error}") from error
