@@ -1,0 +1,81 @@
+"""AP against the IoU threshold: the paper's Fig. 4."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sparsevod_core.figures.saving import SETTINGS
+from sparsevod_core.figures.style import Color
+
+DPI = 200
+DIM: Color = (0.38, 0.4, 0.43)
+GRID: Color = (0.88, 0.89, 0.9)
+INK: Color = (0.12, 0.13, 0.15)
+MAX_NAME = 32
+# A line per result, in Okabe and Ito's colours: colour-blind readers tell them apart too.
+_LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_MARKERS = "osD^vP*X"
+
+
+def draw_ap_by_iou(results: Mapping[str, Mapping[str, float]]) -> Figure:
+    """AP in percent against the IoU threshold, a line for each result.
+
+    Args:
+        results: by name, AP (0..1, NaN where there is none) by threshold, e.g. "0.50".
+    """
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(5.0, 3.6), dpi=DPI, layout="constrained", facecolor="white")
+        axes = figure.add_subplot()
+        for number, (name, by_iou) in enumerate(results.items()):
+            axes.plot(
+                [float(threshold) for threshold in by_iou],
+                [100 * ap for ap in by_iou.values()],
+                color=line_color(number),
+                marker=_MARKERS[number % len(_MARKERS)],
+                markersize=4.5,
+                linewidth=1.6,
+                label=shortened(name),
+                clip_on=False,
+                zorder=3,
+            )
+        axes.set(xlabel="IoU threshold", ylabel="AP (%)", xlim=(0.49, 0.96), ylim=(0, 100))
+        axes.set_xticks(np.arange(0.50, 0.96, 0.05))
+        axes.set_yticks(np.arange(0, 101, 20))
+        plain_axes(axes)
+        # High thresholds are hard: the corner at the upper right is the one that stays free.
+        legend = axes.legend(
+            loc="upper right" if len(results) < 8 else "best",
+            fontsize=8,
+            frameon=False,
+            borderaxespad=0.4,
+            labelcolor=INK,
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # names are words, even where they hold a dollar sign
+    return figure
+
+
+def line_color(number: int) -> str:
+    """The colour of a result's lines, the same in every figure."""
+    return _LINES[number % len(_LINES)]
+
+
+def plain_axes(axes: Axes) -> None:
+    """A light grid and no frame."""
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set(color=DIM, linewidth=0.7)
+    axes.tick_params(labelsize=8, colors=DIM, width=0.7, length=3)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(fontsize=9, color=INK)
+
+
+def shortened(name: str, limit: int = MAX_NAME) -> str:
+    """At most `limit` letters."""
+    return name if len(name) <= limit else f"{name[: limit - 1]}…"
