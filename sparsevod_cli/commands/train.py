@@ -127,7 +127,7 @@ def train(
         config = new_run_settings(preset, config_file, settings, reporter)
         output = output or fresh_run(preset)
 
-    from sparsevod_core.training.launch import launch
+    from sparsevod_core.distributed.launch import launch
     from sparsevod_core.training.run import train as train_detector
 
     result = launch(

@@ -19,7 +19,15 @@ import os, sys
 import torch
 from sparsevod_core import distributed
 from sparsevod_core.errors import DataError, SparseVodError
-from sparsevod_core.training.launch import launch
+from sparsevod_core.distributed.launch import launch
+
+
+def count_to(total):
+    tally = distributed.Tally()
+    counts = [tally.add(1) for _ in range(10 + 10 * distributed.rank())]
+    while tally.add(0) < total:
+        pass
+    return counts == sorted(set(counts)) and tally.add(0) == total
 
 
 def talk_then_fail(how):
@@ -31,6 +39,8 @@ def talk_then_fail(how):
             distributed.gather("ab"[rank]),
             distributed.from_main("ab"[rank]),
             distributed.is_main(),
+            distributed.gather_on_main("ab"[rank]),
+            count_to(30),
         )
         if rank == 0:
             print(said, flush=True)
@@ -69,7 +79,10 @@ def test_alone_every_function_does_the_obvious() -> None:
         assert distributed.is_main() and not distributed.is_joined()
         assert distributed.reduce_mean(torch.tensor([3.0])).tolist() == [3.0]
         assert distributed.gather("x") == ["x"]
+        assert distributed.gather_on_main("x") == ["x"]
         assert distributed.from_main("x") == "x"
+        tally = distributed.Tally()
+        assert (tally.add(3), tally.add(2), distributed.Tally().add(1)) == (3, 5, 1)
 
 
 def test_half_of_torchruns_variables_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +103,7 @@ def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPat
 
 def test_two_processes_talk_and_the_error_of_one_is_said_alone(tmp_path: Path) -> None:
     said, error = run_two(tmp_path, "with a word")
-    assert said == "(2, [0.5, 1.0], ['a', 'b'], 'a', True)"
+    assert said == "(2, [0.5, 1.0], ['a', 'b'], 'a', True, ['a', 'b'], True)"
     assert error == "frame 7 is broken | repair it"
 
 

@@ -191,8 +191,7 @@ def _silent_death(rank: int, failure: Any) -> BaseException:
     hint = "the lines above may say why"
     if failure.exitcode < 0:
         how = f"was killed ({failure.signal_name()})"
-        hint = "out of memory, most often: fewer train.clips_per_gpu or data.workers"
+        hint = "out of memory, most often: make the batch smaller, or data.workers"
     return SparseVodError(
-        f"process {rank + 1} {how}",
-        hint=f"{hint}; --resume goes on from the last checkpoint",
+        f"process {rank + 1} {how}", hint=f"{hint}; --resume goes on from what was saved"
     )

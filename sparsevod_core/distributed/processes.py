@@ -1,4 +1,4 @@
-"""The processes of one run: who I am among them, and the few things they tell one another.
+"""Who I am among the processes of a run, and the few things they tell one another.
 
 Ranks come from torchrun's variables. Alone, with nothing started, every function still works and
 does the obvious.
@@ -23,9 +23,11 @@ VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 Value = TypeVar("Value")
 
+_store: dist.Store | None = None  # what the processes met at; good for small notes too
+
 
 def is_launched() -> bool:
-    """Whether torchrun, or `training.launch`, started this process as one of several."""
+    """Whether torchrun, or `launch`, started this process as one of several."""
     return "WORLD_SIZE" in os.environ
 
 
@@ -76,10 +78,19 @@ def process_group(device: torch.device) -> Iterator[None]:
         )
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    global _store
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=TIMEOUT)
+    _store, its_rank, its_world_size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    dist.init_process_group(
+        backend,
+        store=dist.PrefixStore("group", _store),
+        rank=its_rank,
+        world_size=its_world_size,
+        timeout=TIMEOUT,
+    )
     yield
     dist.destroy_process_group()  # not after an error: it could wait for ranks that wait for us
+    _store = None
 
 
 def reduce_mean(tensor: Tensor) -> Tensor:
@@ -100,6 +111,15 @@ def gather(value: Value) -> list[Value]:
     return values  # type: ignore[return-value]
 
 
+def gather_on_main(value: Value) -> list[Value]:
+    """As `gather`, for what is large: ranks other than 0 get an empty list."""
+    if not is_joined():
+        return [value]
+    values: list[Value | None] | None = [None] * world_size() if is_main() else None
+    dist.gather_object(value, values)
+    return values or []  # type: ignore[return-value]
+
+
 def from_main(value: Value) -> Value:
     """Rank 0's value, on every rank; any value that pickles."""
     if not is_joined():
@@ -107,3 +127,24 @@ def from_main(value: Value) -> Value:
     values = [value]
     dist.broadcast_object_list(values, src=0)
     return values[0]
+
+
+class Tally:
+    """A count that every rank adds to and any can read, without one waiting for the other.
+
+    All ranks make theirs in the same order.
+    """
+
+    _num_made = 0
+
+    def __init__(self) -> None:
+        self._name = f"tally/{Tally._num_made}"
+        self._alone = 0
+        Tally._num_made += 1
+
+    def add(self, count: int) -> int:
+        """Add; returns the sum over the ranks so far."""
+        if _store is not None:
+            return _store.add(self._name, count)
+        self._alone += count
+        return self._alone

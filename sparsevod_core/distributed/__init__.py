@@ -1,0 +1,31 @@
+"""The processes of one run: who I am among them, and the few things they tell one another."""
+
+from sparsevod_core.distributed.processes import (
+    Tally,
+    from_main,
+    gather,
+    gather_on_main,
+    is_joined,
+    is_launched,
+    is_main,
+    own_device,
+    process_group,
+    rank,
+    reduce_mean,
+    world_size,
+)
+
+__all__ = [
+    "Tally",
+    "from_main",
+    "gather",
+    "gather_on_main",
+    "is_joined",
+    "is_launched",
+    "is_main",
+    "own_device",
+    "process_group",
+    "rank",
+    "reduce_mean",
+    "world_size",
+]
