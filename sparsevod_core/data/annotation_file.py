@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,37 +121,47 @@ class AnnotationFile:
     images: Images = field(default_factory=Images)
     annotations: Annotations = field(default_factory=Annotations)
 
+    def adders(self) -> dict[str, Callable[[dict[str, Any]], None]]:
+        """What takes the entries of each section."""
+        return {
+            "info": self._add_info,
+            "categories": self._add_category,
+            "videos": self.videos.add,
+            "images": self.images.add,
+            "annotations": self.annotations.add,
+        }
 
-def read_annotation_file(path: Path) -> AnnotationFile:
+    def _add_category(self, entry: dict[str, Any]) -> None:
+        self.categories.append(Category(_integer(entry, "id"), _text(entry, "name")))
+
+    def _add_info(self, entry: dict[str, Any]) -> None:
+        if entry.get("root") is not None:
+            self.root = _text(entry, "root")
+
+
+def read_annotation_file(
+    path: Path, left_out: Mapping[str, Container[int]] | None = None
+) -> AnnotationFile:
     """All columns of the COCO or COCO-VID JSON at `path`; memory grows with the columns only.
+
+    Args:
+        path: the file.
+        left_out: by section, the positions of entries to pass over.
 
     Raises:
         DataError: unreadable file, a section that is missing, or an entry with a field missing or
             of the wrong kind, named by section, position and id.
     """
     content = AnnotationFile(path)
-
-    def add_category(entry: dict[str, Any]) -> None:
-        content.categories.append(Category(_integer(entry, "id"), _text(entry, "name")))
-
-    def add_info(entry: dict[str, Any]) -> None:
-        if entry.get("root") is not None:
-            content.root = _text(entry, "root")
-
-    add: dict[str, Callable[[dict[str, Any]], None]] = {
-        "info": add_info,
-        "categories": add_category,
-        "videos": content.videos.add,
-        "images": content.images.add,
-        "annotations": content.annotations.add,
-    }
+    add = content.adders()
     found = set()
     for section, entries in stream_sections(path):
         found.add(section)
         if section == "info":  # people write null or a remark there
             entries = (entry for entry in entries if isinstance(entry, dict))
         if section in add:
-            _add_all(f"{path}: {section}", entries, add[section])
+            passed_over = (left_out or {}).get(section, ())
+            _add_all(f"{path}: {section}", entries, add[section], passed_over)
     for section in ("images", "annotations", "categories"):
         if section not in found:
             raise DataError(
@@ -162,8 +172,26 @@ def read_annotation_file(path: Path) -> AnnotationFile:
     return content
 
 
-def _add_all(where: str, entries: Iterator[Any], add: Callable[[dict[str, Any]], None]) -> None:
+def field_problem(section: str, entry: object) -> str | None:
+    """What is wrong with an entry by itself: a field that is missing or of the wrong kind."""
+    if not isinstance(entry, dict):
+        return f"expected an object, got {repr(entry)[:80]}"
+    try:
+        AnnotationFile(Path()).adders()[section](entry)
+    except _FieldError as error:
+        return str(error)
+    return None
+
+
+def _add_all(
+    where: str,
+    entries: Iterator[Any],
+    add: Callable[[dict[str, Any]], None],
+    passed_over: Container[int],
+) -> None:
     for position, entry in enumerate(entries):
+        if position in passed_over:
+            continue
         if not isinstance(entry, dict):
             raise DataError(f"{where}[{position}]: expected an object, got {repr(entry)[:80]}")
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from sparsevod_core.data.annotation_file import read_annotation_file
+from sparsevod_core.data.annotation_file import AnnotationFile, read_annotation_file
 from sparsevod_core.data.annotation_join import Tables, join
 from sparsevod_core.errors import DataError
 from sparsevod_core.structures import Category
@@ -71,7 +71,11 @@ class VideoSet:
             DataError: unreadable file; an entry with a field that is missing or wrong, an id that
                 is used twice or stands for nothing, a file name that leaves the root.
         """
-        content = read_annotation_file(Path(annotations))
+        return cls.of(read_annotation_file(Path(annotations)), root)
+
+    @classmethod
+    def of(cls, content: AnnotationFile, root: Path | None = None) -> VideoSet:
+        """The set of a file that has been read; `root` and errors as in `load`."""
         if root is None:
             root = content.path.parent / (content.root or "")
         root = Path(os.path.normpath(Path(root).absolute()))
@@ -94,7 +98,7 @@ class VideoSet:
         """A video's name in the file; of an image without video its file name."""
         if video < len(self.tables.video_names):
             return self.tables.video_names[video]
-        return self._file_name(self.video_frames(video)[0])
+        return self.file_name(self.video_frames(video)[0])
 
     def video_frames(self, video: int) -> range:
         """The frames of a video in order of time; at least one."""
@@ -142,7 +146,7 @@ class VideoSet:
         video = self.video_of(frame)
         video_files = self.tables.video_files
         video_file = video_files[video] if video < len(video_files) else None
-        name = self._file_name(frame) if video_file is None else video_file
+        name = self.file_name(frame) if video_file is None else video_file
         # Normalised, so that the path that is opened is the one that was looked at.
         path = Path(os.path.normpath(self.root / name))
         if not path.is_relative_to(self.root):
@@ -157,6 +161,7 @@ class VideoSet:
         path, index = self.frame_path(frame)
         return str(path) if index is None else f"{path} frame {index}"
 
-    def _file_name(self, frame: int) -> str:
+    def file_name(self, frame: int) -> str:
+        """What the file calls the image of a frame, relative to the root."""
         start, end = self.tables.name_spans[frame].tolist()
         return self.tables.name_bytes[start:end].decode()
