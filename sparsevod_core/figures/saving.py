@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
@@ -39,6 +41,26 @@ def save_figure(figure: Figure, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with rc_context(SETTINGS):
             figure.savefig(partial, format=kind, metadata=metadata)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise DataError(f"{path}: cannot write: {error.strerror or error}") from error
+
+
+def save_picture(image: UInt8[np.ndarray, "H W 3"], path: Path) -> None:
+    """Write RGB pixels as PNG or JPEG, as the suffix says, under its name only when complete.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    from PIL import Image
+
+    kind = {".png": "PNG", ".jpg": "JPEG"}[path.suffix]
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(partial, format=kind, quality=92)
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):

@@ -1,0 +1,132 @@
+"""A frame with what was found, what was missed and what was seen where nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from sparsevod_core.figures.labels import place_plates
+from sparsevod_core.figures.shapes import draw_outline, draw_plate, draw_text, text_size
+from sparsevod_core.figures.style import Color, DrawingStyle, text_color
+
+ANNOTATED: Color = (1.0, 1.0, 1.0)
+CORRECT: Color = (0.16, 0.8, 0.45)
+WRONG_CLASS: Color = (1.0, 0.82, 0.1)
+FALSE_ALARM: Color = (0.93, 0.42, 0.95)
+MISSED: Color = (1.0, 0.24, 0.16)
+_SEAM: Color = (0.05, 0.05, 0.05)
+_MISSED_OPACITY = 0.28
+_PLATE_OPACITY = 0.92
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnBox:
+    """One thing to draw: a box that was annotated, one that was found, or both together.
+
+    Attributes:
+        color: `CORRECT`, `WRONG_CLASS`, `FALSE_ALARM` or `MISSED`.
+        text: on the plate beside it.
+        true_xyxy, found_xyxy: pixels of the frame; either may be None.
+    """
+
+    color: Color
+    text: str
+    true_xyxy: Float[np.ndarray, " 4"] | None
+    found_xyxy: Float[np.ndarray, " 4"] | None
+
+
+def draw_errors(
+    image: UInt8[np.ndarray, "H W 3"], boxes: Sequence[DrawnBox], *, scale: float = 1.0
+) -> UInt8[np.ndarray, "h w 3"]:
+    """A copy of the frame: found boxes as lines, annotated ones dashed, missed ones filled.
+
+    Args:
+        image: RGB 0..255.
+        boxes: the most important first: its label is placed first.
+        scale: of the copy's sides to the frame's; lines and letters are those of its size.
+    """
+    drawn = _scaled(image, scale)
+    height, width = drawn.shape[:2]
+    style = DrawingStyle.for_size(width, height)
+    limits = np.array([width, height, width, height])
+    half = style.line_px / 2
+    extents = []
+    for box in boxes[::-1]:
+        true, found = (
+            None if one is None else np.clip(one * scale, half, limits - half)
+            for one in (box.true_xyxy, box.found_xyxy)
+        )
+        if true is not None and found is None:
+            draw_plate(drawn, _corners(true), 0, box.color, _MISSED_OPACITY)
+            _draw_dashes(drawn, true, 1.4 * style.line_px, box.color)
+        elif true is not None:
+            _draw_dashes(drawn, true, 0.7 * style.line_px, ANNOTATED)
+        if found is not None:
+            draw_outline(drawn, _corners(found), style.radius_px, style.line_px, box.color)
+        extent = found if true is None else true
+        assert extent is not None, "nothing to draw"
+        extents.append(extent + half * np.array([-1, -1, 1, 1]))
+    sizes = [_plate_size(box.text, style) for box in boxes]
+    corners = place_plates(np.reshape(extents[::-1], (-1, 4)), sizes, (width, height))
+    for box, corner, size in zip(boxes, corners, sizes, strict=True):
+        if corner is not None:
+            _draw_label(drawn, corner, size, box, style)
+    return drawn
+
+
+def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
+    if scale == 1:
+        return image.copy()
+    import cv2
+
+    size = [max(round(side * scale), 1) for side in image.shape[1::-1]]
+    shrinks = scale < 1
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _corners(box_xyxy: np.ndarray) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = box_xyxy.tolist()
+    return x1, y1, x2, y2
+
+
+def _draw_dashes(image: np.ndarray, box_xyxy: np.ndarray, line_px: float, color: Color) -> None:
+    """A dashed line along the box's border, on a dark one that sets it off from the picture."""
+    x1, y1, x2, y2 = box_xyxy.tolist()
+    half = line_px / 2
+    for wide, opacity, paint in ((half + 0.8, 0.45, _SEAM), (half, 1.0, color)):
+        for low, high, is_across, at in (
+            (x1, x2, True, y1),
+            (x1, x2, True, y2),
+            (y1, y2, False, x1),
+            (y1, y2, False, x2),
+        ):
+            # An odd number of dashes and gaps of about equal length: dashes meet in the corners.
+            count = 2 * max(round((high - low) / (6 * line_px)), 1) - 1
+            ends = np.linspace(low, high, count + 1).tolist()
+            for start, stop in zip(ends[::2], ends[1::2], strict=True):
+                along, side = (start - wide, stop + wide), (at - wide, at + wide)
+                (left, right), (top, bottom) = (along, side) if is_across else (side, along)
+                draw_plate(image, (left, top, right, bottom), 0, paint, opacity)
+
+
+def _plate_size(text: str, style: DrawingStyle) -> tuple[int, int]:
+    width, height = text_size(text, font_px=style.font_px, bold=False)
+    return width + 2 * style.padding_px, height
+
+
+def _draw_label(
+    image: np.ndarray,
+    corner: tuple[int, int],
+    size: tuple[int, int],
+    box: DrawnBox,
+    style: DrawingStyle,
+) -> None:
+    (x, y), (width, height) = corner, size
+    plate = (float(x), float(y), float(x + width), float(y + height))
+    draw_plate(image, plate, style.radius_px, box.color, _PLATE_OPACITY)
+    ink = text_color(box.color)
+    left = x + style.padding_px
+    draw_text(image, left, y, box.text, font_px=style.font_px, bold=False, color=ink)
