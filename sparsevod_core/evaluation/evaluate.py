@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from contextlib import ExitStack
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sparsevod_core import distributed
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.evaluation.class_match import ClassMatch
-from sparsevod_core.evaluation.coco import BoxAP, BoxAPEvaluator
+from sparsevod_core.evaluation.coco import BoxAPEvaluator
 from sparsevod_core.evaluation.detect_videos import VideoDetector, detect_videos
 from sparsevod_core.evaluation.ground_truth import GroundTruth
 from sparsevod_core.evaluation.rescore import Evaluation, evaluate_predictions, score
-from sparsevod_core.evaluation.results_writer import ResultsWriter
+from sparsevod_core.evaluation.results_writer import FrameResults, ResultsWriter
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 __all__ = ["Evaluation", "VideoDetector", "evaluate", "evaluate_predictions", "shard_videos"]
+
+POLL_S = 0.2
 
 
 def evaluate(
@@ -29,7 +35,7 @@ def evaluate(
     only: Sequence[int] | None = None,
     checkpoint: Path | None = None,
     save_predictions: Path | None = None,
-    shared: bool = False,
+    resume: bool = False,
     reporter: Reporter | None = None,
 ) -> Evaluation:
     """COCO AP of `predictor` over the annotated frames of `videos`.
@@ -38,53 +44,74 @@ def evaluate(
     Classes are matched by name: the model's that the annotations lack are left out, the
     annotations' that the model lacks score 0, and both are said.
 
+    Processes that have joined one another (`distributed.process_group`) share the videos: all call
+    this, and each gets the whole result. Detections and numbers are those of one process.
+
     Args:
         predictor: the model; `config.inference.batch` frames of a video go through it together.
         videos: what to evaluate on. The boxes are read again from its file, at full precision.
         clip: clip boxes to the frame (False to compare with MMDetection).
         only: the videos to run and score; None: all.
-        checkpoint: recorded in the result.
+        checkpoint: recorded in the result; its content must be the same to resume.
         save_predictions: where to write a COCO results file; scoring it again gives these numbers.
-        shared: share the videos among the processes of the run, all of which must call this; each
-            gets the whole result. The numbers are those of one process.
-        reporter: told of progress and of classes that do not match.
+            Videos that are finished are kept beside it until all are.
+        resume: go on with what an evaluation that was cut off has kept there.
+        reporter: told of progress and of classes that do not match, by rank 0.
 
     Raises:
         DataError: broken annotations or frames, or no class in common.
+        ConfigError: unfinished predictions in the way, or of another model or other settings.
     """
-    if shared and save_predictions is not None:
-        raise ValueError("save_predictions needs one process that sees every frame")
-    reporter = reporter or SilentReporter()
+    reporter = (reporter if distributed.is_main() else None) or SilentReporter()
     chosen = list(range(videos.num_videos)) if only is None else list(only)
+    image_ids = [[videos.image_id(f) for f in videos.video_frames(video)] for video in chosen]
     truth = GroundTruth.load(videos.annotations_path)
     if only is not None:
-        truth = truth.restricted_to([videos.image_id(f) for f in _frames(videos, chosen)])
+        truth = truth.restricted_to([id_ for ids in image_ids for id_ in ids])
     evaluator = BoxAPEvaluator(truth)
     classes = ClassMatch(predictor.categories, truth)
     classes.say(reporter)
-    if shared:
-        lengths = [len(videos.video_frames(video)) for video in chosen]
-        shard = shard_videos(lengths, distributed.rank(), distributed.world_size())
-        chosen = [chosen[position] for position in shard]
+    settings = _settings(predictor, clip)
 
+    writer = None
+    if save_predictions is not None:
+        made_by = {**_identity(checkpoint, videos.annotations_path, image_ids), **settings}
+        writer = ResultsWriter(save_predictions, image_ids, made_by, rank=distributed.rank())
+        finished = _go_on(writer, evaluator, resume, reporter)
+        chosen = [v for v, ids in zip(chosen, image_ids, strict=True) if ids[0] not in finished]
+    lengths = [len(videos.video_frames(video)) for video in chosen]
+    shard = shard_videos(lengths, distributed.rank(), distributed.world_size())
     with ExitStack() as stack:
-        writer = stack.enter_context(ResultsWriter(save_predictions)) if save_predictions else None
-        total = len(_frames(videos, chosen))
-        progress = stack.enter_context(reporter.progress("evaluate", total))
-        for frame, detections in detect_videos(predictor, videos, chosen, clip=clip):
-            found = (videos.image_id(frame), *classes.select(detections))
+        if writer is not None:
+            stack.enter_context(_kept_on_interrupt(writer, reporter))
+        advance = stack.enter_context(_progress_of_all(sum(lengths), reporter))
+        mine = [chosen[position] for position in shard]
+        for frame, detections in detect_videos(predictor, videos, mine, clip=clip):
+            found = FrameResults(videos.image_id(frame), *classes.select(detections))
             evaluator.update(*found)
             if writer is not None:
-                writer.write(*found)
-            progress.advance()
+                writer.write(found)
+            advance()
+    scores, table = None, None
+    parts = distributed.gather_on_main(evaluator)  # so all have left the block and written theirs
+    if distributed.is_main():
+        if writer is not None:
+            writer.complete()
+        table = _merged(parts).table()
+        scores = score(truth, table, reporter)
+    scores = distributed.from_main(scores)
+    assert scores is not None
     return Evaluation(
-        boxes=_score_together(evaluator, reporter) if shared else score(evaluator, reporter),
+        boxes=scores.boxes,
+        motion=scores.motion,
         annotations=videos.annotations_path,
         checkpoint=checkpoint,
         predictions=save_predictions,
-        settings=_settings(predictor, clip),
+        settings=settings,
         classes_left_out=tuple(classes.left_out),
         classes_unknown=tuple(classes.unknown),
+        truth=truth,
+        table=table,
     )
 
 
@@ -104,22 +131,54 @@ def shard_videos(num_frames: Sequence[int], rank: int, world_size: int) -> list[
     return sorted(mine)
 
 
-def _score_together(evaluator: BoxAPEvaluator, reporter: Reporter) -> BoxAP:
-    """All processes' detections, scored by one and told to all."""
-    parts = distributed.gather(evaluator)
-    boxes = None
+def _go_on(
+    writer: ResultsWriter, evaluator: BoxAPEvaluator, resume: bool, reporter: Reporter
+) -> set[int]:
+    """Image ids of the videos that were finished before; rank 0 takes over what was found there."""
+    finished = set()
     if distributed.is_main():
-        whole, *others = parts
-        for other in others:
-            whole.merge(other)
-        boxes = score(whole, reporter)
-    boxes = distributed.from_main(boxes)
-    assert boxes is not None
-    return boxes
+        for frame in writer.begin(resume=resume):
+            evaluator.update(*frame)
+            finished.add(frame.image_id)
+        if finished:
+            reporter.message(f"{writer.path}: {len(finished):,} frames are there already")
+    return distributed.from_main(finished)
 
 
-def _frames(videos: VideoSet, chosen: Sequence[int]) -> list[int]:
-    return [frame for video in chosen for frame in videos.video_frames(video)]
+@contextmanager
+def _kept_on_interrupt(writer: ResultsWriter, reporter: Reporter) -> Iterator[None]:
+    try:
+        with writer:
+            yield
+    except KeyboardInterrupt:
+        reporter.message(f"{writer.path}: finished videos are kept; --resume goes on with the next")
+        raise
+
+
+@contextmanager
+def _progress_of_all(total: int, reporter: Reporter) -> Iterator[Callable[[], None]]:
+    """Counts frames of all processes; rank 0 shows them, and waits here for the others."""
+    tally = distributed.Tally()
+    shown = 0
+
+    def advance(count: int = 1) -> None:
+        nonlocal shown
+        done = tally.add(count)
+        progress.advance(done - shown)
+        shown = done
+
+    with reporter.progress("evaluate", total) as progress:
+        yield advance
+        while distributed.is_main() and shown < total:
+            time.sleep(POLL_S)
+            advance(0)
+
+
+def _merged(parts: Sequence[BoxAPEvaluator]) -> BoxAPEvaluator:
+    whole, *others = parts
+    for other in others:
+        whole.merge(other)
+    return whole
 
 
 def _settings(predictor: VideoDetector, clip: bool) -> dict[str, Any]:
@@ -132,3 +191,21 @@ def _settings(predictor: VideoDetector, clip: bool) -> dict[str, Any]:
         "clip": clip,
         "seed": config.seed,
     }
+
+
+def _identity(
+    checkpoint: Path | None, annotations: Path, image_ids: Sequence[Sequence[int]]
+) -> dict[str, Any]:
+    """What tells this model and this selection of frames from others, wherever the files lie."""
+    frames = np.array([id_ for ids in image_ids for id_ in ids], dtype=np.int64)
+    return {
+        "checkpoint": None if checkpoint is None else _digest(checkpoint),
+        "annotations": _digest(annotations),
+        "frames": f"{len(frames)} in {len(image_ids)} videos, "
+        f"sha256 {hashlib.sha256(frames.tobytes()).hexdigest()[:16]}",
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"

@@ -32,7 +32,7 @@ def validate(
     """
     start = time.monotonic()
     predictor = Predictor(detector, config, categories, device=str(device))
-    scores = evaluate(predictor, videos, shared=True, reporter=reporter).to_dict()
+    scores = evaluate(predictor, videos, reporter=reporter).to_dict()
     return {
         **{name: scores[name] or 0.0 for name in ("AP", "AP50", "AP75")},
         "per_class": {name: numbers["AP"] for name, numbers in scores["per_class"].items()},

@@ -315,7 +315,7 @@ def _evaluate_on(rank: int, world_size: int, folder: Path) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": (folder / "port").read_text()}
     with distributed.process_group(torch.device("cpu")):
         model = seer()
-        result = evaluate(model, VideoSet.load(folder / "truth.json"), shared=True)
+        result = evaluate(model, VideoSet.load(folder / "truth.json"))
     seen = sorted(number for numbers, _ in model.detected for number in numbers)
     (folder / f"{rank}.json").write_text(json.dumps({"result": result.to_dict(), "seen": seen}))
 
