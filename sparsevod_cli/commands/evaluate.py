@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +21,7 @@ from sparsevod_cli.options import (
     overrides_with,
 )
 from sparsevod_core.errors import ConfigError, DataError
+from sparsevod_core.reporting import Reporter, SilentReporter
 
 if TYPE_CHECKING:
     from sparsevod_core.config import Config
@@ -51,6 +53,13 @@ def evaluate(
         Path | None,
         typer.Option("--save-predictions", help="Write the detections as a COCO results file."),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with --save-predictions where a run was cut off."),
+    ] = False,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", help="Processes to start, one for each GPU.")
+    ] = None,
     clip: Annotated[
         bool,
         typer.Option("--clip/--no-clip", help="Clip boxes to the frame; MMDetection does not."),
@@ -75,8 +84,14 @@ def evaluate(
     num_detections, annotations, checkpoint, predictions, settings, classes_left_out and
     classes_unknown; a class without boxes has null for its AP and does not count.
 
+    Videos are shared among --gpus processes; the numbers are those of one. With --save-predictions
+    a run that was cut off, however, goes on with --resume after the videos that were finished.
+
     Example: sparsevod eval runs/vid/last.pth --annotations val.json --root frames --json ap.json
+
+    Example: sparsevod eval last.pth --gpus 8 --save-predictions found.json --resume
     """
+    is_main = os.environ.get("RANK", "0") == "0"
     from sparsevod_cli.progress import ConsoleReporter
 
     settings = overrides_with(
@@ -87,11 +102,16 @@ def evaluate(
         inference__support=support,
         inference__batch=batch,
     )
-    reporter = ConsoleReporter()
+    reporter: Reporter = ConsoleReporter() if is_main else SilentReporter()
+    if resume and save_predictions is None:
+        raise ConfigError(
+            "--resume goes on with --save-predictions FILE: which?",
+            hint="sparsevod eval CKPT --save-predictions FILE --resume",
+        )
     if from_predictions is not None:
         from sparsevod_core.evaluation.rescore import evaluate_predictions
 
-        of_a_model = (checkpoint, root, save_predictions, limit_videos, settings, not clip)
+        of_a_model = (checkpoint, root, save_predictions, limit_videos, settings, not clip, gpus)
         if annotations is None or any(of_a_model):
             raise ConfigError(
                 "--from-predictions runs no model: it goes with --annotations and --json only",
@@ -99,20 +119,21 @@ def evaluate(
             )
         result = evaluate_predictions(annotations, from_predictions, reporter=reporter)
     elif checkpoint is not None:
-        from sparsevod_core.evaluation.evaluate import evaluate as evaluate_model
-        from sparsevod_core.inference import Predictor
+        from sparsevod_core.distributed.launch import launch
 
-        predictor = Predictor.from_checkpoint(
-            checkpoint, device=device, overrides=settings, reporter=reporter
-        )
-        videos = _videos(checkpoint, predictor.config, annotations, root)
-        result = evaluate_model(
-            predictor,
-            videos,
+        result = launch(
+            _evaluate_model,
+            gpus,
+            device,
+            checkpoint,
+            annotations,
+            root,
+            limit_videos,
+            settings=settings,
+            device=device,
             clip=clip,
-            only=range(videos.num_videos)[:limit_videos],
-            checkpoint=checkpoint,
             save_predictions=save_predictions,
+            resume=resume,
             reporter=reporter,
         )
     else:
@@ -120,10 +141,47 @@ def evaluate(
             "nothing to evaluate: name a checkpoint, or saved predictions with --from-predictions",
             hint="sparsevod eval CKPT --annotations GT.json --root DIR",
         )
+    if not is_main:
+        return
     if str(json_out) != "-":
         _show(result)
     if json_out is not None:
         console.write_json(json_out, result.to_dict())
+
+
+def _evaluate_model(
+    checkpoint: Path,
+    annotations: Path | None,
+    root: Path | None,
+    limit_videos: int | None,
+    *,
+    settings: list[str],
+    device: str,
+    reporter: Reporter,
+    **options: Any,
+) -> Evaluation:
+    """What each process does."""
+    from sparsevod_core import distributed
+    from sparsevod_core.evaluation.evaluate import evaluate as evaluate_model
+    from sparsevod_core.inference import Predictor, resolve_device
+
+    own_device = distributed.own_device(resolve_device(device))
+    with distributed.process_group(own_device):
+        predictor = Predictor.from_checkpoint(
+            checkpoint,
+            device=str(own_device),
+            overrides=settings,
+            reporter=reporter if distributed.is_main() else None,
+        )
+        videos = _videos(checkpoint, predictor.config, annotations, root)
+        return evaluate_model(
+            predictor,
+            videos,
+            only=range(videos.num_videos)[:limit_videos],
+            checkpoint=checkpoint,
+            reporter=reporter,
+            **options,
+        )
 
 
 def _videos(

@@ -193,7 +193,7 @@ class ResultsWriter:
                 f"{journal}: not of `sparsevod eval`, which keeps its unfinished predictions there",
                 hint="rename it, or choose another name for --save-predictions",
             )
-        for name in self._header.keys() | header.keys():
+        for name in self._header | header:
             was, now = header.get(name), self._header.get(name)
             if was != now:
                 raise ConfigError(
