@@ -1,4 +1,4 @@
-"""Walks a large JSON object entry by entry, so that memory does not grow with the file.
+"""Walks a large JSON object or list entry by entry, so that memory does not grow with the file.
 
 The annotations of ImageNet VID's training set are 2.8 million entries: 2.4 GB of Python objects
 when `json.load` makes them all. Here one exists at a time, and reading takes no longer.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -18,31 +19,55 @@ _CHUNK_CHARACTERS = 1 << 20
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
-def stream_sections(path: Path) -> Iterator[tuple[str, Iterator[Any]]]:
+def stream_sections(path: Path, lists: Collection[str] = ()) -> Iterator[tuple[str, Iterator[Any]]]:
     """Key and entries of every member of the JSON object in `path`, in the file's order.
 
     A list gives its entries one by one; any other value is the only entry of its section. Entries
     that the caller leaves unread are skipped.
 
+    Args:
+        path: the file.
+        lists: sections that have to be lists.
+
     Raises:
-        DataError: the file cannot be read, is not JSON, or holds no object.
+        DataError: the file cannot be read, is not JSON, holds no object, or has another value where
+            a list is wanted.
     """
+    with _walking(path) as walker:
+        if walker.peek() != "{":
+            walker.fail("expected an object with named sections")
+        for _ in walker.separated("{", "}"):
+            key = walker.value()
+            if not isinstance(key, str):
+                walker.fail("expected a name in quotes")
+            walker.take(":")
+            if key in lists and walker.peek() != "[":
+                raise DataError(f"{path}: expected a list `{key}`, got another value")
+            entries = walker.entries()
+            yield key, entries
+            for _ in entries:
+                pass
+        walker.end()
+
+
+def stream_list(path: Path) -> Iterator[Any]:
+    """The entries of the JSON list in `path`.
+
+    Raises:
+        DataError: the file cannot be read, is not JSON, or holds no list.
+    """
+    with _walking(path) as walker:
+        if walker.peek() != "[":
+            walker.fail("expected a list")
+        yield from walker.entries()
+        walker.end()
+
+
+@contextmanager
+def _walking(path: Path) -> Iterator[_Walker]:
     try:
         with path.open(encoding="utf-8-sig") as file:
-            walker = _Walker(path, file)
-            if walker.peek() != "{":
-                walker.fail("expected an object with named sections")
-            for _ in walker.separated("{", "}"):
-                key = walker.value()
-                if not isinstance(key, str):
-                    walker.fail("expected a name in quotes")
-                walker.take(":")
-                entries = walker.entries()
-                yield key, entries
-                for _ in entries:
-                    pass
-            if walker.peek():
-                walker.fail("expected the end of the file")
+            yield _Walker(path, file)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -75,6 +100,10 @@ class _Walker:
         if self.peek() != expected:
             self.fail(f"expected {expected!r}")
         self._position += 1
+
+    def end(self) -> None:
+        if self.peek():
+            self.fail("expected the end of the file")
 
     def separated(self, opening: str, closing: str) -> Iterator[None]:
         """Stops before every item of a list or object, for the caller to take it."""

@@ -1,19 +1,24 @@
-"""COCO's box AP: detections in, frame by frame; pycocotools' numbers out."""
+"""COCO's box AP: detections in, frame by frame; pycocotools' numbers out, to the last digit."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import io
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from sparsevod_core.errors import DataError
+from sparsevod_core.evaluation.average_precision import (
+    IOU_THRESHOLDS,
+    RECALL_POINTS,
+    PrecisionRecall,
+    precision_and_recall,
+    uncounted,
+)
+from sparsevod_core.evaluation.detection_table import DetectionTable, compact_positions
 from sparsevod_core.evaluation.ground_truth import GroundTruth
 from sparsevod_core.evaluation.json_entries import Id
 
@@ -26,6 +31,21 @@ class ClassAP:
     AP50: float
     AP75: float
     num_boxes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrecisionCurves:
+    """Interpolated precision (the highest at this recall or beyond), of K classes.
+
+    Attributes:
+        ious: 0.50, 0.55 .. 0.95.
+        recall: 0.00, 0.01 .. 1.00.
+        precision: 0..1; NaN for a class without boxes.
+    """
+
+    ious: Float[np.ndarray, 10]
+    recall: Float[np.ndarray, 101]
+    precision: Float[np.ndarray, "10 101 K"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +63,8 @@ class BoxAP:
         num_frames: frames scored, those without boxes or detections included.
         num_boxes: ground-truth boxes, crowds left out.
         num_detections: as given, before COCO's limit of 100 per class and frame.
+        AP_by_iou: AP at each IoU alone, by "0.50", "0.55" .. "0.95".
+        curves: precision against recall, for figures; not in the JSON.
     """
 
     AP: float
@@ -55,10 +77,14 @@ class BoxAP:
     num_frames: int
     num_boxes: int
     num_detections: int
+    AP_by_iou: dict[str, float]
+    curves: PrecisionCurves = field(compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which has no NaN: None stands in for it."""
-        return _nan_to_none(dataclasses.asdict(self))
+        numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "curves"}
+        per_class = {name: asdict(one) for name, one in self.per_class.items()}
+        return nan_to_none(numbers | {"per_class": per_class})
 
 
 class _FrameBoxes(NamedTuple):
@@ -121,7 +147,7 @@ class BoxAPEvaluator:
         self._found[image] = _FrameBoxes(
             np.asarray(boxes_xywh, dtype=np.float64),
             np.asarray(scores, dtype=np.float64),
-            np.array(categories, dtype=np.int64),
+            np.array(categories, dtype=compact_positions(len(self._category_at))),
         )
 
     def merge(self, other: BoxAPEvaluator) -> None:
@@ -136,105 +162,73 @@ class BoxAPEvaluator:
             raise ValueError(f"{len(both)} images were given to both evaluators")
         self._found.update(other._found)
 
+    def table(self) -> DetectionTable:
+        """Everything collected so far, by frame."""
+        order = sorted(self._found)
+        found = [self._found[image] for image in order]
+        counts = [len(frame.scores) for frame in found]
+        images = np.repeat(np.array(order, dtype=np.int32), counts)
+        dtype = compact_positions(len(self.truth.category_ids))
+        return DetectionTable.grouped(
+            len(self.truth.image_ids),
+            images,
+            np.concatenate([np.zeros(0, dtype), *(frame.categories for frame in found)]),
+            np.concatenate([np.zeros((0, 4)), *(frame.boxes_xywh for frame in found)]),
+            np.concatenate([np.zeros(0), *(frame.scores for frame in found)]),
+        )
+
     def compute(self) -> BoxAP:
-        """Score everything collected so far, with pycocotools."""
-        precision, recall = self._score()
-        truth = self.truth
-        counted = np.bincount(
-            truth.categories[~truth.is_crowd], minlength=len(truth.category_ids)
-        ).tolist()
-        return BoxAP(
-            AP=_mean(precision),
-            AP50=_mean(precision[_AT_50]),
-            AP75=_mean(precision[_AT_75]),
-            AR1=_mean(recall[..., 0]),
-            AR10=_mean(recall[..., 1]),
-            AR100=_mean(recall[..., 2]),
-            per_class={
-                name: ClassAP(
-                    AP=_mean(precision[:, :, k]),
-                    AP50=_mean(precision[_AT_50, :, k]),
-                    AP75=_mean(precision[_AT_75, :, k]),
-                    num_boxes=counted[k],
-                )
-                for k, name in enumerate(truth.category_names)
-            },
-            num_frames=len(truth.image_ids),
-            num_boxes=sum(counted),
-            num_detections=self.num_detections,
-        )
-
-    def _score(self) -> tuple[Float[np.ndarray, "10 101 K"], Float[np.ndarray, "10 K 3"]]:
-        """Precision by IoU, recall and class; recall at 1, 10, 100 detections. -1: no boxes."""
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-
-        header = {
-            "images": [{"id": position} for position in range(len(self.truth.image_ids))],
-            "categories": [{"id": position} for position in range(len(self.truth.category_ids))],
-        }
-        truth, found = COCO(), COCO()
-        truth.dataset = header | {"annotations": list(self._truth_entries())}
-        found.dataset = header | {"annotations": list(self._found_entries())}
-        with contextlib.redirect_stdout(io.StringIO()):  # it reports by print
-            truth.createIndex()
-            found.createIndex()
-            scoring = COCOeval(truth, found, "bbox")
-            # Boxes of all sizes only: COCO's three other size ranges would triple the time.
-            scoring.params.areaRng = scoring.params.areaRng[:1]
-            scoring.params.areaRngLbl = scoring.params.areaRngLbl[:1]
-            scoring.evaluate()
-            scoring.accumulate()
-        return scoring.eval["precision"][:, :, :, 0, -1], scoring.eval["recall"][:, :, 0, :]
-
-    def _truth_entries(self) -> Iterator[dict[str, Any]]:
-        truth = self.truth
-        # pycocotools marks a match with the annotation's id, so that a match to id 0 counts as a
-        # miss: ids are renumbered from 1.
-        columns = zip(
-            truth.images.tolist(),
-            truth.categories.tolist(),
-            truth.boxes_xywh.tolist(),
-            truth.areas.tolist(),
-            truth.is_crowd.tolist(),
-            strict=True,
-        )
-        for id_, (image, category, box, area, crowd) in enumerate(columns, start=1):
-            yield {
-                "id": id_,
-                "image_id": image,
-                "category_id": category,
-                "bbox": box,
-                "area": area,
-                "iscrowd": int(crowd),
-            }
-
-    def _found_entries(self) -> Iterator[dict[str, Any]]:
-        id_ = 0
-        for image, frame in self._found.items():
-            columns = zip(*(column.tolist() for column in frame), strict=True)
-            for box, score, category in columns:
-                id_ += 1
-                yield {
-                    "id": id_,
-                    "image_id": image,
-                    "category_id": category,
-                    "bbox": box,
-                    "score": score,
-                    "area": box[2] * box[3],
-                }
+        """Score everything collected so far."""
+        table = self.table()
+        curves = precision_and_recall(self.truth, table, [uncounted(self.truth)])
+        return box_ap(self.truth, curves[0], len(table))
 
 
-_AT_50, _AT_75 = 0, 5  # where these stand among 0.50, 0.55 .. 0.95
+def box_ap(truth: GroundTruth, curves: PrecisionRecall, num_detections: int) -> BoxAP:
+    """COCO's numbers from the curves of all classes."""
+    precision, recall = curves.precision, curves.recall
+    counted = np.bincount(
+        truth.categories[~truth.is_crowd], minlength=len(truth.category_ids)
+    ).tolist()
+    return BoxAP(
+        AP=mean_of_known(precision),
+        AP50=mean_of_known(precision[AT_50]),
+        AP75=mean_of_known(precision[AT_75]),
+        AR1=mean_of_known(recall[..., 0]),
+        AR10=mean_of_known(recall[..., 1]),
+        AR100=mean_of_known(recall[..., 2]),
+        per_class={
+            name: ClassAP(
+                AP=mean_of_known(precision[:, :, k]),
+                AP50=mean_of_known(precision[AT_50, :, k]),
+                AP75=mean_of_known(precision[AT_75, :, k]),
+                num_boxes=counted[k],
+            )
+            for k, name in enumerate(truth.category_names)
+        },
+        num_frames=len(truth.image_ids),
+        num_boxes=sum(counted),
+        num_detections=num_detections,
+        AP_by_iou={
+            f"{iou:.2f}": mean_of_known(at)
+            for iou, at in zip(IOU_THRESHOLDS, precision, strict=True)
+        },
+        curves=PrecisionCurves(IOU_THRESHOLDS, RECALL_POINTS, precision),
+    )
 
 
-def _mean(values: np.ndarray) -> float:
-    """Over what is there: pycocotools writes -1 where a class has no boxes."""
-    present = values[values > -1]
-    return float(present.mean()) if present.size else math.nan
+AT_50, AT_75 = 0, 5
+"""Where these stand among `IOU_THRESHOLDS`."""
 
 
-def _nan_to_none(value: Any) -> Any:
+def mean_of_known(values: Float[np.ndarray, ...]) -> float:
+    """Over what is there: NaN stands for a class without boxes."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
+
+
+def nan_to_none(value: Any) -> Any:
+    """For JSON, which has no NaN."""
     if isinstance(value, dict):
-        return {key: _nan_to_none(item) for key, item in value.items()}
+        return {key: nan_to_none(item) for key, item in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparsevod_core.evaluation.coco import BoxAP, BoxAPEvaluator
+from sparsevod_core.evaluation.average_precision import precision_and_recall, uncounted
+from sparsevod_core.evaluation.coco import BoxAP, box_ap, nan_to_none
+from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.ground_truth import GroundTruth
 from sparsevod_core.evaluation.results_file import read_results
 from sparsevod_core.reporting import Reporter, SilentReporter
@@ -26,26 +28,37 @@ class Evaluation:
         settings: how the model was used; None where only predictions were scored.
         classes_left_out: the model's classes that the annotations lack; their boxes were dropped.
         classes_unknown: the annotations' classes that the model lacks; they score 0.
+        motion: AP by speed of the objects: `coco` and `fgfa`, see `motion.motion_ap`.
+        truth: what was scored against, for reports; not in the JSON.
+        table: what was scored, for reports; not in the JSON. None in a process that only was told
+            the numbers.
+        reports: what `reports` adds to the JSON: `confusion`, `worst_frames`, `worst_videos`.
     """
 
     boxes: BoxAP
     annotations: Path
+    motion: dict[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
     predictions: Path | None = None
     settings: dict[str, Any] | None = None
     classes_left_out: tuple[str, ...] = ()
     classes_unknown: tuple[str, ...] = ()
+    truth: GroundTruth | None = field(default=None, repr=False, compare=False)
+    table: DetectionTable | None = field(default=None, repr=False, compare=False)
+    reports: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON. AP values are 0..1, None for a class without boxes.
 
         Keys: `schema`, `AP`, `AP50`, `AP75`, `AR1`, `AR10`, `AR100`, `per_class` (by name: `AP`,
-        `AP50`, `AP75`, `num_boxes`), `num_frames`, `num_boxes`, `num_detections`, then the fields
-        of this class.
+        `AP50`, `AP75`, `num_boxes`), `num_frames`, `num_boxes`, `num_detections`, `AP_by_iou`,
+        `motion`, the `reports`, then the fields of this class.
         """
         return {
             "schema": SCHEMA,
             **self.boxes.to_dict(),
+            "motion": nan_to_none(self.motion),
+            **nan_to_none(self.reports),
             "annotations": str(self.annotations),
             "checkpoint": _text(self.checkpoint),
             "predictions": _text(self.predictions),
@@ -69,20 +82,32 @@ def evaluate_predictions(
     """
     reporter = reporter or SilentReporter()
     annotations, predictions = Path(annotations), Path(predictions)
-    evaluator = BoxAPEvaluator(GroundTruth.load(annotations))
-    read_results(predictions, evaluator)
+    truth = GroundTruth.load(annotations)
+    table = read_results(predictions, truth)
+    scores = score(truth, table, reporter)
     return Evaluation(
-        boxes=score(evaluator, reporter), annotations=annotations, predictions=predictions
+        boxes=scores.boxes,
+        motion=scores.motion,
+        annotations=annotations,
+        predictions=predictions,
+        truth=truth,
+        table=table,
     )
 
 
-def score(evaluator: BoxAPEvaluator, reporter: Reporter) -> BoxAP:
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Everything that detections are scored by; see `Evaluation`."""
+
+    boxes: BoxAP
+    motion: dict[str, Any]
+
+
+def score(truth: GroundTruth, table: DetectionTable, reporter: Reporter) -> Scores:
     """Compute, and say so first: it takes a while on a large set."""
-    reporter.message(
-        f"scoring {evaluator.num_detections:,} detections "
-        f"in {len(evaluator.truth.image_ids):,} frames"
-    )
-    return evaluator.compute()
+    reporter.message(f"scoring {len(table):,} detections in {len(truth.image_ids):,} frames")
+    curves = precision_and_recall(truth, table, [uncounted(truth)])
+    return Scores(box_ap(truth, curves[0], len(table)), {"coco": None, "fgfa": None})
 
 
 def _text(path: Path | None) -> str | None:

@@ -67,11 +67,12 @@ def test_a_broken_result_is_named(tmp_path: Path, broken: Any, said: str) -> Non
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"annotations": []}, "not a COCO results file: expected a list, got an object with ann"),
+        ({"annotations": []}, "not a COCO results file: expected a list, got an object"),
         ("null", "expected a list, got null"),
-        ("[{", "not a JSON file"),
-        ("[" * 100_000, "not a JSON file"),
-        ("", "not a JSON file"),
+        ("[{", "not valid JSON at character"),
+        ("[" * 100_000, "not valid JSON at character .*: nested too deeply"),
+        ("", "got nothing: the file is empty"),
+        ("image_id,score", "got text that begins with 'i'"),
     ],
 )
 def test_what_is_no_results_file(tmp_path: Path, content: Any, said: str) -> None:
@@ -80,14 +81,14 @@ def test_what_is_no_results_file(tmp_path: Path, content: Any, said: str) -> Non
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere\.json: cannot read the file: No such file"):
+    with pytest.raises(DataError, match=r"nowhere\.json: cannot be read: No such file"):
         evaluate_predictions(write(tmp_path / "t.json", TRUTH), tmp_path / "nowhere.json")
 
 
 @pytest.mark.parametrize(
     ("key", "entries", "said"),
     [
-        ("images", {"id": 1}, "expected an object with a list `images`"),
+        ("images", {"id": 1}, "expected a list `images`, got another value"),
         ("images", [{"id": 1}, {"id": 1}], r"images\[1\]: id 1 is already that of images\[0\]"),
         ("images", [{"id": 1}, {}], r"images\[1\]: `id` is missing"),
         ("images", [{"id": 1.5}], r"images\[0\]: id: expected a whole number or text, got 1.5"),
