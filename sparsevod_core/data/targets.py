@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from sparsevod_core.data.sampling import CausalSampler, uniform_supports, window_supports
 from sparsevod_core.errors import VideoError
 from sparsevod_core.structures import Frame
-from sparsevod_core.video.reader import VideoReader
 
 Pictures = dict[int, np.ndarray]
 """RGB pixels of frames by their number."""
+
+
+class Footage(Protocol):
+    """The frames of one video, numbered from 0; `VideoReader` is one."""
+
+    def num_frames(self) -> int:
+        """How many there are."""
+
+    def frames_at(self, indices: Sequence[int]) -> list[Frame]:
+        """Those of these numbers."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        """All, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +38,11 @@ class Target:
     supports: list[int]
 
 
-def uniform_targets(reader: VideoReader, num_supports: int, pictures: Pictures) -> Iterator[Target]:
+def uniform_targets(video: Footage, num_supports: int, pictures: Pictures) -> Iterator[Target]:
     """Every frame with the same supports from the whole video; their pictures come first."""
-    supports = uniform_supports(reader.num_frames(), num_supports) if num_supports else []
-    pictures.update({frame.index: frame.image for frame in reader.frames_at(supports)})
-    for frame in reader:
+    supports = uniform_supports(video.num_frames(), num_supports) if num_supports else []
+    pictures.update({frame.index: frame.image for frame in video.frames_at(supports)})
+    for frame in video:
         yield Target(frame, supports)
 
 

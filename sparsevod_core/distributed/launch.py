@@ -128,12 +128,13 @@ def _launch(
 
 def _worker(
     function: Callable[..., Result], folder: Path, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Result:
+) -> Result | None:
     """Runs in each process; what it raises is left in a file for the launcher to say."""
     num_processes = int(os.environ["WORLD_SIZE"])
     _keep_to_this_machine(num_processes)
     try:
-        return function(*args, **kwargs)
+        result = function(*args, **kwargs)
+        return result if os.environ["RANK"] == "0" else None  # the others' go through a pipe too
     except KeyboardInterrupt:
         exit_code = 130
     except SystemExit as stopped:

@@ -13,6 +13,7 @@ from torch import Tensor
 from sparsevod_core.checkpoint import load_detector
 from sparsevod_core.config import Config
 from sparsevod_core.data.targets import (
+    Footage,
     Pictures,
     Target,
     batches,
@@ -165,20 +166,20 @@ class Predictor:
         with VideoReader(path) as reader:
             yield from self.frames(reader)
 
-    def frames(self, reader: VideoReader) -> Iterator[FrameDetections]:
-        """As `video`, of a video that is open already."""
+    def frames(self, video: Footage, *, clip: bool = True) -> Iterator[FrameDetections]:
+        """As `video`, of a video that is open already; `clip` as for `detect`."""
         settings, count = self.config.inference, self.num_supports
         pictures: Pictures = {}
         if settings.support == "uniform" or count == 0:
-            targets = uniform_targets(reader, count, pictures)
+            targets = uniform_targets(video, count, pictures)
         elif settings.support == "window":
-            targets = window_targets(reader, count, settings.window_stride, pictures)
+            targets = window_targets(video, count, settings.window_stride, pictures)
         else:
-            targets = causal_targets(reader, count, pictures)
-        yield from self._detect_all(targets, pictures)
+            targets = causal_targets(video, count, pictures)
+        yield from self._detect_all(targets, pictures, clip)
 
     def _detect_all(
-        self, targets: Iterator[Target], pictures: Pictures
+        self, targets: Iterator[Target], pictures: Pictures, clip: bool
     ) -> Iterator[FrameDetections]:
         """Every support goes through the model once, and is remembered while a target needs it."""
         memories: dict[int, SupportMemory] = {}
@@ -196,7 +197,7 @@ class Predictor:
                 first = batch[0].frame.index
                 memories = {n: m for n, m in memories.items() if n in supports or n >= first}
             frames = [target.frame for target in batch]
-            found = self.detect([frame.image for frame in frames], memory)
+            found = self.detect([frame.image for frame in frames], memory, clip=clip)
             yield from map(FrameDetections, frames, found)
             for number in [n for n in pictures if n < frames[-1].index]:
                 del pictures[number]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -15,14 +15,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsevod_core.config import Config
+from sparsevod_core.config import Config, load_config
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.data.sampling import uniform_supports, window_supports
 from sparsevod_core.errors import DataError
 from sparsevod_core.evaluation.evaluate import evaluate, evaluate_predictions, shard_videos
+from sparsevod_core.inference import Predictor
+from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.reporting import SilentReporter
 from sparsevod_core.structures import Category, Detections
+
+if TYPE_CHECKING:
+    from conftest import TinySet
 
 CAR, DOG, BOAT = Category(3, "car"), Category(1, "dog"), Category(8, "boat")
 LENGTHS = {"long": 12, "short": 3, "still": 1}
@@ -67,8 +72,12 @@ def box_of(number: int, category: Category) -> tuple[float, float, float, float]
 class Seer:
     """Reads a frame's number from its colour and finds what `make_videos` says is there.
 
-    Its memory holds the numbers of the support frames; it keeps a log of what it was given.
+    Its memory holds the numbers of the support frames; it keeps a log of what it was given. The
+    way through a video is the real one.
     """
+
+    frames = Predictor.frames
+    _detect_all = Predictor._detect_all
 
     config: Config = field(default_factory=Config)
     categories: Sequence[Category] = (CAR, DOG)
@@ -147,6 +156,30 @@ def test_uniform_supports_go_through_the_model_once_per_video(tmp_path: Path) ->
     assert model.remembered[1] == [22, 23, 24]
     assert model.detected[3] == ([22, 23, 24], [22 + i for i in uniform_supports(3, 4)])
     assert model.detected[4] == ([25], [25, 25, 25, 25])
+
+
+def test_every_frame_passes_the_backbone_once_and_every_support_once_more(
+    video_set: TinySet,
+) -> None:
+    """A video's memory is computed once, whatever batches its frames come in."""
+    small = ["model.num_stages=1", "model.num_proposals=4", "model.num_classes=2"]
+    sizes = ["data.short_side=32", "data.long_side=64", "inference.batch=5"]
+    videos = VideoSet.load(video_set.annotations)
+    passed: dict[str, int] = {}
+    for support in ("uniform", "window", "causal"):
+        settings = [*small, *sizes, f"inference.support={support}", "inference.supports=3"]
+        config = load_config("tiny", overrides=settings)
+        detector = build_detector(config.model)
+        counts: list[int] = []
+        detector.backbone.register_forward_pre_hook(
+            lambda _, inputs, counts=counts: counts.append(len(inputs[0]))
+        )
+        evaluate(Predictor(detector, config, videos.categories, device="cpu"), videos)
+        passed[support] = sum(counts) - videos.num_frames
+    lengths = [len(videos.video_frames(video)) for video in range(videos.num_videos)]
+    assert passed["uniform"] == sum(min(length, 3) for length in lengths)
+    assert passed["window"] == videos.num_frames
+    assert passed["causal"] < videos.num_frames / 2  # 0, 1, 2, 4, 8, 16 of 24 frames
 
 
 def test_window_supports_follow_the_target_and_are_remembered_once(tmp_path: Path) -> None:
