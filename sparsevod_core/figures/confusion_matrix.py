@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -60,7 +61,7 @@ def draw_confusion(
         axes.set_yticks(starts + cell / 2, rows, parse_math=False)
         axes.tick_params(length=0, pad=3, labelsize=names_pt, labelcolor=INK)
         axes.spines[:].set_visible(False)
-        style = {"fontsize": 9, "color": DIM}
+        style: dict[str, Any] = {"fontsize": 9, "color": DIM}
         x, y = (left + extent / 2) / widest, (bottom + extent / 2) / height
         figure.text(x, 0.1 / height, "found as", ha="center", **style)
         figure.text(0.1 / widest, y, "true class", va="center", rotation=90, **style)
@@ -78,13 +79,13 @@ def _draw_cells(axes: Axes, matrix: np.ndarray, starts: np.ndarray, cell: float)
     for row, column in np.ndindex(*matrix.shape):
         if row == column == last:
             continue  # nothing found as nothing: not counted
-        share, x, y = shares[row, column], starts[column], starts[row]
-        style = {"facecolor": _SHADES(share), "edgecolor": GRID, "linewidth": 0.5}
+        share, x, y = float(shares[row, column]), float(starts[column]), float(starts[row])
+        style: dict[str, Any] = {"facecolor": _SHADES(share), "edgecolor": GRID, "linewidth": 0.5}
         axes.add_patch(Rectangle((x, y), cell, cell, clip_on=False, **style))
         if matrix[row, column] and texts_pt:
             color = "white" if share > 0.5 else INK
             style = {"fontsize": texts_pt, "color": color, "ha": "center", "va": "center_baseline"}
-            axes.text(x + cell / 2, y + cell / 2, _short(matrix[row, column]), **style)
+            axes.text(x + cell / 2, y + cell / 2, _short(int(matrix[row, column])), **style)
 
 
 def _draw_scale(axes: Axes) -> None:

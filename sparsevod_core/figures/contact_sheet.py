@@ -37,20 +37,18 @@ def fitting_scale(width: int, height: int) -> float:
 
 
 def draw_sheet(
-    tiles: Sequence[Tile], *, columns: int, title: str, key: Sequence[tuple[Color, str]]
+    rows: Sequence[Sequence[Tile]], *, title: str, key: Sequence[tuple[Color, str]]
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The tiles row by row under a title; below, what the colours mean.
+    """Rows of tiles under a title; below, what the colours mean.
 
     Args:
-        tiles: at least one.
-        columns: tiles side by side; rows with shorter pictures are lower.
+        rows: at least one, none of them empty.
         title: one line.
         key: colours and their meaning.
     """
     line = text_size("Ag", font_px=_CAPTION_PX, bold=True)[1]
-    columns = min(columns, len(tiles))
-    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
-    column_px = max(_MIN_COLUMN_PX, *(tile.image.shape[1] for tile in tiles))
+    columns = max(map(len, rows))
+    column_px = max(_MIN_COLUMN_PX, *(tile.image.shape[1] for row in rows for tile in row))
     row_heights = [max(tile.image.shape[0] for tile in row) for row in rows]
     title_height = text_size(title, font_px=_TITLE_PX, bold=True)[1]
     width = 2 * _MARGIN_PX + columns * column_px + (columns - 1) * _GAP_PX
@@ -73,8 +71,7 @@ def draw_sheet(
         left = _MARGIN_PX
         for color, text in entries:
             y = height + number * (line + 4)
-            plate = (left, y + line * 0.25, left + 22, y + line * 0.8)
-            draw_plate(sheet, tuple(map(float, plate)), 3, color, 1.0)
+            draw_plate(sheet, (left, y + line * 0.25, left + 22, y + line * 0.8), 3, color, 1.0)
             _text(sheet, left + 30, y, text, _KEY_PX, width, color=_DIM)
             left += _key_width(text)
     return sheet

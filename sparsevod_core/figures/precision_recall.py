@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -23,7 +24,7 @@ KEY_ROWS = 34  # of names beside the curves
 
 
 @dataclass(frozen=True, slots=True)
-class PrecisionRecall:
+class PrecisionRecallPanel:
     """Curves at one IoU threshold; precision, recall and AP are 0..1. K classes, or results.
 
     Attributes:
@@ -40,7 +41,7 @@ class PrecisionRecall:
 
 
 def draw_precision_recall(
-    panels: Sequence[PrecisionRecall],
+    panels: Sequence[PrecisionRecallPanel],
     names: Sequence[str],
     *,
     are_classes: bool = True,
@@ -72,7 +73,7 @@ def draw_precision_recall(
     with rc_context(SETTINGS):
         figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
         top = 1 - 0.2 / height
-        style = {"fontsize": 9, "color": INK, "parse_math": False}
+        style: dict[str, Any] = {"fontsize": 9, "color": INK, "parse_math": False}
         figure.text(LEFT_IN / width, top, shortened(title, 100), **style)
         for number, panel in enumerate(panels):
             left = LEFT_IN + number * (PANEL_IN + GAP_IN)
@@ -142,5 +143,10 @@ class _Key:
     def _text(
         self, axes: Axes, x: float, y: float, text: str, color: Color, ha: str = "left"
     ) -> None:
-        style = {"fontsize": self._size_pt, "color": color, "va": "center_baseline", "ha": ha}
+        style: dict[str, Any] = {
+            "fontsize": self._size_pt,
+            "color": color,
+            "va": "center_baseline",
+            "ha": ha,
+        }
         axes.text(x, y, text, parse_math=False, **style)  # a name may hold a dollar sign
