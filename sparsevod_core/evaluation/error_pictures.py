@@ -163,7 +163,7 @@ def _of_videos(report: ErrorReport, folder: Path) -> list[list[_Shot]]:
     truth = report.errors.truth
     rows = []
     for rank, video in enumerate(report.videos, start=1):
-        ap50 = "no boxes" if video.AP50 is None else f"AP50 {100 * video.AP50:.1f}"
+        ap50 = "no boxes" if video.AP50 is None else f"AP50 {video.AP50:.3f}"
         row = [
             _Shot(
                 image,
@@ -195,8 +195,11 @@ def _frame_title(truth: GroundTruth, image: int) -> str:
 
 def _file_name(truth: GroundTruth, image: int, rank: int) -> str:
     """Of letters that every file system takes, whatever the video is called."""
-    words = _title(truth, image).replace(" · frame ", "_")
-    return f"{rank:02}_{re.sub('[^A-Za-z0-9.-]+', '_', words)[-80:]}.jpg"
+    name = re.sub("[^A-Za-z0-9.-]+", "_", truth.video_names[truth.video_of_image[image]])[-80:]
+    frame_id = int(truth.frame_ids[image])
+    return (
+        f"{rank:02}_{name}.jpg" if frame_id == NO_FRAME else f"{rank:02}_{name}_{frame_id:06}.jpg"
+    )
 
 
 def _in_words(errors: ErrorCounts) -> str:

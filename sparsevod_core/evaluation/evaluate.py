@@ -107,6 +107,7 @@ def evaluate(
         annotations=videos.annotations_path,
         checkpoint=checkpoint,
         predictions=save_predictions,
+        root=videos.root,
         settings=settings,
         classes_left_out=tuple(classes.left_out),
         classes_unknown=tuple(classes.unknown),

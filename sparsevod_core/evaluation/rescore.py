@@ -25,6 +25,7 @@ class Evaluation:
         annotations: the ground truth's file.
         checkpoint: the model's file, where a model was evaluated and came from one.
         predictions: the results file that was scored, or written with `save_predictions`.
+        root: where the frames lie that the model saw; None where only predictions were scored.
         settings: how the model was used; None where only predictions were scored.
         classes_left_out: the model's classes that the annotations lack; their boxes were dropped.
         classes_unknown: the annotations' classes that the model lacks; they score 0.
@@ -40,6 +41,7 @@ class Evaluation:
     motion: dict[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
     predictions: Path | None = None
+    root: Path | None = None
     settings: dict[str, Any] | None = None
     classes_left_out: tuple[str, ...] = ()
     classes_unknown: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from sparsevod_core.evaluation.ground_truth import NO_FRAME, GroundTruth
 from sparsevod_core.evaluation.video_ap50 import video_ap50
 
 NUM_FRAMES, NUM_VIDEOS = 16, 10
-APART = 15
+APART = 30
 """Frames of one video this close show the same; only one of them is listed."""
 FRAMES_PER_VIDEO = 4
 
@@ -50,7 +50,7 @@ class WorstVideo:
 def worst_frames(errors: FrameErrors, count: int = NUM_FRAMES) -> list[WorstFrame]:
     """Frames by their number of errors, then of missed boxes, then in the order of image ids.
 
-    Neighbours in a video show much the same: of frames that lie within 15 of one that is listed
+    Neighbours in a video show much the same: of frames that lie within 30 of one that is listed
     none is, unless the list would stay short without them. Frames without errors are never listed.
     """
     missed, total = errors.counts[0], errors.counts.sum(axis=0)
