@@ -53,6 +53,7 @@ class GroundTruth:
         video_of_image: position in `video_names` of each image.
         frame_ids: place of each image in its video; `NO_FRAME` where the file has no `frame_id`.
         sizes: height and width of each image, or of its video; 0 where the file has none.
+        file_names: of the images, "" where the file has none.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class GroundTruth:
     video_of_image: Int[np.ndarray, " F"]
     frame_ids: Int[np.ndarray, " F"]
     sizes: Int[np.ndarray, "F 2"]
+    file_names: tuple[str, ...]
 
     @classmethod
     def load(cls, path: Path) -> GroundTruth:
@@ -93,6 +95,7 @@ class GroundTruth:
             self,
             image_ids=tuple(self.image_ids[position] for position in kept),
             images=new_position[self.images[boxes]],
+            file_names=tuple(self.file_names[position] for position in kept),
             **{name: getattr(self, name)[boxes] for name in _OF_BOXES},
             **{name: getattr(self, name)[kept] for name in _OF_IMAGES},
         )
@@ -115,6 +118,7 @@ class _Columns:
         self._image_at: dict[Id, int] = {}
         self._video_ids: list[Id | None] = []
         self._stills: list[str] = []
+        self._file_names: list[str] = []
         self._frame_ids, self._sizes = array("q"), array("q")
         self._images, self._categories, self._is_crowd = array("q"), array("q"), array("b")
         self._boxes, self._areas, self._motion_iou = array("d"), array("d"), array("d")
@@ -173,9 +177,11 @@ class _Columns:
     def _take_image(self, entry: Any) -> None:
         id_ = own_id(entry)
         _add_id(self._image_at, id_, "images")
+        file_name = str(entry.get("file_name") or "")
+        self._file_names.append(file_name)
         video = entry.get("video_id")
         if video is None:
-            self._stills.append(str(entry.get("file_name") or id_))
+            self._stills.append(file_name or str(id_))
         elif not isinstance(video, int | str):
             raise EntryError(f"video_id: expected a whole number or text, got {video!r}")
         self._video_ids.append(video)
@@ -195,7 +201,7 @@ class _Columns:
         instance = entry.get("instance_id")
         if instance is None:
             self._instances.append(-1)
-        elif isinstance(instance, int | float | str):
+        elif isinstance(instance, int | str):
             self._instances.append(self._instance_at.setdefault(instance, len(self._instance_at)))
         else:
             raise EntryError(f"instance_id: expected a whole number or text, got {instance!r}")
@@ -229,6 +235,7 @@ class _Columns:
             video_of_image=videos[order],
             frame_ids=_numbers(self._frame_ids)[order],
             sizes=sizes[order],
+            file_names=tuple(self._file_names[position] for position in order),
         )
 
     def _join_videos(self) -> tuple[np.ndarray, np.ndarray]:

@@ -155,4 +155,5 @@ def _where(truth: GroundTruth, image: int) -> dict[str, Any]:
         "image_id": truth.image_ids[image],
         "video": truth.video_names[truth.video_of_image[image]],
         "frame_id": None if frame_id == NO_FRAME else frame_id,
+        "file_name": truth.file_names[image],
     }
