@@ -114,6 +114,11 @@ def test_wrong_use_is_told_with_a_command_that_works(
     assert "hint: sparsevod eval " in told
 
 
+def test_resuming_needs_a_file(run: Any, capsys: Any) -> None:
+    assert run("model.pth", "--resume") == 2
+    assert "--save-predictions FILE --resume" in capsys.readouterr().err
+
+
 def test_a_broken_results_file_exits_1_and_leaves_no_json(
     files: Path, run: Any, capsys: Any
 ) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sparsevod_core.config import Config, load_config
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.data.sampling import uniform_supports, window_supports
-from sparsevod_core.errors import DataError
+from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.evaluation.evaluate import evaluate, evaluate_predictions, shard_videos
 from sparsevod_core.inference import Predictor
 from sparsevod_core.model.build import build_detector
@@ -286,6 +286,59 @@ def test_saved_predictions_score_the_same_to_the_last_digit(tmp_path: Path) -> N
     again = evaluate_predictions(annotations, saved)
     assert 0.1 < direct.boxes.AP < 0.9
     assert again.boxes == direct.boxes
+
+
+class Stopped(Seer):
+    """Ctrl-C comes at frame 23, in the second video."""
+
+    def _find(self, number: int) -> Detections:
+        if number == 23:
+            raise KeyboardInterrupt
+        return super()._find(number)
+
+
+def test_an_interrupted_evaluation_goes_on_with_the_next_video(tmp_path: Path) -> None:
+    videos = VideoSet.load(make_videos(tmp_path))
+    saved, heard = tmp_path / "found.json", Heard()
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Stopped(), videos, save_predictions=saved, reporter=heard)
+    assert heard.lines == [f"{saved}: finished videos are kept; --resume goes on with the next"]
+    model = seer()
+    result = evaluate(model, videos, save_predictions=saved, resume=True, reporter=heard)
+    assert min(number for numbers, _ in model.detected for number in numbers) == 22
+    assert heard.lines[1] == f"{saved}: 12 frames are there already"
+    assert result == evaluate(seer(), videos, save_predictions=tmp_path / "found.json")
+
+
+def test_resuming_needs_what_the_run_began_with(tmp_path: Path) -> None:
+    annotations = make_videos(tmp_path)
+    videos, checkpoint = VideoSet.load(annotations), tmp_path / "model.pth"
+    checkpoint.write_bytes(b"weights")
+    files = {"save_predictions": tmp_path / "found.json", "checkpoint": checkpoint}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Stopped(), videos, **files)
+
+    def resume(model: Seer | None = None, **changes: Any) -> None:
+        evaluate(model or seer(), videos, **(files | {"resume": True} | changes))
+
+    with pytest.raises(ConfigError, match="cut off"):
+        resume(resume=False)
+    with pytest.raises(ConfigError, match="made with supports 6, which is 2 now"):
+        resume(seer(supports=2))
+    with pytest.raises(ConfigError, match="made with batch 1, which is 4 now"):
+        resume(seer(batch=4))
+    with pytest.raises(ConfigError, match="made with clip True, which is False now"):
+        resume(clip=False)
+    with pytest.raises(ConfigError, match=r"made with frames 16 in 3 videos.* which is 12 in 1"):
+        resume(only=[0])
+    checkpoint.write_bytes(b"trained on")
+    with pytest.raises(ConfigError, match="made with checkpoint sha256"):
+        resume()
+    checkpoint.rename(tmp_path / "moved.pth")
+    (tmp_path / "moved.pth").write_bytes(b"weights")
+    annotations.write_text(annotations.read_text() + " ")
+    with pytest.raises(ConfigError, match="made with annotations sha256"):
+        resume(checkpoint=tmp_path / "moved.pth")
 
 
 def test_the_result_says_what_was_evaluated(tmp_path: Path) -> None:

@@ -1,0 +1,151 @@
+"""`sparsevod eval` in real processes: killed, interrupted, gone on with, and one, two or three."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
+from sparsevod_core.config import load_config
+from sparsevod_core.model.build import build_detector
+from sparsevod_core.structures import Category
+
+if TYPE_CHECKING:
+    from conftest import TinySet
+
+pytestmark = pytest.mark.slow  # each process imports torch
+
+# The command, of which one process ends itself after some frames. Processes that it starts import
+# this script too.
+SCRIPT = """
+import os, signal
+from sparsevod_cli.main import main
+from sparsevod_core.evaluation.results_writer import ResultsWriter
+
+write, written = ResultsWriter.write, 0
+
+
+def write_and_end(self, frame):
+    global written
+    write(self, frame)
+    written += 1
+    if os.environ["END"] == f"{os.environ.get('RANK', '0')}:{written}":
+        os.kill(os.getpid(), getattr(signal, os.environ["HOW"]))
+
+
+ResultsWriter.write = write_and_end
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.pth"
+    small = ["model.num_stages=2", "model.num_proposals=10", "model.num_classes=2"]
+    sizes = ["data.short_side=64", "data.long_side=96", "inference.batch=3", "inference.supports=2"]
+    torch.manual_seed(3)
+    config = load_config("tiny", overrides=[*small, *sizes])
+    categories = (Category(1, "bar"), Category(2, "square"))
+    save_checkpoint(path, Checkpoint(config, categories, build_detector(config.model).state_dict()))
+    return path
+
+
+class Eval:
+    """Runs `sparsevod eval` on the tiny set, in a folder of its own."""
+
+    def __init__(self, folder: Path, checkpoint: Path, source: TinySet) -> None:
+        self.folder = folder
+        self.found = folder / "found.json"
+        self._arguments = [str(checkpoint), "--annotations", str(source.annotations)]
+        (folder / "script.py").write_text(SCRIPT)
+
+    def run(
+        self, *arguments: object, end: str = "", how: str = "", saving: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        saved = ["--save-predictions", str(self.found)] if saving else []
+        done = subprocess.run(
+            [
+                *(sys.executable, self.folder / "script.py", "eval", *self._arguments, *saved),
+                *("--device", "cpu", "--json", self.folder / "ap.json", *map(str, arguments)),
+            ],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "END": end, "HOW": how},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        return done
+
+    def numbers(self) -> dict[str, Any]:
+        content = json.loads((self.folder / "ap.json").read_text())
+        return content | {"predictions": None}
+
+    def left(self) -> list[str]:
+        return sorted(path.name for path in self.folder.glob("found.json*"))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, image_set: TinySet) -> Eval:
+    """One process that nothing happened to."""
+    run = Eval(tmp_path_factory.mktemp("alone"), checkpoint, image_set)
+    done = run.run()
+    assert (done.returncode, run.left()) == (0, ["found.json"])
+    assert len(json.loads(run.found.read_text())) > 200
+    return run
+
+
+@pytest.fixture
+def cut_off(tmp_path: Path, checkpoint: Path, image_set: TinySet) -> Eval:
+    return Eval(tmp_path, checkpoint, image_set)
+
+
+@pytest.mark.parametrize(("how", "code"), [("SIGKILL", -9), ("SIGINT", 130)])
+def test_a_process_that_was_ended_loses_the_video_in_work(
+    cut_off: Eval, alone: Eval, how: str, code: int
+) -> None:
+    """Of 24, 7, 1 and 1 frames, 28 are written."""
+    done = cut_off.run(end="0:28", how=how)
+    assert done.returncode == code
+    assert cut_off.left() == ["found.json.partial"]
+    if how == "SIGINT":
+        said = f"{cut_off.found}: finished videos are kept; --resume goes on with the next"
+        assert done.stderr.splitlines()[-1] == said
+    with (cut_off.folder / "found.json.partial").open("ab") as torn:
+        torn.write(b'[1058, {"image_id": 10')  # as a power cut may leave it
+    done = cut_off.run("--resume")
+    assert done.returncode == 0
+    assert f"{cut_off.found}: 24 frames are there already" in done.stderr
+    assert "evaluate: 9/9 frames" in done.stderr
+    assert cut_off.left() == ["found.json"]
+    assert cut_off.found.read_bytes() == alone.found.read_bytes()
+    assert cut_off.numbers() == alone.numbers()
+
+
+def test_one_two_and_three_processes_find_the_same(cut_off: Eval, alone: Eval) -> None:
+    """Two, of which one is killed; three go on."""
+    done = cut_off.run("--gpus", 2, end="1:8", how="SIGKILL")
+    assert done.returncode == 1
+    error = [line for line in done.stderr.splitlines() if not line.startswith("evaluate: ")]
+    assert error[0] == "error: process 2 was killed (SIGKILL)"
+    assert "--resume" in error[1] and len(error) == 2
+    assert "found.json.partial.1" in cut_off.left() and not cut_off.found.exists()
+
+    done = cut_off.run("--gpus", 3, "--resume")
+    assert done.returncode == 0
+    assert cut_off.left() == ["found.json"]
+    assert cut_off.found.read_bytes() == alone.found.read_bytes()
+    assert cut_off.numbers() == alone.numbers()
+
+
+def test_two_processes_without_a_file(cut_off: Eval, alone: Eval) -> None:
+    done = cut_off.run("--gpus", 2, saving=False)
+    assert done.returncode == 0
+    assert "evaluate: 33/33 frames" in done.stderr  # those of both
+    assert cut_off.numbers() == alone.numbers()
