@@ -1,7 +1,7 @@
 """Walks a large JSON object or list entry by entry, so that memory does not grow with the file.
 
 The annotations of ImageNet VID's training set are 2.8 million entries: 2.4 GB of Python objects
-when `json.load` makes them all. Here one exists at a time, and reading takes no longer.
+when `json.load` makes them all. Here some thousand exist at a time, and reading takes no longer.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sparsevod_core.errors import DataError
 
 _CHUNK_CHARACTERS = 1 << 20
 _SPACE = re.compile(r"[ \t\n\r]*")
+_OPENING = re.compile(r"[ \t\n\r]*\{")
 
 
 def stream_sections(path: Path, lists: Collection[str] = ()) -> Iterator[tuple[str, Iterator[Any]]]:
@@ -84,6 +85,7 @@ class _Walker:
         self._buffer = ""
         self._position = 0
         self._dropped = 0  # characters before the buffer
+        self._single_before = 0  # in the buffer, where objects have to be walked one by one
 
     def peek(self) -> str:
         """The next character that is not white space; empty at the end of the file."""
@@ -124,9 +126,34 @@ class _Walker:
     def entries(self) -> Iterator[Any]:
         if self.peek() == "[":
             for _ in self.separated("[", "]"):
+                yield from self._complete_objects()
                 yield self.value()
         else:
             yield self.value()
+
+    def _complete_objects(self) -> list[Any]:
+        """The objects from here on that the buffer holds whole, several times faster than singly.
+
+        The stretch ends where a comma stands between braces. Should these be no entries' but
+        something within one, or within a text, the stretch does not parse; nor does it where an
+        entry is broken. Then all entries of this buffer are left to be walked one by one.
+        """
+        if self._single_before > self._position:
+            return []
+        end = len(self._buffer)
+        while (end := self._buffer.rfind("},", self._position, end)) >= 0:
+            if _OPENING.match(self._buffer, end + 2):
+                break
+        else:
+            return []
+        try:
+            objects = json.loads(f"[{self._buffer[self._position : end + 1]}]")
+        except (ValueError, RecursionError):
+            self._single_before = len(self._buffer)
+            return []
+        self._position = end + 2
+        self.peek()
+        return objects
 
     def value(self) -> Any:
         """The whole value that begins here."""
@@ -156,5 +183,5 @@ class _Walker:
             return False
         self._dropped += self._position
         self._buffer = left + more
-        self._position = 0
+        self._position = self._single_before = 0
         return True

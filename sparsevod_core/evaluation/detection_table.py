@@ -43,7 +43,7 @@ class DetectionTable:
             order = np.argsort(images, kind="stable")
             images, categories = images[order], categories[order]
             boxes_xywh, scores = boxes_xywh[order], scores[order]
-        starts = np.searchsorted(images, np.arange(num_images + 1))
+        starts = np.searchsorted(images, np.arange(num_images + 1, dtype=images.dtype))
         return cls(images, categories, boxes_xywh, scores, starts)
 
     def __len__(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -11,32 +13,91 @@ from sparsevod_core.data.json_stream import stream_list
 from sparsevod_core.errors import DataError
 from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.ground_truth import GroundTruth
-from sparsevod_core.evaluation.result_columns import BrokenEntryError, Columns, KnownIds, columns_of
+from sparsevod_core.evaluation.result_columns import (
+    BrokenEntryError,
+    Columns,
+    KnownIds,
+    columns_of,
+)
+from sparsevod_core.evaluation.results_pieces import NoPiecesError, cut, read_pieces
+from sparsevod_core.reporting import Reporter, SilentReporter
 
-_BATCH_ENTRIES = 1 << 16
+PARALLEL_BYTES = 1 << 26
+"""Smaller files are read before other processes have started."""
+
+MAX_PROCESSES = 8
+
+_BATCH_ENTRIES = 1 << 14
 
 
-def read_results(path: Path, truth: GroundTruth) -> DetectionTable:
+def read_results(
+    path: Path, truth: GroundTruth, reporter: Reporter | None = None
+) -> DetectionTable:
     """Every detection of a results file; their order within a frame is kept.
+
+    A large file is read by as many processes as the machine has processors, and memory grows with
+    the table only: 46 bytes a detection.
 
     Raises:
         DataError: unreadable file, or the first entry that is broken or names an image or class
             that the ground truth does not have.
     """
-    known = KnownIds.of(truth)
     _require_list(path)
-    entries = stream_list(path)
-    parts: list[Columns] = [columns_of([], known)]
-    count = 0
-    while batch := list(islice(entries, _BATCH_ENTRIES)):
+    known = KnownIds.of(truth)
+    parts: list[Columns] = []
+    num_processes = _num_processes() if path.stat().st_size >= PARALLEL_BYTES else 1
+    if num_processes > 1:
         try:
-            parts.append(columns_of(batch, known))
-        except BrokenEntryError as broken:
-            raise DataError(f"{path}: entry {count + broken.position}: {broken.reason}") from None
-        count += len(batch)
+            parts = _read_together(path, known, num_processes, reporter or SilentReporter())
+        except NoPiecesError:  # entries with lists of objects in them, or not valid JSON at all
+            parts = []
+    if not parts:
+        parts = list(_located(path, _read_alone(path, known)))
+    columns = [list(column) for column in zip(*parts, strict=True)]
+    del parts
+    # Joined one after the other, so that only one column is there twice at a time.
     return DetectionTable.grouped(
-        len(truth.image_ids), *map(np.concatenate, zip(*parts, strict=True))
+        len(truth.image_ids), *(np.concatenate(columns.pop(0)) for _ in Columns._fields)
     )
+
+
+def _read_together(
+    path: Path, known: KnownIds, num_processes: int, reporter: Reporter
+) -> list[Columns]:
+    pieces = cut(path)
+    total = round(pieces[-1].end / 1e6)
+    parts = []
+    with reporter.progress(f"read {path.name}", total, "MB") as progress:
+        shown = 0
+        read = read_pieces(path, pieces, known, min(num_processes, len(pieces)))
+        for part, piece in zip(_located(path, read), pieces, strict=True):
+            parts.append(part)
+            progress.advance(round(piece.end / 1e6) - shown)
+            shown = round(piece.end / 1e6)
+    return parts
+
+
+def _read_alone(path: Path, known: KnownIds) -> Iterator[Columns]:
+    entries = stream_list(path)
+    yield columns_of([], known)
+    while batch := list(islice(entries, _BATCH_ENTRIES)):
+        yield columns_of(batch, known)
+
+
+def _located(path: Path, parts: Iterator[Columns]) -> Iterator[Columns]:
+    """The same parts; an error counts entries from the file's first."""
+    count = 0
+    try:
+        for part in parts:
+            yield part
+            count += len(part.scores)
+    except BrokenEntryError as broken:
+        raise DataError(f"{path}: entry {count + broken.position}: {broken.reason}") from None
+
+
+def _num_processes() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return min(len(affinity(0)) if affinity else os.cpu_count() or 1, MAX_PROCESSES)
 
 
 def _require_list(path: Path) -> None:

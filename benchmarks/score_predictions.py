@@ -1,0 +1,350 @@
+"""Scoring a results file beside pycocotools: time, peak memory, and whether the numbers are equal.
+
+Ground truth is ImageNet VID's validation set where its boxes are at hand (`--boxes`), else random
+tracks. Detections are simulated, 100 a frame: boxes near the true ones and false alarms, with the
+digits that float32 boxes have in JSON. Every program runs in a fresh process; time counts from
+opening the two files to the numbers, memory is the peak of all its processes together. pycocotools
+scores boxes of all sizes only (its three other ranges would triple its time), `sparsevod` also
+AP by motion.
+
+    python benchmarks/score_predictions.py --frames 1000 2000 4000 --alone 176126 --out scores.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import gzip
+import io
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DETECTIONS_PER_FRAME = 100
+CHUNK_FRAMES = 500
+NUM_CLASSES = 30
+WIDTH, HEIGHT = 1280, 720
+POLL_S = 0.02
+
+Track = dict[str, np.ndarray]
+
+
+def real_boxes(path: Path, num_frames: int) -> tuple[Track, list[tuple[str, int]]]:
+    """Columns of the boxes of the first frames of ImageNet VID val, and their videos."""
+    with gzip.open(path, "rt") as file:
+        rows = [row for row in csv.DictReader(file) if int(row["frame_id"]) <= num_frames]
+    frames = np.array([int(row["frame_id"]) for row in rows]) - 1
+    corners = np.array([[float(row[k]) for k in ("xmin", "ymin", "xmax", "ymax")] for row in rows])
+    place = {int(frame): (row["video"], int(row["frame"])) for frame, row in zip(frames, rows)}
+    places = []
+    for frame in range(num_frames):  # a frame without boxes follows the one before it
+        video, index = places[-1] if places else ("first", -1)
+        places.append(place.get(frame, (video, index + 1)))
+    return {
+        "frame": frames,
+        "category": np.array([int(row["class_id"]) for row in rows]),
+        "box": np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1),
+        "motion_iou": np.array([float(row["motion_iou"]) for row in rows]),
+    }, places
+
+
+def random_boxes(num_frames: int, seed: int = 0) -> tuple[Track, list[tuple[str, int]]]:
+    """One to three tracks in each video of 300 frames, one frame in fifty empty."""
+    rng = np.random.default_rng(seed)
+    parts: list[list[np.ndarray]] = []
+    for start in range(0, num_frames, 300):
+        frames = np.arange(start, min(start + 300, num_frames))
+        for _ in range(rng.integers(1, 4)):
+            shown = frames[rng.random(len(frames)) > 0.02]
+            walk = rng.normal(0, 4, (len(shown), 2)).cumsum(axis=0) + rng.uniform(0, 600, 2)
+            size = np.broadcast_to(rng.uniform(20, 400, 2), walk.shape)
+            category = np.full(len(shown), rng.integers(1, NUM_CLASSES + 1))
+            motion = np.full(len(shown), rng.uniform(0.4, 1))
+            parts.append([shown, category, np.concatenate([walk, size], axis=1), motion])
+    names = ("frame", "category", "box", "motion_iou")
+    columns = {n: np.concatenate(c) for n, c in zip(names, zip(*parts, strict=True), strict=True)}
+    order = np.argsort(columns["frame"], kind="stable")
+    places = [(f"video_{frame // 300:05}", frame % 300) for frame in range(num_frames)]
+    return {name: column[order] for name, column in columns.items()}, places
+
+
+def write_truth(path: Path, boxes: Track, places: list[tuple[str, int]]) -> None:
+    videos = {name: id_ for id_, name in enumerate(dict.fromkeys(v for v, _ in places), start=1)}
+    columns = (boxes[name].tolist() for name in ("frame", "category", "box", "motion_iou"))
+    annotations = [
+        {
+            "id": id_,
+            "image_id": frame + 1,
+            "video_id": videos[places[frame][0]],
+            "category_id": category,
+            "bbox": box,
+            "area": box[2] * box[3],
+            "iscrowd": 0,
+            "instance_id": id_,
+            "motion_iou": motion,
+        }
+        for id_, (frame, category, box, motion) in enumerate(zip(*columns, strict=True), start=1)
+    ]
+    images = [
+        {
+            "id": frame,
+            "video_id": videos[video],
+            "frame_id": index,
+            "file_name": f"{video}/{index:06}.JPEG",
+            "width": WIDTH,
+            "height": HEIGHT,
+        }
+        for frame, (video, index) in enumerate(places, start=1)
+    ]
+    content = {
+        "categories": [{"id": k, "name": f"class {k}"} for k in range(1, NUM_CLASSES + 1)],
+        "videos": [{"id": id_, "name": name} for name, id_ in videos.items()],
+        "images": images,
+        "annotations": annotations,
+    }
+    path.write_text(json.dumps(content))
+
+
+def write_detections(path: Path, boxes: Track, num_frames: int, seed: int = 0) -> None:
+    rng = np.random.default_rng(seed)
+    with path.open("w") as file:
+        separator = "[\n"
+        for start in range(0, num_frames, CHUNK_FRAMES):
+            end = min(start + CHUNK_FRAMES, num_frames)
+            first, last = np.searchsorted(boxes["frame"], [start, end])
+            here = {name: column[first:last] for name, column in boxes.items()}
+            columns = _simulate(rng, here, start, end)
+            lines = [
+                f'{{"image_id": {image}, "category_id": {category}, '
+                f'"bbox": [{x!r}, {y!r}, {w!r}, {h!r}], "score": {score!r}}}'
+                for image, category, (x, y, w, h), score in zip(
+                    *(column.tolist() for column in columns), strict=True
+                )
+            ]
+            file.write(separator + ",\n".join(lines))
+            separator = ",\n"
+        file.write("\n]\n")
+
+
+def _simulate(
+    rng: np.random.Generator, boxes: Track, start: int, end: int
+) -> tuple[np.ndarray, ...]:
+    """Image ids, categories, boxes and scores of the frames `start` to `end`."""
+    count = (end - start) * DETECTIONS_PER_FRAME
+    frames = np.repeat(np.arange(start, end), DETECTIONS_PER_FRAME)
+    size = rng.lognormal(4.5, 0.8, (count, 2)).clip(4, 900)
+    found = np.concatenate([rng.uniform(0, 1, (count, 2)) * (WIDTH, HEIGHT) - size / 2, size], 1)
+    categories = rng.integers(1, NUM_CLASSES + 1, count)
+    scores = rng.beta(0.4, 12, count)
+    if len(boxes["frame"]):  # a third of a frame's detections look at one of its boxes
+        starts = np.searchsorted(boxes["frame"], np.arange(start, end + 1))
+        counts = np.repeat(np.diff(starts), DETECTIONS_PER_FRAME)
+        near = np.flatnonzero((counts > 0) & (rng.random(count) < 1 / 3))
+        chosen = np.repeat(starts[:-1], DETECTIONS_PER_FRAME)[near]
+        chosen = chosen + (rng.random(len(near)) * counts[near]).astype(np.int64)
+        noise = rng.exponential(0.12, len(near))
+        true = boxes["box"][chosen]
+        scale = np.maximum(np.tile(true[:, 2:], 2), 1)
+        found[near] = true + rng.normal(0, 1, true.shape) * noise[:, None] * scale
+        right = rng.random(len(near)) < 0.7
+        categories[near[right]] = boxes["category"][chosen[right]]
+        scores[near] = np.exp(-3 * noise) * rng.beta(2, 2, len(near))
+    found[:, 2:] = found[:, 2:].clip(1)
+    order = np.lexsort((-scores, frames))
+    columns = (frames + 1, categories, found.astype(np.float32), scores.astype(np.float32))
+    return tuple(column[order] for column in columns)
+
+
+def run_sparsevod(truth: Path, found: Path) -> dict[str, Any]:
+    from sparsevod_core.evaluation.rescore import evaluate_predictions
+
+    return evaluate_predictions(truth, found).to_dict()
+
+
+def run_pycocotools(truth: Path, found: Path) -> dict[str, Any]:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        annotations = COCO(str(truth))
+        scoring = COCOeval(annotations, annotations.loadRes(str(found)), "bbox")
+        scoring.params.areaRng = scoring.params.areaRng[:1]
+        scoring.params.areaRngLbl = scoring.params.areaRngLbl[:1]
+        scoring.evaluate()
+        scoring.accumulate()
+    precision = scoring.eval["precision"][:, :, :, 0, -1]
+    recall = scoring.eval["recall"][:, :, 0, :]
+
+    def mean(values: np.ndarray) -> float | None:
+        return float(values[values > -1].mean()) if (values > -1).any() else None
+
+    names = [annotations.cats[id_]["name"] for id_ in scoring.params.catIds]
+    numbers = {"AP": slice(None), "AP50": 0, "AP75": 5}
+    return {
+        **{name: mean(precision[at]) for name, at in numbers.items()},
+        **{name: mean(recall[..., m]) for m, name in enumerate(("AR1", "AR10", "AR100"))},
+        "per_class": {
+            name: {key: mean(precision[at][..., k]) for key, at in numbers.items()}
+            for k, name in enumerate(names)
+        },
+    }
+
+
+PROGRAMS = {"sparsevod": run_sparsevod, "pycocotools": run_pycocotools}
+
+
+def measure(program: str, truth: Path, found: Path) -> dict[str, Any]:
+    """Run a program in a process of its own."""
+    command = [sys.executable, __file__, "--run", program, str(truth), str(found)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        peak = _peak_bytes(process)
+        assert process.stdout is not None
+        output = process.stdout.read()
+    if process.returncode:
+        raise SystemExit(f"{program} failed")
+    return {"program": program, "peak_gib": round(peak / 2**30, 3), **json.loads(output)}
+
+
+def _peak_bytes(process: subprocess.Popen[str]) -> int:
+    """The peak of a process and those that it starts: of each its own, all added up."""
+    peaks: dict[int, int] = {}
+    while process.poll() is None:
+        for pid in _family(process.pid):
+            with contextlib.suppress(OSError, StopIteration):
+                status = Path(f"/proc/{pid}/status").read_text().splitlines()
+                line = next(line for line in status if line.startswith("VmHWM"))
+                peaks[pid] = max(peaks.get(pid, 0), int(line.split()[1]) * 1024)
+        time.sleep(POLL_S)
+        if process.stdout is not None and _has_output(process):
+            break
+    return sum(peaks.values())
+
+
+def _has_output(process: subprocess.Popen[str]) -> bool:
+    import select
+
+    return bool(select.select([process.stdout], [], [], 0)[0])
+
+
+def _family(pid: int) -> list[int]:
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(OSError):
+            for child in (task / "children").read_text().split():
+                found += _family(int(child))
+    return found
+
+
+def largest_difference(ours: Any, theirs: Any) -> float:
+    """Over the numbers that `theirs` has."""
+    if isinstance(theirs, dict):
+        return max(largest_difference(ours[key], theirs[key]) for key in theirs)
+    if ours is None or theirs is None:
+        return 0.0 if ours is theirs else math.inf
+    return abs(ours - theirs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, nargs="*", default=[500, 1000, 2000])
+    parser.add_argument("--alone", type=int, nargs="*", default=[], help="sizes without pycocotools")
+    parser.add_argument("--boxes", type=Path, help="vid_val_gt_all.csv.gz; else random tracks")
+    parser.add_argument("--folder", type=Path, help="where to write the files, and keep them")
+    parser.add_argument("--out", type=Path, required=True, help="JSON of all that was measured")
+    options = parser.parse_args()
+    runs = []
+    with contextlib.ExitStack() as stack:
+        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        sizes = [(n, list(PROGRAMS)) for n in options.frames]
+        sizes += [(n, ["sparsevod"]) for n in options.alone]
+        for num_frames, programs in sizes:
+            truth, found = make_files(folder, num_frames, options.boxes)
+            size = {"frames": num_frames, "detections_mb": round(found.stat().st_size / 1e6, 1)}
+            for program in programs:
+                warm(truth, found)
+                runs.append(size | measure(program, truth, found))
+            if len(programs) == 2:
+                ours, theirs = runs[-2:]
+                runs[-1]["times_slower"] = round(theirs["seconds"] / ours["seconds"], 2)
+                runs[-1]["largest_difference"] = largest_difference(
+                    ours["numbers"], theirs["numbers"]
+                )
+            for run in runs[-len(programs) :]:
+                shown = {key: value for key, value in run.items() if key != "numbers"}
+                print(json.dumps(shown), flush=True)
+            if options.folder is None:
+                truth.unlink()
+                found.unlink()
+    content = {"machine": machine(), "detections_per_frame": DETECTIONS_PER_FRAME, "runs": runs}
+    options.out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def make_files(folder: Path, num_frames: int, boxes_file: Path | None) -> tuple[Path, Path]:
+    truth, found = folder / f"truth_{num_frames}.json", folder / f"found_{num_frames}.json"
+    if not found.exists():
+        made = real_boxes(boxes_file, num_frames) if boxes_file else random_boxes(num_frames)
+        boxes, places = made
+        write_truth(truth, boxes, places)
+        partial = found.with_name(found.name + ".partial")
+        write_detections(partial, boxes, num_frames)
+        partial.replace(found)
+    return truth, found
+
+
+def warm(*paths: Path) -> None:
+    """Read the files once, so that all programs find them in the system's cache, as far as fits."""
+    for path in paths:
+        with path.open("rb") as file:
+            while file.read(1 << 24):
+                pass
+
+
+def machine() -> dict[str, Any]:
+    cpu = next(
+        (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if "model name" in line),
+        platform.processor(),
+    )
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("numpy", "pycocotools")},
+        "commit": commit,
+    }
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def run(program: str, truth: Path, found: Path) -> None:
+    start = time.perf_counter()
+    numbers = PROGRAMS[program](truth, found)
+    seconds = round(time.perf_counter() - start, 3)
+    print(json.dumps({"seconds": seconds, "numbers": numbers}))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--run"]:
+        run(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
+    else:
+        main()
