@@ -60,6 +60,20 @@ def prepare_vid(
         str | None, typer.Option("--size", metavar="WxH", help="Size of rendered frames.")
     ] = None,
     seed: Seed = None,
+    check: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--check", metavar="FILE", help="Report on a prepared set instead; may be repeated."
+        ),
+    ] = None,
+    frames_root: Annotated[
+        Path | None,
+        typer.Option("--root", help="With --check: where the frames are; else as FILE records."),
+    ] = None,
+    decode: Annotated[
+        bool,
+        typer.Option("--decode", help="With --check: open every image, decode every video."),
+    ] = False,
     json_out: JsonOut = None,
 ) -> None:
     """Convert ImageNet VID to COCO-VID JSON, or render a small video set in its layout.
@@ -75,9 +89,21 @@ def prepare_vid(
     boxes_per_class, missing, unlisted, num_other_boxes and problems. What is expected comes from
     the lists; it is null where a list is not there.
 
+    --check FILE reports on a COCO-VID file of any origin: classes, sizes, tracks, motion, frame
+    files, and what is broken or odd in it, as text and as a page of plots (-o PAGE.png, .pdf or
+    .svg; else FILE.check.png). Exit code 1: training would stop there, or any problem with
+    --strict. With --json: {"schema": "sparsevod.check/1", "sets": [...], "overlap": [...]}. Each
+    set has file, root, verdict (errors, problems, remarks), findings (key, severity, text, count,
+    places: the first by name, advice), frames, classes (id, name, boxes, target_boxes, frames,
+    videos, tracks, sizes, motion), boxes, tracks, files and histograms (edges and counts; centres:
+    the frame cut into 32x32 cells). Lengths and frames per video are smallest, median, largest.
+    The findings of overlap name videos that two files hold.
+
     Example: sparsevod prepare-vid ILSVRC2015 -o data/imagenet_vid --strict
 
     Example: sparsevod prepare-vid --synthetic data/synthetic --videos 20 --seed 1
+
+    Example: sparsevod prepare-vid --check data/synthetic/train.json
     """
     from sparsevod_cli.progress import ConsoleReporter
 
@@ -89,6 +115,17 @@ def prepare_vid(
         seed=seed,
         **_size(size),
     )
+    if check:
+        if root or splits or no_det or dry_run or synthetic or rendering:
+            raise ConfigError("--check goes with --root, --decode, --strict, -o and --json")
+        from sparsevod_cli.check_report import check_sets
+
+        code = check_sets(
+            check, frames_root, output, decode=decode, strict=strict, json_out=json_out
+        )
+        raise typer.Exit(code)
+    if frames_root or decode:
+        raise ConfigError("--root and --decode go with --check FILE")
     if synthetic and root is None:
         root, output = output, None
     if root is None:

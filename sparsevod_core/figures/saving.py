@@ -20,23 +20,26 @@ SETTINGS: dict[Any, Any] = {
     "text.hinting": "none",  # letters as wide as the layout measured them
     "savefig.dpi": "figure",
     "pdf.fonttype": 42,  # TrueType, embedded: text stays text
+    "svg.hashsalt": "sparsevod",  # names of parts that are the same each time
     "savefig.bbox": None,
 }
 
+# Without its date the same figure is the same file.
+_DATES = {"png": (), "pdf": ("CreationDate",), "svg": ("Date",)}
+
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG or PDF, as the suffix says, under its final name only when complete.
+    """Write a PNG, PDF or SVG, as the suffix says, under its final name only when complete.
 
     Raises:
         ConfigError: another suffix.
         DataError: the file cannot be written.
     """
     kind = path.suffix.lower().lstrip(".")
-    if kind not in ("png", "pdf"):
-        raise ConfigError(f"{path}: a figure is written as .png or .pdf, not {path.suffix!r}")
+    if kind not in _DATES:
+        raise ConfigError(f"{path}: a figure is written as .png, .pdf or .svg, not {path.suffix!r}")
     partial = path.with_name(path.name + ".partial")
-    # Without its date the same figure is the same file.
-    metadata = {"CreationDate": None} if kind == "pdf" else None
+    metadata = dict.fromkeys(_DATES[kind])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with rc_context(SETTINGS):

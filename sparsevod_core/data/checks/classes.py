@@ -10,7 +10,6 @@ import numpy as np
 from sparsevod_core.data.checks.columns import NO_TRACK, BoxColumns, distinct
 from sparsevod_core.data.checks.findings import Finding, Severity, first
 from sparsevod_core.data.records import VideoSet
-from sparsevod_core.structures import Category
 
 FEW_BOXES = 10
 
@@ -63,9 +62,9 @@ def check_classes(
     return counts, list(_findings(counts))
 
 
-def ids_in_words(categories: Sequence[Category]) -> str:
+def ids_in_words(classes: Sequence[ClassCounts]) -> str:
     """How the ids of the classes run, e.g. `1 to 30` or `0 to 9, without 4 and 7`."""
-    ids = sorted(category.id for category in categories)
+    ids = sorted(one.id for one in classes)
     low, high = ids[0], ids[-1]
     words = f"{low} to {high}" if high > low else str(low)
     absent = high - low + 1 - len(ids)
@@ -80,9 +79,10 @@ def ids_in_words(categories: Sequence[Category]) -> str:
 def _findings(counts: Sequence[ClassCounts]) -> Iterator[Finding]:
     ids = [one.id for one in counts]
     if min(ids) not in (0, 1) or max(ids) - min(ids) >= len(ids):
-        words = ids_in_words([Category(one.id, one.name) for one in counts])
-        text = f"class ids are {words}: they stay as they are in every output"
-        yield Finding("class_ids", "remark", text, len(ids))
+        words = ids_in_words(counts)
+        text = f"classes whose ids are {words}"
+        advice = "they come out again as they are"
+        yield Finding("class_ids", "remark", text, len(ids), advice=advice)
 
     def of(key: str, severity: Severity, text: str, chosen: list[ClassCounts]) -> Iterator[Finding]:
         if chosen:
@@ -90,10 +90,10 @@ def _findings(counts: Sequence[ClassCounts]) -> Iterator[Finding]:
             yield Finding(key, severity, text, len(chosen), first(names))
 
     empty = [one for one in counts if not one.boxes]
-    yield from of("empty_classes", "problem", "classes have no box", empty)
+    yield from of("empty_classes", "problem", "classes without a box", empty)
     unseen = [one for one in counts if one.boxes and not one.target_boxes]
-    text = "classes have no box on a frame to train on"
+    text = "classes without a box on a frame to train on"
     yield from of("untrained_classes", "problem", text, unseen)
     rare = [one for one in counts if 0 < one.target_boxes < FEW_BOXES]
-    text = f"classes have fewer than {FEW_BOXES} boxes on frames to train on"
+    text = f"classes with fewer than {FEW_BOXES} boxes on frames to train on"
     yield from of("rare_classes", "remark", text, rare)

@@ -75,7 +75,7 @@ def _sound_by_themselves(
         Finding(
             f"broken_{section}",
             "error",
-            f"entries of {section!r} lack a field or have a wrong one",
+            f"{section} with a field missing or of the wrong kind",
             len(left_out[section]),
             tuple(places),
         )
@@ -107,7 +107,7 @@ def _broken_together(content: AnnotationFile) -> Iterator[_Broken]:
     yield _Broken(
         "categories",
         "repeated_categories",
-        "categories have the id or name of one before them",
+        "categories with the id or name of one before them",
         bad_categories,
         lambda n: f"id {category_ids[n]}, {content.categories[n].name}",
     )
@@ -116,7 +116,7 @@ def _broken_together(content: AnnotationFile) -> Iterator[_Broken]:
     yield _Broken(
         "videos",
         "repeated_video_ids",
-        "videos have the id of one before them",
+        "videos with the id of one before them",
         bad_videos,
         lambda n: f"id {video_ids[n]}",
     )
@@ -141,16 +141,16 @@ def _broken_images(content: AnnotationFile, video_ids: np.ndarray) -> Iterator[_
 
         return _Broken("images", key, text, entries, detail)
 
-    yield broken("repeated_image_ids", "images have the id of one before them", _repeats(ids))
+    yield broken("repeated_image_ids", "images with the id of one before them", _repeats(ids))
     unknown = in_video & ~np.isin(of_video, video_ids)
-    yield broken("unknown_videos", "images have a video_id that is not in 'videos'", unknown)
+    yield broken("unknown_videos", "images whose video_id is not in 'videos'", unknown)
     twice = _repeats(of_video, frame_ids) & in_video
-    text = "images have the video and frame_id of one before them"
+    text = "images with the video and frame_id of one before them"
     yield broken("repeated_frames", text, twice)
     files = zip(video_ids.tolist(), videos.files, strict=True)
     films = [video for video, file in files if file and VIDEO_FILE_NAME.search(file)]
     negative = np.isin(of_video, films) & (frame_ids < 0)
-    text = "images have a frame_id below 0 in a video file, which counts from 0"
+    text = "images with a frame_id below 0 in a video file, which counts from 0"
     yield broken("negative_frame_ids", text, negative)
     sized = {
         video
@@ -161,7 +161,7 @@ def _broken_images(content: AnnotationFile, video_ids: np.ndarray) -> Iterator[_
     }
     no_size = (np.array(images.heights) == 0) | (np.array(images.widths) == 0)
     no_size &= ~np.isin(of_video, list(sized))
-    yield broken("no_size", "images have no height and width, in their video neither", no_size)
+    yield broken("no_size", "images without height and width, in their video too", no_size)
 
 
 def _broken_annotations(
@@ -183,17 +183,17 @@ def _broken_annotations(
 
         return _Broken("annotations", key, text, entries, detail)
 
-    text = "annotations have the id of one before them"
+    text = "annotations with the id of one before them"
     yield broken("repeated_annotation_ids", text, _repeats(ids), "image_id", image_ids)
-    text = "annotations have an image_id that is not in 'images'"
+    text = "annotations whose image_id is not in 'images'"
     yield broken("unknown_images", text, ~np.isin(image_ids, known_images), "image_id", image_ids)
-    text = "annotations have a category_id that is not in 'categories'"
+    text = "annotations whose category_id is not in 'categories'"
     unknown = ~np.isin(of_category, [category.id for category in content.categories])
     yield broken("unknown_categories", text, unknown, "category_id", of_category)
     with np.errstate(over="ignore", invalid="ignore"):
         corners = np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
         finite = np.isfinite(corners.astype(np.float32)).all(axis=1)
-    text = "annotations have a bbox with a negative size or a number that is not finite"
+    text = "annotations whose bbox has a negative size or a number that is not finite"
     bad_boxes = np.logical_or(~finite, (boxes_xywh[:, 2:] < 0).any(axis=1))
     yield broken("impossible_boxes", text, bad_boxes, "bbox", boxes_xywh)
     left_behind = ~np.isin(image_ids, known_images[~bad_images])

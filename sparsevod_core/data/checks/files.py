@@ -57,23 +57,23 @@ def check_files(
     found_films = [frame for frame in found if frame in films]
     num_images = len(found) + len(missing) - len(films)
     if missing and not found and not root_is_given:
-        text = f"no frame is below {videos.root}: name their folder with --root"
-        finding = Finding("frames_not_found", "problem", text, len(missing))
+        text = f"files looked for below {videos.root}, none of them there"
+        advice = "name the folder of the frames with --root"
+        finding = Finding("frames_not_found", "problem", text, len(missing), first(missing), advice)
         return FileCounts(num_images, len(films), len(missing), 0, 0), [finding]
 
     findings = []
     if missing:
-        text = f"files are missing below {videos.root}"
+        text = f"files missing below {videos.root}"
         findings.append(Finding("missing_files", "error", text, len(missing), first(missing)))
     opened_images = images if decode else _spread_evenly(images, SAMPLED_IMAGES)
     opened_films = found_films if decode else _spread_evenly(found_films, SAMPLED_VIDEOS)
     broken = _broken_images(videos, opened_images, reporter)
     broken += _broken_films(videos, {f: films[f] for f in opened_films}, decode, reporter)
     if broken:
-        text = "files are broken or differ from the annotations"
-        if not decode:
-            text += " (of a sample; --decode opens all)"
-        findings.append(Finding("broken_files", "error", text, len(broken), first(broken)))
+        text = "files broken or unlike their annotations"
+        advice = "" if decode else "only some were opened; --decode opens all"
+        findings.append(Finding("broken_files", "error", text, len(broken), first(broken), advice))
     opened = len(opened_images) + len(opened_films)
     decoded = len(opened_films) if decode else 0
     return FileCounts(num_images, len(films), len(missing), opened, decoded), findings

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -27,9 +28,10 @@ class Finding:
         key: names the kind of finding for programs, the same in every report.
         severity: `error`: training stops there, or cannot start. `problem`: hardly meant so, and it
             costs accuracy. `remark`: good to know.
-        text: what it is, in a line.
+        text: what it is, in words that a colon and the count may follow.
         count: how many places there are.
         places: the first of them.
+        advice: what follows from it, or what to do; may be empty.
     """
 
     key: str
@@ -37,6 +39,11 @@ class Finding:
     text: str
     count: int
     places: tuple[str, ...] = ()
+    advice: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values that JSON has."""
+        return {**dataclasses.asdict(self), "places": list(self.places)}
 
 
 def first(places: Iterable[str]) -> tuple[str, ...]:

@@ -105,10 +105,10 @@ def _unusable(
     counts: FrameCounts, is_target: np.ndarray, boxes_per_frame: np.ndarray
 ) -> Iterator[Finding]:
     if not counts.targets:
-        text = 'no frame to train on: every image has "is_vid_train_frame": false'
+        text = 'frames with "is_vid_train_frame": false, none to train on'
         yield Finding("no_targets", "error", text, counts.frames)
     elif not boxes_per_frame[is_target].any():
-        text = "no frame to train on has a box"
+        text = "frames to train on, all without a box"
         yield Finding("no_target_boxes", "error", text, counts.targets)
 
 
@@ -129,10 +129,11 @@ def _missing_frames(videos: VideoSet, gaps: _Gaps) -> Iterator[Finding]:
     yield Finding(
         "missing_frames",
         "problem",
-        f"frame numbers are missing between two frames of a video, in {in_videos:,} of "
-        f"{len(videos.tables.video_names):,} videos; keep frames without a box in the file",
+        f"frame numbers left out within a video, in {in_videos:,} of "
+        f"{len(videos.tables.video_names):,} videos",
         int(gaps.missing.sum()),
         first(places()),
+        "keep frames without a box in the file, they teach what is no object",
     )
 
 
@@ -145,7 +146,7 @@ def _odd_videos(
         yield Finding(
             "videos_without_frames",
             "problem",
-            "videos are listed but have no frame",
+            "videos listed without a frame",
             len(names_without_frames),
             first(names_without_frames),
         )
@@ -154,18 +155,19 @@ def _odd_videos(
         yield Finding(
             "single_frame_videos",
             "remark",
-            "videos have one frame: they teach nothing about time",
+            "videos of one frame",
             len(single),
             first(videos.video_name(video) for video in single[:NAMED].tolist()),
+            "they teach nothing about time",
         )
     in_file = np.array([file is not None for file in tables.video_files], bool)
     if in_file.any() and (tables.frame_ids[starts[in_file]] == 1).all():
         yield Finding(
             "frames_counted_from_1",
             "problem",
-            "every video file begins with frame_id 1: frames of a video file count from 0, boxes "
-            "may lie a frame late",
+            "video files, all of which begin with frame_id 1",
             int(in_file.sum()),
+            advice="frames of a video file count from 0: all boxes may lie a frame late",
         )
     changes = (np.diff(tables.sizes, axis=0) != 0).any(axis=1)
     changes[tables.video_starts[1:-1] - 1] = False
@@ -174,7 +176,7 @@ def _odd_videos(
         yield Finding(
             "mixed_sizes",
             "problem",
-            "frames differ in size from the frame before them in the same video",
+            "frames of another size than the frame before them in their video",
             len(changed),
             name_frames(videos, changed + 1),
         )

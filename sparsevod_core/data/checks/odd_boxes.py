@@ -29,11 +29,15 @@ def find_odd_boxes(
     left, top, right, bottom = tables.boxes_xyxy.T
 
     def of(
-        key: str, severity: Severity, text: str, chosen: Bool[np.ndarray, " M"]
+        key: str,
+        severity: Severity,
+        text: str,
+        chosen: Bool[np.ndarray, " M"],
+        advice: str = "",
     ) -> Iterator[Finding]:
         boxes = np.flatnonzero(chosen)
         if len(boxes):
-            yield Finding(key, severity, text, len(boxes), name_boxes(videos, boxes))
+            yield Finding(key, severity, text, len(boxes), name_boxes(videos, boxes), advice)
 
     flat = np.minimum(widths, heights) < 1
     outside = (right <= 0) | (bottom <= 0) | (left >= frame_widths) | (top >= frame_heights)
@@ -45,36 +49,34 @@ def find_odd_boxes(
         aspect = np.maximum(widths / heights, heights / widths)
 
     yield from _misread(frame_sizes, tables.boxes_xyxy, leaving)
-    yield from of("boxes_outside", "problem", "boxes lie wholly outside their frame", outside)
-    text = "boxes are wider or higher than their frame"
+    yield from of("boxes_outside", "problem", "boxes wholly outside their frame", outside)
+    text = "boxes wider or higher than their frame"
     yield from of("boxes_larger_than_frame", "problem", text, larger & ~outside)
-    text = "boxes leave their frame by more than a pixel; training clips them"
-    yield from of("boxes_leaving", "remark", text, leaving & ~outside & ~larger)
-    text = "boxes are less than a pixel wide or high; without area they are not trained on"
-    yield from of("flat_boxes", "problem", text, flat)
-    yield from of("whole_image_boxes", "remark", "boxes touch all four borders", whole & ~larger)
-    text = f"boxes are more than {MAX_ASPECT:g} times as long as wide"
+    text = "boxes that leave their frame by more than a pixel"
+    advice = "training clips them"
+    yield from of("boxes_leaving", "remark", text, leaving & ~outside & ~larger, advice)
+    text = "boxes less than a pixel wide or high"
+    yield from of("flat_boxes", "problem", text, flat, "those without area are not trained on")
+    text = "boxes that touch all four borders of their frame"
+    yield from of("whole_image_boxes", "remark", text, whole & ~larger)
+    text = f"boxes more than {MAX_ASPECT:g} times as long as wide"
     yield from of("extreme_aspect", "remark", text, (aspect > MAX_ASPECT) & ~flat)
     doubled = np.zeros(len(widths), bool)
     doubled[_duplicates(videos, columns)] = True
-    text = f"boxes repeat another one of their class and frame (IoU > {DUPLICATE_IOU})"
+    text = f"boxes that repeat one of their class and frame (IoU > {DUPLICATE_IOU})"
     yield from of("duplicate_boxes", "problem", text, doubled)
-    text = "boxes stand for groups (iscrowd): not trained on, ignored in evaluation"
-    yield from of("crowds", "remark", text, tables.is_crowd)
+    advice = "not trained on, and ignored in evaluation"
+    yield from of("crowds", "remark", "boxes around groups (iscrowd)", tables.is_crowd, advice)
     if counts.all.below_8_px:
-        text = (
-            f"boxes have a side below {LEAST_SIDE_PX:g} px in frames resized for training: "
-            "hard to find; raise data.short_side"
-        )
-        yield Finding("small_after_resizing", "remark", text, counts.all.below_8_px)
+        text = f"boxes with a side below {LEAST_SIDE_PX:g} px in frames resized for training"
+        advice = "hard to find; raise data.short_side and data.long_side"
+        yield Finding("small_after_resizing", "remark", text, counts.all.below_8_px, advice=advice)
     crowded = np.flatnonzero(np.diff(tables.box_starts) > model.num_proposals)
     if len(crowded):
-        text = (
-            f"frames have more boxes than the model has proposals ({model.num_proposals}): raise "
-            "model.num_proposals"
-        )
+        text = f"frames with more boxes than the model has proposals ({model.num_proposals})"
         places = name_frames(videos, crowded)
-        yield Finding("crowded_frames", "problem", text, len(crowded), places)
+        advice = "raise model.num_proposals"
+        yield Finding("crowded_frames", "problem", text, len(crowded), places, advice)
 
 
 def _misread(
@@ -85,13 +87,15 @@ def _misread(
         return
     low, sizes = boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
     if boxes_xyxy.max() <= 2 and frame_sizes.min() > 8:
-        text = "boxes look relative to the frame (0 to 1): COCO's bbox is in pixels"
-        yield Finding("relative_boxes", "problem", text, len(boxes_xyxy))
+        text = "boxes that look relative to their frame (0 to 1)"
+        advice = "COCO's bbox is in pixels"
+        yield Finding("relative_boxes", "problem", text, len(boxes_xyxy), advice=advice)
         return
     could_be_corners = ((sizes > low) & (sizes <= frame_sizes[:, ::-1] + TOLERANCE_PX)).all(axis=1)
     if leaving.mean() > 0.25 and could_be_corners.mean() > 0.99:
-        text = "boxes look like corners [x1, y1, x2, y2]: COCO's bbox is [x, y, width, height]"
-        yield Finding("corner_boxes", "problem", text, len(boxes_xyxy))
+        text = "boxes that look like corners [x1, y1, x2, y2]"
+        advice = "COCO's bbox is [x, y, width, height]"
+        yield Finding("corner_boxes", "problem", text, len(boxes_xyxy), advice=advice)
 
 
 def _duplicates(videos: VideoSet, columns: BoxColumns) -> Int[np.ndarray, " n"]:

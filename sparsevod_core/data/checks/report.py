@@ -73,7 +73,7 @@ class DatasetReport:
             "file": str(self.file),
             "root": str(self.root),
             "verdict": {f"{name}s": self.count(name) for name in SEVERITIES},
-            "findings": _plain(self.findings),
+            "findings": [finding.to_dict() for finding in self.findings],
             "frames": frames,
             "classes": [
                 {**_plain(counts), "sizes": sizes, "motion": motion}
@@ -114,7 +114,7 @@ def check_datasets(
     for (first_file, first_videos), (second_file, second_videos) in combinations(known_videos, 2):
         names = {first_videos[key] for key in first_videos.keys() & second_videos.keys()}
         if names:
-            text = f"videos or stills are in {first_file} and in {second_file}"
+            text = f"videos or stills that are in {first_file} and in {second_file}"
             shared.append(Finding("shared", "problem", text, len(names), first(sorted(names))))
     return reports, shared
 
@@ -134,7 +134,7 @@ def _load(file: Path, root: Path | None) -> tuple[VideoSet, list[Finding], list[
             raise
         worst = max(findings, key=lambda finding: finding.count)
         raise DataError(
-            f"{error.message} without {worst.count:,} broken entries: {worst.text}: "
+            f"{error.message} when broken entries are left out; {worst.text}: {worst.count:,}, "
             f"{worst.places[0]}",
             hint=error.hint,
         ) from error

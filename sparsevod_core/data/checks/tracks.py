@@ -131,21 +131,22 @@ def _findings(
     in_video = columns.videos < len(tables.video_names)
     untracked = np.flatnonzero((columns.tracks == NO_TRACK) & in_video)
     if len(untracked):
-        which = "no box of a video has" if not counts.tracks else "boxes of videos have not"
-        text = f"{which} a track (instance_id): AP by motion speed leaves them out"
-        yield Finding("untracked", "remark", text, len(untracked), name_boxes(videos, untracked))
+        text = "boxes of videos without a track (instance_id)"
+        places = name_boxes(videos, untracked)
+        advice = "AP by motion speed needs tracks, nothing else does"
+        yield Finding("untracked", "remark", text, len(untracked), places, advice)
     if counts.with_gaps:
-        text = "tracks have gaps: their object is absent from frames in between"
+        text = "tracks with gaps, their object absent from frames in between"
         yield Finding("track_gaps", "remark", text, counts.with_gaps)
     if len(twice):
-        text = "boxes have the track of another box of their frame"
+        text = "boxes with the track of another box of their frame"
         yield Finding("track_twice", "problem", text, len(twice), name_boxes(videos, twice))
     tracked = np.flatnonzero(columns.tracks != NO_TRACK)
     pairs = tracked[distinct(columns.tracks[tracked], tables.labels[tracked])]
     changed = np.flatnonzero(np.diff(columns.tracks[pairs]) == 0) + 1
     if len(changed):
         boxes = pairs[changed]
-        text = "tracks change their class"
+        text = "tracks that change their class"
         yield Finding("track_class", "problem", text, len(boxes), _class_changes(videos, boxes))
 
 

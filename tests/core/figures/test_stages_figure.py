@@ -297,8 +297,8 @@ def test_png_and_pdf_are_what_they_say(tmp_path: Path) -> None:
 
 
 def test_a_figure_of_another_kind_is_wrong_use(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"stages\.svg.*\.png or \.pdf"):
-        save_figure(draw(make_view({})), tmp_path / "stages.svg")
+    with pytest.raises(ConfigError, match=r"stages\.gif.*\.png, \.pdf or \.svg"):
+        save_figure(draw(make_view({})), tmp_path / "stages.gif")
     assert list(tmp_path.iterdir()) == []
 
 

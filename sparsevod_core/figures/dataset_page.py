@@ -1,0 +1,303 @@
+"""A page of plots about a data set: its classes above, what all of them share below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from sparsevod_core.figures.curves import DIM, DPI, GRID, INK, plain_axes, shortened
+from sparsevod_core.figures.saving import SETTINGS
+from sparsevod_core.figures.stage_layout import fitting_size, wrap
+from sparsevod_core.figures.style import Color, class_color
+
+MAX_CLASSES = 40
+"""More would not be readable; the largest and the smallest ones are drawn."""
+
+_WIDTH_IN, _MARGIN_IN = 10.0, 0.3
+_HEAD_IN, _NOTE_IN, _TITLE_IN = 0.75, 0.17, 0.3
+_NAMES_IN, _BARS_IN, _STRIP_IN, _SPEEDS_IN, _GAP_IN = 1.45, 2.55, 2.7, 1.95, 0.35
+_ROW_IN, _LEAST_ROWS_IN, _AXIS_IN = 0.19, 0.6, 0.5
+_PLOT_HEIGHT_IN, _BETWEEN_IN = 1.55, 0.6
+_FEW_ROWS, _TALL_ROW_IN = 12, 0.26
+
+_BAR = "#4c78a8"
+_SPEEDS = (("fast", "#d55e00"), ("medium", "#e9b44c"), ("slow", "#4c78a8"))
+_HEAT = LinearSegmentedColormap.from_list("heat", ["#ffffff", "#9ecae1", "#3182bd", "#08306b"])
+_COCO_SIDES_PX = (32, 96)
+_SPEED_LIMITS = (0.7, 0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """A histogram: counts between edges."""
+
+    edges: Float[np.ndarray, " bins_plus_1"]
+    counts: Int[np.ndarray, " bins"]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetView:
+    """What the page shows.
+
+    Attributes:
+        title: of the set.
+        facts: a line below it.
+        notes: lines at the end of the page.
+        class_names: of K classes.
+        boxes_per_class: how many.
+        sides_px: boxes of each class by side in pixels, between `side_edges_px`.
+        speeds: of each class the boxes that are fast, medium and slow.
+        boxes_per_frame, frames_per_video, track_lengths, motion_iou, aspect: histograms.
+        centres: where boxes lie, the frame cut into cells.
+        frame_aspect: width over height of most frames.
+    """
+
+    title: str
+    facts: str
+    notes: Sequence[str]
+    class_names: Sequence[str]
+    boxes_per_class: Int[np.ndarray, " K"]
+    sides_px: Int[np.ndarray, "K side_bins"]
+    side_edges_px: Float[np.ndarray, " side_bins_plus_1"]
+    speeds: Int[np.ndarray, "K 3"]
+    boxes_per_frame: Bars
+    frames_per_video: Bars
+    track_lengths: Bars
+    motion_iou: Bars
+    aspect: Bars
+    centres: Int[np.ndarray, "rows columns"]
+    frame_aspect: float
+
+
+def draw_dataset(view: DatasetView) -> Figure:
+    """The page; longer with more classes, up to `MAX_CLASSES`."""
+    shown = _shown_classes(view.boxes_per_class)
+    row_height = _TALL_ROW_IN if len(shown) <= _FEW_ROWS else _ROW_IN
+    rows_height = max(row_height * len(shown), _LEAST_ROWS_IN)
+    notes = [line for note in view.notes for line in wrap(note, 8, _WIDTH_IN - 2 * _MARGIN_IN)]
+    plots_top = _HEAD_IN + _TITLE_IN + rows_height + _AXIS_IN
+    notes_top = plots_top + 2 * (_TITLE_IN + _PLOT_HEIGHT_IN + _BETWEEN_IN)
+    with rc_context(SETTINGS):
+        page = _Page(notes_top + _NOTE_IN * len(notes) + _MARGIN_IN)
+        title_pt = fitting_size([view.title], 11, _WIDTH_IN - 2.5 * _MARGIN_IN)
+        page.words(0.3, view.title, title_pt, INK, weight="bold")
+        page.words(0.52, view.facts, 9, DIM)
+        _draw_classes(page, view, shown, rows_height)
+        _draw_plots(page, view, plots_top)
+        for number, note in enumerate(notes):
+            page.words(notes_top + _NOTE_IN * (number + 0.7), note, 8, DIM)
+    return page.figure
+
+
+class _Page:
+    """A figure on which places are inches from the upper left corner."""
+
+    def __init__(self, height_in: float) -> None:
+        self.figure = Figure(figsize=(_WIDTH_IN, height_in), dpi=DPI, facecolor="white")
+        self._height = height_in
+
+    def words(self, top: float, text: str, size_pt: float, color: Color, **style: Any) -> None:
+        place = (_MARGIN_IN / _WIDTH_IN, 1 - top / self._height)
+        # Names are words, even where they hold a dollar sign.
+        self.figure.text(*place, text, fontsize=size_pt, color=color, parse_math=False, **style)
+
+    def axes(self, left: float, top: float, width: float, height: float, title: str) -> Axes:
+        bottom = self._height - top - height
+        place = (left / _WIDTH_IN, bottom / self._height)
+        axes = self.figure.add_axes((*place, width / _WIDTH_IN, height / self._height))
+        axes.set_title(title, fontsize=9, loc="left", color=INK, pad=5)
+        plain_axes(axes)
+        axes.tick_params(labelsize=7)
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            label.set_fontsize(8)
+        return axes
+
+
+def _shown_classes(boxes_per_class: Int[np.ndarray, " K"]) -> list[int]:
+    """In the file's order; of too many classes, those with the most and the fewest boxes."""
+    if len(boxes_per_class) <= MAX_CLASSES:
+        return list(range(len(boxes_per_class)))
+    order = np.argsort(-boxes_per_class, kind="stable")
+    half = MAX_CLASSES // 2
+    return sorted([*order[:half].tolist(), *order[-half:].tolist()])
+
+
+def _draw_classes(page: _Page, view: DatasetView, shown: list[int], height: float) -> None:
+    """Three plots with a row for each class."""
+    top, left = _HEAD_IN + _TITLE_IN, _MARGIN_IN + _NAMES_IN
+    title = "boxes per class"
+    if len(shown) < len(view.class_names):
+        title += f" ({len(shown)} of {len(view.class_names):,}: the most and the fewest)"
+    bars = page.axes(left, top, _BARS_IN, height, title)
+    left += _BARS_IN + _GAP_IN
+    strip = page.axes(left, top, _STRIP_IN, height, "side of a box (root of its area)")
+    left += _STRIP_IN + _GAP_IN
+    speeds = page.axes(left, top, _SPEEDS_IN, height, "")
+    rows = np.arange(len(shown))
+    for axes in (bars, strip, speeds):
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.set_yticks([])
+        axes.grid(False)
+    _draw_counts(bars, view.boxes_per_class[shown], [class_color(label) for label in shown])
+    names = [shortened(view.class_names[label], 22) for label in shown]
+    bars.set_yticks(rows, names, fontsize=8, color=INK)
+    for name in bars.get_yticklabels():
+        name.set_parse_math(False)
+    bars.tick_params(axis="y", length=0)
+    _draw_sides(strip, view.sides_px[shown], view.side_edges_px)
+    _draw_speeds(speeds, view.speeds[shown])
+
+
+def _draw_counts(axes: Axes, counts: np.ndarray, colors: Sequence[Color]) -> None:
+    axes.barh(np.arange(len(counts)), counts, height=0.7, color=colors)
+    for row, count in enumerate(counts.tolist()):
+        # Beside the bar: the axis leaves room for the longest one's number.
+        axes.annotate(
+            f"{count:,}", (count, row), (3, 0), textcoords="offset points", va="center",
+            fontsize=7, color=DIM if count else "#c0392b",
+        )  # fmt: skip
+    axes.set_xlim(0, max(counts.max(initial=0), 1) * 1.25)
+    axes.spines["bottom"].set_visible(False)
+    axes.set_xticks([])
+
+
+def _draw_sides(axes: Axes, counts: np.ndarray, edges: np.ndarray) -> None:
+    """Each row the share of a class's boxes per bin, darkest where most of them are."""
+    most = counts.max(axis=1, keepdims=True, initial=0)
+    shares = counts / np.maximum(most, 1)
+    rows = np.arange(len(counts) + 1) - 0.5
+    axes.pcolormesh(edges, rows, shares, cmap=_HEAT, vmin=0, vmax=1, rasterized=True)
+    for row in rows[1:-1]:
+        axes.axhline(row, color="white", linewidth=1)
+    _log_axis(axes, edges, "pixels")
+    for side in _COCO_SIDES_PX:
+        axes.axvline(side, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
+
+
+def _draw_speeds(axes: Axes, counts: np.ndarray) -> None:
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    start = np.zeros(len(counts))
+    for (name, color), share in zip(_SPEEDS, shares.T, strict=True):
+        axes.barh(np.arange(len(counts)), share, 0.7, left=start, color=color, label=name)
+        start += share
+    axes.set(xlim=(0, 100), xlabel="% of boxes with a track")
+    axes.set_xticks([0, 50, 100])
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.03, 1.0),
+        ncols=3,
+        fontsize=8,
+        frameon=False,
+        handlelength=0.8,
+        handletextpad=0.4,
+        columnspacing=0.9,
+        borderpad=0.1,
+    )
+    if not counts.any():
+        _remark(axes, "no tracks")
+
+
+def _draw_plots(page: _Page, view: DatasetView, top: float) -> None:
+    """Two rows of three."""
+    width = (_WIDTH_IN - 2 * _MARGIN_IN - 3 * 0.45 - 2 * _GAP_IN) / 3
+
+    def place(row: int, column: int, title: str) -> Axes:
+        left = _MARGIN_IN + 0.45 + column * (width + 0.45 + _GAP_IN)
+        down = top + _TITLE_IN + row * (_PLOT_HEIGHT_IN + _TITLE_IN + _BETWEEN_IN)
+        return page.axes(left, down, width, _PLOT_HEIGHT_IN, title)
+
+    _draw_bars(place(0, 0, "boxes in a frame"), view.boxes_per_frame, "boxes", "frames")
+    _draw_bars(place(0, 1, "frames in a video"), view.frames_per_video, "frames", "videos")
+    _draw_bars(place(0, 2, "length of a track"), view.track_lengths, "boxes", "tracks")
+    motion = place(1, 0, "motion IoU: fast, medium, slow")
+    _draw_bars(motion, view.motion_iou, "mean IoU with ±10 frames", "boxes", _speed_color)
+    for limit in _SPEED_LIMITS:
+        motion.axvline(limit, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
+    aspect = place(1, 1, "shape of a box")
+    _draw_bars(aspect, view.aspect, "width / height", "boxes")
+    _draw_centres(place(1, 2, "centres of boxes in the frame"), view)
+
+
+def _draw_bars(
+    axes: Axes,
+    bars: Bars,
+    what: str,
+    counted: str,
+    color: Callable[[float], str] = lambda centre: _BAR,
+) -> None:
+    edges, counts = bars.edges, bars.counts
+    if not counts.any():
+        axes.set(xticks=[], yticks=[], xlabel=what)
+        _remark(axes, f"no {counted}")
+        return
+    colors = [color((low + high) / 2) for low, high in pairwise(edges.tolist())]
+    is_log = not np.allclose(np.diff(edges), edges[1] - edges[0])
+    gap = 0.0 if is_log else 0.06 * (edges[1] - edges[0])
+    axes.bar(edges[:-1] + gap, counts, np.diff(edges) - 2 * gap, align="edge", color=colors)
+    axes.set(xlabel=what, ylabel=counted)
+    axes.grid(False, axis="x")
+    if is_log:
+        _log_axis(axes, edges, what)
+    else:
+        axes.set_xlim(edges[0] - 0.5 * (len(counts) == 1), edges[-1] + 0.5 * (len(counts) == 1))
+        axes.xaxis.set_major_locator(
+            MaxNLocator(6, integer=edges[-1] > 1, min_n_ticks=1, steps=[1, 2, 5, 10])
+        )
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
+
+
+def _speed_color(motion_iou: float) -> str:
+    return _SPEEDS[int(np.searchsorted(_SPEED_LIMITS, motion_iou))][1]
+
+
+def _draw_centres(axes: Axes, view: DatasetView) -> None:
+    axes.grid(False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, color=GRID)
+    if not view.centres.any():
+        _remark(axes, "no boxes")
+        return
+    # The square root shows rare places too.
+    axes.imshow(np.sqrt(view.centres), cmap=_HEAT, vmin=0, extent=(0, view.frame_aspect, 1, 0))
+    axes.set_anchor("NW")
+
+
+def _log_axis(axes: Axes, edges: np.ndarray, what: str) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_xlabel(what)
+    first = edges[0] + 0.5 * (edges[0] % 1 == 0.5)  # bins of whole numbers begin half a one below
+    doublings = np.arange(np.ceil(np.log2(first)), np.floor(np.log2(edges[-1])) + 1)
+    axes.set_xticks(2.0 ** doublings[:: 1 + len(doublings) // 8])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _fraction(value)))
+
+
+def _fraction(value: float) -> str:
+    """1/4, 8, 2048."""
+    return f"1/{1 / value:g}" if 0 < value < 1 else f"{value:g}"
+
+
+def _thousands(value: float) -> str:
+    """800, 2.4k, 12k, 1.5M."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+def _remark(axes: Axes, text: str) -> None:
+    axes.text(
+        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, color=DIM
+    )
