@@ -22,17 +22,21 @@ def error(message: str, hint: str | None) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout; the first column is text, the others are numbers."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    """A table on stdout; the first column is text, the others are numbers.
 
-    rendered = Table(title=escape(title), title_justify="left")
-    for position, column in enumerate(columns):
-        rendered.add_column(column, justify="left" if position == 0 else "right")
-    for row in rows:
-        rendered.add_row(*map(escape, row))  # a class may be called [x]
-    Console().print(rendered)
+    Every cell is shown whole, however narrow the terminal; a log or a file gets no colour.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    output = Console(highlight=False, soft_wrap=True)
+    output.print(Text(title, "bold"))
+    for number, (name, *numbers) in enumerate([columns, *rows]):
+        cells = [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
+        line = "  ".join([name.ljust(widths[0]), *cells]).rstrip()
+        output.print(Text(line, "dim" if number == 0 else ""))
+    output.print()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sparsevod_core.data.records import VideoSet
     from sparsevod_core.evaluation.rescore import Evaluation
 
+SCHEMA_OF_SEVERAL = "sparsevod.evals/1"
+
 
 def evaluate(
     checkpoint: Annotated[
@@ -46,8 +48,12 @@ def evaluate(
         typer.Option("--root", help="Folder that file names in the annotations start from."),
     ] = None,
     from_predictions: Annotated[
-        Path | None,
-        typer.Option("--from-predictions", help="Score this COCO results file, without a model."),
+        list[str] | None,
+        typer.Option(
+            "--from-predictions",
+            metavar="[NAME=]FILE",
+            help="Score this COCO results file, without a model; may be repeated to compare.",
+        ),
     ] = None,
     save_predictions: Annotated[
         Path | None,
@@ -59,6 +65,10 @@ def evaluate(
     ] = False,
     gpus: Annotated[
         int | None, typer.Option("--gpus", help="Processes to start, one for each GPU.")
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option("--figures", help="Folder for figures, and pictures of the worst frames."),
     ] = None,
     clip: Annotated[
         bool,
@@ -79,10 +89,30 @@ def evaluate(
 ) -> None:
     """Measure box AP: of a model on annotated videos, or of predictions saved before.
 
-    The numbers are COCO's, 0 to 1: AP (IoU 0.50 to 0.95), AP50, AP75, overall and per class. The
-    JSON has the keys schema, AP, AP50, AP75, AR1, AR10, AR100, per_class, num_frames, num_boxes,
-    num_detections, annotations, checkpoint, predictions, settings, classes_left_out and
-    classes_unknown; a class without boxes has null for its AP and does not count.
+    The numbers are COCO's, 0 to 1: AP (IoU 0.50 to 0.95), AP50, AP75, overall and per class; a
+    class without boxes has none ("-", null in the JSON) and does not count. Speed is that of the
+    objects: fast, medium and slow are a motion IoU below 0.7, up to 0.9 and above. Errors are
+    counted among detections with a score above 0.3, each given to the box that it overlaps most, by
+    0.5 or more, whatever its class: a box is found, found as another class, or missed; a detection
+    without a box is a false alarm. The worst videos have the lowest AP50 over their own frames
+    (videos without boxes follow, by false alarms), the worst frames the most errors.
+
+    Several --from-predictions are compared. Each is called by its file's name, or by NAME.
+
+    --figures writes ap_by_iou (AP against the IoU threshold, the paper's Fig. 4; all results in
+    one), precision_recall, confusion.png, and worst_frames.png and worst_videos.png with a folder
+    of full-size pictures each. Curves are PNG and PDF. With several results each has a folder.
+
+    Keys of --json: schema ("sparsevod.eval/1"), AP, AP50, AP75, AR1, AR10, AR100, per_class (by
+    name: AP, AP50, AP75, num_boxes), num_frames, num_boxes, num_detections, AP_by_iou ("0.50" to
+    "0.95"), motion (coco: fast, medium, slow with AP, AP50, AP75, num_boxes, other boxes ignored;
+    fgfa: AP50 of all, fast, medium, slow by FGFA's rules), confusion (score, iou, correct,
+    wrong_class, missed, false_alarms, the same per_class, top: true, predicted, count, share;
+    classes, matrix: true class by predicted, background last), worst_frames (image_id, video,
+    frame_id, file_name, num_boxes, missed, wrong_class, false_alarms, errors: kind, true,
+    predicted, score, true_xywh, found_xywh), worst_videos (video, AP50, num_frames, the same
+    counts, frames), annotations, checkpoint, predictions, settings, classes_left_out,
+    classes_unknown. Several results: schema ("sparsevod.evals/1") and results, by name.
 
     Videos are shared among --gpus processes; the numbers are those of one. With --save-predictions
     a run that was cut off, however, goes on with --resume after the videos that were finished.
@@ -90,6 +120,8 @@ def evaluate(
     Example: sparsevod eval runs/vid/last.pth --annotations val.json --root frames --json ap.json
 
     Example: sparsevod eval last.pth --gpus 8 --save-predictions found.json --resume
+
+    Example: sparsevod eval --annotations val.json --from-predictions ours=a.json --figures out
     """
     is_main = os.environ.get("RANK", "0") == "0"
     from sparsevod_cli.progress import ConsoleReporter
@@ -108,16 +140,15 @@ def evaluate(
             "--resume goes on with --save-predictions FILE: which?",
             hint="sparsevod eval CKPT --save-predictions FILE --resume",
         )
-    if from_predictions is not None:
-        from sparsevod_core.evaluation.rescore import evaluate_predictions
-
-        of_a_model = (checkpoint, root, save_predictions, limit_videos, settings, not clip, gpus)
-        if annotations is None or any(of_a_model):
+    if from_predictions:
+        of_a_model = (checkpoint, save_predictions, limit_videos, settings, not clip, gpus)
+        if annotations is None or any(of_a_model) or (root is not None and figures is None):
             raise ConfigError(
-                "--from-predictions runs no model: it goes with --annotations and --json only",
+                "--from-predictions runs no model: it goes with --annotations, --json and "
+                "--figures; --root says where the frames of the figures are",
                 hint="sparsevod eval --annotations GT.json --from-predictions DETS.json",
             )
-        result = evaluate_predictions(annotations, from_predictions, reporter=reporter)
+        results = _score_files(annotations, from_predictions, figures, root, reporter)
     elif checkpoint is not None:
         from sparsevod_core.distributed.launch import launch
 
@@ -136,17 +167,77 @@ def evaluate(
             resume=resume,
             reporter=reporter,
         )
+        if not is_main:
+            return
+        from sparsevod_core.evaluation.report import with_report
+
+        results = {checkpoint.stem: with_report(result, figures=figures, reporter=reporter)}
     else:
         raise ConfigError(
             "nothing to evaluate: name a checkpoint, or saved predictions with --from-predictions",
             hint="sparsevod eval CKPT --annotations GT.json --root DIR",
         )
-    if not is_main:
-        return
+    _tell(results, figures, json_out, reporter)
+
+
+def _tell(
+    results: dict[str, Evaluation], figures: Path | None, json_out: Path | None, reporter: Reporter
+) -> None:
+    """Table, figures that hold all results, JSON."""
+    from sparsevod_cli.evaluation_tables import show_result, show_results
+
+    if figures is not None:
+        from sparsevod_core.evaluation.report import draw_comparison
+
+        draw_comparison(results, figures)
+        reporter.message(f"figures are in {figures}")
+    values = {name: one.to_dict() for name, one in results.items()}
+    several = len(values) > 1
     if str(json_out) != "-":
-        _show(result)
+        if several:
+            show_results(values)
+        else:
+            show_result(*values.values())
     if json_out is not None:
-        console.write_json(json_out, result.to_dict())
+        together = {"schema": SCHEMA_OF_SEVERAL, "results": values}
+        console.write_json(json_out, together if several else next(iter(values.values())))
+
+
+def _score_files(
+    annotations: Path,
+    from_predictions: list[str],
+    figures: Path | None,
+    root: Path | None,
+    reporter: Reporter,
+) -> dict[str, Evaluation]:
+    """Each results file by its name, with its errors; one after the other, to save memory."""
+    from sparsevod_core.evaluation.report import with_report
+    from sparsevod_core.evaluation.rescore import evaluate_predictions
+
+    files = _named(from_predictions)
+    results = {}
+    for name, file in files.items():
+        folder = figures / name if figures is not None and len(files) > 1 else figures
+        result = evaluate_predictions(annotations, file, reporter=reporter)
+        results[name] = with_report(result, figures=folder, root=root, reporter=reporter)
+    return results
+
+
+def _named(texts: list[str]) -> dict[str, Path]:
+    """Files by the names that they were given, else by their own without .json."""
+    files: dict[str, Path] = {}
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if not equals or Path(text).is_file():
+            name, file = Path(text).stem, text
+        if name in files or name in ("", ".", "..") or "/" in name:
+            raise ConfigError(
+                f"--from-predictions {text}: "
+                + (f"{name} is {files[name]} already" if name in files else "no name for it"),
+                hint="name each: --from-predictions ours=a.json --from-predictions theirs=b.json",
+            )
+        files[name] = Path(file)
+    return files
 
 
 def _evaluate_model(
@@ -201,19 +292,3 @@ def _videos(
             "sparsevod prepare-vid ROOT -o data/imagenet_vid",
         )
     return VideoSet.load(Path(recorded), root or (Path(recorded_root) if recorded_root else None))
-
-
-def _show(result: Evaluation) -> None:
-    boxes = result.boxes
-
-    def row(name: str, values: tuple[float, float, float], num_boxes: int) -> list[str]:
-        # A class without boxes has no AP, which is not an AP of 0.
-        return [name, *("-" if v != v else f"{v:.3f}" for v in values), f"{num_boxes:,}"]
-
-    rows = [row("all", (boxes.AP, boxes.AP50, boxes.AP75), boxes.num_boxes)]
-    rows += [
-        row(name, (one.AP, one.AP50, one.AP75), one.num_boxes)
-        for name, one in boxes.per_class.items()
-    ]
-    title = f"{result.annotations.name}: {boxes.num_frames:,} frames"
-    console.table(title, ["", "AP", "AP50", "AP75", "boxes"], rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from sparsevod_core.figures.stage_layout import text_width
 MARGIN_IN, GAP_IN, BAR_IN = 0.12, 0.07, 0.13
 TITLE_IN, AXIS_IN = 0.45, 0.22
 MATRIX_IN, MIN_CELL_IN, MAX_CELL_IN = 7.0, 0.16, 0.75
-NAME_PT, COUNT_PT, MIN_COUNT_PT = 8.0, 7.5, 3.6
+NAME_PT, COUNT_PT = 8.0, 7.5
+WHOLE_COUNT_PT, MIN_COUNT_PT = 6.0, 3.6  # where smaller, counts are shortened, then left out
 MAX_NAME = 24
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9ecae1", "#2171b5", "#08306b"])
 
@@ -74,7 +75,7 @@ def draw_confusion(
 def _draw_cells(axes: Axes, matrix: np.ndarray, starts: np.ndarray, cell: float) -> None:
     """A square for each entry, in inches, with its count where there is room for it."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    texts_pt = _count_size(matrix, cell)
+    write, texts_pt = _writing(matrix, cell)
     last = len(matrix) - 1
     for row, column in np.ndindex(*matrix.shape):
         if row == column == last:
@@ -82,10 +83,10 @@ def _draw_cells(axes: Axes, matrix: np.ndarray, starts: np.ndarray, cell: float)
         share, x, y = float(shares[row, column]), float(starts[column]), float(starts[row])
         style: dict[str, Any] = {"facecolor": _SHADES(share), "edgecolor": GRID, "linewidth": 0.5}
         axes.add_patch(Rectangle((x, y), cell, cell, clip_on=False, **style))
-        if matrix[row, column] and texts_pt:
+        if matrix[row, column] and texts_pt >= MIN_COUNT_PT:
             color = "white" if share > 0.5 else INK
             style = {"fontsize": texts_pt, "color": color, "ha": "center", "va": "center_baseline"}
-            axes.text(x + cell / 2, y + cell / 2, _short(int(matrix[row, column])), **style)
+            axes.text(x + cell / 2, y + cell / 2, write(int(matrix[row, column])), **style)
 
 
 def _draw_scale(axes: Axes) -> None:
@@ -98,11 +99,15 @@ def _draw_scale(axes: Axes) -> None:
     axes.spines[:].set(color=GRID)
 
 
-def _count_size(matrix: np.ndarray, cell_in: float) -> float | None:
-    """The text size at which the longest count fits its cell; None where it would be too small."""
-    widest = max(text_width(_short(count), 1.0) for count in np.unique(matrix).tolist())
-    size = min(COUNT_PT, 0.88 * cell_in / widest, 0.6 * cell_in * 72)
-    return size if size >= MIN_COUNT_PT else None
+def _writing(matrix: np.ndarray, cell_in: float) -> tuple[Callable[[int], str], float]:
+    """How counts are written, whole or shortened, and the text size at which all fit their cell."""
+    size = 0.0
+    for write in ("{:,}".format, _short):
+        widest = max(text_width(write(count), 1.0) for count in np.unique(matrix).tolist())
+        size = min(COUNT_PT, 0.88 * cell_in / widest, 0.6 * cell_in * 72)
+        if size > WHOLE_COUNT_PT:
+            break
+    return write, size
 
 
 def _short(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -43,13 +44,14 @@ def draw_ap_by_iou(results: Mapping[str, Mapping[str, float]]) -> Figure:
                 clip_on=False,
                 zorder=3,
             )
-        axes.set(xlabel="IoU threshold", ylabel="AP (%)", xlim=(0.49, 0.96), ylim=(0, 100))
+        axes.set(xlabel="IoU threshold", ylabel="AP (%)", xlim=(0.49, 0.96))
         axes.set_xticks(np.arange(0.50, 0.96, 0.05))
-        axes.set_yticks(np.arange(0, 101, 20))
+        highest = max((100 * ap for one in results.values() for ap in one.values()), default=0.0)
+        top = 20 * min(math.ceil((highest + 2) / 20), 5) if highest == highest else 100
+        axes.set(ylim=(0, top), yticks=np.arange(0, top + 1, 10 if top < 80 else 20))
         plain_axes(axes)
-        # High thresholds are hard: the corner at the upper right is the one that stays free.
         legend = axes.legend(
-            loc="upper right" if len(results) < 8 else "best",
+            loc="best",  # mostly the upper right: high thresholds are hard
             fontsize=8,
             frameon=False,
             borderaxespad=0.4,
