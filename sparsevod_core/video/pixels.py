@@ -42,27 +42,43 @@ class Orientation:
         return np.ascontiguousarray(image)
 
 
-def to_rgb(
-    picture: av.VideoFrame, width: int, height: int, orientation: Orientation
-) -> UInt8[np.ndarray, "H W 3"]:
+class ToRgb:
     """RGB 0..255 of any pixel format: limited or full range, 8 bit or more; alpha is dropped.
 
     Args:
-        picture: a decoded picture.
         width, height: stored size of the video, before turning; a picture of another size (some
             streams change it on the way) is scaled to it.
         orientation: how to turn it.
     """
-    from av.video.reformatter import ColorRange
 
-    rgb = picture.reformat(
-        width=width,
-        height=height,
-        format="rgb24",
-        src_color_range=ColorRange(picture.color_range).name,
-        dst_color_range=ColorRange.JPEG.name,
-    )
-    return orientation.apply(rgb.to_ndarray())
+    def __init__(self, width: int, height: int, orientation: Orientation) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._size = {"width": width, "height": height}
+        self._orientation = orientation
+        # One for all pictures, in this thread: what FFmpeg sets up for a conversion takes longer
+        # than the conversion, and by default a pool of threads is a part of it.
+        self._reformatter = VideoReformatter()
+        self._options = {"threads": 1} if _takes_threads(VideoReformatter) else {}
+
+    def __call__(self, picture: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
+        """The upright pixels of a decoded picture."""
+        from av.video.reformatter import ColorRange
+
+        rgb = self._reformatter.reformat(
+            picture,
+            **self._size,
+            format="rgb24",
+            src_color_range=ColorRange(picture.color_range).name,
+            dst_color_range=ColorRange.JPEG.name,
+            **self._options,
+        )
+        return self._orientation.apply(rgb.to_ndarray())
+
+
+def _takes_threads(reformatter: Any) -> bool:
+    """Not in PyAV 14, which converts in one thread."""
+    return "threads" in (reformatter.reformat.__doc__ or "")
 
 
 def _display_matrix(picture: av.VideoFrame) -> tuple[float, float, float, float]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sparsevod_core.errors import VideoError
 from sparsevod_core.structures import Frame
 from sparsevod_core.video.decode import broken_off, codec_name, decode_all, open_video, picture_time
-from sparsevod_core.video.pixels import Orientation, to_rgb
+from sparsevod_core.video.pixels import Orientation, ToRgb
 from sparsevod_core.video.random_access import RandomAccess
 
 if TYPE_CHECKING:
@@ -66,11 +66,11 @@ class VideoReader:
             has_free_clock = bool(int(container.format.flags) & _FREE_CLOCK)
         self.start_s: Fraction = (picture_time(first) or Fraction(0)) * has_free_clock
         self._random_access = RandomAccess(self.path, first.pts, threads)
-        self._stored_size = first.width, first.height
-        self._orientation = Orientation.of(first)
-        self.width, self.height = self._stored_size
+        orientation = Orientation.of(first)
+        self._to_rgb = ToRgb(first.width, first.height, orientation)
+        self.width, self.height = first.width, first.height
         self.pixel_aspect: Fraction | None = pixel_aspect
-        if self._orientation.is_transposed:
+        if orientation.is_transposed:
             self.width, self.height = self.height, self.width
             self.pixel_aspect = pixel_aspect and 1 / pixel_aspect
 
@@ -127,9 +127,7 @@ class VideoReader:
         return [frames[index] for index in indices]
 
     def _frame(self, index: int, picture: av.VideoFrame) -> Frame:
-        width, height = self._stored_size
-        image = to_rgb(picture, width, height, self._orientation)
-        return Frame(index, picture_time(picture), image)
+        return Frame(index, picture_time(picture), self._to_rgb(picture))
 
 
 def _declared_num_frames(container: InputContainer, stream: VideoStream) -> int | None:
