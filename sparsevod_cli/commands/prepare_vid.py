@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
+import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from sparsevod_cli import console
+from sparsevod_cli import console, prepare_report
 from sparsevod_cli.options import JsonOut, Seed
 from sparsevod_core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from sparsevod_core.data.formats.prepared_split import PreparedSplit
-
-SHOWN_PROBLEMS = 10
 
 
 def prepare_vid(
@@ -41,6 +36,10 @@ def prepare_vid(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read and check everything, write nothing.")
     ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=0, help="Processes that read; one for each core if unset."),
+    ] = None,
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="Render a small video set into ROOT, convert it.")
     ] = False,
@@ -116,7 +115,7 @@ def prepare_vid(
         **_size(size),
     )
     if check:
-        if root or splits or no_det or dry_run or synthetic or rendering:
+        if root or splits or no_det or dry_run or synthetic or rendering or workers is not None:
             raise ConfigError("--check goes with --root, --decode, --strict, -o and --json")
         from sparsevod_cli.check_report import check_sets
 
@@ -136,7 +135,7 @@ def prepare_vid(
     if synthetic:
         from sparsevod_core.data.synthetic import SyntheticConfig, prepare_synthetic
 
-        if output or splits or no_det or strict or dry_run:
+        if output or splits or no_det or strict or dry_run or workers is not None:
             raise ConfigError(
                 "--synthetic goes with one folder and the options of what is rendered"
             )
@@ -156,12 +155,13 @@ def prepare_vid(
             include_det=not no_det,
             strict=strict,
             dry_run=dry_run,
+            workers=len(os.sched_getaffinity(0)) if workers is None else workers,
             reporter=ConsoleReporter(),
         )
     if str(json_out) != "-":
-        _show(str(root), prepared)
+        prepare_report.show(str(root), prepared)
     if json_out is not None:
-        console.write_json(json_out, {"splits": [_plain(split) for split in prepared]})
+        console.write_json(json_out, {"splits": [prepare_report.as_json(s) for s in prepared]})
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -175,52 +175,3 @@ def _size(text: str | None) -> dict[str, int]:
     if match is None:
         raise ConfigError(f"--size {text!r}: expected WIDTHxHEIGHT, e.g. --size 320x240")
     return {"width": int(match[1]), "height": int(match[2])}
-
-
-def _show(title: str, prepared: list[PreparedSplit]) -> None:
-    """The counts on stdout; what is missing or broken, and the files, on stderr."""
-    measures = {
-        "videos": lambda s: _of(s.num_videos, s.expected_videos),
-        "frames": lambda s: _of(s.num_frames, s.expected_frames),
-        "stills": lambda s: _of(s.num_stills, s.expected_stills),
-        "targets": lambda s: str(s.num_targets),
-        "without a box": lambda s: str(s.num_empty),
-        "boxes": lambda s: str(s.num_boxes),
-    }
-    rows = [[name, *(measure(split) for split in prepared)] for name, measure in measures.items()]
-    for name in prepared[0].boxes_per_class:
-        rows.append([f"  {name}", *(str(split.boxes_per_class[name]) for split in prepared)])
-    console.table(title, ["", *(split.split for split in prepared)], rows)
-    for split in prepared:
-        _show_problems(split)
-        if split.file is not None:
-            console.say(f"wrote {split.file}")
-
-
-def _show_problems(split: PreparedSplit) -> None:
-    if split.missing:
-        found = _of(split.num_videos, split.expected_videos)
-        more = f" and {len(split.missing) - 1} more" if len(split.missing) > 1 else ""
-        console.say(
-            f"warning: {split.split}: {found} videos found; missing: {split.missing[0]}{more}"
-        )
-    if split.unlisted:
-        console.say(f"warning: {split.split}: {len(split.unlisted)} videos not listed, left out")
-    for problem in split.problems[:SHOWN_PROBLEMS]:
-        console.say(f"warning: {problem}")
-    if len(split.problems) > SHOWN_PROBLEMS:
-        console.say(
-            f"warning: {split.split}: {len(split.problems) - SHOWN_PROBLEMS} more problems; "
-            "all of them are in the result of --json"
-        )
-
-
-def _of(found: int, expected: int | None) -> str:
-    return str(found) if expected is None else f"{found} of {expected}"
-
-
-def _plain(split: PreparedSplit) -> dict[str, Any]:
-    return dataclasses.asdict(split) | {
-        "file": None if split.file is None else str(split.file),
-        "num_boxes": split.num_boxes,
-    }

@@ -120,7 +120,7 @@ def test_problems_are_listed_up_to_a_number(
         copy = tmp_path / "tree" / path.relative_to(rendered)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(path.read_text().replace("s00000", "n00000"))
-    monkeypatch.setattr("sparsevod_cli.commands.prepare_vid.SHOWN_PROBLEMS", 2)
+    monkeypatch.setattr("sparsevod_cli.prepare_report.SHOWN_PROBLEMS", 2)
     assert run(tmp_path / "tree", "-o", tmp_path / "out") == 0
     lines = capsys.readouterr().err.splitlines()
     assert sum("unknown class 'n0000000" in line for line in lines) == 2

@@ -7,7 +7,7 @@ The caller decides whether that stops the work.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from sparsevod_core.data.formats.annotated import (
@@ -23,7 +23,8 @@ from sparsevod_core.data.formats.imagenet_layout import (
     spread_targets,
 )
 from sparsevod_core.data.formats.jpeg_size import read_jpeg_size
-from sparsevod_core.data.formats.voc_xml import VocAnnotation, read_voc_xml
+from sparsevod_core.data.formats.plain_voc_xml import read_plain_voc_xml
+from sparsevod_core.data.formats.voc_xml import VocAnnotation, load_voc_xml, parse_voc_xml
 from sparsevod_core.errors import DataError
 
 
@@ -35,132 +36,168 @@ def read_folder(root: Path, folder: FrameFolder, class_ids: Mapping[str, int]) -
         folder: which video or stills.
         class_ids: class number by WordNet id.
     """
-    content = AnnotatedVideo(folder.name, folder.is_video)
-    jpegs = _files(root / "Data" / folder.path, JPEG_SUFFIXES, content.problems)
-    xmls = _files(root / "Annotations" / folder.path, (".xml",), content.problems)
-    names = sorted(jpegs.keys() | xmls.keys())
+    video = AnnotatedVideo(folder.name, folder.is_video)
+    data, annotations = folder_paths(root, folder)
+    jpegs = _files(data, JPEG_SUFFIXES, video.problems)
+    xmls = _files(annotations, (".xml",), video.problems)
+    # DET has many stills of no class, and those without an annotation: only a list misses them.
+    is_free_choice = not folder.is_video and folder.stems is None
+    if not jpegs or not (xmls or is_free_choice):
+        where, what = (annotations, "annotations") if jpegs else (data, "frames")
+        video.problems.append(f"{where}: no {what} here")
+        return video
     if folder.stems is not None:
         names = sorted(folder.stems)
-    if not xmls:
-        content.problems.append(f"{root / 'Annotations' / folder.path}: no annotations here")
-        return content
+    else:
+        names = sorted(xmls if is_free_choice else jpegs.keys() | xmls.keys())
+    is_target = True if folder.split == "train" else None
     numbers: dict[int, str] = {}
     for name in names:
         try:
-            number = _frame_number(folder, name, numbers)
-            jpeg, xml = _pair(root, folder, name, jpegs, xmls)
-            annotation = _read_pair(root / jpeg, xml)
+            number = _frame_number(data, name, numbers) if folder.is_video else 0
+            if name not in jpegs:
+                raise DataError(
+                    f"{data}/{name}.JPEG: missing, though the frame is annotated or listed"
+                )
+            if name not in xmls:
+                raise DataError(
+                    f"{annotations}/{name}.xml: missing, though the frame {jpegs[name]} is there"
+                )
+            xml = f"{annotations}/{xmls[name]}"
+            width, height, boxes = _read_annotation(xml, class_ids, video)
+            _check_size(f"{data}/{jpegs[name]}", xml, width, height)
         except DataError as error:
-            content.problems.append(error.message)
+            video.problems.append(error.message)
             continue
-        boxes = _boxes(annotation, xml, folder, class_ids, content)
-        frame = AnnotatedFrame(
-            jpeg,
-            number,
-            annotation.width,
-            annotation.height,
-            boxes,
-            is_target=True if folder.split == "train" else None,
-        )
-        if boxes or folder.is_video or folder.stems is not None:
-            content.frames.append(frame)
-    content.frames.sort(key=lambda frame: frame.number)
+        if boxes or not is_free_choice:
+            jpeg = f"Data/{folder.path}/{jpegs[name]}"
+            video.frames.append(
+                AnnotatedFrame(jpeg, number, width, height, boxes, is_target=is_target)
+            )
+    video.frames.sort(key=lambda frame: frame.number)
     if folder.is_video:
         if folder.split == "train":
-            _mark_targets(content.frames, folder)
-        add_motion(content.frames)
-        _check_length(root, folder, content)
-    return content
+            _mark_targets(folder, data, numbers, video)
+        add_motion(video.frames)
+        _check_length(folder, data, video)
+    return video
 
 
-def _files(folder: Path, suffixes: tuple[str, ...], problems: list[str]) -> dict[str, str]:
+def last_change(root: Path, folder: FrameFolder, every_file: bool) -> int:
+    """When a folder's names last changed, or, if `every_file`, anything in it; in nanoseconds.
+
+    The status time, which no tool can set back, unlike the time of modification.
+    """
+    times = [0]
+    for path in folder_paths(root, folder):
+        try:
+            times.append(os.stat(path).st_ctime_ns)  # noqa: PTH116 - see _files
+            if every_file:
+                times += [entry.stat().st_ctime_ns for entry in os.scandir(path)]
+        except OSError:  # reading it will say what is wrong
+            times.append(1)
+    return max(times)
+
+
+def folder_paths(root: Path, folder: FrameFolder) -> tuple[str, str]:
+    """Where a folder's JPEGs and annotations lie."""
+    return f"{root}/Data/{folder.path}", f"{root}/Annotations/{folder.path}"
+
+
+def _files(folder: str, suffixes: tuple[str, ...], problems: list[str]) -> dict[str, str]:
     """File names by stem."""
     files: dict[str, str] = {}
-    if not folder.is_dir():
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - a Path for each of a million files
+    except FileNotFoundError:
         return files
-    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - a Path for each of a million files
-        stem, suffix = os.path.splitext(name)  # noqa: PTH122
-        if suffix.lower() not in suffixes or stem.startswith("."):
+    except OSError as error:
+        problems.append(f"{folder}: cannot read the folder: {error.strerror}")
+        return files
+    for name in names:
+        stem, dot, suffix = name.rpartition(".")
+        if f"{dot}{suffix}".lower() not in suffixes or not stem or stem[0] == ".":
             continue
         if stem in files:
-            problems.append(f"{folder / name}: the same frame as {files[stem]}")
+            problems.append(f"{folder}/{name}: the same frame as {files[stem]}")
         else:
             files[stem] = name
     return files
 
 
-def _frame_number(folder: FrameFolder, name: str, numbers: dict[int, str]) -> int:
-    if not folder.is_video:
-        return 0
+def _frame_number(data: str, name: str, numbers: dict[int, str]) -> int:
     if not (name.isascii() and name.isdigit() and len(name) <= 9):
-        raise DataError(f"{folder.path}/{name}: the name of a video's frame must be a number")
+        raise DataError(f"{data}/{name}: the name of a video's frame must be a number")
     number = int(name)
     if number in numbers:
-        raise DataError(f"{folder.path}/{name}: the same frame as {numbers[number]}")
+        raise DataError(f"{data}/{name}: the same frame as {numbers[number]}")
     numbers[number] = name
     return number
 
 
-def _pair(
-    root: Path, folder: FrameFolder, name: str, jpegs: dict[str, str], xmls: dict[str, str]
-) -> tuple[str, Path]:
-    """File name of the JPEG, relative to the root, and path of the XML."""
-    jpeg, xml = f"Data/{folder.path}", root / "Annotations" / folder.path
-    if name not in jpegs:
-        raise DataError(
-            f"{root / jpeg / name}.JPEG: missing, though the frame is annotated or listed"
-        )
-    if name not in xmls:
-        raise DataError(f"{xml / name}.xml: missing, though the frame {jpegs[name]} is there")
-    return f"{jpeg}/{jpegs[name]}", xml / xmls[name]
-
-
-def _read_pair(jpeg: Path, xml: Path) -> VocAnnotation:
-    annotation = read_voc_xml(xml)
-    height, width = read_jpeg_size(jpeg)
-    if (width, height) != (annotation.width, annotation.height):
-        raise DataError(
-            f"{jpeg}: {width}x{height} pixels, but {xml} says "
-            f"{annotation.width}x{annotation.height}"
-        )
-    return annotation
+def _read_annotation(
+    xml: str, class_ids: Mapping[str, int], video: AnnotatedVideo
+) -> tuple[int, int, list[LabelledBox]]:
+    """Width and height as annotated, and the boxes that can be used."""
+    text = load_voc_xml(xml)
+    annotation = read_plain_voc_xml(text)
+    if annotation is not None:
+        boxes, num_other, problems = _boxes(annotation, xml, class_ids, video.is_video)
+    if annotation is None or problems:  # the careful reader knows where
+        annotation = parse_voc_xml(xml, text)
+        boxes, num_other, problems = _boxes(annotation, xml, class_ids, video.is_video)
+    video.num_other_boxes += num_other
+    video.problems += problems
+    return annotation.width, annotation.height, boxes
 
 
 def _boxes(
-    annotation: VocAnnotation,
-    xml: Path,
-    folder: FrameFolder,
-    class_ids: Mapping[str, int],
-    content: AnnotatedVideo,
-) -> list[LabelledBox]:
-    boxes = []
+    annotation: VocAnnotation, xml: str, class_ids: Mapping[str, int], is_video: bool
+) -> tuple[list[LabelledBox], int, list[str]]:
+    """Boxes of our classes, how many DET has of others, and what is wrong."""
+    boxes: list[LabelledBox] = []
+    problems: list[str] = []
+    num_other = 0
     for item in annotation.objects:
         class_id = class_ids.get(item.name)
-        if class_id is None and not folder.is_video:
-            content.num_other_boxes += 1
-            continue
         if class_id is None:
-            name = item.name[:40]
-            content.problems.append(f"{xml}:{item.line}: unknown class {name!r}, box left out")
+            if is_video:
+                name = item.name[:40]
+                problems.append(f"{xml}:{item.line}: unknown class {name!r}, box left out")
+            else:
+                num_other += 1
             continue
         box_xyxy, problem = box_within_frame(item.box_xyxy, annotation.width, annotation.height)
         if problem:
-            content.problems.append(f"{xml}:{item.line}: {problem}")
+            problems.append(f"{xml}:{item.line}: {problem}")
         if box_xyxy is not None:
             boxes.append(LabelledBox(class_id, box_xyxy, item.track, item.occluded, item.generated))
-    return boxes
+    return boxes, num_other, problems
 
 
-def _mark_targets(frames: list[AnnotatedFrame], folder: FrameFolder) -> None:
-    targets = folder.targets
-    if targets is None:
-        targets = frozenset(frames[place].number for place in spread_targets(len(frames)))
-    for frame in frames:
+def _check_size(jpeg: str, xml: str, width: int, height: int) -> None:
+    size = read_jpeg_size(jpeg)
+    if size != (height, width):
+        raise DataError(f"{jpeg}: {size[1]}x{size[0]} pixels, but {xml} says {width}x{height}")
+
+
+def _mark_targets(
+    folder: FrameFolder, data: str, numbers: Collection[int], video: AnnotatedVideo
+) -> None:
+    if folder.targets is None:
+        places = spread_targets(len(video.frames))
+        targets = {video.frames[place].number for place in places}
+    else:
+        targets = set(folder.targets)
+        video.problems += [
+            f"{data}: frame {number} is listed as a target, but not there"
+            for number in sorted(targets.difference(numbers))
+        ]
+    for frame in video.frames:
         frame.is_target = frame.number in targets
 
 
-def _check_length(root: Path, folder: FrameFolder, content: AnnotatedVideo) -> None:
+def _check_length(folder: FrameFolder, data: str, video: AnnotatedVideo) -> None:
     expected = folder.listed_frames
-    if expected is not None and len(content.frames) != expected:
-        path = root / "Data" / folder.path
-        content.problems.append(f"{path}: {len(content.frames)} frames read, {expected} listed")
+    if expected is not None and len(video.frames) != expected:
+        video.problems.append(f"{data}: {len(video.frames)} frames read, {expected} listed")

@@ -37,8 +37,8 @@ class FrameFolder:
         split: `train` or `val`.
         is_video: False for DET's stills.
         listed_frames: how many frames the list gives the video; None without a list.
-        targets: numbers of the training targets among a training video's frames, as listed; None
-            without a list, and for other folders.
+        targets: numbers of the training targets among a training video's frames, as listed, sorted;
+            None without a list, and for other folders.
         stems: the stills to take, as listed; None takes all.
     """
 
@@ -46,7 +46,7 @@ class FrameFolder:
     split: str
     is_video: bool = True
     listed_frames: int | None = None
-    targets: frozenset[int] | None = None
+    targets: tuple[int, ...] | None = None
     stems: tuple[str, ...] | None = None
 
     @property
@@ -112,7 +112,7 @@ def list_videos(root: Path, split: str) -> Listing:
         if present is None:
             listing.missing.append(name)
             continue
-        chosen = frozenset(targets) if split == "train" else None
+        chosen = tuple(sorted(targets)) if split == "train" else None
         folder = FrameFolder(f"VID/{present}", split, listed_frames=frames, targets=chosen)
         listing.folders.append(folder)
     listing.unlisted.extend(in_tree.values())

@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sparsevod_core.config import DataConfig
 from sparsevod_core.data.formats.annotated import AnnotatedVideo
 from sparsevod_core.data.formats.conversion import convert, stopped
+from sparsevod_core.data.formats.conversion_output import Origin
 from sparsevod_core.data.formats.degradations_json import Degradations, read_degradations
 from sparsevod_core.data.formats.imagenet_classes import ImageNetClass, read_classes
-from sparsevod_core.data.formats.imagenet_frames import read_folder
+from sparsevod_core.data.formats.imagenet_frames import last_change, read_folder
 from sparsevod_core.data.formats.imagenet_layout import (
     SPLITS,
     FrameFolder,
@@ -40,6 +42,7 @@ def prepare_imagenet_vid(
     include_det: bool = True,
     strict: bool = False,
     dry_run: bool = False,
+    workers: int = 0,
     info: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
 ) -> list[PreparedSplit]:
@@ -53,6 +56,7 @@ def prepare_imagenet_vid(
         include_det: add DET's stills, where there are any, to `train`.
         strict: stop at the first thing that is missing or broken instead of leaving it out.
         dry_run: read and check everything, write nothing.
+        workers: processes that read; up to 1 reads in this one.
         info: recorded in the files beside version and root.
         reporter: told about progress.
 
@@ -68,7 +72,9 @@ def prepare_imagenet_vid(
         chosen = _choose_splits(tree.root, splits)
         files = _output_files(output, chosen)
         return [
-            _convert(tree, split, None if dry_run else file, include_det, strict, info, reporter)
+            _convert(
+                tree, split, None if dry_run else file, include_det, strict, workers, info, reporter
+            )
             for split, file in zip(chosen, files, strict=True)
         ]
     except OSError as error:
@@ -122,6 +128,7 @@ def _convert(
     file: Path | None,
     include_det: bool,
     strict: bool,
+    workers: int,
     info: Mapping[str, Any] | None,
     reporter: Reporter,
 ) -> PreparedSplit:
@@ -133,14 +140,17 @@ def _convert(
         raise stopped(f"{tree.root}: {result.missing[0]} is listed, but not in the tree")
     if split == "train" and include_det and not stills.folders:
         reporter.message(f"{tree.root}: no stills of DET here, training will have VID alone")
+    read = _FolderReader(tree.root, tree.class_ids, tree.degradations)
     return convert(
         folders,
-        _FolderReader(tree.root, tree.class_ids, tree.degradations),
+        read,
         result,
         categories=[{"id": c.id, "name": c.name, "wnid": c.wnid} for c in tree.classes],
         info=_root_info(tree.root, file) | dict(info or {}),
         strict=strict,
         reporter=reporter,
+        workers=workers,
+        origin=Origin(repr((read, folders)), partial(last_change, tree.root)),
     )
 
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import BinaryIO
+import os
 
+from sparsevod_core.data.formats.file_bytes import open_to_read
 from sparsevod_core.errors import DataError
 
 # Start-of-frame markers C0..CF hold the size; C4, C8 and CC are tables (ITU-T T.81, table B.1).
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN = 0xDA
+_READ_BYTES = 1024
+"""Holds the size of nearly every file; what lies behind a long EXIF or profile is read there."""
 
 
-def read_jpeg_size(path: Path) -> tuple[int, int]:
+def read_jpeg_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """(height, width) in pixels as stored, whatever an EXIF orientation says.
 
     Raises:
         DataError: unreadable, or no JPEG header with a size.
     """
     try:
-        with path.open("rb") as file:
+        file = open_to_read(path)
+        try:
             size = _find_size(file)
+        finally:
+            os.close(file)
     except OSError as error:
         raise DataError(f"{path}: cannot read the frame: {error.strerror}") from error
     if size is None or 0 in size:
@@ -28,25 +33,29 @@ def read_jpeg_size(path: Path) -> tuple[int, int]:
     return size
 
 
-def _find_size(file: BinaryIO) -> tuple[int, int] | None:
-    if file.read(2) != b"\xff\xd8":
+def _find_size(file: int) -> tuple[int, int] | None:
+    """Walks from marker to marker in the open file."""
+    start, head = 0, os.pread(file, _READ_BYTES, 0)
+    if head[:2] != b"\xff\xd8":
         return None
+    at = 2
     while True:
-        header = file.read(4)
-        if len(header) < 4 or header[0] != 0xFF:
+        if at + 9 > len(head):  # marker, length, precision, height, width
+            start, at = start + at, 0
+            head = os.pread(file, _READ_BYTES, start)
+            if len(head) < 9:
+                return None
+        if head[at] != 0xFF:
             return None
-        marker = header[1]
+        marker = head[at + 1]
         if marker == 0xFF:  # a fill byte before the marker
-            file.seek(-3, 1)
+            at += 1
             continue
         if marker == _START_OF_SCAN:
             return None
         if marker in _START_OF_FRAME:
-            frame = file.read(5)  # precision, height, width
-            if len(frame) < 5:
-                return None
-            return int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
-        length = int.from_bytes(header[2:4], "big")
+            return int.from_bytes(head[at + 5 : at + 7]), int.from_bytes(head[at + 7 : at + 9])
+        length = int.from_bytes(head[at + 2 : at + 4])
         if length < 2:
             return None
-        file.seek(length - 2, 1)
+        at += 2 + length

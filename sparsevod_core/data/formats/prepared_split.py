@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sparsevod_core.data.formats.rendered_video import Counts
+
 
 @dataclass(slots=True)
 class PreparedSplit:
@@ -38,6 +40,18 @@ class PreparedSplit:
     unlisted: list[str] = field(default_factory=list)
     num_other_boxes: int = 0
     problems: list[str] = field(default_factory=list)
+
+    def add(self, counts: Counts) -> None:
+        """Count one more video or folder."""
+        self.num_videos += counts.num_videos
+        self.num_frames += counts.num_frames
+        self.num_stills += counts.num_stills
+        self.num_targets += counts.num_targets
+        self.num_empty += counts.num_empty
+        self.num_other_boxes += counts.num_other_boxes
+        self.problems += counts.problems
+        for name, number in counts.boxes_per_class.items():
+            self.boxes_per_class[name] += number
 
     @property
     def num_boxes(self) -> int:

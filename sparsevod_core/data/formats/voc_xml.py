@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
+from sparsevod_core.data.formats.file_bytes import read_up_to
 from sparsevod_core.errors import DataError
 
 MAX_BYTES = 4 * 1024 * 1024
 """No annotation of one frame comes near this; a larger file is refused unread."""
+LARGEST_NUMBER = 1 << 31
+"""Track ids and flags lie below."""
 _DEEPEST_FIELD = 4  # annotation/object/bndbox/xmin
 
 _SIZE = {f"annotation/size/{side}": side for side in ("width", "height")}
@@ -24,12 +27,12 @@ _OBJECT = {
 _BOX = {f"annotation/object/bndbox/{side}": side for side in ("xmin", "ymin", "xmax", "ymax")}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class VocObject:
     """One `<object>`.
 
     Attributes:
-        line: where it starts in the file, from 1.
+        line: where it starts in the file, from 1; 0 where that is not known.
         name: the class as written, a WordNet id in ImageNet.
         box_xyxy: xmin, ymin, xmax, ymax in pixels, as written.
         track: `<trackid>`, the same number for the same object of a video; None where absent.
@@ -54,27 +57,40 @@ class VocAnnotation:
     objects: list[VocObject] = field(default_factory=list)
 
 
-def read_voc_xml(path: Path) -> VocAnnotation:
+def read_voc_xml(path: str | Path) -> VocAnnotation:
     """Parse one annotation file.
 
     Raises:
         DataError: unreadable, too large, not well-formed (or cut off), with a document type, not a
             VOC annotation, or a number missing or not finite. The message starts with `path:line:`.
     """
+    return parse_voc_xml(path, load_voc_xml(path))
+
+
+def load_voc_xml(path: str | Path) -> bytes:
+    """The text of one annotation file.
+
+    Raises:
+        DataError: unreadable or too large.
+    """
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
+        text = read_up_to(path, MAX_BYTES + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot read the annotation: {error.strerror}") from error
     if len(text) > MAX_BYTES:
         raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MiB: not one frame's annotation")
+    return text
+
+
+def parse_voc_xml(path: str | Path, text: bytes) -> VocAnnotation:
+    """What the text of the file `path` says; raises as `read_voc_xml` does."""
     return _Reader(path).read(text)
 
 
 class _Reader:
     """Collects the text of the fields above while expat walks through one file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         self._path = path
         self._result = VocAnnotation()
         self._open: list[str] = []
@@ -164,7 +180,7 @@ class _Reader:
             value = int(text[:40])
         except ValueError:
             raise self._error(f"<{name}> is {text[:40]!r}, expected a whole number", line) from None
-        if abs(value) >= 1 << 31:
+        if abs(value) >= LARGEST_NUMBER:
             raise self._error(f"<{name}> is {value}, out of range", line)
         return value
 
