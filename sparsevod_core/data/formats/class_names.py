@@ -1,0 +1,60 @@
+"""Class names that the user gives in a text file, and the records that they become."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sparsevod_core.errors import DataError
+
+_WITH_ID = re.compile(r"(-?[0-9]{1,9})\s*:\s*(.*)")
+
+
+def read_class_list(path: Path, *, first_id: int) -> dict[int, str]:
+    """Names by class id from a file with a name a line: `car`, or `3: car` to give it its id.
+
+    Args:
+        path: the file.
+        first_id: of the first line, where lines have no ids.
+
+    Raises:
+        DataError: unreadable, empty, lines with and without ids, or a name or id that is there
+            twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot read class names: {error}") from error
+    names: dict[int, str] = {}
+    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    matches = [_WITH_ID.fullmatch(line) for _, line in numbered]
+    if any(matches) and not all(matches):
+        number, line = numbered[matches.index(None)]
+        raise DataError(f"{path}:{number}: {line[:40]!r} has no id, other lines have: `ID: NAME`")
+    for place, ((number, line), match) in enumerate(zip(numbered, matches, strict=True)):
+        class_id, name = (int(match[1]), match[2]) if match else (first_id + place, line)
+        if class_id in names:
+            raise DataError(f"{path}:{number}: class id {class_id} is there twice")
+        names[class_id] = name
+    categories_of(names, path)
+    return names
+
+
+def categories_of(names: Mapping[int, str], source: Path) -> list[dict[str, Any]]:
+    """`categories` records in the order of `names`.
+
+    Raises:
+        DataError: no class, an empty name, or a name that is there twice; it names `source`.
+    """
+    if not names:
+        raise DataError(f"{source}: no class names", hint="give them with --classes FILE")
+    ids: dict[str, int] = {}
+    for class_id, name in names.items():
+        if not name:
+            raise DataError(f"{source}: class {class_id} has no name")
+        if name in ids:
+            raise DataError(f"{source}: classes {ids[name]} and {class_id} are both {name!r}")
+        ids[name] = class_id
+    return [{"id": class_id, "name": name} for class_id, name in names.items()]

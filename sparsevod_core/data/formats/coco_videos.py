@@ -1,0 +1,308 @@
+"""From the columns of a COCO file to its videos, each made only when it is asked for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from sparsevod_core.data.annotation_join import VIDEO_FILE_NAME
+from sparsevod_core.data.formats.annotated import AnnotatedFrame
+from sparsevod_core.data.formats.coco_entries import UNKNOWN, CocoEntries
+from sparsevod_core.data.formats.frame_names import group_frames, split_number
+from sparsevod_core.data.formats.label_set import Hints
+
+
+@dataclass(frozen=True, slots=True)
+class ImageGroup:
+    """Images that are one video, or stills.
+
+    Attributes:
+        name: of the video.
+        file: the video file that holds the frames; None for images.
+        folder: of the images, where `videos` names one.
+        images: positions in the file's columns, in order of time.
+        numbers: of the frames as annotated; parallel.
+        is_video: False for stills.
+    """
+
+    name: str
+    file: str | None
+    folder: str | None
+    images: Int[np.ndarray, " n"]
+    numbers: list[int]
+    is_video: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CocoBox:
+    """An annotation; `place` is its position in the file."""
+
+    place: int
+    class_id: int
+    track: int | None
+    box_ltwh: tuple[float, float, float, float]
+    is_crowd: bool
+    is_occluded: bool
+    is_generated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CocoVideo:
+    """One video's images and annotations; n images, m annotations.
+
+    Attributes:
+        path: the JSON.
+        base: in front of every name, "" or a folder below the root.
+        box_ends: behind the last annotation of each image; parallel to `numbers`.
+        boxes: place, class, track (`UNKNOWN` without) and flags of each annotation.
+        Others as in `ImageGroup` and `CocoEntries`.
+    """
+
+    path: Path
+    name: str
+    file: str | None
+    folder: str | None
+    is_video: bool
+    base: str
+    numbers: list[int]
+    image_ids: list[int]
+    file_names: list[str]
+    sizes: Int[np.ndarray, "n 2"]
+    targets: Int[np.ndarray, " n"]
+    box_ends: Int[np.ndarray, " n"]
+    boxes: Int[np.ndarray, "m 4"]
+    boxes_ltwh: Float[np.ndarray, "m 4"]
+
+    def file_name(self, position: int) -> str:
+        """Of an image, relative to the root."""
+        return "/".join(filter(None, [self.base, self.file_names[position]]))
+
+    def size_of(self, position: int) -> tuple[int, int]:
+        """Height and width as annotated; (0, 0) where one is missing."""
+        height, width = self.sizes[position].tolist()
+        return (height, width) if height and width else (0, 0)
+
+    def frame(self, position: int, number: int, height: int, width: int) -> AnnotatedFrame:
+        """The frame without boxes."""
+        target = int(self.targets[position])
+        return AnnotatedFrame(
+            self.file_names[position],
+            number,
+            width,
+            height,
+            [],
+            is_target=None if target < 0 else bool(target),
+            image_id=self.image_ids[position],
+        )
+
+    def boxes_of(self, position: int) -> Iterator[CocoBox]:
+        """The annotations of an image, in the file's order."""
+        start = int(self.box_ends[position - 1]) if position else 0
+        for row in range(start, int(self.box_ends[position])):
+            place, class_id, track, flags = self.boxes[row].tolist()
+            left, top, width, height = self.boxes_ltwh[row].tolist()
+            yield CocoBox(
+                place,
+                class_id,
+                None if track == UNKNOWN else track,
+                (left, top, width, height),
+                is_crowd=bool(flags & 1),
+                is_occluded=bool(flags & 2),
+                is_generated=bool(flags & 4),
+            )
+
+
+class CocoVideos(Sequence[CocoVideo]):
+    """The videos of a file. The file's columns are in memory once, a video's part when it is read.
+
+    Args:
+        entries: the file; annotations of no image or class are added to its problems.
+        groups: its images by video.
+        base: in front of every name, "" or a folder below the root.
+    """
+
+    def __init__(self, entries: CocoEntries, groups: list[ImageGroup], base: str) -> None:
+        self._entries = entries
+        self._groups = groups
+        self._base = base
+        images = _annotated_images(entries)
+        order = np.argsort(images, kind="stable")
+        self._rows = order[np.searchsorted(images[order], 0) :]
+        self._starts = np.searchsorted(images[self._rows], np.arange(len(entries.image_ids) + 1))
+        self._boxes = np.stack(
+            [
+                np.frombuffer(column, np.int64)
+                for column in (
+                    entries.box_places,
+                    entries.box_classes,
+                    entries.box_tracks,
+                    entries.box_flags,
+                )
+            ],
+            axis=1,
+        )
+        self._boxes_ltwh = np.frombuffer(entries.boxes_ltwh, np.float64).reshape(-1, 4)
+        self._sizes = np.stack(
+            [np.frombuffer(column, np.int64) for column in (entries.heights, entries.widths)], 1
+        )
+        self._targets = np.frombuffer(entries.targets, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    @overload
+    def __getitem__(self, index: int) -> CocoVideo: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[CocoVideo]: ...
+    def __getitem__(self, index: int | slice) -> CocoVideo | list[CocoVideo]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        group, entries = self._groups[index], self._entries
+        images = group.images.tolist()
+        spans = [self._rows[self._starts[image] : self._starts[image + 1]] for image in images]
+        rows = np.concatenate([np.empty(0, np.int64), *spans])
+        file, folder = (
+            "/".join([self._base, name]) if name and self._base else name
+            for name in (group.file, group.folder)
+        )
+        return CocoVideo(
+            path=entries.path,
+            name=group.name,
+            file=file,
+            folder=folder,
+            is_video=group.is_video,
+            base=self._base,
+            numbers=group.numbers,
+            image_ids=[entries.image_ids[image] for image in images],
+            file_names=[entries.file_names[image] for image in images],
+            sizes=self._sizes[group.images],
+            targets=self._targets[group.images],
+            box_ends=np.cumsum([len(span) for span in spans]),
+            boxes=self._boxes[rows],
+            boxes_ltwh=self._boxes_ltwh[rows],
+        )
+
+
+def _annotated_images(entries: CocoEntries) -> Int[np.ndarray, " m"]:
+    """The position of each annotation's image; -1 for annotations that are left out."""
+    ids = np.frombuffer(entries.image_ids, np.int64)
+    wanted = np.frombuffer(entries.box_images, np.int64)
+    order = np.argsort(ids, kind="stable")
+    if not len(ids):
+        return np.full(len(wanted), -1)
+    images = order[np.searchsorted(ids, wanted, sorter=order).clip(max=len(ids) - 1)]
+    unknown_image = ids[images] != wanted
+    classes = np.frombuffer(entries.box_classes, np.int64)
+    unknown_class = ~np.isin(classes, list(entries.names))
+    for row in np.flatnonzero(unknown_image | unknown_class).tolist():
+        key, value, section = "category_id", int(classes[row]), "categories"
+        if unknown_image[row]:
+            key, value, section = "image_id", int(wanted[row]), "images"
+        entries.problems.append(
+            f"{entries.path}: annotations[{entries.box_places[row]}]: {key} {value} is not in "
+            f"{section}, left out"
+        )
+    images[unknown_image | unknown_class] = -1
+    return images
+
+
+def group_images(entries: CocoEntries, hints: Hints) -> list[ImageGroup]:
+    """The videos of a file, in the order of `videos` or of names, then stills.
+
+    Images that cannot be placed are added to the file's problems.
+    """
+    images = _distinct_images(entries)
+    of_videos = [image for image in images if entries.image_videos[image] != UNKNOWN]
+    if not entries.videos and not of_videos:
+        return _by_name(entries, images, hints)
+    by_id: defaultdict[int, list[int]] = defaultdict(list)
+    for image in of_videos:
+        by_id[entries.image_videos[image]].append(image)
+    groups = []
+    for video_id in entries.videos or sorted(by_id):
+        name, file = entries.videos.get(video_id, (str(video_id), None))
+        found = by_id.pop(video_id, [])
+        if found:
+            groups.append(_group(entries, name, file, found))
+    for video_id, found in by_id.items():
+        entries.problems.append(
+            f"{entries.path}: image {entries.image_ids[found[0]]}: video_id {video_id} is not in "
+            f"videos, {len(found)} images left out"
+        )
+    stills = [image for image in images if entries.image_videos[image] == UNKNOWN]
+    if stills:
+        groups.append(_stills(stills))
+    return groups
+
+
+def _distinct_images(entries: CocoEntries) -> list[int]:
+    """Positions of the images whose id is not that of an earlier one."""
+    ids = np.frombuffer(entries.image_ids, np.int64)
+    _, first = np.unique(ids, return_index=True)
+    if len(first) < len(ids):
+        for image in np.setdiff1d(np.arange(len(ids)), first).tolist():
+            entries.problems.append(
+                f"{entries.path}: image id {ids[image]} is there twice, "
+                f"{entries.file_names[image]} left out"
+            )
+    return sorted(first.tolist())
+
+
+def _group(entries: CocoEntries, name: str, file: str | None, images: list[int]) -> ImageGroup:
+    """A video's images in order of time; two for one frame become a problem."""
+    numbers = [entries.image_frames[image] for image in images]
+    if UNKNOWN in numbers:
+        stems = (entries.file_names[image].rpartition(".")[0] for image in images)
+        from_names = [split_number(stem)[1] for stem in stems]
+        numbers = [place if number is None else number for place, number in enumerate(from_names)]
+        if None in from_names:
+            numbers = list(range(len(images)))
+    kept: dict[int, int] = {}
+    for number, image in sorted(zip(numbers, images, strict=True)):
+        if number in kept:
+            entries.problems.append(
+                f"{entries.path}: images {entries.image_ids[kept[number]]} and "
+                f"{entries.image_ids[image]} are both frame {number} of {name}, the second left out"
+            )
+        else:
+            kept[number] = image
+    is_file = bool(file and VIDEO_FILE_NAME.search(file))
+    return ImageGroup(
+        name,
+        file if is_file else None,
+        None if is_file else file,
+        np.array(list(kept.values()), np.int64),
+        list(kept),
+        is_video=True,
+    )
+
+
+def _stills(images: list[int], name: str = "stills") -> ImageGroup:
+    places = np.array(images, np.int64)
+    return ImageGroup(name, None, None, places, list(range(len(images))), is_video=False)
+
+
+def _by_name(entries: CocoEntries, images: list[int], hints: Hints) -> list[ImageGroup]:
+    """Videos from the names of the files alone."""
+    by_file: dict[str, int] = {}
+    for image in images:
+        name = entries.file_names[image]
+        if by_file.setdefault(name, image) != image:
+            entries.problems.append(
+                f"{entries.path}: image {entries.image_ids[image]}: {name} is image "
+                f"{entries.image_ids[by_file[name]]} already, left out"
+            )
+    groups = []
+    for found in group_frames(by_file, by_folder=hints.group_by_folder):
+        places = [by_file[file] for _, file in found.files]
+        if found.is_video:
+            groups.append(_group(entries, found.name, None, places))
+        else:
+            groups.append(_stills(places, found.name))
+    return groups
