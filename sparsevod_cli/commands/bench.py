@@ -53,7 +53,7 @@ def bench(
     """
     if context.invoked_subcommand is not None:
         return
-    from sparsevod_core.benchmark import YARDSTICKS, BenchmarkSettings, benchmark
+    from sparsevod_core.benchmark.inference import YARDSTICKS, BenchmarkSettings, benchmark
     from sparsevod_core.inference import resolve_device
 
     if precision not in ("fp32", "bf16"):

@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 
-from sparsevod_core import benchmark as bench
+from sparsevod_core.benchmark import inference as bench
 from sparsevod_core.config import load_config
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.model.build import build_detector

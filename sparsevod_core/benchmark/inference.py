@@ -6,12 +6,10 @@ so that all see the same machine; medians are what to compare.
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +19,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model
 
+from sparsevod_core.benchmark.timing import (
+    autocast,
+    now,
+    peak_memory_mib,
+    seconds_of,
+    summary,
+    synchronise,
+)
 from sparsevod_core.data.transforms import pad_to_multiple, resize_image
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.machine import describe_machine
@@ -97,7 +103,7 @@ def benchmark(
     memory, memory_seconds = _measure_memory(detector, images, settings, device)
 
     def ours() -> None:
-        with _autocast(device, settings.precision):
+        with autocast(device, settings.precision):
             top_detections(detector.detect(targets, sizes, memory))
 
     contestants: dict[str, Callable[[], object]] = {"ours": ours}
@@ -108,11 +114,11 @@ def benchmark(
         frames = [image.float() / 255 for image in images[: settings.batch].to(device)]
         contestants[name] = _call(network, frames)
     times = _alternate(contestants, settings, device, reporter)
-    peak = _peak_memory_mib(device)  # before the parts, which hold nothing more
+    peak = peak_memory_mib(device)  # before the parts, which hold nothing more
     model_parts = _time_parts(detector, targets, sizes, memory, settings, device)
     return {
         "schema": "sparsevod.bench/1",
-        "seconds_per_frame": _summary(times["ours"], settings.batch),
+        "seconds_per_frame": summary(times["ours"], settings.batch),
         "frames_per_second": settings.batch / float(np.median(times["ours"])),
         "parts": {**_time_input(settings), **model_parts},
         "memory_seconds": memory_seconds,
@@ -120,7 +126,7 @@ def benchmark(
         "parameters": _num_parameters(detector),
         "against": {
             name: {
-                "seconds_per_frame": _summary(times[name], settings.batch),
+                "seconds_per_frame": summary(times[name], settings.batch),
                 "parameters": parameters[name],
             }
             for name in against
@@ -140,11 +146,11 @@ def _measure_memory(
     if settings.supports == 0:
         return None, 0.0
     supports, _ = pad_to_multiple(list(images[-settings.supports :]))
-    _synchronise(device)
+    synchronise(device)
     start = time.perf_counter()
-    with _autocast(device, settings.precision):
+    with autocast(device, settings.precision):
         memory = detector.remember(supports.to(device), settings.size)
-    _synchronise(device)
+    synchronise(device)
     return memory, time.perf_counter() - start
 
 
@@ -160,7 +166,7 @@ def _alternate(
     with reporter.progress("bench", rounds * len(contestants), "runs") as progress:
         for number in range(rounds):
             for name, run in contestants.items():
-                seconds = _seconds(run, device)
+                seconds = seconds_of(run, device)
                 if number >= settings.warmup:
                     times[name].append(seconds)
                 progress.advance(note=name)
@@ -179,16 +185,16 @@ def _time_parts(
     times: dict[str, list[float]] = {
         name: [] for name in ("backbone_fpn", "head", "tfe", "spfa", "output")
     }
-    with _module_timers(detector, device) as inside, _autocast(device, settings.precision):
+    with _module_timers(detector, device) as inside, autocast(device, settings.precision):
         for number in range(settings.warmup + settings.repeats):
             inside.clear()
-            marks = [_now(device)]
+            marks = [now(device)]
             pyramid = detector.pyramid(targets, sizes)
-            marks.append(_now(device))
+            marks.append(now(device))
             output = detector.refine(pyramid, sizes, memory)
-            marks.append(_now(device))
+            marks.append(now(device))
             top_detections(output)
-            marks.append(_now(device))
+            marks.append(now(device))
             if number < settings.warmup:
                 continue
             backbone, refine, output_s = np.diff(marks).tolist()
@@ -196,7 +202,7 @@ def _time_parts(
             row = (backbone, refine - tfe - spfa, tfe, spfa, output_s)
             for values, seconds in zip(times.values(), row, strict=True):
                 values.append(seconds)
-    return {name: _summary(values, settings.batch) for name, values in times.items()}
+    return {name: summary(values, settings.batch) for name, values in times.items()}
 
 
 @contextmanager
@@ -222,10 +228,10 @@ def _time_module(
 
     def before(*_: object) -> None:
         nonlocal started
-        started = _now(device)
+        started = now(device)
 
     def after(*_: object) -> None:
-        spent[name] = spent.get(name, 0.0) + _now(device) - started
+        spent[name] = spent.get(name, 0.0) + now(device) - started
 
     return [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
 
@@ -251,7 +257,7 @@ def _time_input(settings: BenchmarkSettings) -> dict[str, dict[str, float]]:
                 preprocess.append(time.perf_counter() - start)
                 start = time.perf_counter()
     kept = slice(settings.warmup, None)
-    return {"decode": _summary(decode[kept], 1), "preprocess": _summary(preprocess[kept], 1)}
+    return {"decode": summary(decode[kept], 1), "preprocess": summary(preprocess[kept], 1)}
 
 
 def _smooth_frames(settings: BenchmarkSettings, device: torch.device) -> Tensor:
@@ -267,37 +273,6 @@ def _call(network: nn.Module, frames: list[Tensor]) -> Callable[[], object]:
     return lambda: network(frames)
 
 
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    if precision == "bf16":
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
-
-
-def _seconds(run: Callable[[], object], device: torch.device) -> float:
-    start = _now(device)
-    run()
-    return _now(device) - start
-
-
-def _now(device: torch.device) -> float:
-    _synchronise(device)
-    return time.perf_counter()
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _summary(seconds: Sequence[float], frames: int) -> dict[str, float]:
-    per_frame = np.asarray(seconds) / frames
-    return {
-        "median": float(np.median(per_frame)),
-        "min": float(per_frame.min()),
-        "p95": float(np.percentile(per_frame, 95)),
-    }
-
-
 def _num_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
@@ -307,11 +282,3 @@ def _memory_mib(memory: SupportMemory | None) -> float:
         return 0.0
     tensors = (memory.maps, memory.valid, memory.proposals)
     return sum(tensor.nbytes for tensor in tensors) / 2**20
-
-
-def _peak_memory_mib(device: torch.device) -> float:
-    """Of the device where it is a GPU, else of the whole process so far, yardsticks included."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)

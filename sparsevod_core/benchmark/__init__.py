@@ -1,0 +1,1 @@
+"""How long things take: the model part by part, and the data beside training steps."""
