@@ -10,18 +10,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from sparsevod_cli import console
+from sparsevod_cli.check_page import counted, dataset_page
 from sparsevod_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from sparsevod_core.data.checks.distributions import Histogram
     from sparsevod_core.data.checks.findings import Finding
     from sparsevod_core.data.checks.report import DatasetReport
-    from sparsevod_core.figures.dataset_page import Bars
 
 SHOWN_PLACES = 3
-NOTED_FINDINGS = 8
 WIDTH = 79
 
 
@@ -85,35 +81,6 @@ def show_findings(findings: Sequence[Finding]) -> None:
         typer.echo()
 
 
-def dataset_page(report: DatasetReport) -> Figure:
-    """The page of plots of a set."""
-    import numpy as np
-
-    from sparsevod_core.data.checks.distributions import SIDE_EDGES_PX
-    from sparsevod_core.figures.dataset_page import DatasetView, draw_dataset
-
-    width, height, _ = report.frames.sizes[0]
-    return draw_dataset(
-        DatasetView(
-            title=str(report.file),
-            facts=_facts(report),
-            notes=_notes(report.findings),
-            class_names=[one.name for one in report.classes],
-            boxes_per_class=np.array([one.boxes for one in report.classes]),
-            sides_px=report.boxes.sides_per_class,
-            side_edges_px=SIDE_EDGES_PX,
-            speeds=np.array([[c.fast, c.medium, c.slow] for c in report.tracks.per_class]),
-            boxes_per_frame=_bars(report.frames.boxes_per_frame),
-            frames_per_video=_bars(report.frames.frames_per_video),
-            track_lengths=_bars(report.tracks.lengths),
-            motion_iou=_bars(report.tracks.motion_iou),
-            aspect=_bars(report.boxes.aspect),
-            centres=report.boxes.centres,
-            frame_aspect=width / height,
-        )
-    )
-
-
 def _overview(report: DatasetReport) -> list[tuple[str, str]]:
     frames, boxes, tracks, files = report.frames, report.boxes, report.tracks.all, report.files
     sizes = ", ".join(f"{width}x{height}" for width, height, _ in frames.sizes[:3])
@@ -128,14 +95,8 @@ def _overview(report: DatasetReport) -> list[tuple[str, str]]:
         ("boxes", f"{boxes.boxes:,}"),
     ]
     if boxes.boxes:
-        size = boxes.all
-        lines.append(
-            (
-                "",
-                f"median side {size.median_side_px:.0f} px, "
-                f"{size.median_side_share:.0%} of the frame's",
-            )
-        )
+        side, share = boxes.all.median_side_px, boxes.all.median_side_share
+        lines.append(("", f"median side {side:.0f} px, {share:.0%} of the frame's"))
     lines.append(("tracks", f"{tracks.tracks:,}{_spread(tracks.lengths, 'boxes')}"))
     if tracks.tracks:
         lines.append(
@@ -144,14 +105,8 @@ def _overview(report: DatasetReport) -> list[tuple[str, str]]:
     there = files.images + files.video_files - files.missing
     kinds = ((files.images, "image"), (files.video_files, "video"))
     kind = " and ".join(name for number, name in kinds if number)
-    lines.append(
-        (
-            "files",
-            f"{there:,} of {there + files.missing:,} {kind} files found, {files.opened:,} opened",
-        )
-    )
-    lines.append(("below", str(report.root)))
-    return lines
+    found = f"{there:,} of {there + files.missing:,} {kind} files found, {files.opened:,} opened"
+    return [*lines, ("files", found), ("below", str(report.root))]
 
 
 def _spread(values: tuple[float, float, float] | None, unit: str) -> str:
@@ -166,24 +121,16 @@ def _spread(values: tuple[float, float, float] | None, unit: str) -> str:
 def _show_classes(report: DatasetReport) -> None:
     from sparsevod_core.data.checks.classes import ids_in_words
 
+    counted_in = ("boxes", "frames", "videos", "tracks")
     counts = [
-        [
-            one.name,
-            str(one.id),
-            *(f"{n:,}" for n in (one.boxes, one.frames, one.videos, one.tracks)),
-        ]
+        [one.name, str(one.id), *(f"{getattr(one, what):,}" for what in counted_in)]
         for one in report.classes
     ]
     title = f"Classes, ids {ids_in_words(report.classes)}"
-    console.table(title, ["", "id", "boxes", "frames", "videos", "tracks"], counts)
-    sizes = {"all": (report.boxes.all, report.tracks.all)} | {
-        one.name: pair
-        for one, pair in zip(
-            report.classes,
-            zip(report.boxes.per_class, report.tracks.per_class, strict=True),
-            strict=True,
-        )
-    }
+    console.table(title, ["", "id", *counted_in], counts)
+    names = ["all", *(one.name for one in report.classes)]
+    sizes = [report.boxes.all, *report.boxes.per_class]
+    motions = [report.tracks.all, *report.tracks.per_class]
     rows = [
         [
             name,
@@ -191,7 +138,7 @@ def _show_classes(report: DatasetReport) -> None:
             *_shares(size.small, size.medium, size.large),
             *_shares(motion.fast, motion.medium, motion.slow),
         ]
-        for name, (size, motion) in sizes.items()
+        for name, size, motion in zip(names, sizes, motions, strict=True)
     ]
     columns = ["", "side px", "small", "medium", "large", "fast", "medium", "slow"]
     console.table("Sizes (COCO's) and motion of boxes", columns, rows)
@@ -203,44 +150,9 @@ def _shares(*counts: int) -> list[str]:
 
 
 def _verdict(report: DatasetReport) -> str:
-    rest = (
-        f"{_count(report.count('problem'), 'problem')}, {_count(report.count('remark'), 'remark')}"
-    )
+    rest = ", ".join(counted(report.count(name), name) for name in ("problem", "remark"))
     errors = report.count("error")
-    return f"{_count(errors, 'error')}, {rest}: training would stop" if errors else rest
-
-
-def _count(number: int, what: str) -> str:
-    plural = f"{what}es" if what[-1] in "sx" else f"{what}s"
-    return f"{number:,} {what if number == 1 else plural}"
-
-
-def _facts(report: DatasetReport) -> str:
-    counts = {
-        "video": report.frames.videos,
-        "still": report.frames.stills,
-        "frame": report.frames.frames,
-        "box": report.boxes.boxes,
-        "class": len(report.classes),
-        "track": report.tracks.all.tracks,
-    }
-    return " · ".join(_count(count, what) for what, count in counts.items() if count)
-
-
-def _notes(findings: Sequence[Finding]) -> list[str]:
-    lines = [
-        f"{one.severity}: {one.text}: {one.count:,}" + (f" ({one.advice})" if one.advice else "")
-        for one in findings[:NOTED_FINDINGS]
-    ]
-    if len(findings) > NOTED_FINDINGS:
-        lines.append(f"and {len(findings) - NOTED_FINDINGS} more")
-    return lines or ["nothing is broken or odd"]
-
-
-def _bars(histogram: Histogram) -> Bars:
-    from sparsevod_core.figures.dataset_page import Bars
-
-    return Bars(histogram.edges, histogram.counts)
+    return f"{counted(errors, 'error')}, {rest}: training would stop" if errors else rest
 
 
 def _save_page(report: DatasetReport, page: Path | None) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from sparsevod_core.data.checks.findings import Finding, first, frame_label
+from sparsevod_core.data.checks.findings import NAMED, Finding, first, frame_label
 from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import DataError, VideoError
@@ -52,20 +53,24 @@ def check_files(
         reporter: told about progress.
     """
     films = _video_files(videos)
-    found, missing = _look(videos, films, reporter)
-    images = [frame for frame in found if frame not in films]
-    found_films = [frame for frame in found if frame in films]
-    num_images = len(found) + len(missing) - len(films)
-    if missing and not found and not root_is_given:
+    found = _look(videos, films, reporter)
+    images = [frame for frame in found.frames if frame not in films]
+    found_films = [frame for frame in found.frames if frame in films]
+    num_images = len(found.frames) + found.num_missing - len(films)
+    if found.num_missing and not found.frames and not root_is_given:
         text = f"files looked for below {videos.root}, none of them there"
         advice = "name the folder of the frames with --root"
-        finding = Finding("frames_not_found", "problem", text, len(missing), first(missing), advice)
-        return FileCounts(num_images, len(films), len(missing), 0, 0), [finding]
+        finding = Finding(
+            "frames_not_found", "problem", text, found.num_missing, tuple(found.missing), advice
+        )
+        return FileCounts(num_images, len(films), found.num_missing, 0, 0), [finding]
 
     findings = []
-    if missing:
+    if found.num_missing:
         text = f"files missing below {videos.root}"
-        findings.append(Finding("missing_files", "error", text, len(missing), first(missing)))
+        findings.append(
+            Finding("missing_files", "error", text, found.num_missing, tuple(found.missing))
+        )
     opened_images = images if decode else _spread_evenly(images, SAMPLED_IMAGES)
     opened_films = found_films if decode else _spread_evenly(found_films, SAMPLED_VIDEOS)
     broken = _broken_images(videos, opened_images, reporter)
@@ -76,7 +81,7 @@ def check_files(
         findings.append(Finding("broken_files", "error", text, len(broken), first(broken), advice))
     opened = len(opened_images) + len(opened_films)
     decoded = len(opened_films) if decode else 0
-    return FileCounts(num_images, len(films), len(missing), opened, decoded), findings
+    return FileCounts(num_images, len(films), found.num_missing, opened, decoded), findings
 
 
 def _video_files(videos: VideoSet) -> dict[int, np.ndarray]:
@@ -88,13 +93,19 @@ def _video_files(videos: VideoSet) -> dict[int, np.ndarray]:
     return {spans[0][0]: np.concatenate([*spans]) for spans in frames_of_file.values()}
 
 
-def _look(
-    videos: VideoSet, films: dict[int, np.ndarray], reporter: Reporter
-) -> tuple[list[int], list[str]]:
-    """A frame of every file that is there, and the names of those that are not."""
-    listing = lru_cache(_LISTED_FOLDERS)(_names_in)
-    root, files = videos.root, videos.tables.video_files
-    found, missing = [], []
+@dataclass(slots=True)
+class _Found:
+    """A frame of every file that is there; how many are not, and the first of those."""
+
+    frames: array = field(default_factory=lambda: array("q"))
+    num_missing: int = 0
+    missing: list[str] = field(default_factory=list)
+
+
+def _look(videos: VideoSet, films: dict[int, np.ndarray], reporter: Reporter) -> _Found:
+    listing = lru_cache(_LISTED_FOLDERS)(lambda folder: _names_in(videos.root / folder))
+    files = videos.tables.video_files
+    found = _Found()
     with reporter.progress("looking for files", videos.num_videos, "videos") as progress:
         for video in range(videos.num_videos):
             frames: Sequence[int] = videos.video_frames(video)
@@ -104,12 +115,14 @@ def _look(
             for frame in frames:
                 name = videos.file_name(frame) if file is None else file
                 folder, _, base = name.rpartition("/")
-                if base in listing(root / folder):
-                    found.append(frame)
-                else:
-                    missing.append(name)
+                if base in listing(folder):
+                    found.frames.append(frame)
+                    continue
+                found.num_missing += 1
+                if len(found.missing) < NAMED:
+                    found.missing.append(name)
             progress.advance()
-    return found, missing
+    return found
 
 
 def _names_in(folder: Path) -> frozenset[str]:
