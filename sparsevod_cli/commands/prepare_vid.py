@@ -1,11 +1,11 @@
-"""`sparsevod prepare-vid`: from ImageNet VID's folders, or from nothing, to COCO-VID JSON."""
+"""`sparsevod prepare-vid`: from labels in any known format, or from nothing, to COCO-VID JSON."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,15 +13,22 @@ from sparsevod_cli import console, prepare_report
 from sparsevod_cli.options import JsonOut, Seed
 from sparsevod_core.errors import ConfigError
 
+if TYPE_CHECKING:
+    from sparsevod_core.data.formats.prepared_split import PreparedSplit
+
 
 def prepare_vid(
     root: Annotated[
         Path | None,
         typer.Argument(
             metavar="ROOT",
-            help="Folder with Data/VID and Annotations/VID; with --synthetic, the one to render.",
+            help="Folder of the videos, or their annotation file; with --synthetic, to render.",
         ),
     ] = None,
+    label_format: Annotated[
+        str,
+        typer.Option("--format", help="auto, imagenet, coco, mot, yolo, voc or cvat."),
+    ] = "auto",
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Folder for train.json and val.json, or one .json."),
@@ -30,6 +37,26 @@ def prepare_vid(
         str | None, typer.Option("--splits", help="train, val or train,val; else what is there.")
     ] = None,
     no_det: Annotated[bool, typer.Option("--no-det", help="Leave out DET's still images.")] = False,
+    classes: Annotated[
+        Path | None,
+        typer.Option("--classes", help="Class names, one a line: NAME, or ID: NAME."),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", help="coco, cvat: where images or videos lie, if elsewhere."),
+    ] = None,
+    val_fraction: Annotated[
+        float | None,
+        typer.Option("--val-fraction", help="Share of undivided videos to draw for val, e.g. 0.1."),
+    ] = None,
+    first_frame: Annotated[
+        int | None,
+        typer.Option("--first-frame", help="Labels' number of a video file's first frame: 0 or 1."),
+    ] = None,
+    group_by_folder: Annotated[
+        bool,
+        typer.Option("--group-by-folder", help="Images of one folder are one video, in any case."),
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first thing missing or broken.")
     ] = False,
@@ -75,13 +102,19 @@ def prepare_vid(
     ] = False,
     json_out: JsonOut = None,
 ) -> None:
-    """Convert ImageNet VID to COCO-VID JSON, or render a small video set in its layout.
+    """Convert ImageNet VID, or your own labelled videos, to COCO-VID JSON; or render a small set.
 
-    Reads ROOT/Data, ROOT/Annotations and the lists in ROOT/ImageSets as the official archives hold
-    them, whole or in part, of either year; DET's stills of the 30 classes join the training file
-    where they are there. Frames stay where they are: the JSON records where that is. What is
-    broken is left out and named, with file and line. Without -o the files go where `sparsevod
-    train` looks.
+    Of ImageNet VID, reads ROOT/Data, ROOT/Annotations and the lists in ROOT/ImageSets as the
+    official archives hold them, whole or in part, of either year; DET's stills of the 30 classes
+    join the training file where they are there. Frames stay where they are: the JSON records where
+    that is. What is broken is left out and named, with file and line. Without -o the files go where
+    `sparsevod train` looks.
+
+    Your own videos: COCO or COCO-VID JSON, MOT Challenge folders, YOLO text, Pascal VOC XML or CVAT
+    for video XML, with frames in folders or inside video files; --format auto says which it found.
+    A train and a val in the data give both files; else --val-fraction draws whole videos with
+    --seed, or -o NAME.json takes all. Your class ids stay. --classes, --images, --first-frame and
+    --group-by-folder say what a layout leaves open.
 
     The result of --json is {"splits": [...]}, each with split, file, num_videos, expected_videos,
     num_frames, expected_frames, num_targets, num_stills, expected_stills, num_empty, num_boxes,
@@ -100,6 +133,8 @@ def prepare_vid(
 
     Example: sparsevod prepare-vid ILSVRC2015 -o data/imagenet_vid --strict
 
+    Example: sparsevod prepare-vid my_videos --format yolo -o data/mine --val-fraction 0.2 --seed 1
+
     Example: sparsevod prepare-vid --synthetic data/synthetic --videos 20 --seed 1
 
     Example: sparsevod prepare-vid --check data/synthetic/train.json
@@ -111,11 +146,18 @@ def prepare_vid(
         val_videos=val_videos,
         frames=frames,
         val_frames=val_frames,
-        seed=seed,
+        seed=None if val_fraction is not None else seed,
         **_size(size),
     )
+    own = _given(
+        classes=classes,
+        images=images,
+        first_frame=first_frame,
+        group_by_folder=group_by_folder or None,
+    )
     if check:
-        if root or splits or no_det or dry_run or synthetic or rendering or workers is not None:
+        converting = root or splits or no_det or dry_run or own or val_fraction is not None
+        if converting or synthetic or rendering or workers is not None:
             raise ConfigError("--check goes with --root, --decode, --strict, -o and --json")
         from sparsevod_cli.check_report import check_sets
 
@@ -129,13 +171,14 @@ def prepare_vid(
         root, output = output, None
     if root is None:
         raise ConfigError(
-            "name the folder of ImageNet VID, or the folder to render with --synthetic",
+            "name the folder of the videos, or the folder to render with --synthetic",
             hint="sparsevod prepare-vid ILSVRC2015 -o data/imagenet_vid",
         )
     if synthetic:
         from sparsevod_core.data.synthetic import SyntheticConfig, prepare_synthetic
 
-        if output or splits or no_det or strict or dry_run or workers is not None:
+        converting = output or splits or no_det or strict or dry_run or own
+        if converting or val_fraction is not None or workers is not None:
             raise ConfigError(
                 "--synthetic goes with one folder and the options of what is rendered"
             )
@@ -146,22 +189,68 @@ def prepare_vid(
             "--videos, --val-videos, --frames, --val-frames, --size and --seed need --synthetic"
         )
     else:
-        from sparsevod_core.data.formats.imagenet_vid import prepare_imagenet_vid
-
-        prepared = prepare_imagenet_vid(
+        prepared = _convert(
             root,
             output,
+            label_format,
+            own,
+            no_det=no_det,
+            val_fraction=val_fraction,
+            seed=seed,
             splits=[split.strip() for split in splits.split(",")] if splits else (),
-            include_det=not no_det,
             strict=strict,
             dry_run=dry_run,
             workers=len(os.sched_getaffinity(0)) if workers is None else workers,
-            reporter=ConsoleReporter(),
         )
     if str(json_out) != "-":
         prepare_report.show(str(root), prepared)
     if json_out is not None:
         console.write_json(json_out, {"splits": [prepare_report.as_json(s) for s in prepared]})
+
+
+def _convert(
+    root: Path,
+    output: Path | None,
+    label_format: str,
+    own: dict[str, Any],
+    *,
+    no_det: bool,
+    val_fraction: float | None,
+    seed: int | None,
+    **options: Any,
+) -> list[PreparedSplit]:
+    """Find out the format where it is left open, and convert."""
+    from sparsevod_cli.progress import ConsoleReporter
+    from sparsevod_core.data.formats.imagenet_vid import prepare_imagenet_vid
+    from sparsevod_core.data.formats.label_set import Hints
+    from sparsevod_core.data.formats.layouts import recognise
+    from sparsevod_core.data.formats.own_videos import prepare_own_videos
+
+    reporter = ConsoleReporter()
+    if label_format == "auto":
+        label_format, sign = recognise(root)
+        reporter.message(f"{root}: read as {label_format}, because of {sign}")
+    if label_format == "imagenet":
+        if own or val_fraction is not None:
+            raise ConfigError(
+                "--classes, --images, --val-fraction, --first-frame and --group-by-folder are for "
+                "your own videos, not for ImageNet VID"
+            )
+        return prepare_imagenet_vid(
+            root, output, include_det=not no_det, reporter=reporter, **options
+        )
+    if no_det:
+        raise ConfigError(f"--no-det is for ImageNet VID, not for {label_format}")
+    return prepare_own_videos(
+        root,
+        output,
+        label_format,
+        hints=Hints(**own),
+        val_fraction=val_fraction,
+        seed=seed or 0,
+        reporter=reporter,
+        **options,
+    )
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def test_problems_are_listed_up_to_a_number(
     ("arguments", "code", "words"),
     [
         ([], 2, "name the folder"),
-        (["nowhere"], 1, "no ImageNet VID here"),
+        (["nowhere"], 1, "no such file or folder"),
         (["--synthetic"], 2, "name the folder"),
         (["--synthetic", "a", "-o", "b"], 2, "goes with one folder"),
         (["--synthetic", "a", "--size", "big"], 2, "expected WIDTHxHEIGHT"),

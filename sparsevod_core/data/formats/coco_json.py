@@ -174,6 +174,11 @@ def coco_files(root: Path) -> dict[str, Path]:
     return {"all": paths[0]} if paths else {}
 
 
+def is_prepared(path: Path) -> bool:
+    """Whether a file is what `prepare-vid` wrote."""
+    return _OURS in _head(path)
+
+
 def _head(path: Path) -> bytes:
     """The beginning and the end of a file: sections stand in any order."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sparsevod_core.data.formats.coco_json import coco_files
+from sparsevod_core.data.formats.coco_json import coco_files, is_prepared
 from sparsevod_core.data.formats.cvat import root_element
 from sparsevod_core.data.formats.data_yaml import find_data_yaml
 from sparsevod_core.data.formats.label_set import walk_files
@@ -35,6 +35,8 @@ def recognise(root: Path) -> tuple[str, str]:
     if not root.exists():
         raise DataError(f"{root}: no such file or folder")
     found = [(name, by) for name, look in _LOOKS.items() if (by := look(root))]
+    if len(found) > 1:  # what was prepared may lie beside what it was prepared from
+        found = [(name, by) for name, by in found if name != "coco" or not _is_prepared(root)]
     if len(found) == 1:
         return found[0]
     known = "; ".join(f"{name}: {shape}" for name, shape in LAYOUTS.items())
@@ -63,8 +65,14 @@ def _coco(root: Path) -> str:
         files = coco_files(root)
     except DataError:
         return "several .json files"
-    # What this tool wrote does not make another format's folder ambiguous.
     return ", ".join(path.relative_to(root).as_posix() for path in files.values())
+
+
+def _is_prepared(root: Path) -> bool:
+    try:
+        return all(is_prepared(path) for path in coco_files(root).values())
+    except DataError:
+        return False
 
 
 def _mot(root: Path) -> str:
@@ -90,7 +98,7 @@ def _yolo(root: Path) -> str:
 
 
 def _voc(root: Path) -> str:
-    if (root / "Data" / "VID").is_dir():
+    if _imagenet(root):  # whose annotations have the same form
         return ""
     return _first_label(root, ".xml", lambda path: root_element(path) == "annotation")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from sparsevod_core.data.formats.annotated import AnnotatedVideo
 from sparsevod_core.data.formats.coco_json import find_coco
-from sparsevod_core.data.formats.conversion import convert, stopped
+from sparsevod_core.data.formats.conversion import convert
 from sparsevod_core.data.formats.cvat import find_cvat
 from sparsevod_core.data.formats.label_set import Hints, LabelSet, Split
 from sparsevod_core.data.formats.mot import find_mot
@@ -51,6 +51,7 @@ def prepare_own_videos(
     seed: int = 0,
     strict: bool = False,
     dry_run: bool = False,
+    workers: int = 0,
     reporter: Reporter | None = None,
 ) -> list[PreparedSplit]:
     """Convert the labels at `root` into `train.json` and `val.json`, or into one file.
@@ -66,6 +67,7 @@ def prepare_own_videos(
         seed: of that draw.
         strict: stop at the first problem instead of leaving out what is broken.
         dry_run: read and check everything, write nothing.
+        workers: processes that read; up to 1 reads in this one.
         reporter: told about progress.
 
     Raises:
@@ -85,8 +87,18 @@ def prepare_own_videos(
         drawn = {} if val_fraction is None else {"val_fraction": val_fraction, "seed": seed}
         about = {"format": label_format, **drawn}
         return [
-            _convert(labels, name, split, _file(output, name, dry_run), about, strict, reporter)
+            convert(
+                split.sources,
+                _Tolerant(labels.read),
+                PreparedSplit(name, file, problems=list(split.problems)),
+                categories=labels.categories,
+                info=_root_info(labels.root, file) | about,
+                strict=strict,
+                reporter=reporter,
+                workers=workers,
+            )
             for name, split in chosen.items()
+            for file in [_file(output, name, dry_run)]
         ]
     except OSError as error:
         raise DataError(f"{error.filename or root}: {error.strerror or error}") from error
@@ -168,29 +180,9 @@ def _file(output: Path | None, split: str, dry_run: bool) -> Path | None:
     return output if output.suffix == ".json" else output / f"{split}.json"
 
 
-def _convert(
-    labels: LabelSet,
-    name: str,
-    split: Split,
-    file: Path | None,
-    about: dict[str, Any],
-    strict: bool,
-    reporter: Reporter,
-) -> PreparedSplit:
-    if strict and split.problems:
-        raise stopped(split.problems[0])
-    if file is not None:
-        root = os.path.relpath(labels.root.resolve(), file.resolve().parent)
-        about = {"root": root, **about}
-    return convert(
-        split.sources,
-        _Tolerant(labels.read),
-        PreparedSplit(name, file, problems=list(split.problems)),
-        categories=labels.categories,
-        info=about,
-        strict=strict,
-        reporter=reporter,
-    )
+def _root_info(root: Path, file: Path | None) -> dict[str, Any]:
+    """Where file names start from, as `info.root` says it: relative to the file's folder."""
+    return {} if file is None else {"root": os.path.relpath(root.resolve(), file.resolve().parent)}
 
 
 @dataclass(frozen=True, slots=True)
