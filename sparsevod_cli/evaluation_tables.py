@@ -33,7 +33,7 @@ def show_result(result: Result) -> None:
     title = f"{_title(result)}; errors at a score > {errors['score']:g}"
     console.table(title, ["", *columns, "boxes", *ERRORS], rows)
     _by_iou({"AP": result})
-    _motion(result["motion"])
+    _motion(result)
     recall = ("AR1", "AR10", "AR100")
     console.table("Recall", ["", *recall], [["all", *_values(result, recall)]])
     if errors["top"]:
@@ -54,7 +54,7 @@ def show_results(results: Mapping[str, Result]) -> None:
     """Several results of the same annotations, side by side."""
     columns = ("AP", "AP50", "AP75", "AR100")
     rows = [
-        [name, *_values(one, columns), *_values(_speeds(one), SPEEDS), f"{one['num_detections']:,}"]
+        [name, *_values(one, columns), *_speeds(one), f"{one['num_detections']:,}"]
         for name, one in results.items()
     ]
     first = next(iter(results.values()))
@@ -90,28 +90,21 @@ def _by_iou(results: Mapping[str, Result]) -> None:
         console.table("AP at IoU", ["", *thresholds], rows)
 
 
-def _motion(motion: Result) -> None:
-    coco, fgfa = motion["coco"], motion["fgfa"]
+def _motion(result: Result) -> None:
+    coco, fgfa = result["motion"]["coco"], result["motion"]["fgfa"]
     if coco is None:
-        return
+        return  # the annotations do not tell how objects move, which was said while scoring
     columns = ("AP", "AP50", "AP75")
     rows = [
-        [
-            speed,
-            *_values(coco[speed], columns),
-            *_values(fgfa, [speed]),
-            f"{coco[speed]['num_boxes']:,}",
-        ]
-        for speed in SPEEDS
+        [speed, *_values(one, columns), *_values(fgfa, [speed]), f"{one['num_boxes']:,}"]
+        for speed, one in {"all": result, **{speed: coco[speed] for speed in SPEEDS}}.items()
     ]
-    rows.append(["all", "", "", "", *_values(fgfa, ["all"]), ""])
-    console.table(
-        "By speed of the objects, and as FGFA scores them", ["", *columns, "FGFA", "boxes"], rows
-    )
+    console.table("By speed of the objects", ["", *columns, "AP as FGFA", "boxes"], rows)
 
 
-def _speeds(result: Result) -> dict[str, float | None]:
-    return {speed: result["motion"]["coco"][speed]["AP"] for speed in SPEEDS}
+def _speeds(result: Result) -> list[str]:
+    coco = result["motion"]["coco"]
+    return [_number(coco[speed]["AP"] if coco else None) for speed in SPEEDS]
 
 
 def _errors(counts: Result) -> list[str]:
