@@ -42,7 +42,7 @@ def motion_iou(
             break
         first = np.flatnonzero(near & (apart > 0))
         second = first + shift
-        iou = _inclusive_iou(boxes[first], boxes[second])
+        iou = inclusive_iou(boxes[first], boxes[second])
         for side in (first, second):
             total[side] += iou
             count[side] += 1
@@ -53,9 +53,10 @@ def motion_iou(
     return unsorted
 
 
-def _inclusive_iou(
+def inclusive_iou(
     first: Float[np.ndarray, "n 4"], second: Float[np.ndarray, "n 4"]
 ) -> Float[np.ndarray, " n"]:
+    """IoU of pairs of xyxy boxes, in pixels that each take part as a whole."""
     low = np.maximum(first[:, :2], second[:, :2])
     high = np.minimum(first[:, 2:], second[:, 2:])
     overlap = (high - low + 1).clip(min=0).prod(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -80,9 +80,5 @@ def kind(value: Any) -> str:
 
 
 def _is_finite(number: Any) -> bool:
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        return False
-    try:
-        return math.isfinite(number)
-    except OverflowError:  # a whole number beyond float's range
-        return False
+    # A bool is no number here, and a whole number may be beyond float's range.
+    return type(number) in (float, int) and -sys.float_info.max <= number <= sys.float_info.max

@@ -109,7 +109,7 @@ def overlapping_pairs(
     beside = np.flatnonzero(counts)  # detections in a frame with boxes of their class
     starts, counts = starts[beside], counts[beside]
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    for part in _slices(counts):
+    for part in slices(counts):
         which, within = expand(counts[part])
         which += part.start
         chosen = boxes[starts[which] + within]
@@ -208,7 +208,7 @@ def expand(counts: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " P"], Int[np
     return which, np.arange(len(which)) - starts[which]
 
 
-def _slices(counts: Int[np.ndarray, " n"]) -> Iterator[slice]:
+def slices(counts: Int[np.ndarray, " n"]) -> Iterator[slice]:
     """Cut so that the counts of each slice sum to some bounded number."""
     total = np.cumsum(counts)
     start = 0

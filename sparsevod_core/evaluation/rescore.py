@@ -10,6 +10,12 @@ from sparsevod_core.evaluation.average_precision import precision_and_recall, un
 from sparsevod_core.evaluation.coco import BoxAP, box_ap, nan_to_none
 from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.ground_truth import GroundTruth
+from sparsevod_core.evaluation.motion import (
+    UnknownMotionError,
+    ignored_by_speed,
+    known_motion_iou,
+    motion_ap,
+)
 from sparsevod_core.evaluation.results_file import read_results
 from sparsevod_core.reporting import Reporter, SilentReporter
 
@@ -29,7 +35,8 @@ class Evaluation:
         settings: how the model was used; None where only predictions were scored.
         classes_left_out: the model's classes that the annotations lack; their boxes were dropped.
         classes_unknown: the annotations' classes that the model lacks; they score 0.
-        motion: AP by speed of the objects: `coco` and `fgfa`, see `motion.motion_ap`.
+        motion: AP by speed of the objects: `coco` and `fgfa`, see `motion.motion_ap`; None for
+            both, and why under `unknown`, where the annotations do not tell the speed.
         truth: what was scored against, for reports; not in the JSON.
         table: what was scored, for reports; not in the JSON. None in a process that only was told
             the numbers.
@@ -85,7 +92,7 @@ def evaluate_predictions(
     reporter = reporter or SilentReporter()
     annotations, predictions = Path(annotations), Path(predictions)
     truth = GroundTruth.load(annotations)
-    table = read_results(predictions, truth)
+    table = read_results(predictions, truth, reporter)
     scores = score(truth, table, reporter)
     return Evaluation(
         boxes=scores.boxes,
@@ -108,8 +115,19 @@ class Scores:
 def score(truth: GroundTruth, table: DetectionTable, reporter: Reporter) -> Scores:
     """Compute, and say so first: it takes a while on a large set."""
     reporter.message(f"scoring {len(table):,} detections in {len(truth.image_ids):,} frames")
-    curves = precision_and_recall(truth, table, [uncounted(truth)])
-    return Scores(box_ap(truth, curves[0], len(table)), {"coco": None, "fgfa": None})
+    ignored = [uncounted(truth)]
+    try:
+        motion_iou = known_motion_iou(truth)
+        ignored += ignored_by_speed(truth, motion_iou)
+    except UnknownMotionError as error:
+        reporter.message(f"no AP by motion: {error}")
+        motion_iou, unknown = None, str(error)
+    of_all, *by_speed = precision_and_recall(truth, table, ignored)
+    if motion_iou is None:
+        motion = {"coco": None, "fgfa": None, "unknown": unknown}
+    else:
+        motion = motion_ap(truth, table, motion_iou, by_speed)
+    return Scores(box_ap(truth, of_all, len(table)), motion)
 
 
 def _text(path: Path | None) -> str | None:

@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,6 @@ from sparsevod_core.evaluation.detection_table import compact_positions
 from sparsevod_core.evaluation.ground_truth import GroundTruth
 from sparsevod_core.evaluation.json_entries import EntryError, Id, box_xywh, finite, position_of
 
-_FIELDS = itemgetter("image_id", "category_id", "bbox", "score")
 _NUMBERS = {float, int}  # and not bool, which is a kind of int
 
 
@@ -62,15 +60,14 @@ def columns_of(entries: Sequence[Any], known: KnownIds) -> Columns:
         BrokenEntryError: no object, a field missing, an id that the ground truth lacks, a box
             that is not four finite numbers, or a score that is not one.
     """
-    if not entries:
-        return _columns(known, [], [], [], [])
     try:
-        image_ids, category_ids, boxes, scores = zip(*map(_FIELDS, entries), strict=True)
-        images = list(map(known.images.__getitem__, image_ids))
-        categories = list(map(known.categories.__getitem__, category_ids))
+        images = [known.images[entry["image_id"]] for entry in entries]
+        categories = [known.categories[entry["category_id"]] for entry in entries]
+        boxes = [entry["bbox"] for entry in entries]
+        scores = [entry["score"] for entry in entries]
         is_plain = set(map(type, boxes)) == {list} and set(map(len, boxes)) == {4}
         numbers = list(chain.from_iterable(boxes)) if is_plain else []
-        is_plain &= set(map(type, numbers)) | set(map(type, scores)) <= _NUMBERS
+        is_plain &= {*map(type, numbers), *map(type, scores)} <= _NUMBERS
         columns = _columns(known, images, categories, numbers, scores)
     except (TypeError, LookupError, OverflowError):
         return _one_by_one(entries, known)

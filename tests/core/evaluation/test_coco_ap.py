@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import csv
+import gzip
 import io
 import json
 import math
@@ -90,7 +92,8 @@ def rescored(folder: Path, annotations: Json, results: list[Json]) -> BoxAP:
 # Few distinct values, so that equal scores, equal boxes and overlaps of exactly 0.5 are common;
 # tenths, so that left + width - left is not always width again.
 _corner = st.integers(0, 4).map(lambda n: n * 5.1 + 0.1)
-_side = st.sampled_from([10.1, 17.6, 39.9, 0.1, 0.0])
+# 2e5: an area beyond COCO's range of all sizes.
+_side = st.sampled_from([10.1, 17.6, 39.9, 10.1, 17.6, 39.9, 0.1, 0.0, -3.0, 2e5])
 _box = st.tuples(_corner, _corner, _side, _side).map(list)
 _score = st.sampled_from([0.0, 0.1, 0.3, 0.3 + 1e-12, 0.5, 0.9, 1.0])
 _crowd = st.sampled_from([0, 0, 0, 0, 0, 1])
@@ -102,7 +105,7 @@ def cases(draw: st.DrawFn) -> tuple[Json, list[Json]]:
     image_ids = draw(st.lists(st.integers(-5, 10**12), min_size=1, max_size=4, unique=True))
     category_ids = draw(st.lists(st.integers(0, 90), min_size=1, max_size=3, unique=True))
     owner = {"image_id": st.sampled_from(image_ids), "category_id": st.sampled_from(category_ids)}
-    area = st.floats(0, 500)
+    area = _mostly(st.floats(0, 500), st.sampled_from([-1.0, 1e10, 2e10]))
     truth = st.fixed_dictionaries({**owner, "bbox": _box, "area": area, "iscrowd": _crowd})
     boxes = draw(_mostly(st.lists(truth, min_size=2, max_size=12), st.just([])))
     result = st.fixed_dictionaries({**owner, "bbox": _box, "score": _score})
@@ -195,6 +198,37 @@ BY_HAND_FOUND = [
 ]
 
 
+def test_equals_pycocotools_on_imagenet_vid(tmp_path: Path, shared_dir: Path) -> None:
+    """Real boxes of videos with several objects, simulated detections."""
+    file = shared_dir / "data" / "ilsvrc" / "vid_val_gt_all.csv.gz"
+    if not file.exists():
+        pytest.skip(f"no {file}")
+    with gzip.open(file, "rt") as lines:
+        rows = [row for row in csv.DictReader(lines) if int(row["frame_id"]) % 400 < 3]
+    rng = np.random.default_rng(0)
+    boxes, results = [], []
+    for id_, row in enumerate(rows, 1):
+        left, top, right, bottom = (float(row[key]) for key in ("xmin", "ymin", "xmax", "ymax"))
+        bbox = [left, top, right - left, bottom - top]
+        image, category = int(row["frame_id"]), int(row["class_id"])
+        owner = {"image_id": image, "category_id": category}
+        boxes.append({"id": id_, **owner, "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0})
+        for spread in rng.exponential(0.15, 5):
+            near = np.array(bbox) + rng.normal(0, spread, 4) * (bbox[2:] * 2)
+            score = round(float(np.exp(-3 * spread) * rng.random()), 2)
+            other = {"category_id": int(rng.integers(1, 31))} if rng.random() < 0.2 else {}
+            results.append({**owner, "bbox": near.tolist(), "score": score, **other})
+    images = [*sorted({entry["image_id"] for entry in boxes}), 10**9]
+    annotations = {
+        "images": [{"id": id_} for id_ in images],
+        "categories": [{"id": id_, "name": str(id_)} for id_ in range(1, 31)],
+        "annotations": boxes,
+    }
+    ours = rescored(tmp_path, annotations, results)
+    assert ours.num_boxes > 1500 and 0.1 < ours.AP < 0.9
+    assert_equal(ours, annotations, results)
+
+
 def test_worked_by_hand(tmp_path: Path) -> None:
     """Precision 1 up to recall 0.5 (51 of 101 points); after it 2/3 up to IoU 0.60, else 0."""
     ours = rescored(tmp_path, BY_HAND, BY_HAND_FOUND)
@@ -205,6 +239,11 @@ def test_worked_by_hand(tmp_path: Path) -> None:
     assert numbers["AP"] == pytest.approx((3 * loose + 7 * strict) / 10)  # 0.50, 0.55, 0.60 of ten
     assert numbers["AR1"] == pytest.approx((3 * 1.0 + 7 * 0.5) / 10)
     assert (ours.num_frames, ours.num_boxes, ours.num_detections) == (2, 2, 3)
+    assert list(numbers["AP_by_iou"]) == [f"{iou / 100:.2f}" for iou in range(50, 100, 5)]
+    assert list(numbers["AP_by_iou"].values()) == pytest.approx([loose] * 3 + [strict] * 7)
+    precision = ours.curves.precision[0, :, 0]
+    assert precision.tolist() == pytest.approx([1] * 51 + [2 / 3] * 50)
+    assert np.isnan(ours.curves.precision[:, :, 1]).all()
 
 
 def test_a_class_without_boxes_has_no_ap_and_is_not_averaged(tmp_path: Path) -> None:
