@@ -7,8 +7,9 @@ The caller decides whether that stops the work.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from sparsevod_core.data.formats.annotated import (
     AnnotatedFrame,
@@ -26,6 +27,9 @@ from sparsevod_core.data.formats.jpeg_size import read_jpeg_size
 from sparsevod_core.data.formats.plain_voc_xml import read_plain_voc_xml
 from sparsevod_core.data.formats.voc_xml import VocAnnotation, load_voc_xml, parse_voc_xml
 from sparsevod_core.errors import DataError
+
+_READ_TOGETHER = 64
+"""Annotations that are parsed at once."""
 
 
 def read_folder(root: Path, folder: FrameFolder, class_ids: Mapping[str, int]) -> AnnotatedVideo:
@@ -50,8 +54,8 @@ def read_folder(root: Path, folder: FrameFolder, class_ids: Mapping[str, int]) -
         names = sorted(folder.stems)
     else:
         names = sorted(xmls if is_free_choice else jpegs.keys() | xmls.keys())
-    is_target = True if folder.split == "train" else None
     numbers: dict[int, str] = {}
+    files = []
     for name in names:
         try:
             number = _frame_number(data, name, numbers) if folder.is_video else 0
@@ -63,17 +67,21 @@ def read_folder(root: Path, folder: FrameFolder, class_ids: Mapping[str, int]) -
                 raise DataError(
                     f"{annotations}/{name}.xml: missing, though the frame {jpegs[name]} is there"
                 )
-            xml = f"{annotations}/{xmls[name]}"
-            width, height, boxes = _read_annotation(xml, class_ids, video)
-            _check_size(f"{data}/{jpegs[name]}", xml, width, height)
+        except DataError as error:
+            video.problems.append(error.message)
+        else:
+            files.append(_Files(number, jpegs[name], f"{annotations}/{xmls[name]}"))
+    is_target = True if folder.split == "train" else None
+    for number, jpeg, xml, text, annotation in _read_annotations(files, video.problems):
+        try:
+            width, height, boxes = _use_annotation(xml, text, annotation, class_ids, video)
+            _check_size(f"{data}/{jpeg}", xml, width, height)
         except DataError as error:
             video.problems.append(error.message)
             continue
         if boxes or not is_free_choice:
-            jpeg = f"Data/{folder.path}/{jpegs[name]}"
-            video.frames.append(
-                AnnotatedFrame(jpeg, number, width, height, boxes, is_target=is_target)
-            )
+            name = f"Data/{folder.path}/{jpeg}"
+            video.frames.append(AnnotatedFrame(name, number, width, height, boxes, is_target))
     video.frames.sort(key=lambda frame: frame.number)
     if folder.is_video:
         if folder.split == "train":
@@ -135,15 +143,42 @@ def _frame_number(data: str, name: str, numbers: dict[int, str]) -> int:
     return number
 
 
-def _read_annotation(
-    xml: str, class_ids: Mapping[str, int], video: AnnotatedVideo
+class _Files(NamedTuple):
+    """A frame whose files are both there: the JPEG's name, the XML's path."""
+
+    number: int
+    jpeg: str
+    xml: str
+
+
+def _read_annotations(
+    files: Sequence[_Files], problems: list[str]
+) -> Iterator[tuple[int, str, str, bytes, VocAnnotation | None]]:
+    """Number, JPEG, XML, the XML's text, and what an ordinary one says."""
+    for start in range(0, len(files), _READ_TOGETHER):
+        batch, texts = [], []
+        for item in files[start : start + _READ_TOGETHER]:
+            try:
+                texts.append(load_voc_xml(item.xml))
+            except DataError as error:
+                problems.append(error.message)
+            else:
+                batch.append(item)
+        for item, text, annotation in zip(batch, texts, read_plain_voc_xml(texts), strict=True):
+            yield *item, text, annotation
+
+
+def _use_annotation(
+    xml: str,
+    text: bytes,
+    annotation: VocAnnotation | None,
+    class_ids: Mapping[str, int],
+    video: AnnotatedVideo,
 ) -> tuple[int, int, list[LabelledBox]]:
     """Width and height as annotated, and the boxes that can be used."""
-    text = load_voc_xml(xml)
-    annotation = read_plain_voc_xml(text)
     if annotation is not None:
         boxes, num_other, problems = _boxes(annotation, xml, class_ids, video.is_video)
-    if annotation is None or problems:  # the careful reader knows where
+    if annotation is None or problems:  # the careful reader knows the lines
         annotation = parse_voc_xml(xml, text)
         boxes, num_other, problems = _boxes(annotation, xml, class_ids, video.is_video)
     video.num_other_boxes += num_other
