@@ -85,6 +85,61 @@ def bench(
         console.write_json(json_out, result)
 
 
+@app.command("data")
+def data(
+    annotations: Annotated[
+        Path | None,
+        typer.Option("--annotations", help="COCO-VID JSON; else data/imagenet_vid/train.json."),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", help="Folder that its file names start from.")
+    ] = None,
+    backbone: Annotated[
+        str, typer.Option("--backbone", help="Preset: tiny, r50, r101 or x101.")
+    ] = "r50",
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Loader processes; 0: the training process.")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", help="Measured batches and steps.")] = 30,
+    warmup: Annotated[int, typer.Option("--warmup", help="Those before them.")] = 5,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    json_out: JsonOut = None,
+) -> None:
+    """Clips per second of the loader, and the share of a training step spent waiting for it.
+
+    Loads and augments clips as `sparsevod train` does: first alone, then for real training steps
+    of a model with random weights.
+
+    Example: sparsevod bench data --annotations train.json --root frames --backbone tiny --workers 2
+    """
+    from sparsevod_cli.progress import ConsoleReporter
+    from sparsevod_core.benchmark.data import benchmark_data
+    from sparsevod_core.config import load_config
+    from sparsevod_core.inference import resolve_device
+
+    settings = overrides_with(
+        overrides,
+        seed,
+        data__train_annotations=annotations,
+        data__train_root=root,
+        data__workers=workers,
+    )
+    result = benchmark_data(
+        load_config(backbone, config, settings),
+        device=resolve_device(device),
+        steps=steps,
+        warmup=warmup,
+        reporter=ConsoleReporter(),
+    )
+    if str(json_out) != "-":
+        _show_data(result)
+    if json_out is not None:
+        console.write_json(json_out, result)
+
+
 def _load(
     checkpoint: Path | None,
     backbone: str | None,
@@ -137,4 +192,26 @@ def _show(result: dict[str, Any]) -> None:
         f"({result['threads']} threads, {settings['precision']}); memory of "
         f"{settings['supports']} supports: {result['memory_seconds']:.2f} s, "
         f"{result['memory_mib']:.1f} MiB; peak {result['peak_memory_mib']:.0f} MiB"
+    )
+
+
+def _show_data(result: dict[str, Any]) -> None:
+    def row(name: str, times: dict[str, float]) -> list[str]:
+        return [name, *(f"{1000 * times[key]:.1f}" for key in ("median", "min", "p95"))]
+
+    loader, training, settings = result["loader"], result["training"], result["settings"]
+    console.table(
+        f"milliseconds, {settings['clips_per_step']} clips of {settings['frames_per_clip']} frames "
+        f"a step, {settings['workers']} loader processes",
+        ["", "median", "min", "p95"],
+        [
+            row("a batch, loading alone", loader["seconds_per_batch"]),
+            row("a training step", training["seconds_per_step"]),
+            row("  of it waiting for data", training["wait_seconds_per_step"]),
+        ],
+    )
+    console.say(
+        f"{loader['clips_per_second']:.1f} clips/s loading alone, "
+        f"{training['clips_per_second']:.1f} in training on {result['device']}; "
+        f"{training['data_wait_share']:.1%} of a step waits for data"
     )

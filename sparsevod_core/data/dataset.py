@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sparsevod_core.config import DataConfig
+from sparsevod_core.config import Config, DataConfig
 from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.data.sampling import training_supports
@@ -106,6 +106,13 @@ class ClipDataset(Dataset[TrainingSample]):
         has_area = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
         keep = has_area & ~annotated.is_crowd
         return torch.from_numpy(boxes_xyxy[keep]), torch.from_numpy(annotated.labels[keep])
+
+
+def clip_settings(config: Config) -> DataConfig:
+    """A detector with neither TFE nor SPFA looks at no support frame: none is loaded."""
+    if config.model.tfe == config.model.spfa == "off":
+        return replace(config.data, supports=0)
+    return config.data
 
 
 def clip_generator(seed: int, epoch: int, index: int) -> torch.Generator:

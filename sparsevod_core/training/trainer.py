@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sparsevod_core import distributed
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
-from sparsevod_core.config import Config, DataConfig
-from sparsevod_core.data.dataset import ClipDataset
+from sparsevod_core.config import Config
+from sparsevod_core.data.dataset import ClipDataset, clip_settings
 from sparsevod_core.data.loader import TrainingBatch, steps_per_epoch, training_loader
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.inference import resolve_device
@@ -76,7 +76,7 @@ class Trainer:
         self.videos = _load_videos(config.data.train_annotations, config.data.train_root)
         self.categories = self.videos.categories
         self.config = config = config.replace({"model.num_classes": len(self.categories)})
-        self.dataset = ClipDataset(self.videos, _clip_settings(config), config.seed)
+        self.dataset = ClipDataset(self.videos, clip_settings(config), config.seed)
         self.validation: VideoSet | None = None
         if config.data.val_annotations is not None and config.train.eval_every:
             self.validation = _load_videos(config.data.val_annotations, config.data.val_root)
@@ -281,13 +281,6 @@ class Trainer:
 
 def _load_videos(annotations: str, root: str | None) -> VideoSet:
     return VideoSet.load(Path(annotations), None if root is None else Path(root))
-
-
-def _clip_settings(config: Config) -> DataConfig:
-    """A detector with neither TFE nor SPFA looks at no support frame: none is loaded."""
-    if config.model.tfe == config.model.spfa == "off":
-        return replace(config.data, supports=0)
-    return config.data
 
 
 def _parallel(detector: nn.Module, config: Config) -> nn.Module:
