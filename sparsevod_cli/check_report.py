@@ -59,6 +59,8 @@ def check_sets(
 def show(report: DatasetReport) -> None:
     """A report as text on stdout, 80 letters wide."""
     typer.echo(f"{report.file}\n")
+    if not report.is_complete:
+        typer.echo("  Broken entries are left out of these numbers and named below.\n")
     for name, text in _overview(report):
         typer.echo(f"  {name:<10}{text}")
     typer.echo()
@@ -114,8 +116,8 @@ def _spread(values: tuple[float, float, float] | None, unit: str) -> str:
         return ""
     low, median, high = values
     if low == high:
-        return f" of {low:,g} {unit}"
-    return f" of {low:,g} to {high:,g} {unit} (median {median:,g})"
+        return f", with {low:,.0f} {unit} each"
+    return f", with {low:,.0f} to {high:,.0f} {unit} each (median {median:,.0f})"
 
 
 def _show_classes(report: DatasetReport) -> None:

@@ -125,11 +125,12 @@ def prepare_vid(
     files, and what is broken or odd in it, as text and as a page of plots (-o PAGE.png, .pdf or
     .svg; else FILE.check.png). Exit code 1: training would stop there, or any problem with
     --strict. With --json: {"schema": "sparsevod.check/1", "sets": [...], "overlap": [...]}. Each
-    set has file, root, verdict (errors, problems, remarks), findings (key, severity, text, count,
-    places: the first by name, advice), frames, classes (id, name, boxes, target_boxes, frames,
-    videos, tracks, sizes, motion), boxes, tracks, files and histograms (edges and counts; centres:
-    the frame cut into 32x32 cells). Lengths and frames per video are smallest, median, largest.
-    The findings of overlap name videos that two files hold.
+    set has file, root, is_complete (false: broken entries are left out of the numbers), verdict
+    (errors, problems, remarks), findings (key, severity, text, count, places: the first by name,
+    advice), frames, classes (id, name, boxes, target_boxes, frames, videos, tracks, sizes,
+    motion), boxes, tracks, files and histograms (edges and counts; centres: the frame cut into
+    32x32 cells). Lengths and frames per video are smallest, median, largest. The findings of
+    overlap name videos that two files hold.
 
     Example: sparsevod prepare-vid ILSVRC2015 -o data/imagenet_vid --strict
 

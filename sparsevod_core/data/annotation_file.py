@@ -177,10 +177,18 @@ def field_problem(section: str, entry: object) -> str | None:
     if not isinstance(entry, dict):
         return f"expected an object, got {repr(entry)[:80]}"
     try:
-        AnnotationFile(Path()).adders()[section](entry)
+        _TRIALS[section](entry)
     except _FieldError as error:
         return str(error)
     return None
+
+
+_TRIALS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "categories": lambda entry: AnnotationFile(Path())._add_category(entry),
+    "videos": lambda entry: Videos().add(entry),
+    "images": lambda entry: Images().add(entry),
+    "annotations": lambda entry: Annotations().add(entry),
+}
 
 
 def _add_all(

@@ -36,6 +36,14 @@ def read_sound_entries(path: Path) -> tuple[AnnotationFile, list[Finding]]:
         DataError: not JSON, or a section that is missing.
     """
     left_out: dict[str, set[int]] = {section: set() for section in _SECTIONS}
+    findings = _find_broken(path, left_out)
+    content = read_annotation_file(path, left_out)
+    content.annotations.ids = array("q", range(len(content.annotations.ids)))
+    return content, findings
+
+
+def _find_broken(path: Path, left_out: dict[str, set[int]]) -> list[Finding]:
+    """What is broken; adds to `left_out`."""
     content, positions, findings = _sound_by_themselves(path, left_out)
     for broken in _broken_together(content):
         chosen = np.flatnonzero(broken.entries)
@@ -48,9 +56,7 @@ def read_sound_entries(path: Path) -> tuple[AnnotationFile, list[Finding]]:
             findings.append(Finding(broken.key, "error", broken.text, len(places), tuple(named)))
         if broken.key != "repeated_annotation_ids":
             left_out[broken.section].update(places)
-    content = read_annotation_file(path, left_out)
-    content.annotations.ids = array("q", range(len(content.annotations.ids)))
-    return content, findings
+    return findings
 
 
 def _sound_by_themselves(

@@ -36,12 +36,14 @@ class DatasetReport:
     Attributes:
         file: the annotations.
         root: where file names start from.
+        is_complete: False where broken entries had to be left out of the numbers.
         frames, classes, boxes, tracks, files: the numbers.
         findings: errors first, then problems, then remarks.
     """
 
     file: Path
     root: Path
+    is_complete: bool
     frames: FrameCounts
     classes: tuple[ClassCounts, ...]
     boxes: BoxCounts
@@ -72,6 +74,7 @@ class DatasetReport:
         return {
             "file": str(self.file),
             "root": str(self.root),
+            "is_complete": self.is_complete,
             "verdict": {f"{name}s": self.count(name) for name in SEVERITIES},
             "findings": [finding.to_dict() for finding in self.findings],
             "frames": frames,
@@ -108,7 +111,7 @@ def check_datasets(
     reports, known_videos, shared = [], [], []
     for file in files:
         reporter.message(f"reading {file}")
-        videos, findings, without_frames = _load(Path(file), root)
+        videos, findings, without_frames = _load(Path(file), root, reporter)
         reports.append(_report(videos, findings, without_frames, root, decode, reporter))
         known_videos.append((Path(file), _videos_by_source(videos)))
     for (first_file, first_videos), (second_file, second_videos) in combinations(known_videos, 2):
@@ -119,13 +122,16 @@ def check_datasets(
     return reports, shared
 
 
-def _load(file: Path, root: Path | None) -> tuple[VideoSet, list[Finding], list[str]]:
+def _load(
+    file: Path, root: Path | None, reporter: Reporter
+) -> tuple[VideoSet, list[Finding], list[str]]:
     """The set, what is broken in its file, and the names of videos without a frame."""
     findings: list[Finding] = []
     try:
         content = read_annotation_file(file)
         return VideoSet.of(content, root), findings, _without_frames(content)
-    except DataError:
+    except DataError as error:
+        reporter.warning(f"{error.message}; looking at every entry")
         content, findings = read_sound_entries(file)
     try:
         return VideoSet.of(content, root), findings, _without_frames(content)
@@ -174,7 +180,15 @@ def _report(
     ]
     found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return DatasetReport(
-        videos.annotations_path, videos.root, frames, classes, boxes, tracks, files, tuple(found)
+        file=videos.annotations_path,
+        root=videos.root,
+        is_complete=not findings,
+        frames=frames,
+        classes=classes,
+        boxes=boxes,
+        tracks=tracks,
+        files=files,
+        findings=tuple(found),
     )
 
 
