@@ -218,12 +218,15 @@ def _find_place(root: Path, split: str, entries: CocoEntries, hints: Hints) -> P
         Path(os.path.normpath(place.absolute())) for place in candidates if place.is_dir()
     ]
     probes = _probes(entries)
+    if not probes:
+        reason = (entries.problems or ["'images' is empty"])[0]
+        raise DataError(f"{entries.path}: no image that can be used: {reason}")
     hits = [sum(_is_there(place, probe) for probe in probes) for place in candidates]
     if not any(hits):
         looked = ", ".join(map(str, dict.fromkeys(candidates))) or str(hints.images)
         raise DataError(
-            f"{entries.path}: {probes[0][-1] if probes else 'an image'} and the others that it "
-            f"names are in none of: {looked}",
+            f"{entries.path}: {probes[0][-1]} and the others that it names are in none of: "
+            f"{looked}",
             hint="say where images or videos lie with --images FOLDER",
         )
     return candidates[hits.index(max(hits))]

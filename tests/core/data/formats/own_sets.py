@@ -51,7 +51,7 @@ class Studio:
         import cv2
 
         path = self.root / name
-        encoded = cv2.imencode(path.suffix, picture(number), [cv2.IMWRITE_JPEG_QUALITY, 100])[1]
+        encoded = cv2.imencode(path.suffix, picture(number))[1]
         return self.write(name, encoded.tobytes())
 
     def video(self, name: str, num_frames: int) -> Path:
