@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from sparsevod_core.data.checks.findings import NAMED, Finding
 from sparsevod_core.data.json_stream import stream_sections
 
 _SECTIONS = ("categories", "videos", "images", "annotations")
+_Ids = dict[str, array]
 
 
 def read_sound_entries(path: Path) -> tuple[AnnotationFile, list[Finding]]:
@@ -44,8 +46,8 @@ def read_sound_entries(path: Path) -> tuple[AnnotationFile, list[Finding]]:
 
 def _find_broken(path: Path, left_out: dict[str, set[int]]) -> list[Finding]:
     """What is broken; adds to `left_out`."""
-    content, positions, findings = _sound_by_themselves(path, left_out)
-    for broken in _broken_together(content):
+    content, positions, findings, broken_ids = _sound_by_themselves(path, left_out)
+    for broken in _broken_together(content, broken_ids):
         chosen = np.flatnonzero(broken.entries)
         places = [positions[broken.section][n] for n in chosen.tolist()]
         if broken.text and places:
@@ -61,12 +63,16 @@ def _find_broken(path: Path, left_out: dict[str, set[int]]) -> list[Finding]:
 
 def _sound_by_themselves(
     path: Path, left_out: dict[str, set[int]]
-) -> tuple[AnnotationFile, dict[str, array], list[Finding]]:
-    """The entries without a wrong field and where in the file they stand; adds to `left_out`."""
+) -> tuple[AnnotationFile, dict[str, array], list[Finding], _Ids]:
+    """The entries without a wrong field and where in the file they stand; adds to `left_out`.
+
+    Of the others the findings, and the ids by which sound entries may refer to them.
+    """
     content = AnnotationFile(path)
     add = content.adders()
     positions = {section: array("q") for section in _SECTIONS}
     named: dict[str, list[str]] = defaultdict(list)
+    broken_ids: _Ids = {section: array("q") for section in _SECTIONS}
     for section, entries in stream_sections(path):
         for position, entry in enumerate(entries if section in _SECTIONS else ()):
             problem = field_problem(section, entry)
@@ -75,6 +81,9 @@ def _sound_by_themselves(
                 positions[section].append(position)
                 continue
             left_out[section].add(position)
+            if isinstance(entry, dict) and type(id_ := entry.get("id")) is int:
+                with suppress(OverflowError):  # no sound entry can refer to such an id
+                    broken_ids[section].append(id_)
             if len(named[section]) < NAMED:
                 named[section].append(f"{section}[{position}]: {problem}")
     findings = [
@@ -87,7 +96,7 @@ def _sound_by_themselves(
         )
         for section, places in named.items()
     ]
-    return content, positions, findings
+    return content, positions, findings, broken_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +114,11 @@ class _Broken:
     detail: Callable[[int], str]
 
 
-def _broken_together(content: AnnotationFile) -> Iterator[_Broken]:
-    """Entries that repeat an id or refer to none, and what those leave behind."""
+def _broken_together(content: AnnotationFile, broken_ids: _Ids) -> Iterator[_Broken]:
+    """Entries that repeat an id or refer to none, and what those leave behind.
+
+    Those that refer to a broken entry are left behind, not broken.
+    """
     category_ids = np.array([category.id for category in content.categories], np.int64)
     _, names = np.unique([category.name for category in content.categories], return_inverse=True)
     bad_categories = _repeats(category_ids) | _repeats(names)
@@ -127,13 +139,16 @@ def _broken_together(content: AnnotationFile) -> Iterator[_Broken]:
         lambda n: f"id {video_ids[n]}",
     )
     bad_images = np.zeros(len(content.images.ids), bool)
-    for broken in _broken_images(content, video_ids):
+    for broken in _broken_images(content, video_ids, broken_ids):
         bad_images |= broken.entries
         yield broken
-    yield from _broken_annotations(content, bad_images, category_ids[~bad_categories])
+    sound_categories = category_ids[~bad_categories]
+    yield from _broken_annotations(content, bad_images, sound_categories, broken_ids)
 
 
-def _broken_images(content: AnnotationFile, video_ids: np.ndarray) -> Iterator[_Broken]:
+def _broken_images(
+    content: AnnotationFile, video_ids: np.ndarray, broken_ids: _Ids
+) -> Iterator[_Broken]:
     images, videos = content.images, content.videos
     ids, of_video, frame_ids = (
         np.array(column) for column in (images.ids, images.video_ids, images.frame_ids)
@@ -149,7 +164,10 @@ def _broken_images(content: AnnotationFile, video_ids: np.ndarray) -> Iterator[_
 
     yield broken("repeated_image_ids", "images with the id of one before them", _repeats(ids))
     unknown = in_video & ~np.isin(of_video, video_ids)
-    yield broken("unknown_videos", "images whose video_id is not in 'videos'", unknown)
+    of_broken = unknown & np.isin(of_video, broken_ids["videos"])
+    text = "images whose video_id is not in 'videos'"
+    yield broken("unknown_videos", text, unknown & ~of_broken)
+    yield broken("left_behind", "", of_broken)
     twice = _repeats(of_video, frame_ids) & in_video
     text = "images with the video and frame_id of one before them"
     yield broken("repeated_frames", text, twice)
@@ -166,12 +184,12 @@ def _broken_images(content: AnnotationFile, video_ids: np.ndarray) -> Iterator[_
         if height and width
     }
     no_size = (np.array(images.heights) == 0) | (np.array(images.widths) == 0)
-    no_size &= ~np.isin(of_video, list(sized))
+    no_size &= ~np.isin(of_video, list(sized)) & ~unknown
     yield broken("no_size", "images without height and width, in their video too", no_size)
 
 
 def _broken_annotations(
-    content: AnnotationFile, bad_images: np.ndarray, category_ids: np.ndarray
+    content: AnnotationFile, bad_images: np.ndarray, category_ids: np.ndarray, broken_ids: _Ids
 ) -> Iterator[_Broken]:
     annotations = content.annotations
     ids, image_ids, of_category = (
@@ -192,9 +210,11 @@ def _broken_annotations(
     text = "annotations with the id of one before them"
     yield broken("repeated_annotation_ids", text, _repeats(ids), "image_id", image_ids)
     text = "annotations whose image_id is not in 'images'"
-    yield broken("unknown_images", text, ~np.isin(image_ids, known_images), "image_id", image_ids)
+    unknown = ~np.isin(image_ids, np.append(known_images, broken_ids["images"]))
+    yield broken("unknown_images", text, unknown, "image_id", image_ids)
     text = "annotations whose category_id is not in 'categories'"
-    unknown = ~np.isin(of_category, [category.id for category in content.categories])
+    known = [category.id for category in content.categories]
+    unknown = ~np.isin(of_category, [*known, *broken_ids["categories"]])
     yield broken("unknown_categories", text, unknown, "category_id", of_category)
     with np.errstate(over="ignore", invalid="ignore"):
         corners = np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
