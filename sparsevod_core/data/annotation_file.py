@@ -54,9 +54,10 @@ class Videos:
 class Images:
     """`images`: parallel columns; 0 for a size that is not given.
 
-    File names lie end to end in `name_bytes` (UTF-8), that of image i ends at `name_ends[i]`: a
-    million `str` objects would take as much memory as everything else together. `unusual_names`
-    are the entries whose name may lead out of the root.
+    A file name is split behind its last slash. Folders, of which there are few, are numbered in
+    `folders`; the rest of the names lies end to end in `name_bytes` (UTF-8), that of image i ends
+    at `name_ends[i]`: a million `str` objects would take more memory than everything else
+    together. `unusual_names` are the entries whose name may lead out of the root.
     """
 
     ids: array = field(default_factory=_ids)
@@ -65,6 +66,8 @@ class Images:
     heights: array = field(default_factory=_ids)
     widths: array = field(default_factory=_ids)
     is_target: array = field(default_factory=_flags)
+    folders: dict[str, int] = field(default_factory=dict)
+    folder_of: array = field(default_factory=lambda: array("i"))
     name_bytes: bytearray = field(default_factory=bytearray)
     name_ends: array = field(default_factory=_ids)
     unusual_names: array = field(default_factory=_ids)
@@ -80,7 +83,9 @@ class Images:
         name = _text(entry, "file_name")
         if ".." in name or name[0] == "/":
             self.unusual_names.append(len(self.name_ends))
-        self.name_bytes += name.encode()
+        folder, slash, rest = name.rpartition("/")
+        self.folder_of.append(self.folders.setdefault(folder + slash, len(self.folders)))
+        self.name_bytes += rest.encode()
         self.name_ends.append(len(self.name_bytes))
 
 

@@ -16,7 +16,7 @@ from sparsevod_core.errors import DataError
 VIDEO_FILE_NAME = re.compile(r"\.(3gp|avi|flv|m4v|mkv|mov|mp4|mpe?g|m?ts|webm|wmv)$", re.IGNORECASE)
 """Tells a video's `file_name` that is a video file from one that is a folder of images."""
 
-_DTYPES = {"q": np.int64, "d": np.float64, "b": np.int8}  # of `array`'s type codes
+_DTYPES = {"q": np.int64, "i": np.int32, "d": np.float64, "b": np.int8}  # of `array`'s type codes
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -29,7 +29,9 @@ class Tables:
         video_starts: first frame of each video, and F.
         frame_ids: index in the video file; in an image folder any numbers that rise.
         sizes: height, width.
-        name_bytes: file names of images, end to end, in UTF-8.
+        folders: those that images lie in, with a slash at the end, or empty.
+        folder_of: position of each frame's folder.
+        name_bytes: file names in these folders, end to end, in UTF-8.
         name_spans: where the name of each frame begins and ends in `name_bytes`.
         unusual_names: frames whose file name may leave the root.
         box_starts: first box of each frame, and M.
@@ -42,6 +44,8 @@ class Tables:
     frame_ids: Int[np.ndarray, " F"]
     sizes: Int[np.ndarray, "F 2"]
     is_target: Bool[np.ndarray, " F"]
+    folders: tuple[str, ...]
+    folder_of: Int[np.ndarray, " F"]
     name_bytes: bytes
     name_spans: Int[np.ndarray, "F 2"]
     unusual_names: Int[np.ndarray, " unusual"]
@@ -87,6 +91,8 @@ def join(content: AnnotationFile) -> Tables:
             frame_ids=frame_ids[entries],
             sizes=_sizes(content, video_of)[entries],
             is_target=_numbers(images.is_target)[entries].astype(bool),
+            folders=tuple(images.folders),
+            folder_of=_numbers(images.folder_of)[entries],
             name_bytes=bytes(images.name_bytes),
             name_spans=np.stack([name_starts, name_ends], axis=1)[entries],
             unusual_names=frame_of_entry[_numbers(images.unusual_names)],

@@ -92,8 +92,9 @@ def test_boxes_go_to_their_frames(videos: VideoSet) -> None:
 
 def test_no_object_is_kept_for_each_frame(tmp_path: Path) -> None:
     def loaded(num_frames: int) -> bytes:
+        size, folder = {"width": 9, "height": 9}, "one/folder/for/all/of/them"
         images = [
-            {"id": i, "video_id": 1, "frame_id": i, "file_name": f"{i:08}", "width": 9, "height": 9}
+            {"id": i, "video_id": 1, "frame_id": i, "file_name": f"{folder}/{i:08}", **size}
             for i in range(num_frames)
         ]
         annotations = [
@@ -105,10 +106,10 @@ def test_no_object_is_kept_for_each_frame(tmp_path: Path) -> None:
         )
         return pickle.dumps(VideoSet.load(write(tmp_path, sections)))
 
-    # 8 bytes of name; 8 for each of id, frame id, size, box start, label and instance; 16 for each
+    # 8 bytes of name, 4 for its folder; 8 for each of id, frame id, size, box start, label and instance; 16 for each
     # of box and place of the name; 1 for each of target and crowd.
     per_frame = (len(loaded(3000)) - len(loaded(1000))) / 2000
-    assert per_frame == pytest.approx(8 + 6 * 8 + 2 * 16 + 2, abs=0.1)
+    assert per_frame == pytest.approx(8 + 4 + 6 * 8 + 2 * 16 + 2, abs=0.1)
 
 
 def test_root_is_argument_then_info_then_folder(tmp_path: Path) -> None:
