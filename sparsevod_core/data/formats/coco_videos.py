@@ -16,6 +16,7 @@ from sparsevod_core.data.formats.annotated import AnnotatedFrame
 from sparsevod_core.data.formats.coco_entries import UNKNOWN, CocoEntries
 from sparsevod_core.data.formats.frame_names import group_frames, split_number
 from sparsevod_core.data.formats.label_set import Hints
+from sparsevod_core.data.formats.media import inputs_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,15 @@ class CocoVideo:
     box_ends: Int[np.ndarray, " n"]
     boxes: Int[np.ndarray, "m 4"]
     boxes_ltwh: Float[np.ndarray, "m 4"]
+
+    def inputs(self, every_file: bool) -> Iterator[str | Path]:
+        """See `label_set.Source`."""
+        yield self.path
+        if self.file:
+            yield self.file
+        else:
+            names = (self.file_name(position) for position in range(len(self.numbers)))
+            yield from inputs_of(names, every_file)
 
     def file_name(self, position: int) -> str:
         """Of an image, relative to the root."""
@@ -152,6 +162,10 @@ class CocoVideos(Sequence[CocoVideo]):
             [np.frombuffer(column, np.int64) for column in (entries.heights, entries.widths)], 1
         )
         self._targets = np.frombuffer(entries.targets, np.int64)
+
+    def __repr__(self) -> str:
+        names = [(group.name, group.file, len(group.numbers)) for group in self._groups]
+        return f"CocoVideos({self._entries.path}, {self._base!r}, {names})"
 
     def __len__(self) -> int:
         return len(self._groups)

@@ -42,7 +42,14 @@ from sparsevod_core.data.formats.label_set import (
     Split,
     split_folders,
 )
-from sparsevod_core.data.formats.media import Media, VideoFrames, add_box, finish, open_media
+from sparsevod_core.data.formats.media import (
+    Media,
+    VideoFrames,
+    add_box,
+    finish,
+    media_inputs,
+    open_media,
+)
 from sparsevod_core.errors import DataError
 from sparsevod_core.reporting import Reporter
 
@@ -70,6 +77,11 @@ class CvatVideo:
     @property
     def name(self) -> str:
         return self.media.name
+
+    def inputs(self, every_file: bool) -> Iterator[str | Path]:
+        """See `label_set.Source`."""
+        yield self.xml
+        yield from media_inputs(self.media, every_file)
 
 
 def find_cvat(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, overload
 
 from sparsevod_core.data.formats.annotated import AnnotatedVideo
 
@@ -33,16 +33,49 @@ class Hints:
     group_by_folder: bool = False
 
 
+class Source(Protocol):
+    """A video, or stills that lie together, before it is read; goes to worker processes."""
+
+    @property
+    def name(self) -> str:
+        """Of the video."""
+
+    def inputs(self, every_file: bool) -> Iterable[str | Path]:
+        """What it is read from, absolute or relative to the root: annotation files, video files,
+        and the folders of files that there is one of for each frame, or, if `every_file`, these.
+        """
+
+
+@dataclass(frozen=True)
+class Part(Sequence[Source]):
+    """Some of a sequence, taken from it only when they are asked for."""
+
+    whole: Sequence[Source]
+    places: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, index: int) -> Source: ...
+    @overload
+    def __getitem__(self, index: slice) -> Part: ...
+    def __getitem__(self, index: int | slice) -> Source | Part:
+        if isinstance(index, slice):
+            return Part(self.whole, self.places[index])
+        return self.whole[self.places[index]]
+
+
 @dataclass(slots=True)
 class Split:
     """Some videos of a set.
 
     Attributes:
-        sources: one for each video, or for stills that lie together; each has a `name`.
+        sources: in the order in which they are written; `repr` tells all that names them.
         problems: what is wrong and belongs to none of them.
     """
 
-    sources: Sequence[Any] = ()
+    sources: Sequence[Source] = ()
     problems: list[str] = field(default_factory=list)
 
 
@@ -63,6 +96,17 @@ class LabelSet:
     splits: dict[str, Split]
     read: Callable[[Any], AnnotatedVideo]
     notes: list[str] = field(default_factory=list)
+
+
+def last_change(root: Path, source: Source, every_file: bool) -> int:
+    """When anything that a source is read from last changed, in nanoseconds; see `Origin`."""
+    times = [0]
+    for path in source.inputs(every_file):
+        try:
+            times.append((root / path).stat().st_ctime_ns)
+        except OSError:  # reading it will say what is wrong
+            times.append(1)
+    return max(times)
 
 
 def split_folders(root: Path) -> dict[str, Path]:

@@ -25,7 +25,14 @@ from sparsevod_core.data.formats.label_set import (
     first_frame_number,
     walk_files,
 )
-from sparsevod_core.data.formats.media import Media, VideoFrames, finish, open_media
+from sparsevod_core.data.formats.media import (
+    Media,
+    VideoFrames,
+    finish,
+    inputs_of,
+    media_inputs,
+    open_media,
+)
 
 _IMAGE_FOLDERS = ("images", "Images", "JPEGImages", "frames", "videos", "imgs")
 _LABEL_FOLDERS = ("labels", "Labels", "Annotations", "annotations")
@@ -46,6 +53,11 @@ class LabelledVideo:
     @property
     def name(self) -> str:
         return self.media.name
+
+    def inputs(self, every_file: bool) -> Iterator[str]:
+        """See `label_set.Source`."""
+        yield from media_inputs(self.media, every_file)
+        yield from inputs_of((label for _, label in self.labels), every_file)
 
 
 @dataclass(slots=True)

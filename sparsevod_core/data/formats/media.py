@@ -6,7 +6,7 @@ that leaves it or an object that is there twice means the same in all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,19 @@ class VideoFrames:
 
 
 Media = ImageFrames | VideoFrames
+
+
+def media_inputs(media: Media, every_file: bool) -> Iterator[str]:
+    """Files, or the folders that they lie in unless `every_file`, relative to the root."""
+    if isinstance(media, VideoFrames):
+        yield media.file
+    else:
+        yield from inputs_of((file for _, file in media.files), every_file)
+
+
+def inputs_of(files: Iterable[str], every_file: bool) -> Iterable[str]:
+    """The files themselves, or their folders, each once."""
+    return files if every_file else dict.fromkeys(file.rpartition("/")[0] for file in files)
 
 
 def open_media(root: Path, media: Media) -> AnnotatedVideo:

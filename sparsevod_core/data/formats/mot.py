@@ -18,7 +18,7 @@ import configparser
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from sparsevod_core.data.formats.media import (
     VideoFrames,
     add_box,
     finish,
+    media_inputs,
     open_media,
 )
 from sparsevod_core.data.formats.mot_ground_truth import MotEntry, read_ground_truth
@@ -85,6 +86,11 @@ class MotSequence:
     def name(self) -> str:
         return self.media.name
 
+    def inputs(self, every_file: bool) -> Iterator[str | Path]:
+        """See `label_set.Source`."""
+        yield self.ground_truth
+        yield from media_inputs(self.media, every_file)
+
 
 def find_mot(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     """The sequences in a folder, or of its `train` and `val`.
@@ -101,13 +107,15 @@ def find_mot(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
         raise DataError(f"{root}: no MOT sequence here: expected folders with {GROUND_TRUTH} in it")
     notes = []
     splits: dict[str, Split] = {}
+    sequences: list[MotSequence] = []
     for split, found in folders.items():
         kept, left_out = _without_copies(found)
-        splits[split] = _open_sequences(root, kept, hints)
+        opened, problems = _open_sequences(root, kept, hints)
+        splits[split] = Split(opened, problems)
+        sequences += opened
         if left_out:
             some = ", ".join(folder.name for folder in left_out[:3])
             notes.append(f"{len(left_out)} copies for other detectors left out: {some}")
-    sequences = [sequence for split in splits.values() for sequence in split.sources]
     names = _class_names(root, sequences, hints, reporter)
     return LabelSet(root, categories_of(names, root), splits, MotReader(root, names), notes)
 
@@ -168,14 +176,17 @@ def _without_copies(folders: list[Path]) -> tuple[list[Path], list[Path]]:
     return kept, [folder for copies in by_name.values() for folder in copies[1:]]
 
 
-def _open_sequences(root: Path, folders: list[Path], hints: Hints) -> Split:
+def _open_sequences(
+    root: Path, folders: list[Path], hints: Hints
+) -> tuple[list[MotSequence], list[str]]:
+    """The sequences that can be used, and what is wrong with others."""
     sequences, problems = [], []
     for folder in folders:
         try:
             sequences.append(_sequence(root, folder, hints))
         except DataError as error:
             problems.append(f"{error.message}, sequence left out")
-    return Split(sequences, problems)
+    return sequences, problems
 
 
 def _sequence(root: Path, folder: Path, hints: Hints) -> MotSequence:

@@ -10,14 +10,16 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sparsevod_core.data.formats.annotated import AnnotatedVideo
 from sparsevod_core.data.formats.coco_json import find_coco
 from sparsevod_core.data.formats.conversion import convert
+from sparsevod_core.data.formats.conversion_output import Origin
 from sparsevod_core.data.formats.cvat import find_cvat
-from sparsevod_core.data.formats.label_set import Hints, LabelSet, Split
+from sparsevod_core.data.formats.label_set import Hints, LabelSet, Part, Split, last_change
 from sparsevod_core.data.formats.mot import find_mot
 from sparsevod_core.data.formats.prepared_split import PreparedSplit
 from sparsevod_core.data.formats.voc_folders import find_voc
@@ -96,6 +98,10 @@ def prepare_own_videos(
                 strict=strict,
                 reporter=reporter,
                 workers=workers,
+                origin=Origin(
+                    repr((labels.root, labels.categories, labels.read, hints, split.sources)),
+                    partial(last_change, labels.root),
+                ),
             )
             for name, split in chosen.items()
             for file in [_file(output, name, dry_run)]
@@ -169,8 +175,10 @@ def _draw(root: Path, split: Split, fraction: float, seed: int) -> dict[str, Spl
     count = min(max(round(fraction * total), 1), total - 1)
     drawn = set(random.Random(seed).sample(range(total), count))
     return {
-        "train": Split([split.sources[i] for i in range(total) if i not in drawn], split.problems),
-        "val": Split([split.sources[i] for i in sorted(drawn)]),
+        "train": Split(
+            Part(split.sources, tuple(sorted(set(range(total)) - drawn))), split.problems
+        ),
+        "val": Split(Part(split.sources, tuple(sorted(drawn)))),
     }
 
 

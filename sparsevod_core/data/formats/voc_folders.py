@@ -86,8 +86,9 @@ class VocReader:
 def _names_in_use(root: Path, splits: Mapping[str, Split], reporter: Reporter) -> list[str]:
     names: set[str] = set()
     sources = [source for split in splits.values() for source in split.sources]
-    with reporter.progress("looking for classes", len(sources), "videos") as progress:
-        for source in sources:
+    videos = [source for source in sources if isinstance(source, LabelledVideo)]
+    with reporter.progress("looking for classes", len(videos), "videos") as progress:
+        for source in videos:
             for _, label in source.labels:
                 try:
                     names.update(item.name for item in read_voc_xml(root / label).objects)

@@ -238,9 +238,9 @@ def test_files_that_are_no_coco(studio: Studio) -> None:
 def test_the_drones_convert_as_they_are(shared_dir: Path, tmp_path: Path) -> None:
     """Real videos as files: ids, boxes and tracks as their JSON has them."""
     root = shared_dir / "data" / "drones"
-    labels = find_coco(root, Hints(), SilentReporter())
+    labels = find_coco(root / "val.json", Hints(), SilentReporter())
     assert labels.categories[2] == {"id": 3, "name": "drone"}
-    source = labels.splits["val"].sources[3]
+    source = labels.splits["all"].sources[3]
     video = labels.read(source)
     assert video.problems == []
     original = json.loads((root / "val.json").read_text())

@@ -1,0 +1,111 @@
+"""What all formats share: going on after Ctrl-C, problems that stop, nothing half-written."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from own_sets import Studio, box_of, fractions
+
+from sparsevod_core.errors import DataError
+from sparsevod_core.reporting import SilentReporter
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Studio:
+    return Studio(tmp_path)
+
+
+class Interrupting(SilentReporter):
+    """Stops a conversion after some videos, and keeps what is said."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+        self.said: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.said.append(text)
+
+    @contextmanager
+    def progress(self, label: str, total: int | None, unit: str = "frames") -> Any:
+        self.is_counting = label == "reading all"
+        yield self
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        if self.is_counting and note:
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+
+def yolo(studio: Studio) -> None:
+    studio.write("data.yaml", "names: [dog]")
+    for name in "abcd":
+        studio.image(f"{name}/1.png", 1)
+        studio.write(f"{name}/1.txt", f"0 {fractions(1)}\n")
+
+
+def mot(studio: Studio) -> None:
+    left, top, right, bottom = box_of(0)
+    for name in "abcd":
+        studio.video(f"{name}.mp4", 2)
+        box = f"{left + 1},{top + 1},{right - left},{bottom - top}"
+        studio.write(f"{name}/gt/gt.txt", f"1,1,{box},1,1,1\n")
+
+
+@pytest.mark.parametrize("make", [yolo, mot])
+def test_a_second_run_goes_on_where_the_first_was_cut_off(studio: Studio, make: Any) -> None:
+    make(studio)
+    label_format = make.__name__
+    studio.prepare(label_format)
+    whole = (studio.out / "all.json").read_bytes()
+    (studio.out / "all.json").unlink()
+
+    with pytest.raises(KeyboardInterrupt):
+        studio.prepare(label_format, reporter=Interrupting(3))
+    assert not (studio.out / "all.json").exists()
+    reporter = Interrupting(9)
+    studio.prepare(label_format, reporter=reporter)
+    assert reporter.left == 9 - 1  # only the last video was read
+    assert any("going on after 3 folders" in text for text in reporter.said)
+    assert (studio.out / "all.json").read_bytes() == whole
+    assert [path.name for path in studio.out.iterdir()] == ["all.json"]
+
+
+def test_what_has_changed_since_is_read_again(studio: Studio) -> None:
+    mot(studio)
+    with pytest.raises(KeyboardInterrupt):
+        studio.prepare("mot", reporter=Interrupting(3))
+    studio.write("b/gt/gt.txt", "")
+    (split,) = studio.prepare("mot")
+    assert (split.num_videos, split.num_boxes) == (4, 3)
+
+
+def test_a_video_that_cannot_be_opened_is_left_out_and_named(studio: Studio) -> None:
+    mot(studio)
+    studio.write("b.mp4", b"no video at all")
+    (split,) = studio.prepare("mot")
+    assert split.num_videos == 3
+    (problem,) = split.problems
+    assert "b.mp4: not a video that can be opened" in problem
+    assert problem.endswith(", video left out")
+    with pytest.raises(DataError, match=r"b\.mp4"):
+        studio.prepare("mot", strict=True)
+
+
+def test_a_dry_run_writes_nothing(studio: Studio) -> None:
+    yolo(studio)
+    (split,) = studio.prepare("yolo", dry_run=True)
+    assert (split.file, split.num_boxes) == (None, 4)
+    assert not studio.out.exists()
+
+
+def test_one_process_and_two_write_the_same(studio: Studio) -> None:
+    mot(studio)
+    written = []
+    for workers in (0, 2):
+        studio.prepare("mot", workers=workers)
+        written.append((studio.out / "all.json").read_bytes())
+    assert written[0] == written[1]
