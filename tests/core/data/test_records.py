@@ -106,8 +106,8 @@ def test_no_object_is_kept_for_each_frame(tmp_path: Path) -> None:
         )
         return pickle.dumps(VideoSet.load(write(tmp_path, sections)))
 
-    # 8 bytes of name, 4 for its folder; 8 for each of id, frame id, size, box start, label and instance; 16 for each
-    # of box and place of the name; 1 for each of target and crowd.
+    # 8 bytes of name, 4 for its folder; 8 for each of id, frame id, size, box start, label and
+    # instance; 16 for each of box and place of the name; 1 for each of target and crowd.
     per_frame = (len(loaded(3000)) - len(loaded(1000))) / 2000
     assert per_frame == pytest.approx(8 + 4 + 6 * 8 + 2 * 16 + 2, abs=0.1)
 
