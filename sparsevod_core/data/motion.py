@@ -32,33 +32,27 @@ def motion_iou(
     """
     order = np.lexsort((frames, tracks))
     boxes, frames, tracks = boxes_xyxy[order].astype(np.float64), frames[order], tracks[order]
+    left, top, right, bottom = boxes.T.copy()
+    area = (right - left + 1) * (bottom - top + 1)
     total, count = np.zeros(len(order)), np.zeros(len(order))
     # Within a track frames increase, so the neighbours of a box stand next to it: compare each box
     # with the one `shift` places on until no pair is close enough.
     for shift in range(1, len(order)):
-        apart = frames[shift:] - frames[:-shift]
-        near = (tracks[shift:] == tracks[:-shift]) & (apart <= window)
+        a, b = slice(None, -shift), slice(shift, None)
+        apart = frames[b] - frames[a]
+        near = (tracks[b] == tracks[a]) & (apart <= window)
         if not near.any():
             break
-        first = np.flatnonzero(near & (apart > 0))
-        second = first + shift
-        iou = inclusive_iou(boxes[first], boxes[second])
-        for side in (first, second):
+        near &= apart > 0
+        across = np.minimum(right[a], right[b]) - np.maximum(left[a], left[b]) + 1
+        along = np.minimum(bottom[a], bottom[b]) - np.maximum(top[a], top[b]) + 1
+        overlap = across.clip(min=0) * along.clip(min=0)
+        iou = np.where(near, overlap / (area[a] + area[b] - overlap), 0)
+        for side in (a, b):
             total[side] += iou
-            count[side] += 1
+            count[side] += near
     mean = np.ones(len(order))
     np.divide(total, count, out=mean, where=count > 0)
     unsorted = np.empty_like(mean)
     unsorted[order] = mean
     return unsorted
-
-
-def inclusive_iou(
-    first: Float[np.ndarray, "n 4"], second: Float[np.ndarray, "n 4"]
-) -> Float[np.ndarray, " n"]:
-    """IoU of pairs of xyxy boxes, in pixels that each take part as a whole."""
-    low = np.maximum(first[:, :2], second[:, :2])
-    high = np.minimum(first[:, 2:], second[:, 2:])
-    overlap = (high - low + 1).clip(min=0).prod(1)
-    areas = [(boxes[:, 2:] - boxes[:, :2] + 1).prod(1) for boxes in (first, second)]
-    return overlap / (areas[0] + areas[1] - overlap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,11 +12,14 @@ from jaxtyping import Bool, Float, Int
 from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.ground_truth import GroundTruth
 from sparsevod_core.evaluation.matching import (
+    MAX_DETECTIONS,
+    Pairs,
+    RankedClass,
     coco_overlap,
     has_odd_area,
     match_greedily,
+    of_classes,
     overlapping_pairs,
-    rank_class,
 )
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -46,49 +50,74 @@ def uncounted(truth: GroundTruth) -> Bool[np.ndarray, " M"]:
 
 
 def precision_and_recall(
-    truth: GroundTruth, table: DetectionTable, ignored: Sequence[Bool[np.ndarray, " M"]]
+    truth: GroundTruth,
+    table: DetectionTable,
+    ranking: Sequence[RankedClass],
+    ignored: Sequence[Bool[np.ndarray, " M"]],
 ) -> list[PrecisionRecall]:
     """Curves of all classes, once for each choice of boxes to be ignored.
 
     A detection that matches an ignored box counts neither way, nor does one that matches none and
     whose area is outside COCO's range of all sizes.
+
+    Args:
+        truth, table: boxes and detections.
+        ranking: the detections of every class, by `rank_all`.
+        ignored: boxes that need not be found.
     """
     num_classes = len(truth.category_ids)
-    curves = [_nothing_known(num_classes) for _ in ignored]
-    by_class = np.argsort(table.categories, kind="stable")
-    ends = np.searchsorted(table.categories[by_class], np.arange(num_classes + 1))
-    overlap = coco_overlap(truth, IOU_THRESHOLDS[0])
-    for k in np.unique(truth.categories).tolist():
+    curves = [
+        PrecisionRecall(
+            np.full((len(IOU_THRESHOLDS), len(RECALL_POINTS), num_classes), np.nan),
+            np.full((len(IOU_THRESHOLDS), num_classes, len(DETECTION_LIMITS)), np.nan),
+        )
+        for _ in ignored
+    ]
+
+    def score(k: int) -> None:
         boxes = np.flatnonzero(truth.categories == k)
-        ranked = rank_class(table, by_class[ends[k] : ends[k + 1]])
+        ranked = ranking[k].best(MAX_DETECTIONS)
+        overlap = coco_overlap(truth, IOU_THRESHOLDS[0])
         pairs = overlapping_pairs(truth, table, ranked, boxes, overlap)
+        with np.errstate(over="ignore"):
+            has_odd_size = has_odd_area(table.boxes_xywh[ranked.rows, 2:].prod(axis=1))
         for skipped, curve in zip(ignored, curves, strict=True):
             num_boxes = int((~skipped[boxes]).sum())
-            if not num_boxes:
-                continue
-            detections, matches = match_greedily(
-                pairs, ranked, IOU_THRESHOLDS, skipped, truth.is_crowd
-            )
-            hits = (matches >= 0) & ~skipped[matches]
-            misses = (matches >= 0) & ~hits
-            places, ranks = ranked.places[detections], ranked.ranks[detections]
-            for t in range(len(IOU_THRESHOLDS)):
-                odd = np.setdiff1d(ranked.odd_places, places[matches[:, t] >= 0])
-                curve.precision[t, :, k] = interpolated_precision(
-                    np.sort(places[hits[:, t]]),
-                    np.sort(np.concatenate([places[misses[:, t]], odd])),
-                    num_boxes,
+            if num_boxes:
+                curve.precision[:, :, k], curve.recall[:, k] = _score_class(
+                    truth, ranked, pairs, skipped, has_odd_size, num_boxes
                 )
-            for m, limit in enumerate(DETECTION_LIMITS):
-                curve.recall[:, k, m] = hits[ranks < limit].sum(axis=0) / num_boxes
+
+    of_classes(score, np.unique(truth.categories).tolist())
     return curves
 
 
-def _nothing_known(num_classes: int) -> PrecisionRecall:
-    return PrecisionRecall(
-        np.full((len(IOU_THRESHOLDS), len(RECALL_POINTS), num_classes), np.nan),
-        np.full((len(IOU_THRESHOLDS), num_classes, len(DETECTION_LIMITS)), np.nan),
-    )
+def _score_class(
+    truth: GroundTruth,
+    ranked: RankedClass,
+    pairs: Pairs,
+    ignored: Bool[np.ndarray, " M"],
+    has_odd_size: Bool[np.ndarray, " n"],
+    num_boxes: int,
+) -> tuple[Float[np.ndarray, "10 101"], Float[np.ndarray, "10 3"]]:
+    detections, matches = match_greedily(pairs, ranked, IOU_THRESHOLDS, ignored, truth.is_crowd)
+    places, ranks = ranked.places[detections], ranked.ranks[detections]
+    is_match = matches >= 0
+    is_hit = is_match & ~ignored[matches]
+    is_ignored = (is_match & ~is_hit) | (~is_match & has_odd_size[detections, None])
+    alone = has_odd_size.copy()
+    alone[detections] = False
+    always_ignored = ranked.places[alone]
+    precision = [
+        interpolated_precision(
+            np.sort(places[is_hit[:, t]]),
+            np.sort(np.concatenate([places[is_ignored[:, t]], always_ignored])),
+            num_boxes,
+        )
+        for t in range(len(IOU_THRESHOLDS))
+    ]
+    found = [is_hit[ranks < limit].sum(axis=0) for limit in DETECTION_LIMITS]
+    return np.stack(precision), np.stack(found, axis=1) / num_boxes
 
 
 def interpolated_precision(
@@ -108,3 +137,9 @@ def interpolated_precision(
     precision = np.maximum.accumulate(precision[::-1])[::-1]
     reached = np.searchsorted(found / num_boxes, RECALL_POINTS, side="left")
     return np.append(precision, 0.0)[reached]
+
+
+def mean_of_known(values: Float[np.ndarray, ...]) -> float:
+    """Over what is there: NaN stands for a class without boxes."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan

@@ -15,12 +15,14 @@ from sparsevod_core.evaluation.average_precision import (
     IOU_THRESHOLDS,
     RECALL_POINTS,
     PrecisionRecall,
+    mean_of_known,
     precision_and_recall,
     uncounted,
 )
 from sparsevod_core.evaluation.detection_table import DetectionTable, compact_positions
 from sparsevod_core.evaluation.ground_truth import GroundTruth
 from sparsevod_core.evaluation.json_entries import Id
+from sparsevod_core.evaluation.matching import rank_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,8 @@ class BoxAPEvaluator:
     def compute(self) -> BoxAP:
         """Score everything collected so far."""
         table = self.table()
-        curves = precision_and_recall(self.truth, table, [uncounted(self.truth)])
+        ranking = rank_all(table, len(self.truth.category_ids))
+        curves = precision_and_recall(self.truth, table, ranking, [uncounted(self.truth)])
         return box_ap(self.truth, curves[0], len(table))
 
 
@@ -219,12 +222,6 @@ def box_ap(truth: GroundTruth, curves: PrecisionRecall, num_detections: int) -> 
 
 AT_50, AT_75 = 0, 5
 """Where these stand among `IOU_THRESHOLDS`."""
-
-
-def mean_of_known(values: Float[np.ndarray, ...]) -> float:
-    """Over what is there: NaN stands for a class without boxes."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else math.nan
 
 
 def nan_to_none(value: Any) -> Any:

@@ -7,20 +7,21 @@ positive counts by the speed of the box that it lies on, so that it may count a 
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from sparsevod_core.data.motion import inclusive_iou
+from sparsevod_core.evaluation.average_precision import mean_of_known
 from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.ground_truth import GroundTruth
 from sparsevod_core.evaluation.matching import (
     Overlap,
+    RankedClass,
     expand,
     match_greedily,
+    of_classes,
     overlapping_pairs,
-    rank_class,
     slices,
 )
 
@@ -32,7 +33,10 @@ NO_BOX, TIE = -1, -2
 
 
 def fgfa_ap(
-    truth: GroundTruth, table: DetectionTable, motion_iou: Float[np.ndarray, " M"]
+    truth: GroundTruth,
+    table: DetectionTable,
+    ranking: Sequence[RankedClass],
+    motion_iou: Float[np.ndarray, " M"],
 ) -> dict[str, float]:
     """Mean AP for each of `RANGES`, 0..1, over the classes that have boxes in it; NaN without any.
 
@@ -48,39 +52,52 @@ def fgfa_ap(
     left out.
     """
     counted = ~truth.is_crowd
-    is_in = {
-        name: counted & (motion_iou >= low) & (motion_iou <= high)
-        for name, (low, high) in RANGES.items()
-    }
-    weights = _false_positive_weights(truth, table, list(is_in.values()))
-    by_class = np.argsort(table.categories, kind="stable")
-    ends = np.searchsorted(table.categories[by_class], np.arange(len(truth.category_ids) + 1))
+    is_in = [counted & (motion_iou >= low) & (motion_iou <= high) for low, high in RANGES.values()]
+    below = _boxes_below(truth, table, np.flatnonzero(counted))
+    shares_outside = [_share_outside(truth, counted, inside) for inside in is_in]
     overlap = _inclusive_overlap(truth)
     nowhere = np.zeros(len(truth.images), dtype=bool)
-    aps: dict[str, list[float]] = {name: [] for name in RANGES}
-    for k in np.unique(truth.categories[counted]).tolist():
+
+    def score(k: int) -> list[float]:
         # Backwards, so that of equal overlaps the first in the file is taken.
         boxes = np.flatnonzero(counted & (truth.categories == k))[::-1]
-        ranked = rank_class(table, by_class[ends[k] : ends[k + 1]], limit=sys.maxsize)
+        ranked = ranking[k]
         pairs = overlapping_pairs(truth, table, ranked, boxes, overlap)
         detections, matches = match_greedily(pairs, ranked, np.zeros(1), nowhere, nowhere)
         got_one = matches[:, 0] >= 0
         places, matched = ranked.places[detections[got_one]], matches[got_one, 0]
-        for (name, inside), weight in zip(is_in.items(), weights, strict=True):
-            num_boxes = int(inside[boxes].sum())
-            if num_boxes:
-                false = np.empty(len(ranked.rows))
-                false[ranked.places] = weight[ranked.rows]
-                false[places] = 0
-                hits = np.sort(places[inside[matched]])
-                aps[name].append(_area_under_curve(hits, np.cumsum(false)[hits], num_boxes))
-    return {name: float(np.mean(values)) if values else np.nan for name, values in aps.items()}
+        lies_on = below[ranked.rows]
+        aps = []
+        for inside, share_outside in zip(is_in, shares_outside, strict=True):
+            weights = np.where(lies_on >= 0, inside[lies_on], share_outside[ranked.images])
+            weights[lies_on == NO_BOX] = inside.sum() / counted.sum()
+            false = np.empty(len(weights))
+            false[ranked.places] = weights
+            false[places] = 0
+            hits = np.sort(places[inside[matched]])
+            aps.append(_area_under_curve(hits, np.cumsum(false)[hits], int(inside[boxes].sum())))
+        return aps
+
+    aps = np.array(of_classes(score, np.unique(truth.categories[counted]).tolist()))
+    by_range = aps.reshape(-1, len(RANGES)).T
+    return {name: mean_of_known(ap) for name, ap in zip(RANGES, by_range, strict=True)}
+
+
+def _share_outside(
+    truth: GroundTruth, counted: Bool[np.ndarray, " M"], inside: Bool[np.ndarray, " M"]
+) -> Float[np.ndarray, " F"]:
+    """Of each frame's boxes."""
+    num_images = len(truth.image_ids)
+    outside = np.bincount(truth.images[counted & ~inside], minlength=num_images)
+    return outside / np.maximum(np.bincount(truth.images[counted], minlength=num_images), 1)
 
 
 def _area_under_curve(
     hits: Int[np.ndarray, " h"], false: Float[np.ndarray, " h"], num_boxes: int
 ) -> float:
     """Every hit raises the recall by one box; precision there is the best from there on."""
+    if not num_boxes:
+        return np.nan
     found = np.arange(1, len(hits) + 1)
     precision = found / (found + false)
     return float(np.maximum.accumulate(precision[::-1]).sum() / num_boxes)
@@ -91,52 +108,44 @@ def _inclusive_overlap(truth: GroundTruth) -> Overlap:
     least = np.minimum(0.5, sides.prod(axis=1) / (sides + 10).prod(axis=1))
 
     def overlap(found: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        ious = inclusive_iou(_corners(found), _corners(truth.boxes_xywh[boxes]))
+        ious = _inclusive_iou(found, truth.boxes_xywh[boxes])
         return ious, ious >= least[boxes]
 
     return overlap
 
 
-def _corners(boxes_xywh: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
-    return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
-
-
-def _false_positive_weights(
-    truth: GroundTruth, table: DetectionTable, is_in: list[Bool[np.ndarray, " M"]]
-) -> list[Float[np.ndarray, " D"]]:
-    """What each detection counts in each range if it is a false positive."""
-    counted = ~truth.is_crowd
-    below = _boxes_below(truth, table, np.flatnonzero(counted))
-    on_box, tie = below >= 0, below == TIE
-    per_image = np.bincount(truth.images[counted], minlength=len(truth.image_ids))
-    weights = []
-    for inside in is_in:
-        outside = np.bincount(truth.images[counted & ~inside], minlength=len(truth.image_ids))
-        weight = np.full(len(table), inside.sum() / max(counted.sum(), 1))
-        weight[on_box] = inside[below[on_box]]
-        weight[tie] = (outside / np.maximum(per_image, 1))[table.images[tie]]
-        weights.append(weight)
-    return weights
+def _inclusive_iou(
+    found_xywh: Float[np.ndarray, "n 4"], boxes_xywh: Float[np.ndarray, "n 4"]
+) -> Float[np.ndarray, " n"]:
+    x, y, width, height = found_xywh.T
+    left, top, box_width, box_height = boxes_xywh.T
+    with np.errstate(all="ignore"):  # boxes beyond all bounds
+        w = np.minimum(x + width, left + box_width) - np.maximum(x, left) + 1
+        h = np.minimum(y + height, top + box_height) - np.maximum(y, top) + 1
+        both = w.clip(min=0) * h.clip(min=0)
+        areas = (width + 1) * (height + 1) + (box_width + 1) * (box_height + 1)
+        return both / (areas - both)
 
 
 def _boxes_below(
     truth: GroundTruth, table: DetectionTable, boxes: Int[np.ndarray, " b"]
 ) -> Int[np.ndarray, " D"]:
     """The box of its frame that each detection overlaps most, or `TIE`, or `NO_BOX`."""
-    boxes = boxes[np.argsort(truth.images[boxes], kind="stable")]
+    boxes = boxes[np.argsort(truth.images[boxes], kind="stable")].astype(np.int32)
     starts = np.searchsorted(truth.images[boxes], np.arange(len(truth.image_ids) + 1))
-    counts = np.diff(starts)[table.images]
-    below = np.full(len(table), NO_BOX, dtype=np.int32)
-    for part in slices(counts):
-        beside = part.start + np.flatnonzero(counts[part])
-        if not len(beside):
-            continue
-        which, within = expand(counts[beside])
-        rows = beside[which]
-        chosen = boxes[starts[table.images[rows]] + within]
-        ious = inclusive_iou(_corners(table.boxes_xywh[rows]), _corners(truth.boxes_xywh[chosen]))
+    counts = np.diff(starts)
+    below_in_image = np.full(len(counts), NO_BOX, dtype=np.int32)
+    below_in_image[counts == 1] = boxes[starts[:-1][counts == 1]]
+    below = below_in_image[table.images]
+    among = np.flatnonzero((counts > 1)[table.images])
+    for part in slices(counts[table.images[among]]):
+        rows = among[part]
+        images = table.images[rows]
+        which, within = expand(counts[images])
+        chosen = boxes[starts[images[which]] + within]
+        ious = _inclusive_iou(table.boxes_xywh[rows[which]], truth.boxes_xywh[chosen])
         first = np.flatnonzero(within == 0)
         is_most = ious == np.maximum.reduceat(ious, first)[which]
-        below[rows[is_most]] = chosen[is_most]
-        below[beside[np.add.reduceat(is_most, first, dtype=np.int64) > 1]] = TIE
+        below[rows[which[is_most]]] = chosen[is_most]
+        below[rows[np.add.reduceat(is_most, first, dtype=np.int32) > 1]] = TIE
     return below

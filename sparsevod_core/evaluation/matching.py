@@ -7,8 +7,12 @@ enough to match it at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -18,6 +22,8 @@ from sparsevod_core.evaluation.ground_truth import GroundTruth
 
 MAX_DETECTIONS = 100
 """COCO's limit for each class and frame."""
+
+Result = TypeVar("Result")
 
 _PAIRS_AT_A_TIME = 1 << 17  # few enough that their columns stay in the processor's cache
 
@@ -30,14 +36,23 @@ class RankedClass(NamedTuple):
         images: the frame of each.
         ranks: how many in the frame come before it.
         places: how many of the whole set come before it; equal scores rank by frame, then as given.
-        odd_places: places of those whose area is outside COCO's range of all sizes.
     """
 
     rows: Int[np.ndarray, " n"]
     images: Int[np.ndarray, " n"]
     ranks: Int[np.ndarray, " n"]
     places: Int[np.ndarray, " n"]
-    odd_places: Int[np.ndarray, " o"]
+
+    def best(self, limit: int) -> RankedClass:
+        """The `limit` best of each frame."""
+        kept = self.ranks < limit
+        if kept.all():
+            return self
+        counts = np.zeros(len(kept), dtype=np.int32)
+        counts[self.places] = kept
+        places = np.cumsum(counts, dtype=np.int32) - 1
+        rows, images, ranks, old_places = (column[kept] for column in self)
+        return RankedClass(rows, images, ranks, places[old_places])
 
 
 class Pairs(NamedTuple):
@@ -65,17 +80,30 @@ def rank_class(
         limit: how many of a frame count.
     """
     by_score = np.argsort(-table.scores[rows], kind="stable")
+    by_image = by_score[np.argsort(table.images[rows[by_score]], kind="stable")]
+    places = np.empty(len(rows), dtype=np.int32)
+    places[by_score] = np.arange(len(rows), dtype=np.int32)
+    rows = rows[by_image].astype(np.int32)
     images = table.images[rows]
-    by_image = by_score[np.argsort(images[by_score], kind="stable")]
-    ranks = np.empty_like(by_score)
-    ranks[by_image] = _count_within(images[by_image])
-    counts = ranks < limit
-    places = np.empty_like(by_score)
-    places[by_score] = np.cumsum(counts[by_score]) - 1
-    kept = by_image[counts[by_image]]
-    with np.errstate(over="ignore"):
-        is_odd = has_odd_area(table.boxes_xywh[rows[kept], 2:].prod(axis=1))
-    return RankedClass(rows[kept], images[kept], ranks[kept], places[kept], places[kept][is_odd])
+    ranks = _count_within(images).astype(np.int32)
+    return RankedClass(rows, images, ranks, places[by_image]).best(limit)
+
+
+def rank_all(table: DetectionTable, num_classes: int) -> list[RankedClass]:
+    """Every class, all detections; 16 bytes for each."""
+    by_class = np.argsort(table.categories, kind="stable").astype(np.int32)
+    ends = np.searchsorted(table.categories[by_class], np.arange(num_classes + 1))
+    rows = [by_class[start:end] for start, end in pairwise(ends)]
+    return of_classes(lambda k: rank_class(table, rows[k], limit=sys.maxsize), range(num_classes))
+
+
+def of_classes(function: Callable[[int], Result], classes: Iterable[int]) -> list[Result]:
+    """The results for each class; as many at a time as there are processors.
+
+    Threads do: numpy lets go of Python's lock for most of what is done with a class.
+    """
+    with ThreadPoolExecutor(num_processors()) as pool:
+        return list(pool.map(function, classes))
 
 
 def has_odd_area(areas: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
@@ -161,29 +189,29 @@ def match_greedily(
         The d detections with pairs, as positions in `ranked`, and the position of the box that each
         of them got in each matching, -1 for none.
     """
-    detections, first, counts = np.unique(pairs.detections, return_index=True, return_counts=True)
-    known, slots = np.unique(pairs.boxes, return_inverse=True)
-    ignored, reusable = ignored[known], reusable[known]
-    taken = np.zeros((len(known), len(least)), dtype=bool)
-    matches = np.full((len(detections), len(least)), -1)
+    first = np.flatnonzero(np.diff(pairs.detections, prepend=-1))
+    counts = np.diff(first, append=len(pairs.detections))
+    detections = pairs.detections[first]
+    taken = np.zeros((len(ignored), len(least)), dtype=bool)
+    matches = np.full((len(detections), len(least)), -1, dtype=np.int32)
     for turn in _turns(ranked.images[detections]):
-        best = np.full((len(turn), len(least)), -1)
+        best = np.full((len(turn), len(least)), -1, dtype=np.int32)
         best_iou = np.tile(least, (len(turn), 1))
         for nth in range(counts[turn].max()):
             going = np.flatnonzero(counts[turn] > nth)
             pair = first[turn[going]] + nth
-            slot, iou = slots[pair], pairs.ious[pair, None]
+            box, iou = pairs.boxes[pair], pairs.ious[pair, None]
             so_far = best[going]
             only_ignored = (so_far >= 0) & ignored[so_far]
-            counted = ~ignored[slot, None]
+            counted = ~ignored[box, None]
             floor = np.where(only_ignored & counted, least, best_iou[going])
-            better = ~taken[slot] & ~(iou < floor) & (counted | only_ignored | (so_far < 0))
-            best[going] = np.where(better, slot[:, None], so_far)
+            better = ~taken[box] & ~(iou < floor) & (counted | only_ignored | (so_far < 0))
+            best[going] = np.where(better, box[:, None], so_far)
             best_iou[going] = np.where(better, iou, best_iou[going])
         found, threshold = np.nonzero(best >= 0)
-        slot = best[found, threshold]
-        taken[slot, threshold] = ~reusable[slot]
-        matches[turn[found], threshold] = known[slot]
+        box = best[found, threshold]
+        taken[box, threshold] = ~reusable[box]
+        matches[turn] = best
     return detections, matches
 
 
@@ -192,13 +220,19 @@ def _turns(images: Int[np.ndarray, " d"]) -> Iterator[Int[np.ndarray, " t"]]:
     turn = _count_within(images)
     order = np.argsort(turn, kind="stable")
     ends = np.cumsum(np.bincount(turn))
-    yield from np.split(order, ends[:-1]) if len(order) else ()
+    yield from (order[start:end] for start, end in pairwise([0, *ends.tolist()]))
 
 
 def _count_within(groups: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """0, 1, 2 ... within each run of equal values."""
     starts = np.flatnonzero(np.diff(groups, prepend=groups[:1] - 1))
     return np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
+
+
+def num_processors() -> int:
+    """Those that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def expand(counts: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:

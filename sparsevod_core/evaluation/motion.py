@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from sparsevod_core.data.motion import motion_iou
-from sparsevod_core.evaluation.average_precision import PrecisionRecall, uncounted
-from sparsevod_core.evaluation.coco import AT_50, AT_75, mean_of_known
+from sparsevod_core.evaluation.average_precision import PrecisionRecall, mean_of_known, uncounted
+from sparsevod_core.evaluation.coco import AT_50, AT_75
 from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.fgfa import fgfa_ap
 from sparsevod_core.evaluation.ground_truth import NO_FRAME, GroundTruth
+from sparsevod_core.evaluation.matching import RankedClass
 
 SPEEDS = ("fast", "medium", "slow")
 FAST_BELOW, SLOW_ABOVE = 0.7, 0.9
@@ -65,6 +67,7 @@ def ignored_by_speed(
 def motion_ap(
     truth: GroundTruth,
     table: DetectionTable,
+    ranking: Sequence[RankedClass],
     motion_iou: Float[np.ndarray, " M"],
     curves: list[PrecisionRecall],
 ) -> dict[str, Any]:
@@ -72,6 +75,7 @@ def motion_ap(
 
     Args:
         truth, table: boxes and detections.
+        ranking: the detections of every class, by `rank_all`.
         motion_iou: of every box.
         curves: of each speed, with the boxes of the others ignored.
 
@@ -89,4 +93,4 @@ def motion_ap(
         }
         for speed, curve, boxes in zip(SPEEDS, curves, counted, strict=True)
     }
-    return {"coco": coco, "fgfa": fgfa_ap(truth, table, motion_iou)}
+    return {"coco": coco, "fgfa": fgfa_ap(truth, table, ranking, motion_iou)}

@@ -10,6 +10,7 @@ from sparsevod_core.evaluation.average_precision import precision_and_recall, un
 from sparsevod_core.evaluation.coco import BoxAP, box_ap, nan_to_none
 from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.ground_truth import GroundTruth
+from sparsevod_core.evaluation.matching import rank_all
 from sparsevod_core.evaluation.motion import (
     UnknownMotionError,
     ignored_by_speed,
@@ -115,19 +116,17 @@ class Scores:
 def score(truth: GroundTruth, table: DetectionTable, reporter: Reporter) -> Scores:
     """Compute, and say so first: it takes a while on a large set."""
     reporter.message(f"scoring {len(table):,} detections in {len(truth.image_ids):,} frames")
-    ignored = [uncounted(truth)]
+    ranking = rank_all(table, len(truth.category_ids))
     try:
         motion_iou = known_motion_iou(truth)
-        ignored += ignored_by_speed(truth, motion_iou)
     except UnknownMotionError as error:
-        reporter.message(f"no AP by motion: {error}")
-        motion_iou, unknown = None, str(error)
-    of_all, *by_speed = precision_and_recall(truth, table, ignored)
-    if motion_iou is None:
-        motion = {"coco": None, "fgfa": None, "unknown": unknown}
+        (curves,) = precision_and_recall(truth, table, ranking, [uncounted(truth)])
+        motion: dict[str, Any] = {"coco": None, "fgfa": None, "unknown": str(error)}
     else:
-        motion = motion_ap(truth, table, motion_iou, by_speed)
-    return Scores(box_ap(truth, of_all, len(table)), motion)
+        ignored = [uncounted(truth), *ignored_by_speed(truth, motion_iou)]
+        curves, *of_speeds = precision_and_recall(truth, table, ranking, ignored)
+        motion = motion_ap(truth, table, ranking, motion_iou, of_speeds)
+    return Scores(box_ap(truth, curves, len(table)), motion)
 
 
 def _text(path: Path | None) -> str | None:

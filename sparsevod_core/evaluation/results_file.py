@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -13,6 +12,7 @@ from sparsevod_core.data.json_stream import stream_list
 from sparsevod_core.errors import DataError
 from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.ground_truth import GroundTruth
+from sparsevod_core.evaluation.matching import num_processors
 from sparsevod_core.evaluation.result_columns import (
     BrokenEntryError,
     Columns,
@@ -45,7 +45,8 @@ def read_results(
     _require_list(path)
     known = KnownIds.of(truth)
     parts: list[Columns] = []
-    num_processes = _num_processes() if path.stat().st_size >= PARALLEL_BYTES else 1
+    is_large = path.stat().st_size >= PARALLEL_BYTES
+    num_processes = min(num_processors(), MAX_PROCESSES) if is_large else 1
     if num_processes > 1:
         try:
             parts = _read_together(path, known, num_processes, reporter or SilentReporter())
@@ -93,11 +94,6 @@ def _located(path: Path, parts: Iterator[Columns]) -> Iterator[Columns]:
             count += len(part.scores)
     except BrokenEntryError as broken:
         raise DataError(f"{path}: entry {count + broken.position}: {broken.reason}") from None
-
-
-def _num_processes() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return min(len(affinity(0)) if affinity else os.cpu_count() or 1, MAX_PROCESSES)
 
 
 def _require_list(path: Path) -> None:

@@ -35,7 +35,7 @@ def truth(tmp_path: Path) -> GroundTruth:
 @pytest.fixture
 def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results_file, "PARALLEL_BYTES", 0)
-    monkeypatch.setattr(results_file, "_num_processes", lambda: 2)
+    monkeypatch.setattr(results_file, "num_processors", lambda: 2)
     monkeypatch.setattr(results_pieces, "PIECE_BYTES", 6000)
     monkeypatch.setattr(results_pieces, "_LONGEST_ENTRY", 1000)
 
@@ -159,7 +159,7 @@ def test_from_a_script_that_guards_nothing(tmp_path: Path, truth: GroundTruth) -
         "from sparsevod_core.evaluation import results_file, results_pieces\n"
         "from sparsevod_core.evaluation.rescore import evaluate_predictions\n"
         "results_file.PARALLEL_BYTES, results_pieces.PIECE_BYTES = 0, 6000\n"
-        "results_file._num_processes = lambda: 2\n"
+        "results_file.num_processors = lambda: 2\n"
         "results_file._read_alone = None\n"
         f"result = evaluate_predictions({str(truth.path)!r}, {str(path)!r})\n"
         "print(result.boxes.num_detections, 'torch' in sys.modules)\n"
