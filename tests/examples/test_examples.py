@@ -67,3 +67,20 @@ def test_scripts_on_the_demo(demo):
 def test_own_forward():
     out = run("own_forward.py", folder=EXAMPLES)
     assert "same as the first clip: True" in out
+
+
+def test_own_videos(tmp_path):
+    import cv2
+    import numpy as np
+
+    folder = tmp_path / "mine"
+    for number in (1, 2):
+        path = folder / "clip" / f"{number:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(".png", np.zeros((64, 96, 3), np.uint8))[1].tobytes())
+        path.with_suffix(".txt").write_text("0 0.5 0.5 0.2 0.2\n1 0.5 0.5 1.8 nan\n")
+    (folder / "classes.txt").write_text("cat\ndog\n")
+    lines = run("own_videos.py", folder, tmp_path / "mine.json", folder=tmp_path).splitlines()
+    assert lines[0].endswith("is yolo: it has classes.txt")
+    assert [line.startswith("left out: ") for line in lines[1:3]] == [True, True]
+    assert lines[3] == "clip: 2 frames of (64, 96, 3), first ['cat']"

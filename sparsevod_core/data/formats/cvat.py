@@ -184,7 +184,8 @@ def root_element(path: Path) -> str:
         return ""
     for piece in head.split(b"<")[1:]:
         if not piece.startswith((b"?", b"!")):
-            return piece.replace(b">", b" ").split(maxsplit=1)[0].decode(errors="replace")
+            words = piece.replace(b">", b" ").replace(b"/", b" ").split(maxsplit=1)
+            return words[0].decode(errors="replace") if words else ""
     return ""
 
 

@@ -1,0 +1,31 @@
+"""Your own labelled videos as a data set: convert them, then look at what came out.
+
+    python examples/own_videos.py FOLDER OUT.json
+
+FOLDER holds labels of any format that `sparsevod prepare-vid` knows, and the videos or frames.
+"""
+
+import sys
+from pathlib import Path
+
+from sparsevod_core.data.formats.layouts import recognise
+from sparsevod_core.data.formats.own_videos import prepare_own_videos
+from sparsevod_core.data.frames import FrameReader
+from sparsevod_core.data.records import VideoSet
+
+folder, output = map(Path, sys.argv[1:])
+label_format, sign = recognise(folder)
+print(f"{folder} is {label_format}: it has {sign}")
+
+(prepared,) = prepare_own_videos(folder, output, label_format)
+for problem in prepared.problems:
+    print(f"left out: {problem}")
+
+videos = VideoSet.load(output)
+reader = FrameReader(videos)  # frames stay where they are, in folders or inside video files
+for video in range(videos.num_videos):
+    frames = videos.video_frames(video)
+    pixels = reader.read(frames[0])
+    boxes = videos.boxes(frames[0])
+    names = [videos.categories[label].name for label in boxes.labels]
+    print(f"{videos.video_name(video)}: {len(frames)} frames of {pixels.shape}, first {names}")
