@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sparsevod_core.data.checks.distributions import Histogram
     from sparsevod_core.data.checks.findings import Finding
     from sparsevod_core.data.checks.report import DatasetReport
-    from sparsevod_core.figures.dataset_page import Bars
+    from sparsevod_core.figures.dataset_plots import Bars
 
 NOTED_FINDINGS = 8
 
@@ -74,6 +74,6 @@ def _notes(findings: Sequence[Finding]) -> list[str]:
 
 
 def _bars(histogram: Histogram) -> Bars:
-    from sparsevod_core.figures.dataset_page import Bars
+    from sparsevod_core.figures.dataset_plots import Bars
 
     return Bars(histogram.edges, histogram.counts)

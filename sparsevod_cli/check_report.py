@@ -37,9 +37,12 @@ def check_sets(
     """
     from sparsevod_cli.progress import ConsoleReporter
     from sparsevod_core.data.checks.report import SCHEMA, check_datasets
+    from sparsevod_core.figures.saving import figure_kind
 
-    if page is not None and len(files) > 1:
-        raise ConfigError("-o names the page of one --check FILE; without it each has its own")
+    if page is not None:
+        figure_kind(page)
+        if len(files) > 1:
+            raise ConfigError("-o names the page of one --check FILE; without it each has its own")
     reports, shared = check_datasets(files, root, decode=decode, reporter=ConsoleReporter())
     if str(json_out) != "-":
         for report in reports:

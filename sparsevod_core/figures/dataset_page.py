@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from sparsevod_core.figures.curves import DIM, DPI, GRID, INK, plain_axes, shortened
+from sparsevod_core.figures.curves import DIM, DPI, INK, MAX_NAME, plain_axes, shortened
+from sparsevod_core.figures.dataset_plots import (
+    BAR,
+    HEAT,
+    Bars,
+    draw_bars,
+    draw_centres,
+    log_axis,
+    remark,
+)
 from sparsevod_core.figures.saving import SETTINGS
-from sparsevod_core.figures.stage_layout import fitting_size, wrap
+from sparsevod_core.figures.stage_layout import fitting_size, text_width, wrap
 from sparsevod_core.figures.style import Color, class_color
 
 MAX_CLASSES = 40
@@ -29,20 +35,12 @@ _NAMES_IN, _BARS_IN, _STRIP_IN, _SPEEDS_IN, _GAP_IN = 1.45, 2.55, 2.7, 1.95, 0.3
 _ROW_IN, _LEAST_ROWS_IN, _AXIS_IN = 0.19, 0.6, 0.5
 _PLOT_HEIGHT_IN, _BETWEEN_IN = 1.55, 0.6
 _FEW_ROWS, _TALL_ROW_IN = 12, 0.26
+_NAME_PT = 8
+_BOLD = 0.85  # bold letters are so much wider than the plain ones that are measured
 
-_BAR = "#4c78a8"
-_SPEEDS = (("fast", "#d55e00"), ("medium", "#e9b44c"), ("slow", "#4c78a8"))
-_HEAT = LinearSegmentedColormap.from_list("heat", ["#ffffff", "#9ecae1", "#3182bd", "#08306b"])
+_SPEEDS = (("fast", "#d55e00"), ("medium", "#e9b44c"), ("slow", BAR))
 _COCO_SIDES_PX = (32, 96)
 _SPEED_LIMITS = (0.7, 0.9)
-
-
-@dataclass(frozen=True, slots=True)
-class Bars:
-    """A histogram: counts between edges."""
-
-    edges: Float[np.ndarray, " bins_plus_1"]
-    counts: Int[np.ndarray, " bins"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +82,13 @@ def draw_dataset(view: DatasetView) -> Figure:
     shown = _shown_classes(view.boxes_per_class)
     row_height = _TALL_ROW_IN if len(shown) <= _FEW_ROWS else _ROW_IN
     rows_height = max(row_height * len(shown), _LEAST_ROWS_IN)
-    notes = [line for note in view.notes for line in wrap(note, 8, _WIDTH_IN - 2 * _MARGIN_IN)]
+    notes = [*_note_on_classes(view, shown), *view.notes]
+    notes = [line for note in notes for line in wrap(note, 8, _WIDTH_IN - 2 * _MARGIN_IN)]
     plots_top = _HEAD_IN + _TITLE_IN + rows_height + _AXIS_IN
     notes_top = plots_top + 2 * (_TITLE_IN + _PLOT_HEIGHT_IN + _BETWEEN_IN)
     with rc_context(SETTINGS):
         page = _Page(notes_top + _NOTE_IN * len(notes) + _MARGIN_IN)
-        title_pt = fitting_size([view.title], 11, _WIDTH_IN - 2.5 * _MARGIN_IN)
+        title_pt = fitting_size([view.title], 11, _BOLD * (_WIDTH_IN - 2 * _MARGIN_IN))
         page.words(0.3, view.title, title_pt, INK, weight="bold")
         page.words(0.52, view.facts, 9, DIM)
         _draw_classes(page, view, shown, rows_height)
@@ -132,12 +131,22 @@ def _shown_classes(boxes_per_class: Int[np.ndarray, " K"]) -> list[int]:
     return sorted([*order[:half].tolist(), *order[-half:].tolist()])
 
 
+def _note_on_classes(view: DatasetView, shown: list[int]) -> list[str]:
+    if len(shown) == len(view.class_names):
+        return []
+    half = MAX_CLASSES // 2
+    return [
+        f"Of {len(view.class_names):,} classes the {half} with the most boxes and the {half} "
+        "with the fewest are drawn."
+    ]
+
+
 def _draw_classes(page: _Page, view: DatasetView, shown: list[int], height: float) -> None:
     """Three plots with a row for each class."""
     top, left = _HEAD_IN + _TITLE_IN, _MARGIN_IN + _NAMES_IN
     title = "boxes per class"
     if len(shown) < len(view.class_names):
-        title += f" ({len(shown)} of {len(view.class_names):,}: the most and the fewest)"
+        title += f" ({len(shown)} of {len(view.class_names):,})"
     bars = page.axes(left, top, _BARS_IN, height, title)
     left += _BARS_IN + _GAP_IN
     strip = page.axes(left, top, _STRIP_IN, height, "side of a box (root of its area)")
@@ -149,13 +158,21 @@ def _draw_classes(page: _Page, view: DatasetView, shown: list[int], height: floa
         axes.set_yticks([])
         axes.grid(False)
     _draw_counts(bars, view.boxes_per_class[shown], [class_color(label) for label in shown])
-    names = [shortened(view.class_names[label], 22) for label in shown]
-    bars.set_yticks(rows, names, fontsize=8, color=INK)
+    names = [_shortened(view.class_names[label]) for label in shown]
+    bars.set_yticks(rows, names, fontsize=_NAME_PT, color=INK)
     for name in bars.get_yticklabels():
         name.set_parse_math(False)
     bars.tick_params(axis="y", length=0)
     _draw_sides(strip, view.sides_px[shown], view.side_edges_px)
     _draw_speeds(speeds, view.speeds[shown])
+
+
+def _shortened(name: str) -> str:
+    """As much of a name as there is room for."""
+    length = MAX_NAME
+    while text_width(shortened(name, length), _NAME_PT) > _NAMES_IN - 0.1:
+        length -= 1
+    return shortened(name, length)
 
 
 def _draw_counts(axes: Axes, counts: np.ndarray, colors: Sequence[Color]) -> None:
@@ -176,10 +193,10 @@ def _draw_sides(axes: Axes, counts: np.ndarray, edges: np.ndarray) -> None:
     most = counts.max(axis=1, keepdims=True, initial=0)
     shares = counts / np.maximum(most, 1)
     rows = np.arange(len(counts) + 1) - 0.5
-    axes.pcolormesh(edges, rows, shares, cmap=_HEAT, vmin=0, vmax=1, rasterized=True)
+    axes.pcolormesh(edges, rows, shares, cmap=HEAT, vmin=0, vmax=1, rasterized=True)
     for row in rows[1:-1]:
         axes.axhline(row, color="white", linewidth=1)
-    _log_axis(axes, edges, "pixels")
+    log_axis(axes, edges, "pixels")
     for side in _COCO_SIDES_PX:
         axes.axvline(side, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
 
@@ -204,7 +221,7 @@ def _draw_speeds(axes: Axes, counts: np.ndarray) -> None:
         borderpad=0.1,
     )
     if not counts.any():
-        _remark(axes, "no tracks")
+        remark(axes, "no tracks")
 
 
 def _draw_plots(page: _Page, view: DatasetView, top: float) -> None:
@@ -216,88 +233,18 @@ def _draw_plots(page: _Page, view: DatasetView, top: float) -> None:
         down = top + _TITLE_IN + row * (_PLOT_HEIGHT_IN + _TITLE_IN + _BETWEEN_IN)
         return page.axes(left, down, width, _PLOT_HEIGHT_IN, title)
 
-    _draw_bars(place(0, 0, "boxes in a frame"), view.boxes_per_frame, "boxes", "frames")
-    _draw_bars(place(0, 1, "frames in a video"), view.frames_per_video, "frames", "videos")
-    _draw_bars(place(0, 2, "length of a track"), view.track_lengths, "boxes", "tracks")
+    draw_bars(place(0, 0, "boxes in a frame"), view.boxes_per_frame, "boxes", "frames")
+    draw_bars(place(0, 1, "frames in a video"), view.frames_per_video, "frames", "videos")
+    draw_bars(place(0, 2, "length of a track"), view.track_lengths, "boxes", "tracks")
     motion = place(1, 0, "motion IoU: fast, medium, slow")
-    _draw_bars(motion, view.motion_iou, "mean IoU with ±10 frames", "boxes", _speed_color)
+    draw_bars(motion, view.motion_iou, "mean IoU with ±10 frames", "boxes", _speed_color)
     for limit in _SPEED_LIMITS:
         motion.axvline(limit, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
     aspect = place(1, 1, "shape of a box")
-    _draw_bars(aspect, view.aspect, "width / height", "boxes")
-    _draw_centres(place(1, 2, "centres of boxes in the frame"), view)
-
-
-def _draw_bars(
-    axes: Axes,
-    bars: Bars,
-    what: str,
-    counted: str,
-    color: Callable[[float], str] = lambda centre: _BAR,
-) -> None:
-    edges, counts = bars.edges, bars.counts
-    if not counts.any():
-        axes.set(xticks=[], yticks=[], xlabel=what)
-        _remark(axes, f"no {counted}")
-        return
-    colors = [color((low + high) / 2) for low, high in pairwise(edges.tolist())]
-    is_log = not np.allclose(np.diff(edges), edges[1] - edges[0])
-    gap = 0.0 if is_log else 0.06 * (edges[1] - edges[0])
-    axes.bar(edges[:-1] + gap, counts, np.diff(edges) - 2 * gap, align="edge", color=colors)
-    axes.set(xlabel=what, ylabel=counted)
-    axes.grid(False, axis="x")
-    if is_log:
-        _log_axis(axes, edges, what)
-    else:
-        axes.set_xlim(edges[0] - 0.5 * (len(counts) == 1), edges[-1] + 0.5 * (len(counts) == 1))
-        axes.xaxis.set_major_locator(
-            MaxNLocator(6, integer=edges[-1] > 1, min_n_ticks=1, steps=[1, 2, 5, 10])
-        )
-    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
+    draw_bars(aspect, view.aspect, "width / height", "boxes")
+    centres = place(1, 2, "centres of boxes in the frame")
+    draw_centres(centres, view.centres, view.frame_aspect)
 
 
 def _speed_color(motion_iou: float) -> str:
     return _SPEEDS[int(np.searchsorted(_SPEED_LIMITS, motion_iou))][1]
-
-
-def _draw_centres(axes: Axes, view: DatasetView) -> None:
-    axes.grid(False)
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(visible=True, color=GRID)
-    if not view.centres.any():
-        _remark(axes, "no boxes")
-        return
-    # The square root shows rare places too.
-    axes.imshow(np.sqrt(view.centres), cmap=_HEAT, vmin=0, extent=(0, view.frame_aspect, 1, 0))
-    axes.set_anchor("NW")
-
-
-def _log_axis(axes: Axes, edges: np.ndarray, what: str) -> None:
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(edges[0], edges[-1])
-    axes.set_xlabel(what)
-    first = edges[0] + 0.5 * (edges[0] % 1 == 0.5)  # bins of whole numbers begin half a one below
-    doublings = np.arange(np.ceil(np.log2(first)), np.floor(np.log2(edges[-1])) + 1)
-    axes.set_xticks(2.0 ** doublings[:: 1 + len(doublings) // 8])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _fraction(value)))
-
-
-def _fraction(value: float) -> str:
-    """1/4, 8, 2048."""
-    return f"1/{1 / value:g}" if 0 < value < 1 else f"{value:g}"
-
-
-def _thousands(value: float) -> str:
-    """800, 2.4k, 12k, 1.5M."""
-    for size, letter in ((1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"
-
-
-def _remark(axes: Axes, text: str) -> None:
-    axes.text(
-        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, color=DIM
-    )

@@ -28,6 +28,18 @@ SETTINGS: dict[Any, Any] = {
 _DATES = {"png": (), "pdf": ("CreationDate",), "svg": ("Date",)}
 
 
+def figure_kind(path: Path) -> str:
+    """`png`, `pdf` or `svg`, as the suffix says.
+
+    Raises:
+        ConfigError: another suffix.
+    """
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in _DATES:
+        raise ConfigError(f"{path}: a figure is written as .png, .pdf or .svg, not {path.suffix!r}")
+    return kind
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG, PDF or SVG, as the suffix says, under its final name only when complete.
 
@@ -35,9 +47,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         ConfigError: another suffix.
         DataError: the file cannot be written.
     """
-    kind = path.suffix.lower().lstrip(".")
-    if kind not in _DATES:
-        raise ConfigError(f"{path}: a figure is written as .png, .pdf or .svg, not {path.suffix!r}")
+    kind = figure_kind(path)
     partial = path.with_name(path.name + ".partial")
     metadata = dict.fromkeys(_DATES[kind])
     try:

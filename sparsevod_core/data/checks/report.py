@@ -131,6 +131,8 @@ def _load(
         content = read_annotation_file(file)
         return VideoSet.of(content, root), findings, _without_frames(content)
     except DataError as error:
+        if not file.is_file():
+            raise
         reporter.warning(f"{error.message}; looking at every entry")
         content, findings = read_sound_entries(file)
     try:

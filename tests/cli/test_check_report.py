@@ -1,0 +1,157 @@
+"""`sparsevod prepare-vid --check` as a user runs it: text, JSON, page, exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+
+from sparsevod_cli import main as cli
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs `sparsevod prepare-vid ARGUMENTS` in this process and returns the exit code."""
+
+    def call(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["sparsevod", "prepare-vid", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0)
+
+    return call
+
+
+@pytest.fixture
+def quick_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty page: drawing takes a second."""
+    monkeypatch.setattr("sparsevod_cli.check_report.dataset_page", lambda report: Figure())
+
+
+@pytest.fixture
+def annotations(image_set: Any, tmp_path: Path) -> Path:
+    """The tiny set's JSON in a folder of its own, its frames where they were."""
+    content = json.loads(image_set.annotations.read_text())
+    content["info"] = {"root": str(image_set.annotations.parent)}
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def change(path: Path, section: str, position: int, **fields: Any) -> None:
+    content = json.loads(path.read_text())
+    content[section][position] |= fields
+    path.write_text(json.dumps(content))
+
+
+def test_text_page_and_json(annotations: Path, run: Any, capsys: Any) -> None:
+    result = annotations.with_name("result.json")
+    assert run("--check", annotations, "--json", result) == 0
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert all(len(line) < 80 or str(annotations.parent) in line for line in lines)
+    assert "  videos    3, with 1 to 24 frames each (median 7)" in lines
+    assert "  frames    33; 1 without a box" in lines
+    assert any(line.split() == ["square", "7", "31", "31", "3", "3"] for line in lines)
+    assert "0 problems, " in told.out.strip().splitlines()[-1]
+    page = annotations.with_name("train.check.png")
+    assert f"wrote {page}" in told.err and page.read_bytes().startswith(b"\x89PNG")
+    content = json.loads(result.read_text())
+    assert content["schema"] == "sparsevod.check/1" and content["overlap"] == []
+    (one,) = content["sets"]
+    assert one["file"] == str(annotations) and one["is_complete"]
+    assert one["verdict"]["errors"] == one["verdict"]["problems"] == 0
+
+
+def test_the_keys_of_the_json_are_in_the_help(annotations: Path, run: Any, capsys: Any) -> None:
+    assert run("--check", annotations, "--json", "-", "-o", annotations.with_name("p.svg")) == 0
+    (one,) = json.loads(capsys.readouterr().out)["sets"]
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    keys = {*one, *one["findings"][0], *one["classes"][0], *one["verdict"]}
+    assert not [key for key in keys if key not in text]
+    assert annotations.with_name("p.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.usefixtures("quick_page")
+def test_errors_and_with_strict_problems_are_the_exit_code(
+    annotations: Path, run: Any, capsys: Any
+) -> None:
+    change(annotations, "annotations", 0, bbox=[500, 500, 4, 4])
+    assert run("--check", annotations) == 0
+    out = capsys.readouterr().out
+    assert "problem: boxes wholly outside their frame: 1\n    long/" in out
+    assert "square [500, 500, 504, 504]" in out and "\n1 problem, " in out
+    assert run("--check", annotations, "--strict") == 1
+    change(annotations, "annotations", 1, image_id=123456)
+    assert run("--check", annotations) == 1
+    out = capsys.readouterr().out
+    assert "Broken entries are left out" in out
+    assert "    annotations[1]: id 1, image_id 123456" in out
+    assert "1 error, 1 problem" in out and "training would stop" in out
+
+
+@pytest.mark.usefixtures("quick_page")
+def test_root_says_where_the_frames_are(
+    annotations: Path, image_set: Any, run: Any, capsys: Any, tmp_path: Path
+) -> None:
+    change(annotations, "images", 0, width=95)
+    content = json.loads(annotations.read_text())
+    annotations.write_text(json.dumps({**content, "info": {}}))
+    assert run("--check", annotations) == 0
+    assert "name the folder of the frames with --root" in capsys.readouterr().out
+    assert run("--check", annotations, "--root", image_set.annotations.parent, "--decode") == 1
+    assert "95x64" in capsys.readouterr().out
+    assert run("--check", annotations, "--root", tmp_path / "nowhere") == 1
+    assert "error: files missing below" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("quick_page")
+def test_two_files_and_what_both_hold(annotations: Path, run: Any, capsys: Any) -> None:
+    other = annotations.with_name("val.json")
+    other.write_bytes(annotations.read_bytes())
+    result = annotations.with_name("r.json")
+    assert run("--check", annotations, "--check", other, "--json", result) == 0
+    told = capsys.readouterr()
+    assert "problem: videos or stills that are in" in told.out
+    assert annotations.with_name("val.check.png").is_file()
+    content = json.loads(result.read_text())
+    assert len(content["sets"]) == 2 and content["overlap"][0]["count"] == 4
+    assert run("--check", annotations, "--check", other, "--strict") == 1
+
+
+@pytest.mark.usefixtures("quick_page")
+def test_a_folder_that_cannot_be_written_costs_only_the_page(
+    annotations: Path, run: Any, capsys: Any
+) -> None:
+    (annotations.parent / "train.check.png.partial").mkdir()
+    assert run("--check", annotations) == 0
+    told = capsys.readouterr()
+    assert "warning: " in told.err and "with -o" in told.err
+    assert "0 problems, " in told.out
+    (annotations.parent / "page.pdf.partial").mkdir()
+    assert run("--check", annotations, "-o", annotations.parent / "page.pdf") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--check", "nowhere.json"], 1, "cannot be read"),
+        (["--check", "a.json", "ROOT"], 2, "--check goes with"),
+        (["--check", "a.json", "--synthetic"], 2, "--check goes with"),
+        (["--check", "a.json", "--check", "b.json", "-o", "p.png"], 2, "names the page of one"),
+        (["--check", "a.json", "-o", "p.gif"], 2, ".png, .pdf or .svg"),
+        (["ROOT", "--decode"], 2, "go with --check"),
+        (["ROOT", "--root", "x"], 2, "go with --check"),
+    ],
+)
+def test_wrong_use_is_told_in_a_line(
+    run: Any, capsys: Any, arguments: list[str], code: int, words: str
+) -> None:
+    assert run(*arguments) == code
+    told = capsys.readouterr()
+    assert words in told.err and not told.out
