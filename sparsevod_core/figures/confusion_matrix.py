@@ -23,6 +23,7 @@ MATRIX_IN, MIN_CELL_IN, MAX_CELL_IN = 7.0, 0.16, 0.75
 NAME_PT, COUNT_PT = 8.0, 7.5
 WHOLE_COUNT_PT, MIN_COUNT_PT = 6.0, 3.6  # where smaller, counts are shortened, then left out
 MAX_NAME = 24
+_GAMMA = 0.6  # rare confusions are what one looks for: their shades are set apart
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9ecae1", "#2171b5", "#08306b"])
 
 
@@ -81,19 +82,24 @@ def _draw_cells(axes: Axes, matrix: np.ndarray, starts: np.ndarray, cell: float)
         if row == column == last:
             continue  # nothing found as nothing: not counted
         share, x, y = float(shares[row, column]), float(starts[column]), float(starts[row])
-        style: dict[str, Any] = {"facecolor": _SHADES(share), "edgecolor": GRID, "linewidth": 0.5}
+        style: dict[str, Any] = {"facecolor": _shade(share), "edgecolor": GRID, "linewidth": 0.5}
         axes.add_patch(Rectangle((x, y), cell, cell, clip_on=False, **style))
         if matrix[row, column] and texts_pt >= MIN_COUNT_PT:
-            color = "white" if share > 0.5 else INK
+            color = "white" if share > 0.4 else INK
             style = {"fontsize": texts_pt, "color": color, "ha": "center", "va": "center_baseline"}
             axes.text(x + cell / 2, y + cell / 2, write(int(matrix[row, column])), **style)
 
 
+def _shade(share: Any) -> Any:
+    """Red, green, blue and opacity for a share, or an array of shares, 0..1."""
+    return _SHADES(share**_GAMMA)
+
+
 def _draw_scale(axes: Axes) -> None:
     """What the shades mean."""
-    shades = np.linspace(1, 0, 256)[:, None]
-    axes.imshow(shades, cmap=_SHADES, aspect="auto", extent=(0, 1, 0, 1))
-    axes.set(xticks=[], yticks=[0, 0.5, 1], yticklabels=["0", "50", "100 %"])
+    shades = _shade(np.linspace(1, 0, 256)[:, None])
+    axes.imshow(shades, aspect="auto", extent=(0, 1, 0, 1))
+    axes.set(xticks=[], yticks=[0, 0.1, 0.5, 1], yticklabels=["0", "10", "50", "100 %"])
     axes.yaxis.tick_right()
     axes.tick_params(labelsize=7, colors=DIM, length=2)
     axes.spines[:].set(color=GRID)

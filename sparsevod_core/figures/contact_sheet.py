@@ -106,7 +106,7 @@ def _text(
 ) -> None:
     """One line, shortened to the width that it may take."""
     shown = text
-    while shown and text_size(shown, font_px=font_px, bold=bold)[0] > limit_px:
-        text = text[:-1]
+    while (width := text_size(shown, font_px=font_px, bold=bold)[0]) > limit_px:
+        text = text[: min(len(text) - 1, len(text) * limit_px // width)]
         shown = f"{text}…"
     draw_text(sheet, x, y, shown, font_px=font_px, bold=bold, color=color)

@@ -83,7 +83,8 @@ def draw_precision_recall(
             for line in lines[::-1]:  # the best on top
                 curve = line.precision[number]
                 axes.plot(panel.recall, curve, color=line.color, linewidth=line.width_pt)
-            axes.set(xlabel="recall", xlim=(0, 1.01), ylim=(0, 1.01))
+            ticks = np.linspace(0, 1, 6)
+            axes.set(xlabel="recall", xlim=(0, 1.01), ylim=(0, 1.01), xticks=ticks, yticks=ticks)
             axes.set_title(f"IoU ≥ {panel.iou:.2f}", fontsize=9, color=INK)
             if number == 0:
                 axes.set_ylabel("precision")

@@ -29,6 +29,8 @@ FOUND: list[dict[str, Any]] = [
     {"image_id": 1, "category_id": 5, "bbox": [0, 0, 10, 10], "score": 0.9}
 ]
 
+KINDS = ("png", "pdf")
+
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
@@ -128,6 +130,97 @@ def test_a_broken_results_file_exits_1_and_leaves_no_json(
     assert run(*arguments, "--json", files / "ap.json") == 1
     assert "found.json: entry 0: image_id 77 is not among the images" in capsys.readouterr().err
     assert not (files / "ap.json").exists()
+
+
+@pytest.fixture
+def two_files(files: Path) -> tuple[Path, Path]:
+    """One that finds a car of two, and one that finds both and a dog that is not there."""
+    both = [FOUND[0], FOUND[0] | {"image_id": 2, "bbox": [5, 5, 10, 10], "score": 0.8}]
+    dog = {"image_id": 2, "category_id": 9, "bbox": [50, 50, 9, 9], "score": 0.5}
+    (files / "better.json").write_text(json.dumps([*both, dog]))
+    return files / "found.json", files / "better.json"
+
+
+def test_several_files_are_compared(files: Path, two_files: Any, run: Any, capsys: Any) -> None:
+    one, other = two_files
+    several = ("--from-predictions", one, "--from-predictions", f"ours={other}")
+    arguments = ("--annotations", files / "truth.json", *several, "--json", files / "ap.json")
+    assert run(*arguments, "--figures", files / "figures") == 0
+    result = json.loads((files / "ap.json").read_text())
+    assert result["schema"] == "sparsevod.evals/1"
+    assert list(result["results"]) == ["found", "ours"]
+    assert result["results"]["ours"]["AP50"] == pytest.approx(1)
+    assert result["results"]["ours"]["confusion"]["false_alarms"] == 1
+    assert result["results"]["found"]["schema"] == "sparsevod.eval/1"
+    told = capsys.readouterr()
+    rows = [line.split() for line in told.out.splitlines()]
+    assert ["0.50", "0.505", "1.000"] in rows  # AP at IoU
+    assert ["car", "0.505", "1.000"] in rows
+    assert ["ours", "2", "0", "0", "1"] in rows  # correct, wrong class, missed, false alarms
+    assert max(map(len, told.out.splitlines())) <= 80
+    names = {path.name for path in (files / "figures").iterdir()}
+    assert names == {
+        *(
+            f"{name}.{kind}"
+            for name in ("ap_by_iou", "precision_recall")
+            for kind in ("png", "pdf")
+        ),
+        "found",
+        "ours",
+    }
+    assert (files / "figures" / "ours" / "confusion.png").exists()
+    assert told.err.count("no pictures") == 2  # the annotations name no files
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        ("{folder}/other/found.json", "found is {folder}/found.json already"),
+        ("../x={folder}/better.json", "no name for it"),
+        ("={folder}/better.json", "no name for it"),
+    ],
+)
+def test_every_file_needs_a_name_of_its_own(
+    files: Path, run: Any, capsys: Any, second: str, reason: str
+) -> None:
+    several = (files / "found.json", second.format(folder=files))
+    given = [word for file in several for word in ("--from-predictions", file)]
+    assert run("--annotations", files / "truth.json", *given) == 2
+    told = capsys.readouterr().err
+    assert reason.format(folder=files) in told
+    assert "hint: name each: --from-predictions ours=a.json" in told
+
+
+def test_a_file_whose_name_has_an_equals_sign(files: Path, run: Any) -> None:
+    (files / "lr=1.json").write_text(json.dumps(FOUND))
+    predictions = ("--from-predictions", files / "lr=1.json")
+    assert run("--annotations", files / "truth.json", *predictions) == 0
+
+
+def test_tables_in_a_log_are_plain_lines_of_80_letters(
+    video_set: Any, run: Any, tmp_path: Path, capsys: Any
+) -> None:
+    """With tracks, hence with motion; a perfect result but for one box."""
+    content = json.loads(video_set.annotations.read_text())
+    found = [
+        {key: box[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.9}
+        for box in content["annotations"][1:]
+    ]
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    predictions = ("--from-predictions", tmp_path / "found.json", "--json", tmp_path / "ap.json")
+    assert run("--annotations", video_set.annotations, *predictions) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.isascii() and len(line) <= 80 for line in lines)
+    rows = [line.split() for line in lines]
+    result = json.loads((tmp_path / "ap.json").read_text())
+    for speed in ("fast", "medium", "slow"):
+        coco, fgfa = result["motion"]["coco"][speed], result["motion"]["fgfa"][speed]
+        aps = [coco["AP"], coco["AP50"], coco["AP75"], fgfa]
+        shown = ["-" if ap is None else f"{ap:.3f}" for ap in aps]
+        assert [speed, *shown, str(coco["num_boxes"])] in rows
+    (one,) = (video for video in result["worst_videos"])
+    assert one["video"] == "long" and one["missed"] == 1
+    assert ["long", f"{one['AP50']:.3f}", "46", "0", "1", "0"] in rows
 
 
 # --- with a model of random weights ------------------------------------------------------------
