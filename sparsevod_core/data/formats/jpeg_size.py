@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import struct
 
 from sparsevod_core.data.formats.file_bytes import open_to_read
 from sparsevod_core.errors import DataError
 
 # Start-of-frame markers C0..CF hold the size; C4, C8 and CC are tables (ITU-T T.81, table B.1).
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_START_OF_SCAN = 0xDA
+_START_OF_FRAME = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}
+_START_OF_SCAN = 0xFFDA
+_FILL_BYTE = 0xFFFF
+_two_shorts = struct.Struct(">HH").unpack_from
 _READ_BYTES = 1024
 """Holds the size of nearly every file; what lies behind a long EXIF or profile is read there."""
 
@@ -45,17 +48,12 @@ def _find_size(file: int) -> tuple[int, int] | None:
             head = os.pread(file, _READ_BYTES, start)
             if len(head) < 9:
                 return None
-        if head[at] != 0xFF:
-            return None
-        marker = head[at + 1]
-        if marker == 0xFF:  # a fill byte before the marker
-            at += 1
-            continue
-        if marker == _START_OF_SCAN:
-            return None
+        marker, length = _two_shorts(head, at)
         if marker in _START_OF_FRAME:
-            return int.from_bytes(head[at + 5 : at + 7]), int.from_bytes(head[at + 7 : at + 9])
-        length = int.from_bytes(head[at + 2 : at + 4])
-        if length < 2:
+            return _two_shorts(head, at + 5)
+        if marker == _FILL_BYTE:
+            at += 1
+        elif marker < 0xFF00 or marker == _START_OF_SCAN or length < 2:
             return None
-        at += 2 + length
+        else:
+            at += 2 + length

@@ -15,6 +15,7 @@ from sparsevod_core.data.formats.voc_xml import LARGEST_NUMBER, VocAnnotation, V
 
 _START, _END = b"<annotation>", b"</annotation>"
 _MOST_BYTES = 1 << 16
+_FLAGS = {"0": False, "1": True}
 
 
 def read_plain_voc_xml(texts: Sequence[bytes]) -> list[VocAnnotation | None]:
@@ -59,20 +60,15 @@ def _annotation(root: Element) -> VocAnnotation | None:
 
 def _object(element: Element) -> VocObject:
     (box,) = element.findall("bndbox")
-    texts = _texts(element, box)
-    sides = _texts(box)
+    texts, sides = _texts(element, box), _texts(box)
     name = texts["name"].strip()
     left, top = float(sides["xmin"]), float(sides["ymin"])
     right, bottom = float(sides["xmax"]), float(sides["ymax"])
     track = int(texts["trackid"]) if "trackid" in texts else None
-    occluded, generated = int(texts.get("occluded", "0")), int(texts.get("generated", "0"))
-    if (
-        not name
-        or not isfinite(left + top + right + bottom)
-        or max(abs(track or 0), abs(occluded), abs(generated)) >= LARGEST_NUMBER
-    ):
+    occluded, generated = _FLAGS[texts.get("occluded", "0")], _FLAGS[texts.get("generated", "0")]
+    if not (name and isfinite(left + top + right + bottom) and 0 <= (track or 0) < LARGEST_NUMBER):
         raise ValueError
-    return VocObject(0, name, (left, top, right, bottom), track, occluded != 0, generated != 0)
+    return VocObject(0, name, (left, top, right, bottom), track, occluded, generated)
 
 
 def _texts(element: Element, nested: Element | None = None) -> dict[str, str]:

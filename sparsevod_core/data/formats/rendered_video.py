@@ -61,18 +61,20 @@ def render(video: AnnotatedVideo, class_names: Mapping[int, str]) -> RenderedVid
     if video.is_video and video.frames:
         rendered.video = _video(video)
     instances: dict[int, int] = {}
+    num_instances = 0
     for position, frame in enumerate(video.frames):
         rendered.images.append(_image(frame, video.is_video))
         rendered.image_ids.append(frame.image_id)
         for box in frame.boxes:
             # Track ids count within a video, instance ids over the data set.
-            instance = rendered.num_instances
+            instance = num_instances
             if box.track is not None:
-                instance = instances.setdefault(box.track, instance)
-            rendered.num_instances = max(rendered.num_instances, instance + 1)
+                instance = instances.setdefault(box.track, num_instances)
+            num_instances += instance == num_instances
             rendered.annotations.append(_annotation(box))
             rendered.box_images.append(position)
             rendered.box_instances.append(instance)
+    rendered.num_instances = num_instances
     return rendered
 
 
@@ -116,7 +118,8 @@ def _image(frame: AnnotatedFrame, is_video: bool) -> str:
 
 
 def _annotation(box: LabelledBox) -> str:
-    left, top, right, bottom = (int(side) if side == int(side) else side for side in box.box_xyxy)
+    whole = tuple(map(int, box.box_xyxy))
+    left, top, right, bottom = whole if whole == box.box_xyxy else box.box_xyxy
     width, height = right - left, bottom - top
     # Motion in full: rounded values could fall on the other side of a speed's limit.
     motion = "" if box.motion_iou is None else f', "motion_iou": {box.motion_iou!r}'
