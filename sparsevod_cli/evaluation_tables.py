@@ -93,7 +93,8 @@ def _by_iou(results: Mapping[str, Result]) -> None:
 def _motion(result: Result) -> None:
     coco, fgfa = result["motion"]["coco"], result["motion"]["fgfa"]
     if coco is None:
-        return  # the annotations do not tell how objects move, which was said while scoring
+        console.say(f"no AP by speed: {result['motion']['unknown']}")
+        return
     columns = ("AP", "AP50", "AP75")
     rows = [
         [speed, *_values(one, columns), *_values(fgfa, [speed]), f"{one['num_boxes']:,}"]
