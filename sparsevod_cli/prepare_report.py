@@ -50,6 +50,11 @@ def _show_problems(split: PreparedSplit) -> None:
         )
     if split.unlisted:
         console.say(f"warning: {split.split}: {len(split.unlisted)} videos not listed, left out")
+    if split.num_other_boxes:
+        console.say(
+            f"{split.split}: {split.num_other_boxes} boxes of other classes, or marked to be "
+            "ignored, left out"
+        )
     for problem in split.problems[:SHOWN_PROBLEMS]:
         console.say(f"warning: {problem}")
     if len(split.problems) > SHOWN_PROBLEMS:

@@ -156,9 +156,10 @@ def prepare_vid(
         first_frame=first_frame,
         group_by_folder=group_by_folder or None,
     )
+    is_own = bool(own) or val_fraction is not None or label_format != "auto"
     if check:
-        converting = root or splits or no_det or dry_run or own or val_fraction is not None
-        if converting or synthetic or rendering or workers is not None:
+        converting = root or splits or no_det or dry_run or is_own or workers is not None
+        if converting or synthetic or rendering:
             raise ConfigError("--check goes with --root, --decode, --strict, -o and --json")
         from sparsevod_cli.check_report import check_sets
 
@@ -178,8 +179,7 @@ def prepare_vid(
     if synthetic:
         from sparsevod_core.data.synthetic import SyntheticConfig, prepare_synthetic
 
-        converting = output or splits or no_det or strict or dry_run or own
-        if converting or val_fraction is not None or workers is not None:
+        if output or splits or no_det or strict or dry_run or is_own or workers is not None:
             raise ConfigError(
                 "--synthetic goes with one folder and the options of what is rendered"
             )
@@ -187,7 +187,8 @@ def prepare_vid(
         prepared = prepare_synthetic(root, config, reporter=ConsoleReporter())
     elif rendering:
         raise ConfigError(
-            "--videos, --val-videos, --frames, --val-frames, --size and --seed need --synthetic"
+            "--videos, --val-videos, --frames, --val-frames, --size and --seed need --synthetic "
+            "(--seed also goes with --val-fraction)"
         )
     else:
         prepared = _convert(

@@ -69,7 +69,8 @@ class AnnotatedVideo:
         file_name: the video file that holds the frames, relative to the root; None for images.
         frames: in order of time, broken ones left out.
         problems: one line for each thing that is wrong, with file and line.
-        num_other_boxes: boxes of stills whose class is none of ours (DET has 200).
+        num_other_boxes: boxes that are left out and nothing is wrong with: of stills whose class is
+            none of ours (DET has 200), or marked to be ignored (MOT Challenge).
     """
 
     name: str

@@ -1,5 +1,7 @@
 """Formats with one label file a frame: which file belongs to which frame, and which to a split.
 
+A frame without a label file has no box; a video without any is left out.
+
 images/train/a/000001.jpg   labels/train/a/000001.txt     parallel trees, split inside
 train/images/a/000001.jpg   train/labels/a/000001.txt     split outside
 a/000001.jpg                a/000001.txt                  side by side
@@ -122,6 +124,7 @@ def pair_labels(
         files[split_of(image), _base(image)].append(image)
     taken: set[str] = set()
     videos: defaultdict[str | None, list[LabelledVideo]] = defaultdict(list)
+    unlabelled: defaultdict[str | None, list[LabelledVideo]] = defaultdict(list)
     for (split, base), images in files.items():
         for group in group_frames(images, base, by_folder=hints.group_by_folder):
             labels = [
@@ -130,7 +133,8 @@ def pair_labels(
                 if (label := _label_of(image, label_suffix, tree.labels))
             ]
             taken.update(label for _, label in labels)
-            videos[split].append(LabelledVideo(group, tuple(labels)))
+            video = LabelledVideo(group, tuple(labels))
+            (videos if labels or not group.is_video else unlabelled)[split].append(video)
     in_files = _labels_of_video_files(tree, taken, split_of)
     first = first_frame_number([numbers for _, _, numbers, _ in in_files], hints.first_frame)
     for split, file, numbers, labels_of_file in in_files:
@@ -139,9 +143,12 @@ def pair_labels(
         if any(video.name == name for video in videos[split]):
             name += PurePosixPath(file).suffix
         shifted = tuple(zip((n - first for n in numbers), labels_of_file, strict=True))
-        videos[split].append(LabelledVideo(VideoFrames(name, file), shifted))
+        video = LabelledVideo(VideoFrames(name, file), shifted)
+        (videos if shifted else unlabelled)[split].append(video)
     splits = {split: Split(videos[split]) for split in ("train", "val", "all") if videos[split]}
     _name_strays(tree, taken, splits)
+    for split, target in splits.items():
+        target.problems += map(_no_labels, unlabelled[split])
     notes = []
     if in_files and first:
         notes.append(f"labels count the frames of a video file from {first}")
@@ -226,6 +233,16 @@ def _labels_of_video_files(
         numbers = sorted(labels)
         found.append((split_of(file), file, numbers, [labels[number] for number in numbers]))
     return found
+
+
+def _no_labels(video: LabelledVideo) -> str:
+    """A video without any label was hardly looked at: its frames are no frames without objects."""
+    media = video.media
+    file = media.file if isinstance(media, VideoFrames) else media.files[0][1].rpartition("/")[0]
+    return (
+        f"{file or video.name}: video {video.name} has no label file for any frame, left out (an "
+        "empty one says that nothing is there)"
+    )
 
 
 def _name_strays(tree: FileTree, taken: set[str], splits: dict[str, Split]) -> None:

@@ -21,7 +21,8 @@ class PreparedSplit:
         boxes_per_class: by class name, in the order of the categories.
         missing: videos and stills that are listed but not in the tree.
         unlisted: videos in the tree that the list does not have, left out.
-        num_other_boxes: boxes of DET's other classes, left out.
+        num_other_boxes: left out though nothing is wrong with them: boxes of DET's other classes,
+            and those that MOT Challenge marks to be ignored.
         problems: one line for each broken frame or box, with file and line.
     """
 

@@ -142,10 +142,10 @@ def test_a_frame_without_label_file_has_no_box_and_stills_are_no_video(
     studio.write("data.yaml", NAMES)
     labelled("images/a/{}.png", "labels/a/{}.txt", range(1, 3))
     studio.image("images/a/3.png", 3)
-    studio.image("images/0001.png", 1)
+    labelled("images/{:04d}.png", "labels/{:04d}.txt", range(1, 2))
     studio.image("images/0002.png", 2)
     (split,) = studio.prepare("yolo")
-    assert (split.num_videos, split.num_frames, split.num_empty) == (1, 3, 3)
+    assert (split.num_videos, split.num_frames, split.num_empty) == (1, 3, 2)
     assert split.num_stills == 2 and split.problems == []
     (split,) = studio.prepare("yolo", hints=Hints(group_by_folder=True))
     assert (split.num_videos, split.num_stills) == (2, 0)
@@ -212,6 +212,21 @@ def test_labels_and_frames_without_each_other(studio: Studio, labelled: Labelled
         "labels/b/0.txt and 1 more: no image or video goes with it",
         "images/a/2.png: the same frame as images/a/2.jpg, left out",
         "images/a/3.png: not an image that can be read",
+    ]
+
+
+def test_a_video_without_any_label_was_not_looked_at(studio: Studio, labelled: Labelled) -> None:
+    studio.write("data.yaml", NAMES)
+    labelled("images/a/{}.png", "labels/a/{}.txt")
+    studio.image("images/b/0.png", 0)
+    studio.video("videos/a.mp4", 3)
+    studio.image("images/c/0.png", 0)
+    studio.write("labels/c/0.txt", "")
+    (split,) = studio.prepare("yolo")
+    assert (split.num_videos, split.num_frames, split.num_empty) == (2, 4, 1)
+    assert [problem.partition(": video ")[0] for problem in split.problems] == [
+        "images/b",
+        "videos/a.mp4",
     ]
 
 
