@@ -137,7 +137,9 @@ def _spread_evenly(frames: list[int], number: int) -> list[int]:
     return [frames[place] for place in places.tolist()]
 
 
-def _broken_images(videos: VideoSet, frames: Sequence[int], reporter: Reporter) -> list[str]:
+def _broken_images(videos: VideoSet, frames: list[int], reporter: Reporter) -> list[str]:
+    if not frames:
+        return []
     reader = FrameReader(videos)
     broken = []
     with reporter.progress("opening images", len(frames), "images") as progress:
@@ -167,6 +169,8 @@ def _broken_films(
     videos: VideoSet, films: dict[int, np.ndarray], decode: bool, reporter: Reporter
 ) -> list[str]:
     broken: list[str] = []
+    if not films:
+        return broken
     with reporter.progress("opening videos", len(films), "videos") as progress:
         for frame, frames in films.items():
             path, _ = videos.frame_path(frame)
