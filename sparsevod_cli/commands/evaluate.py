@@ -140,6 +140,8 @@ def evaluate(
             "--resume goes on with --save-predictions FILE: which?",
             hint="sparsevod eval CKPT --save-predictions FILE --resume",
         )
+    if figures is not None:
+        _make_folder(figures)
     if from_predictions:
         of_a_model = (checkpoint, save_predictions, limit_videos, settings, not clip, gpus)
         if annotations is None or any(of_a_model) or (root is not None and figures is None):
@@ -148,9 +150,10 @@ def evaluate(
                 "--figures; --root says where the frames of the figures are",
                 hint="sparsevod eval --annotations GT.json --from-predictions DETS.json",
             )
-        results = _score_files(annotations, from_predictions, figures, root, reporter)
+        results = _score_files(annotations, from_predictions, reporter)
     elif checkpoint is not None:
         from sparsevod_core.distributed.launch import launch
+        from sparsevod_core.evaluation.report import with_report
 
         result = launch(
             _evaluate_model,
@@ -169,28 +172,34 @@ def evaluate(
         )
         if not is_main:
             return
-        from sparsevod_core.evaluation.report import with_report
-
-        results = {checkpoint.stem: with_report(result, figures=figures, reporter=reporter)}
+        results = {checkpoint.stem: with_report(result)}
     else:
         raise ConfigError(
             "nothing to evaluate: name a checkpoint, or saved predictions with --from-predictions",
             hint="sparsevod eval CKPT --annotations GT.json --root DIR",
         )
-    _tell(results, figures, json_out, reporter)
+    _finish(results, json_out, figures, root, reporter)
 
 
-def _tell(
-    results: dict[str, Evaluation], figures: Path | None, json_out: Path | None, reporter: Reporter
+def _make_folder(figures: Path) -> None:
+    """Now, not after an hour of evaluation."""
+    try:
+        figures.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--figures {figures}: not a folder: {error.strerror}") from error
+
+
+def _finish(
+    results: dict[str, Evaluation],
+    json_out: Path | None,
+    figures: Path | None,
+    root: Path | None,
+    reporter: Reporter,
 ) -> None:
-    """Table, figures that hold all results, JSON."""
+    """Tables and JSON, then figures: what takes a while can be interrupted without a loss."""
     from sparsevod_cli.evaluation_tables import show_result, show_results
+    from sparsevod_core.evaluation.report import draw_figures
 
-    if figures is not None:
-        from sparsevod_core.evaluation.report import draw_comparison
-
-        draw_comparison(results, figures)
-        reporter.message(f"figures are in {figures}")
     values = {name: one.to_dict() for name, one in results.items()}
     several = len(values) > 1
     if str(json_out) != "-":
@@ -201,26 +210,22 @@ def _tell(
     if json_out is not None:
         together = {"schema": SCHEMA_OF_SEVERAL, "results": values}
         console.write_json(json_out, together if several else next(iter(values.values())))
+    if figures is not None:
+        draw_figures(results, figures, root=root, reporter=reporter)
+        reporter.message(f"figures are in {figures}")
 
 
 def _score_files(
-    annotations: Path,
-    from_predictions: list[str],
-    figures: Path | None,
-    root: Path | None,
-    reporter: Reporter,
+    annotations: Path, from_predictions: list[str], reporter: Reporter
 ) -> dict[str, Evaluation]:
-    """Each results file by its name, with its errors; one after the other, to save memory."""
+    """Each results file by its name; of its detections only the errors are kept."""
     from sparsevod_core.evaluation.report import with_report
     from sparsevod_core.evaluation.rescore import evaluate_predictions
 
-    files = _named(from_predictions)
-    results = {}
-    for name, file in files.items():
-        folder = figures / name if figures is not None and len(files) > 1 else figures
-        result = evaluate_predictions(annotations, file, reporter=reporter)
-        results[name] = with_report(result, figures=folder, root=root, reporter=reporter)
-    return results
+    return {
+        name: with_report(evaluate_predictions(annotations, file, reporter=reporter))
+        for name, file in _named(from_predictions).items()
+    }
 
 
 def _named(texts: list[str]) -> dict[str, Path]:

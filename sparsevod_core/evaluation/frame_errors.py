@@ -44,7 +44,7 @@ class ErrorCounts:
 
 
 class FrameErrors:
-    """Counts of errors of every frame, and what they are.
+    """Counts of errors of every frame, and what they are; of the detections, those above the score.
 
     Args:
         truth, table: boxes and detections.
@@ -52,10 +52,18 @@ class FrameErrors:
     """
 
     def __init__(self, truth: GroundTruth, table: DetectionTable, assignment: Assignment) -> None:
-        self.truth, self.table, self.assignment = truth, table, assignment
+        self.truth, self.assignment = truth, assignment
+        rows = assignment.detections
+        self._found = DetectionTable.grouped(
+            len(truth.image_ids),
+            table.images[rows],
+            table.categories[rows],
+            table.boxes_xywh[rows],
+            table.scores[rows],
+        )
         self._is_false = assignment.box_of < 0
         true = np.append(truth.categories, -1)[assignment.box_of]
-        self._is_wrong = ~self._is_false & (table.categories[assignment.detections] != true)
+        self._is_wrong = ~self._is_false & (self._found.categories != true)
         missed = np.bincount(truth.images[assignment.is_missed], minlength=len(truth.image_ids))
         self.counts = np.stack(
             [missed, self._per_frame(self._is_wrong), self._per_frame(self._is_false)]
@@ -67,8 +75,7 @@ class FrameErrors:
         """[F]"""
 
     def _per_frame(self, chosen: Bool[np.ndarray, " D"]) -> Int[np.ndarray, " F"]:
-        images = self.table.images[self.assignment.detections[chosen]]
-        return np.bincount(images, minlength=len(self.truth.image_ids))
+        return np.bincount(self._found.images[chosen], minlength=len(self.truth.image_ids))
 
     def counts_of(self, image: int) -> ErrorCounts:
         """The errors of one frame."""
@@ -76,30 +83,28 @@ class FrameErrors:
 
     def outcomes(self, image: int) -> list[Outcome]:
         """What became of the boxes and detections of a frame: the errors first, the best last."""
-        truth, table, assignment = self.truth, self.table, self.assignment
+        truth, found, assignment = self.truth, self._found, self.assignment
         names = truth.category_names
-        span = table.of_image(image)
-        first, last = np.searchsorted(assignment.detections, [span.start, span.stop])
-        found = []
-        for row in range(first, last):
-            detection, box = int(assignment.detections[row]), int(assignment.box_of[row])
+        outcomes = []
+        for row in range(*found.of_image(image).indices(len(found))):
+            box = int(assignment.box_of[row])
             kind: Kind = "correct"
             if self._is_false[row]:
                 kind = "false_alarm"
             elif self._is_wrong[row]:
                 kind = "wrong_class"
-            found.append(
+            outcomes.append(
                 Outcome(
                     kind,
                     true=names[truth.categories[box]] if box >= 0 else None,
-                    predicted=names[table.categories[detection]],
-                    score=float(table.scores[detection]),
+                    predicted=names[found.categories[row]],
+                    score=float(found.scores[row]),
                     true_xywh=_box(truth.boxes_xywh[box]) if box >= 0 else None,
-                    found_xywh=_box(table.boxes_xywh[detection]),
+                    found_xywh=_box(found.boxes_xywh[row]),
                 )
             )
         missed = np.flatnonzero((truth.images == image) & assignment.is_missed)
-        found += [
+        outcomes += [
             Outcome(
                 "missed",
                 true=names[truth.categories[box]],
@@ -107,7 +112,7 @@ class FrameErrors:
             )
             for box in missed.tolist()
         ]
-        return sorted(found, key=lambda one: (_ORDER[one.kind], -(one.score or 0)))
+        return sorted(outcomes, key=lambda one: (_ORDER[one.kind], -(one.score or 0)))
 
 
 _ORDER = {"missed": 0, "wrong_class": 1, "false_alarm": 2, "correct": 3}

@@ -10,8 +10,11 @@ from typing import Any
 
 from sparsevod_core.evaluation.assignment import assign
 from sparsevod_core.evaluation.confusion import Confusion
+from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.frame_errors import FrameErrors
+from sparsevod_core.evaluation.ground_truth import GroundTruth
 from sparsevod_core.evaluation.rescore import Evaluation
+from sparsevod_core.evaluation.video_ap50 import video_ap50
 from sparsevod_core.evaluation.worst import (
     WorstFrame,
     WorstVideo,
@@ -25,7 +28,7 @@ from sparsevod_core.reporting import Reporter, SilentReporter
 
 @dataclass(frozen=True, slots=True)
 class ErrorReport:
-    """Errors at a score above 0.3: by class, by frame, by video."""
+    """Errors at a score above 0.3: by frame, by class, and where they are worst."""
 
     errors: FrameErrors
     confusion: Confusion
@@ -33,15 +36,16 @@ class ErrorReport:
     videos: list[WorstVideo]
 
     @classmethod
-    def of(cls, evaluation: Evaluation) -> ErrorReport:
+    def of(cls, truth: GroundTruth, table: DetectionTable) -> ErrorReport:
         """Look at the detections that were scored."""
-        truth, table = evaluation.truth, evaluation.table
-        if truth is None or table is None:
-            raise ValueError("this evaluation does not hold its detections")
         assignment = assign(truth, table)
         errors = FrameErrors(truth, table, assignment)
-        confusion = Confusion.of(truth, table, assignment)
-        return cls(errors, confusion, worst_frames(errors), worst_videos(errors))
+        return cls(
+            errors,
+            Confusion.of(truth, table, assignment),
+            worst_frames(errors),
+            worst_videos(errors, video_ap50(truth, table)),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: `confusion`, `worst_frames`, `worst_videos`."""
@@ -52,38 +56,41 @@ class ErrorReport:
         }
 
 
-def with_report(
-    evaluation: Evaluation,
+def with_report(evaluation: Evaluation) -> Evaluation:
+    """The evaluation with its errors, in place of the detections that they are among.
+
+    Raises:
+        ValueError: an evaluation without detections.
+    """
+    if evaluation.truth is None or evaluation.table is None:
+        raise ValueError("this evaluation does not hold its detections")
+    report = ErrorReport.of(evaluation.truth, evaluation.table)
+    return dataclasses.replace(evaluation, errors=report, truth=None, table=None)
+
+
+def draw_figures(
+    results: Mapping[str, Evaluation],
+    figures: Path,
     *,
-    figures: Path | None = None,
     root: Path | None = None,
     reporter: Reporter | None = None,
-) -> Evaluation:
-    """The evaluation with its errors in `reports`, and without the detections that they are of.
+) -> None:
+    """Curves of all results together, and of each its errors; several have a folder each.
 
     Args:
-        evaluation: as it was scored.
-        figures: folder for figures and pictures; None: no figures.
-        root: folder that file names in the annotations start from; None: as the file says.
-        reporter: told of progress, and once where the frames cannot be read.
+        results: by name, as `with_report` gives them.
+        figures: the folder.
+        root: folder that file names in the annotations start from; None: where the model found
+            them, else as the annotations say.
+        reporter: told of progress, and once where frames cannot be read.
 
     Raises:
         DataError: a figure that cannot be written.
     """
-    report = ErrorReport.of(evaluation)
-    if figures is not None:
-        from sparsevod_core.evaluation.report_figures import draw_report
-
-        draw_report(evaluation, report, figures, root, reporter or SilentReporter())
-    return dataclasses.replace(evaluation, reports=report.to_dict(), truth=None, table=None)
-
-
-def draw_comparison(results: Mapping[str, Evaluation], figures: Path) -> None:
-    """The curves of one or more results in common figures, as PNG and PDF.
-
-    Raises:
-        DataError: a figure that cannot be written.
-    """
-    from sparsevod_core.evaluation.report_figures import draw_curves
+    # Here, because they need matplotlib, and pictures torch; scoring alone does without.
+    from sparsevod_core.evaluation.report_figures import draw_curves, draw_report
 
     draw_curves(results, figures)
+    for name, result in results.items():
+        folder = figures / name if len(results) > 1 else figures
+        draw_report(result, folder, root, reporter or SilentReporter())

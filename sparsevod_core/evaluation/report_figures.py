@@ -13,7 +13,6 @@ from sparsevod_core.evaluation.assignment import MIN_IOU, MIN_SCORE
 from sparsevod_core.evaluation.average_precision import IOU_THRESHOLDS, RECALL_POINTS
 from sparsevod_core.evaluation.coco import AT_50, AT_75
 from sparsevod_core.evaluation.error_pictures import draw_worst
-from sparsevod_core.evaluation.report import ErrorReport
 from sparsevod_core.evaluation.rescore import Evaluation
 from sparsevod_core.figures.confusion_matrix import draw_confusion
 from sparsevod_core.figures.curves import draw_ap_by_iou
@@ -40,13 +39,11 @@ def draw_curves(results: Mapping[str, Evaluation], figures: Path) -> None:
 
 
 def draw_report(
-    evaluation: Evaluation,
-    report: ErrorReport,
-    figures: Path,
-    root: Path | None,
-    reporter: Reporter,
+    evaluation: Evaluation, figures: Path, root: Path | None, reporter: Reporter
 ) -> None:
     """Precision and recall of each class, confusion, and the worst frames and videos."""
+    report = evaluation.errors
+    assert report is not None, "from `with_report`"
     title = f"{_name(evaluation)} on {evaluation.annotations.name}"
     precision = evaluation.boxes.curves.precision
     names = list(evaluation.boxes.per_class)

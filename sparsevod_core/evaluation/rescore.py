@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparsevod_core.evaluation.average_precision import precision_and_recall, uncounted
 from sparsevod_core.evaluation.coco import BoxAP, box_ap, nan_to_none
@@ -19,6 +19,9 @@ from sparsevod_core.evaluation.motion import (
 )
 from sparsevod_core.evaluation.results_file import read_results
 from sparsevod_core.reporting import Reporter, SilentReporter
+
+if TYPE_CHECKING:
+    from sparsevod_core.evaluation.report import ErrorReport
 
 SCHEMA = "sparsevod.eval/1"
 
@@ -41,7 +44,7 @@ class Evaluation:
         truth: what was scored against, for reports; not in the JSON.
         table: what was scored, for reports; not in the JSON. None in a process that only was told
             the numbers.
-        reports: what `reports` adds to the JSON: `confusion`, `worst_frames`, `worst_videos`.
+        errors: what was not found and what was wrong, see `report.with_report`.
     """
 
     boxes: BoxAP
@@ -55,20 +58,21 @@ class Evaluation:
     classes_unknown: tuple[str, ...] = ()
     truth: GroundTruth | None = field(default=None, repr=False, compare=False)
     table: DetectionTable | None = field(default=None, repr=False, compare=False)
-    reports: dict[str, Any] = field(default_factory=dict)
+    errors: ErrorReport | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON. AP values are 0..1, None for a class without boxes.
 
         Keys: `schema`, `AP`, `AP50`, `AP75`, `AR1`, `AR10`, `AR100`, `per_class` (by name: `AP`,
         `AP50`, `AP75`, `num_boxes`), `num_frames`, `num_boxes`, `num_detections`, `AP_by_iou`,
-        `motion`, the `reports`, then the fields of this class.
+        `motion`, with `errors` also `confusion`, `worst_frames` and `worst_videos`, then the fields
+        of this class.
         """
         return {
             "schema": SCHEMA,
             **self.boxes.to_dict(),
             "motion": nan_to_none(self.motion),
-            **nan_to_none(self.reports),
+            **({} if self.errors is None else self.errors.to_dict()),
             "annotations": str(self.annotations),
             "checkpoint": _text(self.checkpoint),
             "predictions": _text(self.predictions),

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from sparsevod_core.evaluation.frame_errors import ErrorCounts, FrameErrors
 from sparsevod_core.evaluation.ground_truth import NO_FRAME, GroundTruth
-from sparsevod_core.evaluation.video_ap50 import video_ap50
 
 NUM_FRAMES, NUM_VIDEOS = 16, 10
 APART = 30
@@ -82,16 +81,22 @@ def _apart(ranked: Int[np.ndarray, " R"], truth: GroundTruth, count: int) -> lis
     return chosen
 
 
-def worst_videos(errors: FrameErrors, count: int = NUM_VIDEOS) -> list[WorstVideo]:
+def worst_videos(
+    errors: FrameErrors, ap50: Float[np.ndarray, " V"], count: int = NUM_VIDEOS
+) -> list[WorstVideo]:
     """Videos by AP50 over their own frames, the lowest first, then by errors per frame.
 
     It is the mean over the classes that have boxes in the video. Videos without boxes have no AP50:
     those with the most false alarms, up to `count`, follow at the end. Videos where everything was
     found and nothing else are not listed.
+
+    Args:
+        errors: of every frame.
+        ap50: of every video, see `video_ap50`.
+        count: how many to list.
     """
     truth = errors.truth
     num_videos = len(truth.video_names)
-    ap50 = video_ap50(truth, errors.table)
     num_frames = np.bincount(truth.video_of_image, minlength=num_videos)
     counts = np.stack(
         [np.bincount(truth.video_of_image, row, minlength=num_videos) for row in errors.counts]

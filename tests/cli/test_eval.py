@@ -70,7 +70,9 @@ def test_predictions_give_a_table_and_a_json(files: Path, run: Any, capsys: Any)
     assert ["AP", "AP50", "AP75", "boxes", "correct", "wrong", "missed", "false"] in rows
     assert ["all", "0.505", "0.505", "0.505", "2", "1", "0", "1", "0"] in rows
     assert ["dog", "-", "-", "-", "0", "0", "0", "0", "0"] in rows
-    assert told.err.splitlines() == ["scoring 1 detections in 2 frames"]
+    scoring, speed = told.err.splitlines()
+    assert scoring == "scoring 1 detections in 2 frames"
+    assert speed.startswith("no AP by speed: 2 of 2 boxes")
 
 
 def test_json_on_stdout_stands_alone(files: Path, run: Any, capsys: Any) -> None:
@@ -189,6 +191,12 @@ def test_every_file_needs_a_name_of_its_own(
     told = capsys.readouterr().err
     assert reason.format(folder=files) in told
     assert "hint: name each: --from-predictions ours=a.json" in told
+
+
+def test_a_folder_for_figures_that_cannot_be_one(files: Path, run: Any, capsys: Any) -> None:
+    given = ("--annotations", files / "truth.json", "--from-predictions", files / "found.json")
+    assert run(*given, "--figures", files / "found.json") == 2
+    assert f"--figures {files / 'found.json'}: not a folder" in capsys.readouterr().err
 
 
 def test_a_file_whose_name_has_an_equals_sign(files: Path, run: Any) -> None:

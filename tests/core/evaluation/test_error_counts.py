@@ -55,7 +55,7 @@ LEFT, RIGHT = [0.0, 0, 10, 10], [50.0, 0, 10, 10]
 
 
 @pytest.fixture
-def errors(tmp_path: Path) -> FrameErrors:
+def case(tmp_path: Path) -> tuple[GroundTruth, DetectionTable]:
     """A cat found as a fox and a dog missed; a dog found twice; an empty image."""
     truth = make_truth(tmp_path, 3, [(0, CAT, LEFT), (0, DOG, RIGHT), (1, DOG, LEFT)])
     table = make_table(
@@ -69,7 +69,12 @@ def errors(tmp_path: Path) -> FrameErrors:
             (2, FOX, LEFT, 0.31),
         ],
     )
-    return FrameErrors(truth, table, assign(truth, table))
+    return truth, table
+
+
+@pytest.fixture
+def errors(case: tuple[GroundTruth, DetectionTable]) -> FrameErrors:
+    return FrameErrors(*case, assign(*case))
 
 
 def test_the_highest_score_takes_the_box_whatever_its_class(errors: FrameErrors) -> None:
@@ -94,8 +99,10 @@ def test_outcomes_name_each_error_and_come_before_what_is_correct(errors: FrameE
     assert [one.kind for one in errors.outcomes(1)] == ["false_alarm", "correct"]
 
 
-def test_the_matrix_has_true_classes_as_rows_and_background_last(errors: FrameErrors) -> None:
-    confusion = Confusion.of(errors.truth, errors.table, errors.assignment)
+def test_the_matrix_has_true_classes_as_rows_and_background_last(
+    case: tuple[GroundTruth, DetectionTable],
+) -> None:
+    confusion = Confusion.of(*case, assign(*case))
     assert confusion.matrix.tolist() == [
         [0, 0, 1, 0],
         [0, 1, 0, 1],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparsevod_core.evaluation.report import draw_comparison, with_report
+from sparsevod_core.evaluation.report import draw_figures, with_report
 from sparsevod_core.evaluation.rescore import Evaluation, evaluate_predictions
 from sparsevod_core.reporting import SilentReporter
 
@@ -79,9 +79,12 @@ def test_figures_and_pictures_of_image_folders(
     (out / "worst_frames").mkdir(parents=True)
     (out / "worst_frames" / "07_of_an_earlier_run.jpg").write_bytes(b"")
     (out / "worst_frames" / "mine.txt").write_bytes(b"")
-    reported = with_report(evaluation, figures=out, reporter=listener)
+    reported = with_report(evaluation)
+    draw_figures({"a": reported}, out, reporter=listener)
     assert listener.said == []
     assert {path.name for path in out.iterdir()} == {
+        "ap_by_iou.png",
+        "ap_by_iou.pdf",
         "precision_recall.png",
         "precision_recall.pdf",
         "confusion.png",
@@ -90,7 +93,7 @@ def test_figures_and_pictures_of_image_folders(
         "worst_videos",
         "worst_videos.png",
     }
-    frames = reported.reports["worst_frames"]
+    frames = reported.to_dict()["worst_frames"]
     pictures = sorted(path.name for path in (out / "worst_frames").iterdir())
     assert len(pictures) == len(frames) + 1 and pictures[-1] == "mine.txt"
     first = frames[0]
@@ -107,7 +110,7 @@ def test_figures_and_pictures_of_image_folders(
 def test_pictures_of_video_files(video_set: Any, tmp_path: Path) -> None:
     found = found_in(video_set.annotations, tmp_path)
     result = evaluate_predictions(video_set.annotations, found)
-    with_report(result, figures=tmp_path / "out", reporter=Listener())
+    draw_figures({"a": with_report(result)}, tmp_path / "out", reporter=Listener())
     assert read(tmp_path / "out" / "worst_videos.png").shape[1] > 1000
     shown = {path.name for path in (tmp_path / "out" / "worst_videos").iterdir()}
     assert len([name for name in shown if name.startswith("01_long_")]) == 4
@@ -116,13 +119,14 @@ def test_pictures_of_video_files(video_set: Any, tmp_path: Path) -> None:
 
 def test_frames_that_are_not_there_are_told_once(evaluation: Evaluation, tmp_path: Path) -> None:
     listener, out = Listener(), tmp_path / "out"
-    reported = with_report(evaluation, figures=out, root=tmp_path, reporter=listener)
+    reported = with_report(evaluation)
+    draw_figures({"a": reported}, out, root=tmp_path, reporter=listener)
     warning, hint = listener.said
     assert "no pictures of the worst frames" in warning and "long/0000" in warning
     assert "--root" in hint
     assert not (out / "worst_frames.png").exists()
     assert (out / "confusion.png").exists()
-    assert reported.reports["worst_frames"]
+    assert reported.to_dict()["worst_frames"]
 
 
 def test_annotations_without_file_names_have_no_pictures(tmp_path: Path) -> None:
@@ -135,7 +139,7 @@ def test_annotations_without_file_names_have_no_pictures(tmp_path: Path) -> None
     (tmp_path / "found.json").write_text("[]")
     result = evaluate_predictions(tmp_path / "truth.json", tmp_path / "found.json")
     listener = Listener()
-    with_report(result, figures=tmp_path / "out", reporter=listener)
+    draw_figures({"a": with_report(result)}, tmp_path / "out", reporter=listener)
     assert [text.startswith("warning: no pictures") for text in listener.said] == [True, False]
 
 
@@ -147,22 +151,26 @@ def test_nothing_wrong_nothing_to_show(image_set: Any, tmp_path: Path) -> None:
     ]
     (tmp_path / "found.json").write_text(json.dumps(perfect))
     result = evaluate_predictions(image_set.annotations, tmp_path / "found.json")
-    reported = with_report(result, figures=tmp_path / "out", reporter=Listener())
-    assert reported.reports["worst_frames"] == reported.reports["worst_videos"] == []
+    reported = with_report(result)
+    draw_figures({"a": reported}, tmp_path / "out", reporter=Listener())
+    assert reported.errors is not None
+    assert reported.errors.frames == reported.errors.videos == []
     assert not (tmp_path / "out" / "worst_frames.png").exists()
 
 
-def test_results_are_drawn_together(evaluation: Evaluation, tmp_path: Path) -> None:
-    draw_comparison({"a": evaluation}, tmp_path / "one")
-    assert {path.name for path in (tmp_path / "one").iterdir()} == {
+def test_several_results_share_their_curves(evaluation: Evaluation, tmp_path: Path) -> None:
+    reported, listener = with_report(evaluation), Listener()
+    draw_figures({"a": reported, "b": reported}, tmp_path / "out", root=tmp_path, reporter=listener)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {
         "ap_by_iou.png",
         "ap_by_iou.pdf",
+        "precision_recall.png",
+        "precision_recall.pdf",
+        "a",
+        "b",
     }
-    draw_comparison({"a": evaluation, "b": evaluation}, tmp_path / "two")
-    assert {path.stem for path in (tmp_path / "two").iterdir()} == {
-        "ap_by_iou",
-        "precision_recall",
-    }
+    assert (tmp_path / "out" / "b" / "confusion.png").exists()
 
 
 def read(path: Path) -> np.ndarray:

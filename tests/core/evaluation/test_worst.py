@@ -69,6 +69,11 @@ def errors_of(truth: GroundTruth, table: DetectionTable) -> FrameErrors:
     return FrameErrors(truth, table, assign(truth, table))
 
 
+def ap50_of(errors: FrameErrors) -> np.ndarray:
+    """Of the detections of `make_errors`, which are all false."""
+    return video_ap50(errors.truth, make_table(len(errors.truth.image_ids), []))
+
+
 def test_frames_rank_by_errors_then_missed_boxes_then_order(tmp_path: Path) -> None:
     one_frame_each = {"a": [(1, 1)], "b": [(0, 2)], "c": [(3, 0)], "d": [(2, 0)], "e": [(0, 0)]}
     errors = make_errors(tmp_path, one_frame_each | {"f": [(2, 0)]})
@@ -130,7 +135,7 @@ def test_videos_without_boxes_follow_by_false_alarms(tmp_path: Path) -> None:
     }
     errors = make_errors(tmp_path, videos)
     names = errors.truth.video_names
-    listed = worst_videos(errors)
+    listed = worst_videos(errors, ap50_of(errors))
     assert [(names[one.video], one.AP50) for one in listed] == [
         ("missed, more", 0),  # as low as the other, with more errors a frame
         ("missed", 0),
@@ -140,13 +145,14 @@ def test_videos_without_boxes_follow_by_false_alarms(tmp_path: Path) -> None:
     described = video_dict(errors, listed[2])
     assert (described["false_alarms"], described["num_frames"]) == (3, 2)
     assert [frame["image_id"] for frame in described["frames"]] == [7, 8]
-    assert len(worst_videos(errors, 1)) == 2  # one with boxes, one without
+    assert len(worst_videos(errors, ap50_of(errors), 1)) == 2  # one with boxes, one without
 
 
 def test_a_video_shows_the_worst_frame_of_each_quarter(tmp_path: Path) -> None:
     frames = [(0, 0)] * 12
     frames[1] = frames[5] = frames[6] = frames[11] = (1, 0)
-    (video,) = worst_videos(make_errors(tmp_path, {"a": frames}))
+    errors = make_errors(tmp_path, {"a": frames})
+    (video,) = worst_videos(errors, ap50_of(errors))
     assert video.frames == (1, 5, 6, 11)
 
 
@@ -157,8 +163,9 @@ def test_a_perfect_result_has_no_worst(tmp_path: Path) -> None:
         (int(image), 0, box, 0.9)
         for image, box in zip(truth.images, truth.boxes_xywh.tolist(), strict=True)
     ]
-    perfect = errors_of(truth, make_table(2, found))
-    assert worst_frames(perfect) == worst_videos(perfect) == []
+    table = make_table(2, found)
+    perfect, ap50 = errors_of(truth, table), video_ap50(truth, table)
+    assert worst_frames(perfect) == worst_videos(perfect, ap50) == []
 
 
 @pytest.mark.parametrize("seed", range(5))
