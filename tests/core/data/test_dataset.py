@@ -75,6 +75,17 @@ def test_a_lone_frame_supports_itself(image_set: TinySet, index: int) -> None:
     assert torch.equal(sample.images[0], sample.images[2])
 
 
+def test_target_and_supports_share_one_augmentation(image_set: TinySet) -> None:
+    """A lone frame supports itself: whatever was drawn, all three come out alike."""
+    clips = dataset(image_set, crop=0.5, colour=0.5)
+    seen = []
+    for epoch in range(12):
+        images = clips[epoch, 16].images
+        assert torch.equal(images[0], images[1]) and torch.equal(images[0], images[2])
+        seen.append(images[0])
+    assert not any(torch.equal(seen[0], other) for other in seen[1:])
+
+
 def test_a_clip_may_have_no_supports(image_set: TinySet) -> None:
     sample = dataset(image_set, supports=0)[0, 3]
     assert sample.images.shape == (1, 3, 64, 96) and len(sample.files) == 1

@@ -60,19 +60,20 @@ def assert_same(got: Iterable[TrainingBatch], expected: Iterable[TrainingBatch])
             assert torch.equal(ours.labels, theirs.labels)
 
 
-def test_workers_change_nothing(clips: ClipDataset) -> None:
-    alone = list(loader(clips))
+@pytest.mark.parametrize("kind", ["video_set", "image_set"])
+def test_workers_change_nothing(kind: str, request: pytest.FixtureRequest) -> None:
+    """With every augmentation; nor does going on in the middle of an epoch, at any number."""
+    config = dataclasses.replace(CONFIG, crop=0.3, colour=0.3)
+    source: TinySet = request.getfixturevalue(kind)
+    clips = ClipDataset(VideoSet.load(source.annotations), config, seed=3)
+    alone = list(loader(clips, epoch=1))
     assert len(alone) == len(loader(clips)) == 9
     for workers in (1, 2):
-        assert_same(loader(clips, workers=workers), alone)
-
-
-def test_going_on_in_the_middle_of_an_epoch(clips: ClipDataset) -> None:
-    whole = list(loader(clips, epoch=1))
-    rest = loader(clips, epoch=1, first_step=4, workers=2)
-    assert len(rest) == 5
-    assert_same(rest, whole[4:])
-    assert list(loader(clips, epoch=1, first_step=9)) == []
+        assert_same(loader(clips, epoch=1, workers=workers), alone)
+    for workers, first_step in ((0, 1), (1, 8), (2, 4), (2, 9)):
+        rest = loader(clips, epoch=1, first_step=first_step, workers=workers)
+        assert len(rest) == 9 - first_step
+        assert_same(rest, alone[first_step:])
 
 
 def test_left_out_steps_are_not_loaded(clips: ClipDataset, monkeypatch: pytest.MonkeyPatch) -> None:
