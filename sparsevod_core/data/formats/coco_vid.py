@@ -91,13 +91,16 @@ class CocoVidWriter:
             f'{{"id": {image_id}, {of_video}{text}'
             for image_id, text in zip(image_ids, video.images, strict=True)
         ]
-        first_box, first_instance = before.num_annotations + 1, before.num_instances + 1
+        first_instance = before.num_instances + 1
+        of_objects = (
+            "" if instance is None else f'"instance_id": {first_instance + instance}, '
+            for instance in video.box_instances
+        )
         annotations = [
-            f'{{"id": {box_id}, "image_id": {image_ids[image]}, {of_video}'
-            f'"instance_id": {first_instance + instance}, {text}'
-            for box_id, (image, instance, text) in enumerate(
-                zip(video.box_images, video.box_instances, video.annotations, strict=True),
-                start=first_box,
+            f'{{"id": {box_id}, "image_id": {image_ids[image]}, {of_video}{of_object}{text}'
+            for box_id, (image, of_object, text) in enumerate(
+                zip(video.box_images, of_objects, video.annotations, strict=True),
+                start=before.num_annotations + 1,
             )
         ]
         image_bytes = self._images.write(_lines(images, is_first=before.num_images == 0))

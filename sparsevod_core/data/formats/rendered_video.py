@@ -40,7 +40,7 @@ class RenderedVideo:
         image_ids: the user's own, None where the next free number is to be taken; parallel.
         annotations: one for each box.
         box_images: the position in `images` that each box belongs to; parallel.
-        box_instances: the number of its object, from 0; parallel.
+        box_instances: the number of its object, from 0; None without a track; parallel.
         num_instances: objects.
     """
 
@@ -51,7 +51,7 @@ class RenderedVideo:
     image_ids: list[int | None] = field(default_factory=list)
     annotations: list[str] = field(default_factory=list)
     box_images: list[int] = field(default_factory=list)
-    box_instances: list[int] = field(default_factory=list)
+    box_instances: list[int | None] = field(default_factory=list)
     num_instances: int = 0
 
 
@@ -61,20 +61,18 @@ def render(video: AnnotatedVideo, class_names: Mapping[int, str]) -> RenderedVid
     if video.is_video and video.frames:
         rendered.video = _video(video)
     instances: dict[int, int] = {}
-    num_instances = 0
     for position, frame in enumerate(video.frames):
         rendered.images.append(_image(frame, video.is_video))
         rendered.image_ids.append(frame.image_id)
         for box in frame.boxes:
             # Track ids count within a video, instance ids over the data set.
-            instance = num_instances
+            instance = None
             if box.track is not None:
-                instance = instances.setdefault(box.track, num_instances)
-            num_instances += instance == num_instances
+                instance = instances.setdefault(box.track, len(instances))
             rendered.annotations.append(_annotation(box))
             rendered.box_images.append(position)
             rendered.box_instances.append(instance)
-    rendered.num_instances = num_instances
+    rendered.num_instances = len(instances)
     return rendered
 
 

@@ -92,7 +92,7 @@ class Studio:
         return [problem.replace(f"{self.root}/", "") for problem in split.problems]
 
     def shown(self, file: Path | None = None) -> dict[str, list[tuple[int, list[int], list[int]]]]:
-        """Of each frame with a box, by video: number, class ids, tracks from 0.
+        """Of each frame with a box, by video: number, class ids, tracks from 0 (-1 without).
 
         Checks on the way that every box is exactly where the pixels are bright.
         """
@@ -105,7 +105,8 @@ class Studio:
             for frame in videos.video_frames(video):
                 boxes = videos.boxes(frame)
                 classes = [videos.categories[label].id for label in boxes.labels.tolist()]
-                numbers = [tracks.setdefault(i, len(tracks)) for i in boxes.instance_ids.tolist()]
+                instances = boxes.instance_ids.tolist()
+                numbers = [-1 if i < 0 else tracks.setdefault(i, len(tracks)) for i in instances]
                 for box in boxes.boxes_xyxy:
                     np.testing.assert_allclose(box, bright(reader.read(frame)), atol=0.01)
                 if len(boxes):

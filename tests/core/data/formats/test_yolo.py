@@ -189,7 +189,7 @@ def test_what_a_line_may_hold_beside_a_box(studio: Studio) -> None:
     studio.image("a/1.png", 1)
     studio.write("a/1.txt", f"0 {fractions(1)} 12\n1 {fractions(1)} 0.87\n1 {polygon}\n")
     assert studio.problems("yolo") == []
-    assert studio.shown() == {"a": [(1, [0, 1, 1], [0, 1, 2])]}
+    assert studio.shown() == {"a": [(1, [0, 1, 1], [0, -1, -1])]}
     studio.write("a/1.txt", "0 0.5 0.5 1.01 1.01\n")
     assert studio.problems("yolo") == []
 
