@@ -23,7 +23,7 @@ LAYOUTS = {
 }
 """By name, what each looks like."""
 
-_LOOKED_AT = 2000  # files; a tree of a million is recognised by its first
+_OPENED = 50  # files of a suffix; the labels of a tree are alike
 
 
 def recognise(root: Path) -> tuple[str, str]:
@@ -120,15 +120,16 @@ _LOOKS: dict[str, Callable[[Path], str]] = {
 
 
 def _first_label(root: Path, suffix: str, is_label: Callable[[Path], bool]) -> str:
-    """The first file of a suffix and kind among the first files of a tree that has frames."""
-    seen = 0
+    """The first file of a suffix and kind, if it is among the first of its suffix in a tree."""
+    opened = 0
     for folder, files in walk_files(root):
         for file in files:
-            seen += 1
-            if seen > _LOOKED_AT:
-                return ""
-            if file.endswith(suffix) and is_label(root / folder / file):
-                return f"{folder}/{file}" if folder else file
+            if file.endswith(suffix):
+                if is_label(root / folder / file):
+                    return f"{folder}/{file}" if folder else file
+                opened += 1
+                if opened == _OPENED:
+                    return ""
     return ""
 
 
