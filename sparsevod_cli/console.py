@@ -26,17 +26,24 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
     Every cell is shown whole, however narrow the terminal; a log or a file gets no colour.
     """
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.text import Text
 
-    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    lines = [[_printable(cell) for cell in line] for line in (columns, *rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     output = Console(highlight=False, soft_wrap=True)
-    output.print(Text(title, "bold"))
-    for number, (name, *numbers) in enumerate([columns, *rows]):
+    output.print(Text(_printable(title), "bold"))
+    for number, (name, *numbers) in enumerate(lines):
         cells = [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
-        line = "  ".join([name.ljust(widths[0]), *cells]).rstrip()
+        line = "  ".join([name + " " * (widths[0] - cell_len(name)), *cells]).rstrip()
         output.print(Text(line, "dim" if number == 0 else ""))
     output.print()
+
+
+def _printable(text: str) -> str:
+    """Without what a terminal would obey: a class's name may come from a stranger's file."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -106,7 +106,8 @@ def evaluate(
     Keys of --json: schema ("sparsevod.eval/1"), AP, AP50, AP75, AR1, AR10, AR100, per_class (by
     name: AP, AP50, AP75, num_boxes), num_frames, num_boxes, num_detections, AP_by_iou ("0.50" to
     "0.95"), motion (coco: fast, medium, slow with AP, AP50, AP75, num_boxes, other boxes ignored;
-    fgfa: AP50 of all, fast, medium, slow by FGFA's rules), confusion (score, iou, correct,
+    fgfa: AP of all, fast, medium, slow by FGFA's rules; both null, and why under unknown, where the
+    annotations do not tell how objects move), confusion (score, iou, correct,
     wrong_class, missed, false_alarms, the same per_class, top: true, predicted, count, share;
     classes, matrix: true class by predicted, background last), worst_frames (image_id, video,
     frame_id, file_name, num_boxes, missed, wrong_class, false_alarms, errors: kind, true,

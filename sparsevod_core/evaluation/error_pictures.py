@@ -141,8 +141,9 @@ class _Source:
 
 
 def _tell(error: DataError | VideoError, reporter: Reporter) -> None:
-    reporter.warning(f"no pictures of the worst frames: {error.message}")
-    reporter.message("  hint: name the folder that file names start from with --root DIR")
+    reporter.warning(
+        "no pictures of the worst frames (--root says where the frames are): " + error.message
+    )
 
 
 def _of_frames(report: ErrorReport, folder: Path) -> list[list[_Shot]]:

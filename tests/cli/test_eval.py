@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 
 from sparsevod_cli import main as cli
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
@@ -191,6 +193,37 @@ def test_every_file_needs_a_name_of_its_own(
     told = capsys.readouterr().err
     assert reason.format(folder=files) in told
     assert "hint: name each: --from-predictions ours=a.json" in told
+
+
+def test_names_of_any_letters_keep_the_columns(files: Path, run: Any, capsys: Any) -> None:
+    names = ["汽车", "[red]\x1b[31m"]
+    categories = [
+        old | {"name": name} for old, name in zip(TRUTH["categories"], names, strict=True)
+    ]
+    (files / "truth.json").write_text(json.dumps(TRUTH | {"categories": categories}))
+    given = ("--annotations", files / "truth.json", "--from-predictions", files / "found.json")
+    assert run(*given) == 0
+    lines = capsys.readouterr().out.splitlines()
+    every, car, dog = lines[2:5]
+    assert dog.startswith("[red]?[31m  ")
+    # Two letters that are twice as wide.
+    assert car.index("0.505") == every.index("0.505") - 2
+
+
+def test_the_help_names_every_key_of_the_json(files: Path, run: Any) -> None:
+    def keys(value: Any) -> set[str]:
+        if isinstance(value, list):
+            return set().union(*map(keys, value))
+        if not isinstance(value, dict):
+            return set()
+        return set(value).union(*map(keys, value.values()))
+
+    given = ("--annotations", files / "truth.json", "--from-predictions", files / "found.json")
+    assert run(*given, "--json", files / "ap.json") == 0
+    result = json.loads((files / "ap.json").read_text())
+    found = keys(result) - {"car", "dog"} - result["AP_by_iou"].keys()
+    explained = typer.main.get_command(cli.app).commands["eval"].help or ""  # type: ignore[attr-defined]
+    assert [key for key in found if not re.search(rf"\b{key}\b", explained)] == []
 
 
 def test_a_folder_for_figures_that_cannot_be_one(files: Path, run: Any, capsys: Any) -> None:

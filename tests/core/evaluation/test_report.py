@@ -121,9 +121,8 @@ def test_frames_that_are_not_there_are_told_once(evaluation: Evaluation, tmp_pat
     listener, out = Listener(), tmp_path / "out"
     reported = with_report(evaluation)
     draw_figures({"a": reported}, out, root=tmp_path, reporter=listener)
-    warning, hint = listener.said
-    assert "no pictures of the worst frames" in warning and "long/0000" in warning
-    assert "--root" in hint
+    (warning,) = listener.said
+    assert "no pictures of the worst frames (--root" in warning and "long/0000" in warning
     assert not (out / "worst_frames.png").exists()
     assert (out / "confusion.png").exists()
     assert reported.to_dict()["worst_frames"]
@@ -140,7 +139,7 @@ def test_annotations_without_file_names_have_no_pictures(tmp_path: Path) -> None
     result = evaluate_predictions(tmp_path / "truth.json", tmp_path / "found.json")
     listener = Listener()
     draw_figures({"a": with_report(result)}, tmp_path / "out", reporter=listener)
-    assert [text.startswith("warning: no pictures") for text in listener.said] == [True, False]
+    assert [text.startswith("warning: no pictures") for text in listener.said] == [True]
 
 
 def test_nothing_wrong_nothing_to_show(image_set: Any, tmp_path: Path) -> None:
