@@ -223,16 +223,11 @@ def _convert(
 ) -> list[PreparedSplit]:
     """Find out the format where it is left open, and convert."""
     from sparsevod_cli.progress import ConsoleReporter
+    from sparsevod_core.data.formats.imagenet_layout import holds_imagenet_vid
     from sparsevod_core.data.formats.imagenet_vid import prepare_imagenet_vid
-    from sparsevod_core.data.formats.label_set import Hints
-    from sparsevod_core.data.formats.layouts import recognise
-    from sparsevod_core.data.formats.own_videos import prepare_own_videos
 
     reporter = ConsoleReporter()
-    if label_format == "auto":
-        label_format, sign = recognise(root)
-        reporter.message(f"{root}: read as {label_format}, because of {sign}")
-    if label_format == "imagenet":
+    if label_format == "imagenet" or (label_format == "auto" and holds_imagenet_vid(root)):
         if own or val_fraction is not None:
             raise ConfigError(
                 "--classes, --images, --val-fraction, --first-frame and --group-by-folder are for "
@@ -241,6 +236,13 @@ def _convert(
         return prepare_imagenet_vid(
             root, output, include_det=not no_det, reporter=reporter, **options
         )
+    from sparsevod_core.data.formats.label_set import Hints
+    from sparsevod_core.data.formats.layouts import recognise
+    from sparsevod_core.data.formats.own_videos import prepare_own_videos
+
+    if label_format == "auto":
+        label_format, sign = recognise(root)
+        reporter.message(f"{root}: read as {label_format}, because of {sign}")
     if no_det:
         raise ConfigError(f"--no-det is for ImageNet VID, not for {label_format}")
     return prepare_own_videos(

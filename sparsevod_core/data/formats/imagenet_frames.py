@@ -28,7 +28,7 @@ from sparsevod_core.data.formats.plain_voc_xml import read_plain_voc_xml
 from sparsevod_core.data.formats.voc_xml import VocAnnotation, load_voc_xml, parse_voc_xml
 from sparsevod_core.errors import DataError
 
-_READ_TOGETHER = 64
+_READ_TOGETHER = 16
 """Annotations that are parsed at once."""
 
 

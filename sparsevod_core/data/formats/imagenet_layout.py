@@ -72,15 +72,20 @@ class Listing:
     listed_frames: int | None = None
 
 
+def holds_imagenet_vid(path: Path) -> bool:
+    """Whether `find_root` finds the layout here."""
+    return _root_in(path) is not None
+
+
 def find_root(path: Path) -> Path:
     """`path`, or the `ILSVRC...` folder in it, whichever holds `Data/VID`.
 
     Raises:
         DataError: neither does.
     """
-    for candidate in (path, *sorted(path.glob("ILSVRC*"))):
-        if (candidate / "Data" / "VID").is_dir():
-            return candidate
+    root = _root_in(path)
+    if root is not None:
+        return root
     raise DataError(
         f"{path}: no ImageNet VID here: expected the folder Data/VID/train or Data/VID/val",
         hint="give the unpacked ILSVRC2015 folder, or make a small set to try things with: "
@@ -155,6 +160,11 @@ def spread_targets(length: int) -> list[int]:
     """
     places = ((2 * i + 1) * length // (2 * TARGETS_PER_SNIPPET) for i in range(TARGETS_PER_SNIPPET))
     return sorted(set(places)) if length else []
+
+
+def _root_in(path: Path) -> Path | None:
+    places = (path, *sorted(path.glob("ILSVRC*")))
+    return next((place for place in places if (place / "Data" / "VID").is_dir()), None)
 
 
 def _folders_with_frames(data: Path, split: str) -> Iterator[str]:
