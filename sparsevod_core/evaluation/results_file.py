@@ -22,7 +22,7 @@ from sparsevod_core.evaluation.result_columns import (
 from sparsevod_core.evaluation.results_pieces import NoPiecesError, cut, read_pieces
 from sparsevod_core.reporting import Reporter, SilentReporter
 
-PARALLEL_BYTES = 1 << 26
+PARALLEL_BYTES = 1 << 25
 """Smaller files are read before other processes have started."""
 
 MAX_PROCESSES = 8
