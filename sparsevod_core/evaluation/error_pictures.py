@@ -86,9 +86,9 @@ def draw_worst(
         (frames, f"Frames with the most errors: {title}", _of_frames(report, frames)),
         (videos, f"Videos with the lowest AP50: {title}", _of_videos(report, videos)),
     ]
-    for folder, _, _ in sheets:  # an earlier run's would be mixed with ours
-        for old in folder.glob("[0-9][0-9]_*.jpg"):
-            old.unlink()
+    for folder, _, _ in sheets:  # an earlier run's would pass for ours
+        for old in (*folder.glob("[0-9][0-9]_*.jpg"), folder.with_suffix(".png")):
+            old.unlink(missing_ok=True)
     total = sum(len(row) for _, _, rows in sheets for row in rows)
     if not total:
         return
