@@ -64,6 +64,7 @@ def clip(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_from_labels_to_results(
     yolo_set: Path, clip: Path, run: Any, tmp_path: Path, capsys: Any
 ) -> None:

@@ -134,6 +134,15 @@ def test_a_project_counts_the_frames_of_its_tasks_on(studio: Studio) -> None:
     assert studio.shown(studio.out / "val.json") == {"c": [(2, [2], [0])]}
 
 
+def test_an_export_of_one_job(studio: Studio) -> None:
+    """Frames of a job in the middle of a task are numbered as in the whole video."""
+    studio.video("clip.mp4", 10)
+    job = task(4, 7).replace("task>", "job>")
+    studio.write("clip.xml", xml([track([box(4), box(7)])], job))
+    assert studio.problems("cvat") == []
+    assert [number for number, _, _ in studio.shown()["clip"]] == [4, 5, 6, 7]
+
+
 def test_a_turned_box_is_replaced_by_its_extent(studio: Studio) -> None:
     studio.video("clip.mp4", 6)
     turned = (
