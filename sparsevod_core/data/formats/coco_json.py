@@ -22,7 +22,8 @@ from sparsevod_core.data.annotation_join import VIDEO_FILE_NAME
 from sparsevod_core.data.formats.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
 from sparsevod_core.data.formats.class_names import categories_of
 from sparsevod_core.data.formats.coco_entries import CocoEntries, read_coco_entries
-from sparsevod_core.data.formats.coco_videos import CocoVideo, CocoVideos, group_images
+from sparsevod_core.data.formats.coco_groups import group_images
+from sparsevod_core.data.formats.coco_videos import CocoVideo, CocoVideos
 from sparsevod_core.data.formats.image_size import read_image_size
 from sparsevod_core.data.formats.label_set import (
     SPLIT_NAMES,
