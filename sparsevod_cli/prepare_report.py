@@ -1,4 +1,4 @@
-"""What `sparsevod prepare-vid` says of what it found: a table on stdout, warnings on stderr."""
+"""What `sparsevod prepare-vid` says of what it found: tables on stdout, warnings on stderr."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ if TYPE_CHECKING:
     from sparsevod_core.data.formats.prepared_split import PreparedSplit
 
 SHOWN_PROBLEMS = 10
+"""Of each kind and split on the terminal."""
 
 
 def show(title: str, prepared: list[PreparedSplit]) -> None:
-    """One table; then for each split what is wrong, and where everything stands."""
-    measures = {
-        "videos": lambda s: _of(s.num_videos, s.expected_videos),
-        "frames": lambda s: _of(s.num_frames, s.expected_frames),
-        "stills": lambda s: _of(s.num_stills, s.expected_stills),
-        "targets": lambda s: str(s.num_targets),
-        "without a box": lambda s: str(s.num_empty),
-        "boxes": lambda s: str(s.num_boxes),
-    }
-    rows = [[name, *(measure(split) for split in prepared)] for name, measure in measures.items()]
-    for name in prepared[0].boxes_per_class:
-        rows.append([f"  {name}", *(str(split.boxes_per_class[name]) for split in prepared)])
-    console.table(title, ["", *(split.split for split in prepared)], rows)
+    """A table for each split, what is missing or broken in it, and where the file is."""
     for split in prepared:
-        _show_problems(split)
+        counts = _counts(split)
+        if any(expected is not None for _, _, expected in counts):
+            columns = ["", "found", "expected", "difference"]
+            rows = [
+                [name, str(found), *_compared(found, expected)] for name, found, expected in counts
+            ]
+        else:
+            columns = ["", "found"]
+            rows = [[name, str(found)] for name, found, _ in counts]
+        console.table(f"{title}: {split.split}", columns, rows)
+    for split in prepared:
+        _warn(split)
         if split.file is not None:
             console.say(f"wrote {split.file}")
 
@@ -37,32 +37,55 @@ def as_json(split: PreparedSplit) -> dict[str, Any]:
     """The result of `--json` for one split."""
     return dataclasses.asdict(split) | {
         "file": None if split.file is None else str(split.file),
+        "problems_file": None if split.problems_file is None else str(split.problems_file),
         "num_boxes": split.num_boxes,
+        "expected_boxes": split.expected_boxes,
     }
 
 
-def _show_problems(split: PreparedSplit) -> None:
-    if split.missing:
-        found = _of(split.num_videos, split.expected_videos)
-        more = f" and {len(split.missing) - 1} more" if len(split.missing) > 1 else ""
-        console.say(
-            f"warning: {split.split}: {found} videos found; missing: {split.missing[0]}{more}"
-        )
-    if split.unlisted:
-        console.say(f"warning: {split.split}: {len(split.unlisted)} videos not listed, left out")
-    if split.num_other_boxes:
-        console.say(
-            f"{split.split}: {split.num_other_boxes} boxes of other classes, or marked to be "
-            "ignored, left out"
-        )
-    for problem in split.problems[:SHOWN_PROBLEMS]:
-        console.say(f"warning: {problem}")
-    if len(split.problems) > SHOWN_PROBLEMS:
-        console.say(
-            f"warning: {split.split}: {len(split.problems) - SHOWN_PROBLEMS} more problems; "
-            "all of them are in the result of --json"
-        )
+def _counts(split: PreparedSplit) -> list[tuple[str, int, int | None]]:
+    """What is counted, how many were found, and how many were expected."""
+    counts = [
+        ("videos", split.num_videos, split.expected_videos),
+        ("frames", split.num_frames, split.expected_frames),
+        ("stills", split.num_stills, split.expected_stills),
+        ("targets", split.num_targets, split.expected_targets),
+        ("without a box", split.num_empty, split.expected_empty),
+        ("boxes", split.num_boxes, split.expected_boxes),
+    ]
+    if not (split.num_stills or split.expected_stills):
+        del counts[2]
+    expected = split.expected_boxes_per_class or {}
+    counts += [(f"  {n}", found, expected.get(n)) for n, found in split.boxes_per_class.items()]
+    return counts
 
 
-def _of(found: int, expected: int | None) -> str:
-    return str(found) if expected is None else f"{found} of {expected}"
+def _compared(found: int, expected: int | None) -> tuple[str, str]:
+    if expected is None:
+        return "", ""
+    return str(expected), f"{found - expected:+d}" if found != expected else "0"
+
+
+def _warn(split: PreparedSplit) -> None:
+    differing = [
+        f"{found} of {expected} {name.strip()}"
+        for name, found, expected in _counts(split)
+        if expected not in (None, found) and name[0] != " "  # classes are in the table
+    ]
+    if differing:
+        console.say(f"warning: {split.split}: {', '.join(differing)}")
+    kinds = {
+        f"{split.split}: listed, but not there: ": split.missing,
+        f"{split.split}: there, but not listed, left out: ": split.unlisted,
+        "": split.problems,
+    }
+    for kind, lines in kinds.items():
+        for line in lines[:SHOWN_PROBLEMS]:
+            console.say(f"warning: {kind}{line}")
+    num_hidden = sum(max(0, len(lines) - SHOWN_PROBLEMS) for lines in kinds.values())
+    if num_hidden:
+        console.say(f"warning: {split.split}: {num_hidden} more lines of this kind")
+    if split.problems_file is not None:
+        console.say(f"all that is missing or broken in {split.split}: {split.problems_file}")
+    elif num_hidden:
+        console.say("all of it is in the result of --json")

@@ -108,7 +108,8 @@ def prepare_vid(
     official archives hold them, whole or in part, of either year; DET's stills of the 30 classes
     join the training file where they are there. Frames stay where they are: the JSON records where
     that is. What is broken is left out and named, with file and line. Without -o the files go where
-    `sparsevod train` looks.
+    `sparsevod train` looks. A run that is cut off goes on where it stopped when it is started again
+    the same way.
 
     Your own videos: COCO or COCO-VID JSON, MOT Challenge folders, YOLO text, Pascal VOC XML or CVAT
     for video XML, with frames in folders or inside video files; --format auto says which it found.
@@ -117,9 +118,12 @@ def prepare_vid(
     --group-by-folder say what a layout leaves open.
 
     The result of --json is {"splits": [...]}, each with split, file, num_videos, expected_videos,
-    num_frames, expected_frames, num_targets, num_stills, expected_stills, num_empty, num_boxes,
-    boxes_per_class, missing, unlisted, num_other_boxes and problems. What is expected comes from
-    the lists; it is null where a list is not there.
+    num_frames, expected_frames, num_targets, expected_targets, num_stills, expected_stills,
+    num_empty, expected_empty, num_boxes, expected_boxes, boxes_per_class,
+    expected_boxes_per_class, missing, unlisted, num_other_boxes, problems and problems_file: the
+    text file beside the output that names all that is missing or broken, null where nothing is.
+    What is expected comes from the lists and from what ImageNet VID is known to hold; it is null
+    where neither tells.
 
     --check FILE reports on a COCO-VID file of any origin: classes, sizes, tracks, motion, frame
     files, and what is broken or odd in it, as text and as a page of plots (-o PAGE.png, .pdf or

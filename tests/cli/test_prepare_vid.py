@@ -42,6 +42,11 @@ def call(patch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(end.value.code or 0)
 
 
+def table(text: str) -> list[list[str]]:
+    """The words of each line."""
+    return [line.split() for line in text.splitlines()]
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs `sparsevod prepare-vid ARGUMENTS` in this process and returns the exit code."""
@@ -70,7 +75,8 @@ def test_converting_prints_counts_and_writes_both_files(
 ) -> None:
     assert run(rendered, "-o", tmp_path / "out", "--json", tmp_path / "result.json") == 0
     told = capsys.readouterr()
-    assert "1 of 1" in told.out and "4 of 4" in told.out and "triangle" in told.out
+    assert ["videos", "1", "1", "0"] in table(told.out)
+    assert ["frames", "4", "4", "0"] in table(told.out) and "triangle" in told.out
     assert f"wrote {tmp_path / 'out' / 'val.json'}" in told.err
     assert "no stills of DET" in told.err
     result = json.loads((tmp_path / "result.json").read_text())
@@ -94,9 +100,22 @@ def test_json_on_stdout_is_all_of_stdout(rendered: Path, run: Any, capsys: Any) 
 def test_the_real_sample(shared_dir: Path, run: Any, tmp_path: Path, capsys: Any) -> None:
     assert run(shared_dir / "data" / "ilsvrc", "-o", tmp_path / "val.json") == 0
     told = capsys.readouterr()
-    assert "1 of 555 videos found" in told.err
-    assert "144 of 176126" in told.out and "1008" in told.out
-    assert [path.name for path in tmp_path.iterdir()] == ["val.json"]
+    rows = table(told.out)
+    assert ["videos", "1", "555", "-554"] in rows and ["frames", "144", "176126", "-175982"] in rows
+    assert ["boxes", "1008", "273505", "-272497"] in rows
+    assert ["airplane", "1008", "26387", "-25379"] in rows and [
+        "zebra",
+        "0",
+        "6910",
+        "-6910",
+    ] in rows
+    assert "warning: val: 1 of 555 videos, 144 of 176126 frames" in told.err
+    assert told.err.count("listed, but not there: val/") == 10
+    assert "544 more lines" in told.err
+    problems = tmp_path / "val.problems.txt"
+    assert f"missing or broken in val: {problems}" in told.err
+    assert len(problems.read_text().splitlines()) == 554
+    assert {path.name for path in tmp_path.iterdir()} == {"val.json", problems.name}
 
 
 def test_strict_stops_with_one_line_and_no_file(
@@ -124,7 +143,9 @@ def test_problems_are_listed_up_to_a_number(
     assert run(tmp_path / "tree", "-o", tmp_path / "out") == 0
     lines = capsys.readouterr().err.splitlines()
     assert sum("unknown class 'n0000000" in line for line in lines) == 2
-    assert any("more problems; all of them are in the result of --json" in line for line in lines)
+    assert any("more lines of this kind" in line for line in lines)
+    named = (tmp_path / "out" / "val.problems.txt").read_text().splitlines()
+    assert len(named) > 2 and all("unknown class 'n0000000" in line for line in named)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def convert(
         if not (result.num_frames or result.num_stills):
             reason = (result.problems or ["there is none"])[0]
             raise DataError(f"no usable frame in the split {result.split}: {reason}")
+    result.write_problems()
     return result
 
 

@@ -25,6 +25,7 @@ TARGETS_PER_SNIPPET = 15
 _LIST_FOLDERS = ("ImageSets", "ImageSets/VID", "Lists")
 _SNIPPET_LISTS = {"train": "VID_train_15frames.txt", "val": "VID_val_videos.txt"}
 _STILLS_LIST = "DET_train_30classes.txt"
+_DEEPEST_FOLDER = 3  # below train or val; links may go round in a circle
 _YEAR = re.compile(r"ILSVRC20\d\d")
 
 
@@ -63,13 +64,16 @@ class Listing:
         folders: those present, in the list's order or sorted.
         missing: listed, but not in the tree.
         unlisted: in the tree, but not listed, so left out.
-        listed_frames: frames of all listed videos, present or not; None without a list.
+        listed_videos, listed_frames: in the list, present or not; None without a list.
+        problems: one line for each thing that is wrong with the list or the folders.
     """
 
     folders: list[FrameFolder] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unlisted: list[str] = field(default_factory=list)
+    listed_videos: int | None = None
     listed_frames: int | None = None
+    problems: list[str] = field(default_factory=list)
 
 
 def holds_imagenet_vid(path: Path) -> bool:
@@ -104,21 +108,28 @@ def list_videos(root: Path, split: str) -> Listing:
     Raises:
         DataError: a line of the list that cannot be read, or a name in it that leaves the tree.
     """
-    found = list(_folders_with_frames(root / "Data" / "VID", split))
+    listing = Listing()
+    # Either year's tree goes with either year's list.
+    in_tree: dict[str, str] = {}
+    for name in _folders_with_frames(root / "Data" / "VID", split, listing.problems):
+        other = in_tree.setdefault(_without_year(name), name)
+        if other != name:
+            place = root / "Data" / "VID" / name
+            listing.problems.append(f"{place}: the same video as {other}, left out")
     path = _find_list(root, _SNIPPET_LISTS[split])
     if path is None:
-        return Listing([FrameFolder(f"VID/{name}", split) for name in found])
-    listed = _read_snippet_list(path)
-    # Either year's tree goes with either year's list.
-    in_tree = {_without_year(name): name for name in found}
-    listing = Listing(listed_frames=sum(frames for _, frames in listed.values()))
-    for name, (targets, frames) in listed.items():
-        present = in_tree.pop(_without_year(name), None)
+        listing.folders = [FrameFolder(f"VID/{name}", split) for name in in_tree.values()]
+        return listing
+    listed = _read_snippet_list(path, listing.problems)
+    listing.listed_videos = len(listed)
+    listing.listed_frames = sum(snippet.length for snippet in listed.values())
+    for key, snippet in listed.items():
+        present = in_tree.pop(key, None)
         if present is None:
-            listing.missing.append(name)
+            listing.missing.append(snippet.name)
             continue
-        chosen = tuple(sorted(targets)) if split == "train" else None
-        folder = FrameFolder(f"VID/{present}", split, listed_frames=frames, targets=chosen)
+        chosen = tuple(sorted(snippet.numbers)) if split == "train" else None
+        folder = FrameFolder(f"VID/{present}", split, listed_frames=snippet.length, targets=chosen)
         listing.folders.append(folder)
     listing.unlisted.extend(in_tree.values())
     return listing
@@ -136,13 +147,16 @@ def list_stills(root: Path) -> Listing:
         return listing
     path = _find_list(root, _STILLS_LIST)
     if path is None:
-        names = _folders_with_frames(data, "train")
+        names = _folders_with_frames(data, "train", listing.problems)
         listing.folders = [FrameFolder(f"DET/{name}", "train", is_video=False) for name in names]
         return listing
-    stems: dict[str, list[str]] = {}
-    for _, words in _read_list(path, num_words=2):
+    stems: dict[str, dict[str, None]] = {}
+    for place, words in _read_list(path, num_words=2):
         name, _, stem = words[0].rpartition("/")
-        stems.setdefault(name, []).append(stem)
+        of_folder = stems.setdefault(name, {})
+        if stem in of_folder:
+            listing.problems.append(f"{place}: {words[0]} is listed twice")
+        of_folder[stem] = None
     listing.listed_frames = sum(map(len, stems.values()))
     for name, chosen in stems.items():
         if (data / name).is_dir():
@@ -167,23 +181,63 @@ def _root_in(path: Path) -> Path | None:
     return next((place for place in places if (place / "Data" / "VID").is_dir()), None)
 
 
-def _folders_with_frames(data: Path, split: str) -> Iterator[str]:
-    for folder, subfolders, files in os.walk(data / split):
-        subfolders.sort()
-        if any(file.lower().endswith(JPEG_SUFFIXES) for file in files):
-            yield Path(folder).relative_to(data).as_posix()
+def _folders_with_frames(data: Path, split: str, problems: list[str]) -> Iterator[str]:
+    """Folders below `data / split` that have a JPEG, sorted; links are followed."""
+    if not (data / split).is_dir():
+        return
+    has_frames, subfolders = _look_into(data / split, problems)
+    if has_frames:
+        problems.append(f"{data / split}: frames lie here, expected a folder for each video")
+        subfolders = []
+    waiting = [(f"{split}/{name}", 1) for name in reversed(subfolders)]
+    while waiting:
+        folder, depth = waiting.pop()
+        has_frames, subfolders = _look_into(data / folder, problems)
+        if has_frames:
+            yield folder
+        elif depth < _DEEPEST_FOLDER:
+            waiting += [(f"{folder}/{name}", depth + 1) for name in reversed(subfolders)]
 
 
-def _read_snippet_list(path: Path) -> dict[str, tuple[list[int], int]]:
-    """Listed frame numbers and the length of each snippet; a line is `name 1 number length`."""
-    snippets: dict[str, tuple[list[int], int]] = {}
+def _look_into(folder: Path, problems: list[str]) -> tuple[bool, list[str]]:
+    """Whether there is a JPEG, which ends the search, and if not the subfolders, sorted."""
+    subfolders = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.lower().endswith(JPEG_SUFFIXES) and not entry.name.startswith("."):
+                    return True, []
+                if entry.is_dir():
+                    subfolders.append(entry.name)
+    except OSError as error:
+        problems.append(f"{folder}: cannot read the folder: {error.strerror}")
+    return False, sorted(subfolders)
+
+
+@dataclass(slots=True)
+class _Snippet:
+    """A video as listed: numbers of the frames that are named, and its length."""
+
+    name: str
+    length: int
+    numbers: set[int] = field(default_factory=set)
+
+
+def _read_snippet_list(path: Path, problems: list[str]) -> dict[str, _Snippet]:
+    """The snippets by name without the year; a line is `name 1 number length`."""
+    snippets: dict[str, _Snippet] = {}
     for place, words in _read_list(path, num_words=4):
         if not all(word.isascii() and word.isdigit() for word in words[2:]):
             raise DataError(
                 f"{place}: expected `name 1 frame length`, got {' '.join(words)[:80]!r}"
             )
-        numbers, _ = snippets.setdefault(words[0], ([], int(words[3])))
-        numbers.append(int(words[2]))
+        name, number, length = words[0], int(words[2]), int(words[3])
+        snippet = snippets.setdefault(_without_year(name), _Snippet(name, length))
+        if length != snippet.length:
+            problems.append(f"{place}: {name} has {length} frames, and {snippet.length} before")
+        if number in snippet.numbers:
+            problems.append(f"{place}: frame {number} of {name} is listed twice")
+        snippet.numbers.add(number)
     return snippets
 
 

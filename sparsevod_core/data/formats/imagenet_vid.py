@@ -18,7 +18,12 @@ from sparsevod_core.data.formats.annotated import AnnotatedVideo
 from sparsevod_core.data.formats.conversion import convert, stopped
 from sparsevod_core.data.formats.conversion_output import Origin
 from sparsevod_core.data.formats.degradations_json import Degradations, read_degradations
-from sparsevod_core.data.formats.imagenet_classes import ImageNetClass, read_classes
+from sparsevod_core.data.formats.imagenet_classes import (
+    IMAGENET_VID_CLASSES,
+    ImageNetClass,
+    read_classes,
+)
+from sparsevod_core.data.formats.imagenet_facts import IMAGENET_VID
 from sparsevod_core.data.formats.imagenet_frames import last_change, read_folder
 from sparsevod_core.data.formats.imagenet_layout import (
     SPLITS,
@@ -135,7 +140,7 @@ def _convert(
     videos = list_videos(tree.root, split)
     stills = list_stills(tree.root) if split == "train" and include_det else Listing()
     folders = videos.folders + stills.folders
-    result = _expected(split, file, videos, stills)
+    result = _expected(tree, split, file, videos, stills)
     if strict and result.missing:
         raise stopped(f"{tree.root}: {result.missing[0]} is listed, but not in the tree")
     if split == "train" and include_det and not stills.folders:
@@ -175,15 +180,30 @@ def _root_info(root: Path, file: Path | None) -> dict[str, Any]:
     return {} if file is None else {"root": os.path.relpath(root.resolve(), file.resolve().parent)}
 
 
-def _expected(split: str, file: Path | None, videos: Listing, stills: Listing) -> PreparedSplit:
-    """An empty count that knows what the lists promise."""
-    listed = videos.listed_frames is not None
-    return PreparedSplit(
+def _expected(
+    tree: _Tree, split: str, file: Path | None, videos: Listing, stills: Listing
+) -> PreparedSplit:
+    """An empty count that knows what the lists promise, and what ImageNet VID holds."""
+    result = PreparedSplit(
         split,
         file,
-        expected_videos=len(videos.folders) + len(videos.missing) if listed else None,
+        expected_videos=videos.listed_videos,
         expected_frames=videos.listed_frames,
         expected_stills=stills.listed_frames,
         missing=videos.missing + stills.missing,
         unlisted=videos.unlisted,
+        problems=videos.problems + stills.problems,
     )
+    facts = IMAGENET_VID[split]
+    promised = (result.expected_videos, result.expected_frames)
+    is_official = promised in ((None, None), (facts.num_videos, facts.num_frames))
+    if tree.classes == IMAGENET_VID_CLASSES and is_official:
+        result.expected_videos, result.expected_frames = facts.num_videos, facts.num_frames
+        result.expected_empty = facts.num_empty
+        if facts.boxes_per_class is not None:
+            result.expected_boxes_per_class = dict(facts.boxes_per_class)
+        if not stills.folders:
+            result.expected_targets = facts.num_targets
+        elif stills.listed_frames is not None:
+            result.expected_targets = facts.num_targets + stills.listed_frames
+    return result
