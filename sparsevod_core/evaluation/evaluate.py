@@ -45,7 +45,8 @@ def evaluate(
     annotations' that the model lacks score 0, and both are said.
 
     Processes that have joined one another (`distributed.process_group`) share the videos: all call
-    this, and each gets the whole result. Detections and numbers are those of one process.
+    this, and each gets the whole result. Detections and numbers are those of one process (on a CPU
+    up to rounding, which may differ with the number of threads that each has).
 
     Args:
         predictor: the model; `config.inference.batch` frames of a video go through it together.
