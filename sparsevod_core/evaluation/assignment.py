@@ -9,12 +9,8 @@ from jaxtyping import Bool, Int
 
 from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.ground_truth import GroundTruth
-from sparsevod_core.evaluation.matching import (
-    coco_overlap,
-    match_greedily,
-    overlapping_pairs,
-    rank_class,
-)
+from sparsevod_core.evaluation.matching import coco_overlap, match_greedily, overlapping_pairs
+from sparsevod_core.evaluation.ranking import rank_class
 
 MIN_SCORE = 0.3
 """Detections with a score greater than this are looked at: those that are drawn by default."""

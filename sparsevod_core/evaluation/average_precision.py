@@ -12,15 +12,14 @@ from jaxtyping import Bool, Float, Int
 from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.ground_truth import GroundTruth
 from sparsevod_core.evaluation.matching import (
-    MAX_DETECTIONS,
     Pairs,
-    RankedClass,
     coco_overlap,
     has_odd_area,
     match_greedily,
-    of_classes,
     overlapping_pairs,
 )
+from sparsevod_core.evaluation.processors import of_classes
+from sparsevod_core.evaluation.ranking import MAX_DETECTIONS, RankedClass
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """Made as pycocotools makes them, to the last digit."""

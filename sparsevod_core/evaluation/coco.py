@@ -22,7 +22,7 @@ from sparsevod_core.evaluation.average_precision import (
 from sparsevod_core.evaluation.detection_table import DetectionTable, compact_positions
 from sparsevod_core.evaluation.ground_truth import GroundTruth
 from sparsevod_core.evaluation.json_entries import Id
-from sparsevod_core.evaluation.matching import rank_all
+from sparsevod_core.evaluation.ranking import rank_all
 
 
 @dataclass(frozen=True, slots=True)

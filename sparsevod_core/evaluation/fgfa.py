@@ -17,13 +17,13 @@ from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.ground_truth import GroundTruth
 from sparsevod_core.evaluation.matching import (
     Overlap,
-    RankedClass,
     expand,
     match_greedily,
-    of_classes,
     overlapping_pairs,
     slices,
 )
+from sparsevod_core.evaluation.processors import of_classes
+from sparsevod_core.evaluation.ranking import RankedClass
 
 RANGES = {"all": (0.0, 1.0), "fast": (0.0, 0.7), "medium": (0.7, 0.9), "slow": (0.9, 1.0)}
 """Of motion IoU, closed at both ends: a box at 0.7 is fast and medium."""

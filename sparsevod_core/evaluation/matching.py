@@ -7,52 +7,18 @@ enough to match it at all.
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.ground_truth import GroundTruth
-
-MAX_DETECTIONS = 100
-"""COCO's limit for each class and frame."""
-
-Result = TypeVar("Result")
+from sparsevod_core.evaluation.ranking import RankedClass, count_within
 
 _PAIRS_AT_A_TIME = 1 << 17  # few enough that their columns stay in the processor's cache
-
-
-class RankedClass(NamedTuple):
-    """The detections of one class that count: n of them, by frame, in a frame the best first.
-
-    Attributes:
-        rows: where they stand in the table.
-        images: the frame of each.
-        ranks: how many in the frame come before it.
-        places: how many of the whole set come before it; equal scores rank by frame, then as given.
-    """
-
-    rows: Int[np.ndarray, " n"]
-    images: Int[np.ndarray, " n"]
-    ranks: Int[np.ndarray, " n"]
-    places: Int[np.ndarray, " n"]
-
-    def best(self, limit: int) -> RankedClass:
-        """The `limit` best of each frame."""
-        kept = self.ranks < limit
-        if kept.all():
-            return self
-        counts = np.zeros(len(kept), dtype=np.int32)
-        counts[self.places] = kept
-        places = np.cumsum(counts, dtype=np.int32) - 1
-        rows, images, ranks, old_places = (column[kept] for column in self)
-        return RankedClass(rows, images, ranks, places[old_places])
 
 
 class Pairs(NamedTuple):
@@ -67,43 +33,6 @@ class Pairs(NamedTuple):
     detections: Int[np.ndarray, " P"]
     boxes: Int[np.ndarray, " P"]
     ious: Float[np.ndarray, " P"]
-
-
-def rank_class(
-    table: DetectionTable, rows: Int[np.ndarray, " m"], limit: int = MAX_DETECTIONS
-) -> RankedClass:
-    """Rank the detections of one class, the `limit` best of each frame.
-
-    Args:
-        table: all detections.
-        rows: those of the class, in the table's order.
-        limit: how many of a frame count.
-    """
-    by_score = np.argsort(-table.scores[rows], kind="stable")
-    by_image = by_score[np.argsort(table.images[rows[by_score]], kind="stable")]
-    places = np.empty(len(rows), dtype=np.int32)
-    places[by_score] = np.arange(len(rows), dtype=np.int32)
-    rows = rows[by_image].astype(np.int32)
-    images = table.images[rows]
-    ranks = _count_within(images).astype(np.int32)
-    return RankedClass(rows, images, ranks, places[by_image]).best(limit)
-
-
-def rank_all(table: DetectionTable, num_classes: int) -> list[RankedClass]:
-    """Every class, all detections; 16 bytes for each."""
-    by_class = np.argsort(table.categories, kind="stable").astype(np.int32)
-    ends = np.searchsorted(table.categories[by_class], np.arange(num_classes + 1))
-    rows = [by_class[start:end] for start, end in pairwise(ends)]
-    return of_classes(lambda k: rank_class(table, rows[k], limit=sys.maxsize), range(num_classes))
-
-
-def of_classes(function: Callable[[int], Result], classes: Iterable[int]) -> list[Result]:
-    """The results for each class; as many at a time as there are processors.
-
-    Threads do: numpy lets go of Python's lock for most of what is done with a class.
-    """
-    with ThreadPoolExecutor(num_processors()) as pool:
-        return list(pool.map(function, classes))
 
 
 def has_odd_area(areas: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
@@ -217,22 +146,10 @@ def match_greedily(
 
 def _turns(images: Int[np.ndarray, " d"]) -> Iterator[Int[np.ndarray, " t"]]:
     """The first of every frame, the second of every frame that has one ..."""
-    turn = _count_within(images)
+    turn = count_within(images)
     order = np.argsort(turn, kind="stable")
     ends = np.cumsum(np.bincount(turn))
     yield from (order[start:end] for start, end in pairwise([0, *ends.tolist()]))
-
-
-def _count_within(groups: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """0, 1, 2 ... within each run of equal values."""
-    starts = np.flatnonzero(np.diff(groups, prepend=groups[:1] - 1))
-    return np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
-
-
-def num_processors() -> int:
-    """Those that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def expand(counts: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:

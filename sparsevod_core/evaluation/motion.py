@@ -14,7 +14,7 @@ from sparsevod_core.evaluation.coco import AT_50, AT_75
 from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.fgfa import fgfa_ap
 from sparsevod_core.evaluation.ground_truth import NO_FRAME, GroundTruth
-from sparsevod_core.evaluation.matching import RankedClass
+from sparsevod_core.evaluation.ranking import RankedClass
 
 SPEEDS = ("fast", "medium", "slow")
 FAST_BELOW, SLOW_ABOVE = 0.7, 0.9

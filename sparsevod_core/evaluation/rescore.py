@@ -10,13 +10,13 @@ from sparsevod_core.evaluation.average_precision import precision_and_recall, un
 from sparsevod_core.evaluation.coco import BoxAP, box_ap, nan_to_none
 from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.ground_truth import GroundTruth
-from sparsevod_core.evaluation.matching import rank_all
 from sparsevod_core.evaluation.motion import (
     UnknownMotionError,
     ignored_by_speed,
     known_motion_iou,
     motion_ap,
 )
+from sparsevod_core.evaluation.ranking import rank_all
 from sparsevod_core.evaluation.results_file import read_results
 from sparsevod_core.reporting import Reporter, SilentReporter
 

@@ -46,10 +46,14 @@ class KnownIds:
 
     @classmethod
     def of(cls, truth: GroundTruth) -> KnownIds:
+        return cls.of_lists(truth.image_ids, truth.category_ids, str(truth.path))
+
+    @classmethod
+    def of_lists(cls, image_ids: Sequence[Id], category_ids: Sequence[Id], file: str) -> KnownIds:
         return cls(
-            {id_: position for position, id_ in enumerate(truth.image_ids)},
-            {id_: position for position, id_ in enumerate(truth.category_ids)},
-            str(truth.path),
+            {id_: position for position, id_ in enumerate(image_ids)},
+            {id_: position for position, id_ in enumerate(category_ids)},
+            file,
         )
 
 

@@ -12,7 +12,7 @@ from sparsevod_core.data.json_stream import stream_list
 from sparsevod_core.errors import DataError
 from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.ground_truth import GroundTruth
-from sparsevod_core.evaluation.matching import num_processors
+from sparsevod_core.evaluation.processors import num_processors
 from sparsevod_core.evaluation.result_columns import (
     BrokenEntryError,
     Columns,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import gc
 import json
-import pickle
+import math
 import re
 import signal
 import subprocess
@@ -21,9 +21,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
-from sparsevod_core.evaluation.result_columns import Columns, KnownIds, columns_of
+import numpy as np
+
+from sparsevod_core.evaluation.result_columns import (
+    BrokenEntryError,
+    Columns,
+    KnownIds,
+    columns_of,
+)
 
 PIECE_BYTES = 8 << 20
 """About 40 MB once it is Python objects."""
@@ -32,10 +39,11 @@ _BETWEEN_ENTRIES = re.compile(rb"\}([ \t\n\r]*,[ \t\n\r]*)\{")
 _LONGEST_ENTRY = 1 << 16
 
 _START = """
-import pickle, sys
-sys.path[:] = pickle.load(sys.stdin.buffer)
+import json, sys
+job = json.load(sys.stdin)
+sys.path[:] = job["sys_path"]
 from sparsevod_core.evaluation.results_pieces import serve
-serve()
+serve(job)
 """
 
 
@@ -84,21 +92,17 @@ def read_pieces(
         BrokenEntryError: see `columns_of`; the position counts from the beginning of the piece.
         NoPiecesError: a piece does not parse, or a process was lost.
     """
-    shares = [pieces[first::num_processes] for first in range(num_processes)]
     try:
         with ExitStack() as stack:
-            workers = [stack.enter_context(_worker()) for _ in shares]
-            for (send, _), share in zip(workers, shares, strict=True):
-                pickle.dump(sys.path, send)
-                pickle.dump((path, share, known), send)
+            workers = [stack.enter_context(_worker()) for _ in range(num_processes)]
+            for first, (send, _) in enumerate(workers):
+                job = _job(path, pieces[first::num_processes], known)
+                send.write(json.dumps(job).encode())
                 send.close()
             for position in range(len(pieces)):
-                _, receive = workers[position % num_processes]
-                answer = pickle.load(receive)
-                if isinstance(answer, Exception):
-                    raise answer
-                yield answer
-    except (OSError, EOFError, pickle.UnpicklingError) as error:
+                _, answers = workers[position % num_processes]
+                yield _receive(answers, known)
+    except (OSError, ValueError) as error:  # ValueError: an answer that breaks off
         raise NoPiecesError from error
 
 
@@ -118,24 +122,53 @@ def _worker() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
             process.kill()
 
 
-def serve() -> None:
-    """In a process of its own: answer with the columns of each piece that standard input names."""
+def _job(path: Path, pieces: Sequence[Piece], known: KnownIds) -> dict[str, Any]:
+    return {
+        "sys_path": sys.path,
+        "path": str(path),
+        "pieces": pieces,
+        "image_ids": list(known.images),
+        "category_ids": list(known.categories),
+        "file": known.file,
+    }
+
+
+def serve(job: dict[str, Any]) -> None:
+    """In a process of its own: write the columns of each piece of a job to standard output.
+
+    Before them goes a line of JSON: how many detections they hold, or which entry is `broken`. An
+    empty object says that the piece does not parse.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asked decides what Ctrl-C means
     gc.disable()  # it would look through thousands of entries again and again, and find nothing
-    path, pieces, known = pickle.load(sys.stdin.buffer)
-    with path.open("rb") as file:
-        for piece in pieces:
+    known = KnownIds.of_lists(job["image_ids"], job["category_ids"], job["file"])
+    answers = sys.stdout.buffer
+    with Path(job["path"]).open("rb") as file:
+        for start, end in job["pieces"]:
+            file.seek(start)
+            columns: tuple[np.ndarray, ...] = ()
             try:
-                answer: Columns | Exception = columns_of(_entries(file, piece), known)
-            except Exception as error:
-                answer = error
-            pickle.dump(answer, sys.stdout.buffer, protocol=pickle.HIGHEST_PROTOCOL)
-            sys.stdout.buffer.flush()
+                columns = columns_of(json.loads(b"[%b]" % file.read(end - start)), known)
+                header: dict[str, Any] = {"count": len(columns[0])}
+            except BrokenEntryError as error:
+                header = {"broken": [error.position, error.reason]}
+            except (ValueError, RecursionError):
+                header = {}
+            answers.write(json.dumps(header).encode() + b"\n")
+            for column in columns:
+                answers.write(column.data)
+            answers.flush()
 
 
-def _entries(file: IO[bytes], piece: Piece) -> list:
-    file.seek(piece.start)
-    try:
-        return json.loads(b"[" + file.read(piece.end - piece.start) + b"]")
-    except (ValueError, RecursionError) as error:
-        raise NoPiecesError from error
+def _receive(answers: IO[bytes], known: KnownIds) -> Columns:
+    header = json.loads(answers.readline())
+    if not isinstance(header, dict) or not header:
+        raise NoPiecesError
+    if "broken" in header:
+        raise BrokenEntryError(*header["broken"])
+    columns = []
+    for empty in columns_of([], known):
+        shape = (header["count"], *empty.shape[1:])
+        text = answers.read(math.prod(shape) * empty.itemsize)
+        columns.append(np.frombuffer(text, dtype=empty.dtype).reshape(shape))
+    return Columns(*columns)

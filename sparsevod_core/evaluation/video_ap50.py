@@ -13,12 +13,8 @@ from sparsevod_core.evaluation.average_precision import (
 from sparsevod_core.evaluation.coco import AT_50
 from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.ground_truth import GroundTruth
-from sparsevod_core.evaluation.matching import (
-    coco_overlap,
-    match_greedily,
-    overlapping_pairs,
-    rank_class,
-)
+from sparsevod_core.evaluation.matching import coco_overlap, match_greedily, overlapping_pairs
+from sparsevod_core.evaluation.ranking import rank_class
 
 
 def video_ap50(truth: GroundTruth, table: DetectionTable) -> Float[np.ndarray, " V"]:
