@@ -54,29 +54,36 @@ def convert(
     work = _Work(read, class_names, origin)
     if strict and result.problems:
         raise stopped(result.problems[0])
-    with ExitStack() as stack:
-        output = None
-        if result.file is not None:
-            output = ConversionOutput(
-                result.file, info=about, categories=categories, sources=sources, origin=origin
+    output = None
+    try:
+        with ExitStack() as stack:
+            if result.file is not None:
+                output = ConversionOutput(
+                    result.file, info=about, categories=categories, sources=sources, origin=origin
+                )
+                stack.enter_context(output)
+            num_done = _take_over(output, result, strict=strict, reporter=reporter)
+            videos = stack.enter_context(ordered_results(work, sources[num_done:], workers))
+            progress = stack.enter_context(
+                reporter.progress(f"reading {result.split}", len(sources), "folders")
             )
-            stack.enter_context(output)
-        num_done = _take_over(output, result, strict=strict, reporter=reporter)
-        videos = stack.enter_context(ordered_results(work, sources[num_done:], workers))
-        progress = stack.enter_context(
-            reporter.progress(f"reading {result.split}", len(sources), "folders")
-        )
-        progress.advance(num_done)
-        for video, last_change in videos:
-            if strict and video.counts.problems:
-                raise stopped(video.counts.problems[0])
-            if output is not None:
-                output.add(video, last_change)
-            result.add(video.counts)
-            progress.advance(note=video.name)
-        if not (result.num_frames or result.num_stills):
-            reason = (result.problems or ["there is none"])[0]
-            raise DataError(f"no usable frame in the split {result.split}: {reason}")
+            progress.advance(num_done)
+            for video, last_change in videos:
+                if strict and video.counts.problems:
+                    raise stopped(video.counts.problems[0])
+                if output is not None:
+                    output.add(video, last_change)
+                result.add(video.counts)
+                progress.advance(note=video.name)
+            if not (result.num_frames or result.num_stills):
+                reason = (result.problems or ["there is none"])[0]
+                raise DataError(f"no usable frame in the split {result.split}: {reason}")
+    except BaseException:
+        if output is not None and output.is_kept:
+            reporter.message(
+                f"{result.file}: what is finished is kept beside it; the same command goes on"
+            )
+        raise
     result.write_problems()
     return result
 

@@ -53,7 +53,8 @@ class ConversionOutput(Generic[Source]):
 
     Attributes:
         finished: what an earlier run wrote of the first sources, and still holds.
-        num_outdated: what it finished that holds no more.
+        num_outdated: how much it finished that holds no more.
+        is_kept: after the block: it was cut off, and what is finished is there for a next run.
 
     Raises:
         DataError: another process is writing the file.
@@ -73,6 +74,7 @@ class ConversionOutput(Generic[Source]):
         self._journal: Journal | None = None
         self.finished: Sequence[Finished] = ()
         self.num_outdated = 0
+        self.is_kept = False
         if origin is not None:
             made_from = json.dumps([info, categories, origin.key, [s.name for s in sources]])
             self._journal = Journal(file, hashlib.sha256(made_from.encode()).hexdigest())
@@ -111,10 +113,10 @@ class ConversionOutput(Generic[Source]):
                 is_complete = True
         finally:
             has_frames = self._writer.position.num_images > 0
-            keep = not is_complete and self._journal is not None and has_frames
-            self._writer.close(keep_partial=keep)
+            self.is_kept = not is_complete and self._journal is not None and has_frames
+            self._writer.close(keep_partial=self.is_kept)
             if self._journal is not None:
-                self._journal.close(remove=not keep)
+                self._journal.close(remove=not self.is_kept)
 
 
 def _count_unchanged(

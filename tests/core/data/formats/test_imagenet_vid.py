@@ -1,18 +1,16 @@
-"""ImageNet VID's layout to COCO-VID JSON: the real sample, a small tree, and broken ones."""
+"""ImageNet VID's layout to COCO-VID JSON: the real sample and lists, and a small tree."""
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
-import cv2
-import numpy as np
 import pytest
+from imagenet_tree import CAR, VAL, Tree, convert_val, small_tree
 
 from sparsevod_core.data.formats.imagenet_classes import IMAGENET_VID_CLASSES, read_classes
 from sparsevod_core.data.formats.imagenet_layout import list_videos, spread_targets
@@ -20,63 +18,10 @@ from sparsevod_core.data.formats.imagenet_vid import prepare_imagenet_vid
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import ConfigError, DataError
 
-WIDTH, HEIGHT = 64, 48
-JPEG = bytes(cv2.imencode(".jpg", np.full((HEIGHT, WIDTH, 3), 90, np.uint8))[1])
-CAR, DOG = "n02958343", "n02084071"
-
-Box = tuple[str, int, tuple[float, float, float, float]]
-"""wnid, track, xmin ymin xmax ymax."""
-
-
-@dataclass(frozen=True)
-class Tree:
-    """An ImageNet VID of our own making."""
-
-    root: Path
-
-    def frame(self, path: str, boxes: Sequence[Box] = (), *, jpeg: bytes = JPEG) -> None:
-        """Add a frame, e.g. `VID/val/a/000000`."""
-        objects = "".join(
-            f"<object>\n<trackid>{track}</trackid><name>{name}</name><bndbox><xmin>{left}</xmin>"
-            f"<ymin>{top}</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax></bndbox>"
-            "<occluded>0</occluded><generated>1</generated></object>\n"
-            for name, track, (left, top, right, bottom) in boxes
-        )
-        size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>"
-        self.write(f"Annotations/{path}.xml", f"<annotation>\n{size}\n{objects}</annotation>\n")
-        self.write(f"Data/{path}.JPEG", jpeg)
-
-    def video(self, path: str, num_frames: int) -> None:
-        """A car drives to the right; the last frame is empty."""
-        for index in range(num_frames):
-            boxes = [(CAR, 5, (index, 10, index + 20, 30))] if index < num_frames - 1 else []
-            self.frame(f"{path}/{index:06d}", boxes)
-
-    def write(self, path: str, content: str | bytes) -> None:
-        target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content.encode() if isinstance(content, str) else content)
-
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
-    """Two training videos, a still of DET, two validation videos; no lists."""
-    tree = Tree(tmp_path / "ILSVRC2015")
-    tree.video("VID/train/ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000", 40)
-    tree.video("VID/train/ILSVRC2015_VID_train_0001/ILSVRC2015_train_00000000", 6)
-    tree.frame(
-        "DET/train/ILSVRC2013_train/a_1", [(DOG, 0, (1, 2, 30, 40)), ("n07739125", 0, (1, 1, 9, 9))]
-    )
-    tree.frame("DET/train/ILSVRC2013_train/a_2", [("n07739125", 0, (1, 1, 9, 9))])
-    tree.video("VID/val/ILSVRC2015_val_00000000", 4)
-    tree.video("VID/val/ILSVRC2015_val_00000001", 3)
-    return tree
-
-
-def convert(tree: Tree, output: Path, **options: Any) -> dict[str, Any]:
-    """The JSON of `val`."""
-    prepare_imagenet_vid(tree.root, output, splits=["val"], **options)
-    return dict(json.loads((output / "val.json").read_text()))
+    return small_tree(tmp_path)
 
 
 def test_the_real_sample(shared_dir: Path, tmp_path: Path) -> None:
@@ -114,8 +59,15 @@ def test_the_real_lists_name_what_is_missing(shared_dir: Path) -> None:
         name, _, number, length = line.split()
         chosen.setdefault(name, []).append(int(number))
         lengths[name] = int(length)
-    same = sum(spread_targets(lengths[name]) == numbers for name, numbers in chosen.items())
-    assert (same, len(chosen)) == (3457, 3862)  # the rule agrees with nine lists in ten
+    rule = {name: spread_targets(lengths[name]) for name in chosen}
+    assert sum(rule[name] == numbers for name, numbers in chosen.items()) == 3457  # of 3862
+    assert sum(map(len, rule.values())) == sum(map(len, chosen.values())) == 57_834
+    # The others differ by rounding alone: where (i + 1/2) L / 15 is whole, the list may have the
+    # frame before. Snippets are never of another length or order.
+    for name, numbers in chosen.items():
+        for i, (ours, theirs) in enumerate(zip(rule[name], numbers, strict=True)):
+            is_whole = (2 * i + 1) * lengths[name] % 30 == 0
+            assert ours == theirs or (ours == theirs + 1 and is_whole)
 
 
 def test_classes_are_the_official_ones(shared_dir: Path, tmp_path: Path) -> None:
@@ -148,7 +100,7 @@ def test_train_lists_every_frame_and_marks_the_targets(tree: Tree, tmp_path: Pat
 
 
 def test_a_box_travels_whole(tree: Tree, tmp_path: Path) -> None:
-    content = convert(tree, tmp_path)
+    content = convert_val(tree, tmp_path)
     first = content["annotations"][1]
     assert first == {
         "id": 2,
@@ -161,8 +113,8 @@ def test_a_box_travels_whole(tree: Tree, tmp_path: Path) -> None:
         "iscrowd": 0,
         "occluded": False,
         "generated": True,
-        # 20 of 22 columns shared with the box before, and the one after
-        "motion_iou": pytest.approx(20 / 22, abs=1e-6),
+        # 20 of 22 columns shared with the box before, and the one after; in full, not rounded
+        "motion_iou": (20 * 21) / (22 * 21),
     }
     # The same track id in the next video is another object.
     assert [a["instance_id"] for a in content["annotations"]] == [1, 1, 1, 2, 2]
@@ -221,7 +173,7 @@ def test_no_det_dry_run_and_one_file_for_two_splits(tree: Tree, tmp_path: Path) 
 
 def test_own_classes(tree: Tree, tmp_path: Path) -> None:
     tree.write("devkit/data/map_vid.txt", f"{CAR} 40 motor car\n\nn1 2 b\n")
-    content = convert(tree, tmp_path)
+    content = convert_val(tree, tmp_path)
     assert [(c["id"], c["name"]) for c in content["categories"]] == [(40, "motor car"), (2, "b")]
     assert {a["category_id"] for a in content["annotations"]} == {40}
     for text, words in (
@@ -231,113 +183,16 @@ def test_own_classes(tree: Tree, tmp_path: Path) -> None:
     ):
         tree.write("devkit/data/map_vid.txt", text)
         with pytest.raises(DataError, match=words):
-            convert(tree, tmp_path)
-
-
-VAL = "VID/val/ILSVRC2015_val_00000000"
-
-
-def break_tree(tree: Tree, what: str) -> None:
-    frame, xml = f"{VAL}/000002", f"Annotations/{VAL}/000002.xml"
-    text = (tree.root / xml).read_text()
-    if what == "truncated":
-        tree.write(xml, text[:-30])
-    elif what == "entity":
-        tree.write(xml, '<!DOCTYPE a [<!ENTITY b "c">]>' + text)
-    elif what == "inverted":
-        tree.frame(frame, [(CAR, 0, (30, 10, 20, 30))])
-    elif what == "outside":
-        tree.frame(frame, [(CAR, 0, (64, 10, 80, 30))])
-    elif what == "leaving":
-        tree.frame(frame, [(CAR, 0, (-4, 10, 80, 30))])
-    elif what == "class":
-        tree.frame(frame, [("n00000000", 0, (1, 10, 20, 30))])
-    elif what == "no jpeg":
-        (tree.root / f"Data/{frame}.JPEG").unlink()
-    elif what == "no xml":
-        (tree.root / xml).unlink()
-    elif what == "size":
-        tree.frame(frame, jpeg=bytes(cv2.imencode(".jpg", np.zeros((9, 8, 3), np.uint8))[1]))
-    elif what == "not a jpeg":
-        tree.frame(frame, jpeg=b"GIF89a")
-    elif what == "same frame":
-        tree.frame(f"{VAL}/2")
-    elif what == "same jpeg":
-        tree.write(f"Data/{frame}.jpg", JPEG)
-    elif what == "name":
-        tree.frame(f"{VAL}/cover")
-
-
-BROKEN = {
-    # what: (where, why, frames left of 4, boxes left of 3)
-    "truncated": (rf"Annotations/{VAL}/000002\.xml:\d+", "broken XML: ", 3, 2),
-    "entity": (rf"Annotations/{VAL}/000002\.xml:1", "refused", 3, 2),
-    "inverted": (rf"Annotations/{VAL}/000002\.xml:3", r"box \(30, 10, 20, 30\) is empty", 4, 2),
-    "outside": (rf"Annotations/{VAL}/000002\.xml:3", "outside the 64x48 frame", 4, 2),
-    "leaving": (rf"Annotations/{VAL}/000002\.xml:3", "leaves the 64x48 frame, clipped", 4, 3),
-    "class": (rf"Annotations/{VAL}/000002\.xml:3", "unknown class 'n00000000'", 4, 2),
-    "no jpeg": (rf"Data/{VAL}/000002\.JPEG", "missing, though", 3, 2),
-    "no xml": (rf"Annotations/{VAL}/000002\.xml", "missing, though", 3, 2),
-    "size": (rf"Data/{VAL}/000002\.JPEG", r"8x9 pixels, but .*\.xml says 64x48", 3, 2),
-    "not a jpeg": (rf"Data/{VAL}/000002\.JPEG", "not a JPEG", 3, 2),
-    "same frame": (f"{VAL}/2", "same frame as 000002", 4, 3),
-    "same jpeg": (rf"Data/{VAL}/000002\.jpg", r"same frame as 000002\.JPEG", 4, 3),
-    "name": (f"{VAL}/cover", "must be a number", 4, 3),
-}
-
-
-@pytest.mark.parametrize("what", BROKEN)
-def test_broken_input_is_named_and_left_out_or_stops(tree: Tree, tmp_path: Path, what: str) -> None:
-    where, why, num_frames, num_boxes = BROKEN[what]
-    break_tree(tree, what)
-    (val,) = prepare_imagenet_vid(tree.root, tmp_path / "out", splits=["val"])
-    (problem,) = val.problems
-    assert "\n" not in problem
-    with pytest.raises(DataError, match=f"{where}: .*{why}") as error:
-        prepare_imagenet_vid(tree.root, tmp_path / "strict", splits=["val"], strict=True)
-    assert error.value.message == problem and error.value.hint
-    assert not list((tmp_path / "strict").iterdir())  # neither the file nor a part of it
-    content = json.loads((tmp_path / "out" / "val.json").read_text())
-    video = [image["id"] for image in content["images"] if image["video_id"] == 1]
-    assert len(video) == num_frames
-    assert sum(a["image_id"] in video for a in content["annotations"]) == num_boxes
-
-
-def test_a_clipped_box_lies_in_the_frame(tree: Tree, tmp_path: Path) -> None:
-    break_tree(tree, "leaving")
-    assert convert(tree, tmp_path)["annotations"][2]["bbox"] == [0, 10, 64, 20]
-
-
-@pytest.mark.parametrize("name", ["../../../secret", "/etc", "val/../../x", ".."])
-def test_a_list_cannot_leave_the_tree(tree: Tree, tmp_path: Path, name: str) -> None:
-    tree.write("ImageSets/VID_val_videos.txt", f"val/ILSVRC2015_val_00000000 1 0 4\n{name} 5 0 4\n")
-    with pytest.raises(DataError, match=r"VID_val_videos\.txt:2: .* leaves the data set"):
-        convert(tree, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("line", ["val/a", "val/a 1 0 four", "val/a 1 0 -4", "a b c d e"])
-def test_a_list_that_cannot_be_read_names_the_line(tree: Tree, tmp_path: Path, line: str) -> None:
-    tree.write("ImageSets/VID_val_videos.txt", f"\n{line}\n")
-    with pytest.raises(DataError, match=r"VID_val_videos\.txt:2: expected"):
-        convert(tree, tmp_path)
-
-
-def test_missing_frames_of_a_listed_video_are_counted(tree: Tree, tmp_path: Path) -> None:
-    tree.write("ImageSets/VID_val_videos.txt", "val/ILSVRC2015_val_00000000 1 0 9\n")
-    (val,) = prepare_imagenet_vid(tree.root, tmp_path)[1:]
-    assert val.problems == [f"{tree.root / 'Data' / VAL}: 4 frames read, 9 listed"]
-    with pytest.raises(DataError, match="4 frames read, 9 listed"):
-        prepare_imagenet_vid(tree.root, tmp_path, splits=["val"], strict=True)
+            convert_val(tree, tmp_path)
 
 
 def test_nothing_usable_is_an_error_and_keeps_the_old_file(tree: Tree, tmp_path: Path) -> None:
-    before = convert(tree, tmp_path)
+    before = convert_val(tree, tmp_path)
     shutil.rmtree(tree.root / "Annotations")
     with pytest.raises(
         DataError, match=r"no usable frame in the split val: .* no annotations here"
     ):
-        convert(tree, tmp_path)
+        convert_val(tree, tmp_path)
     assert json.loads((tmp_path / "val.json").read_text()) == before
     assert [path.name for path in tmp_path.glob("val*")] == ["val.json"]
 
@@ -345,15 +200,82 @@ def test_nothing_usable_is_an_error_and_keeps_the_old_file(tree: Tree, tmp_path:
 def test_what_cannot_be_written_is_one_line(tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="file"):
-        convert(tree, tmp_path / "file")
+        convert_val(tree, tmp_path / "file")
 
 
 def test_degradations_beside_the_tree_travel_along(tree: Tree, tmp_path: Path) -> None:
-    assert "degradation" not in convert(tree, tmp_path)["images"][0]
+    assert "degradation" not in convert_val(tree, tmp_path)["images"][0]
     name = f"Data/{VAL}/000001.JPEG"
     tree.write("degradations.json", json.dumps({"frames": {name: {"noise": 0.5}}}))
-    found = [image["degradation"] for image in convert(tree, tmp_path)["images"][:3]]
+    found = [image["degradation"] for image in convert_val(tree, tmp_path)["images"][:3]]
     assert found == [{}, {"noise": 0.5}, {}]
     tree.write("degradations.json", '{"frames": [1]}')
     with pytest.raises(DataError, match=r"degradations\.json: expected severities"):
-        convert(tree, tmp_path)
+        convert_val(tree, tmp_path)
+
+
+def test_what_is_expected_without_lists_is_what_imagenet_vid_holds(
+    tree: Tree, tmp_path: Path
+) -> None:
+    train, val = prepare_imagenet_vid(tree.root, tmp_path)
+    assert (train.expected_videos, train.expected_frames) == (3862, 1_122_397)
+    assert train.expected_boxes is None and train.expected_empty is None
+    assert train.expected_targets is None  # nobody knows how many stills there are without a list
+    (train,) = prepare_imagenet_vid(tree.root, tmp_path, splits=["train"], include_det=False)
+    assert train.expected_targets == 57_834
+    assert (val.expected_videos, val.expected_frames, val.expected_empty) == (555, 176_126, 4046)
+    assert val.expected_boxes == 273_505
+    assert val.expected_boxes_per_class is not None
+    assert list(val.expected_boxes_per_class) == [c.name for c in IMAGENET_VID_CLASSES]
+
+
+def test_a_set_of_ones_own_in_this_layout_is_not_compared_with_imagenet_vid(
+    tree: Tree, tmp_path: Path
+) -> None:
+    tree.write("ImageSets/VID_val_videos.txt", "val/ILSVRC2015_val_00000001 1 0 3\n")
+    (val,) = prepare_imagenet_vid(tree.root, tmp_path, splits=["val"])
+    assert (val.expected_videos, val.expected_frames, val.expected_boxes) == (1, 3, None)
+    tree.write("map_vid.txt", f"{CAR} 1 car\n")
+    (train,) = prepare_imagenet_vid(tree.root, tmp_path, splits=["train"])
+    assert (train.expected_videos, train.expected_targets) == (None, None)
+
+
+def test_expected_boxes_are_those_of_the_official_ground_truth(
+    shared_dir: Path, tree: Tree, tmp_path: Path
+) -> None:
+    counted = dict.fromkeys((c.name for c in IMAGENET_VID_CLASSES), 0)
+    with gzip.open(shared_dir / "data" / "ilsvrc" / "vid_val_gt_all.csv.gz", "rt") as file:
+        for row in csv.DictReader(file):
+            counted[row["name"]] += 1
+    (val,) = prepare_imagenet_vid(tree.root, tmp_path, splits=["val"])
+    assert val.expected_boxes_per_class == counted
+
+
+def test_links_are_followed_and_circles_are_not(tree: Tree, tmp_path: Path) -> None:
+    plain = convert_val(tree, tmp_path)
+    elsewhere = tmp_path / "disk"
+    (tree.root / "Data" / VAL).rename(elsewhere)
+    (tree.root / "Data" / VAL).symlink_to(elsewhere)
+    circle = tree.root / "Data" / "VID" / "val" / "circle"
+    circle.mkdir()
+    (circle / "again").symlink_to(circle)
+    linked = convert_val(tree, tmp_path)
+    assert linked == plain
+
+
+def test_workers_write_the_same_file(tree: Tree, tmp_path: Path) -> None:
+    for number in range(30):
+        tree.video(f"VID/val/ILSVRC2015_val_{number:08d}", 2 + number % 3)
+    tree.frame(f"{VAL}/000009", [("n0", 0, (1, 1, 9, 9))])
+    (one,) = prepare_imagenet_vid(tree.root, tmp_path / "1.json", splits=["val"])
+    (three,) = prepare_imagenet_vid(tree.root, tmp_path / "3.json", splits=["val"], workers=3)
+    assert (tmp_path / "1.json").read_bytes() == (tmp_path / "3.json").read_bytes()
+    assert one.problems == three.problems and len(one.problems) == 1
+    assert (one.num_boxes, one.num_frames) == (three.num_boxes, three.num_frames)
+
+
+def test_stills_without_a_list_may_have_no_annotation(tree: Tree, tmp_path: Path) -> None:
+    tree.write("Data/DET/train/ILSVRC2013_train/negative.JPEG", b"not even a picture")
+    tree.write("Data/DET/train/ILSVRC2013_train_extra0/negative.JPEG", b"nor this")
+    (train,) = prepare_imagenet_vid(tree.root, tmp_path, splits=["train"])
+    assert (train.num_stills, train.problems) == (1, [])
