@@ -1,8 +1,8 @@
 """Reads ordinary annotations of Pascal VOC's form several times as fast as `voc_xml`.
 
 ElementTree's compiled parser takes many files at once, as the children of one element: setting up
-a parser takes as long as a small file. Inside an element no document type, and so no entity, can
-be declared. The parser tells no lines, so that a file with anything unusual is left to `voc_xml`.
+a parser takes as long as a small file. The parser tells no lines and would expand entities, so
+that a file with a declaration or anything else unusual is left to `voc_xml`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,17 @@ def _one_by_one(texts: Sequence[bytes]) -> list[VocAnnotation | None]:
 
 
 def _is_one_annotation(text: bytes) -> bool:
-    """Texts that are so and well-formed together are well-formed each: none ends in another."""
+    """Texts that are so and well-formed together are well-formed each: none ends in another.
+
+    Without comments, sections and instructions, what looks like a tag is one.
+    """
     return (
         len(text) <= _MOST_BYTES
         and text.startswith(_START)
         and text.rstrip().endswith(_END)
         and text.count(_START[:-1]) == text.count(_END[:-1]) == 1
+        and b"<!" not in text
+        and b"<?" not in text
     )
 
 
