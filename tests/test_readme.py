@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -45,9 +46,34 @@ def made_small(command: str) -> str:
         return f"{command} {SMALL_SET}"
     if command.startswith("sparsevod train"):
         return f"{command} {SMALL_TRAINING}"
+    if command.startswith("sparsevod bench data"):
+        return f"{command} --warmup 0 --steps 1 {SMALL_TRAINING.removeprefix('--max-steps 2 ')}"
     if command.startswith("sparsevod bench"):
         return f"{command} --repeats 1 --warmup 0"
     return command
+
+
+def write_yolo_set(annotations: Path, folder: Path) -> None:
+    """The rendered videos as somebody with YOLO labels would have them."""
+    content = json.loads(annotations.read_text())
+    names = [category["name"] for category in content["categories"]]
+    labels = {category["id"]: label for label, category in enumerate(content["categories"])}
+    for image in content["images"]:
+        source = annotations.parent / image["file_name"]
+        name = f"{source.parent.name}/{source.stem}"
+        picture, text = folder / f"images/{name}.jpg", folder / f"labels/{name}.txt"
+        for path in (picture, text):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, picture)
+        lines = []
+        for box in content["annotations"]:
+            if box["image_id"] == image["id"]:
+                x, y, width, height = box["bbox"]
+                centre = ((x + width / 2) / image["width"], (y + height / 2) / image["height"])
+                size = (width / image["width"], height / image["height"])
+                lines.append(" ".join(map(str, (labels[box["category_id"]], *centre, *size))))
+        text.write_text("\n".join(lines))
+    (folder / "classes.txt").write_text("\n".join(names))
 
 
 @pytest.mark.slow
@@ -74,7 +100,14 @@ def test_readme_commands_run(tmp_path):
         if "prepare-vid --synthetic" in command:  # what a reader has beside the README
             folder = tmp_path / "data" / "synthetic"
             shutil.copytree(folder, tmp_path / "ILSVRC2015")
-            (tmp_path / "mine").symlink_to(folder)
+            write_yolo_set(folder / "train.json", tmp_path / "my_videos")
             shutil.copy(folder / "preview.mp4", tmp_path / "clip.mp4")
-    for made in ("runs/tiny/boxes.mp4", "runs/tiny/stages.png", "clip_boxes.mp4"):
+    for made in (
+        "runs/tiny/boxes.mp4",
+        "runs/tiny/stages.png",
+        "data/imagenet_vid/train.check.png",
+        "runs/r50/figures/ap_by_iou.png",
+        "runs/mine/figures/worst_frames.png",
+        "clip_boxes.mp4",
+    ):
         assert (tmp_path / made).stat().st_size > 1000
