@@ -124,7 +124,7 @@ def _count_unchanged(
 ) -> int:
     """How many of the finished ones can be taken over: up to the first that cannot."""
     images, annotations = (
-        part.stat().st_size if part.is_file() else 0 for part in partial_files(file)
+        part.stat().st_size if part.is_file() else -1 for part in partial_files(file)
     )
     for number, (entry, source) in enumerate(zip(earlier, sources, strict=False)):
         if (

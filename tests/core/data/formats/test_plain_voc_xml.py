@@ -117,30 +117,11 @@ def test_two_files_that_are_well_formed_only_together_are_refused() -> None:
 
 pieces = st.sampled_from(
     [
-        "<object>",
-        "</object>",
-        "<bndbox>",
-        "</bndbox>",
-        "<name>n1</name>",
-        "<trackid>4</trackid>",
-        "<xmin>1</xmin>",
-        "<xmin>-2.5</xmin>",
-        "<xmax>20</xmax>",
-        "<ymin>3</ymin>",
-        "<ymax>9</ymax>",
-        "<occluded>1</occluded>",
-        "<generated>2</generated>",
-        "<part>",
-        "</part>",
-        "7",
-        "&lt;",
-        "<a/>",
-        "<annotation>",
-        "</annotation>",
-        "<?x?>",
-        "<size><width>64</width><height>48</height></size>",
-        "<!---->",
-        "<![CDATA[3]]>",
+        *("<object>", "</object>", "<bndbox>", "</bndbox>", "<part>", "</part>", "<a/>", "7"),
+        *("<name>n1</name>", "<trackid>4</trackid>", "<occluded>1</occluded>", "&lt;", "\n\t"),
+        *("<generated>2</generated>", "<xmin>1</xmin>", "<xmin>-2.5</xmin>", "<xmax>20</xmax>"),
+        *("<ymin>3</ymin>", "<ymax> 9 </ymax>", "<annotation>", "</annotation>", "<?x y?>"),
+        *("<size><width>64</width><height>48</height></size>", "<!-- 1 -->", "<![CDATA[3]]>"),
     ]
 )
 objects = st.builds(
