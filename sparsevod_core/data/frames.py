@@ -16,7 +16,7 @@ from sparsevod_core.errors import DataError
 from sparsevod_core.video.reader import VideoReader
 
 _OPEN_VIDEOS = 4
-_KNOWN_VIDEOS = 1024  # closed ones that remember where their frames lie
+_KNOWN_VIDEOS = 8192  # closed ones that remember where their frames lie, in some 6 KB
 
 
 class FrameReader:

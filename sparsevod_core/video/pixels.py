@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import UInt8
 
 if TYPE_CHECKING:
     import av
+    from av.video.reformatter import VideoReformatter
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +54,35 @@ class ToRgb:
     """
 
     def __init__(self, width: int, height: int, orientation: Orientation) -> None:
-        from av.video.reformatter import VideoReformatter
-
-        self._size = {"width": width, "height": height}
+        self._width, self._height = width, height
         self._orientation = orientation
-        # One for all pictures, in this thread: what FFmpeg sets up for a conversion takes longer
-        # than the conversion, and by default a pool of threads is a part of it.
-        self._reformatter = VideoReformatter()
-        self._options = {"threads": 1} if _takes_threads(VideoReformatter) else {}
+        self._reformatter: VideoReformatter | None = None
 
     def __call__(self, picture: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
         """The upright pixels of a decoded picture."""
-        from av.video.reformatter import ColorRange
+        from av.video.reformatter import ColorRange, VideoReformatter
 
+        if self._reformatter is None:
+            # One for all pictures: what FFmpeg sets up for a conversion takes longer than the
+            # conversion, most of all the pool of threads that it takes by default.
+            self._reformatter = VideoReformatter()
         rgb = self._reformatter.reformat(
             picture,
-            **self._size,
+            width=self._width,
+            height=self._height,
             format="rgb24",
             src_color_range=ColorRange(picture.color_range).name,
             dst_color_range=ColorRange.JPEG.name,
-            **self._options,
+            **({"threads": 1} if _takes_threads(VideoReformatter) else {}),
         )
         return self._orientation.apply(rgb.to_ndarray())
 
+    def release(self) -> None:
+        """Free what has been set up, some 100 KB; it is set up again when needed."""
+        self._reformatter = None
 
+
+@cache
 def _takes_threads(reformatter: Any) -> bool:
     """Not in PyAV 14, which converts in one thread."""
     return "threads" in (reformatter.reformat.__doc__ or "")

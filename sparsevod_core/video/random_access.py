@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
@@ -26,7 +27,7 @@ class FrameIndex:
     """
 
     def __init__(self, times: list[int], keyframes: list[int]) -> None:
-        self.times = times
+        self.times = array("q", times)  # many videos may be kept in mind
         self.keyframes = keyframes
         self.keyframe_at = {times[number]: number for number in keyframes}
 

@@ -88,6 +88,7 @@ class VideoReader:
     def close(self) -> None:
         """Close the file. Reading again opens it again."""
         self._random_access.close()
+        self._to_rgb.release()
 
     def __iter__(self) -> Iterator[Frame]:
         """All frames in presentation order, from the start each time.
