@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from sparsevod_core.data.formats.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
@@ -110,7 +111,7 @@ def _image(frame: AnnotatedFrame, is_video: bool) -> str:
     if frame.extra:
         extra = ", " + json.dumps(dict(frame.extra), allow_nan=False)[1:-1]
     return (
-        f'{number}"file_name": {json.dumps(frame.file_name)}, '
+        f'{number}"file_name": {encode_basestring_ascii(frame.file_name)}, '
         f'"width": {frame.width}, "height": {frame.height}{target}{extra}}}'
     )
 
