@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -102,6 +103,7 @@ def measure(annotations: Path, picture: Path, workers: int) -> dict[str, Any]:
 
     read_image = frames._read_image
     frames._read_image = lambda _path, root: read_image(picture, root)
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # more than there are cores
     imported = memory_mib(os.getpid())
     start = time.perf_counter()
     videos = VideoSet.load(annotations)
