@@ -13,41 +13,39 @@ from xml.etree.ElementTree import Element, ParseError, XMLParser
 
 from sparsevod_core.data.formats.voc_xml import LARGEST_NUMBER, VocAnnotation, VocObject
 
-_START, _END = b"<annotation>", b"</annotation>"
-_MOST_BYTES = 1 << 16
+_START = b"<annotation>"
+_ENDS = (b"</annotation>\n", b"</annotation>", b"</annotation>\r\n")
+_MOST_BYTES = 1 << 20
 _FLAGS = {"0": False, "1": True}
 
 
 def read_plain_voc_xml(texts: Sequence[bytes]) -> list[VocAnnotation | None]:
     """What `voc_xml` reads from each text, but for the lines; None for an unusual one."""
-    if not all(map(_is_one_annotation, texts)):
-        return _one_by_one(texts)
-    parser = XMLParser()
-    try:
-        parser.feed(b"<all>" + b"".join(texts) + b"</all>")
-        return [_annotation(root) for root in parser.close()]
-    except ParseError:
-        return _one_by_one(texts)
-
-
-def _one_by_one(texts: Sequence[bytes]) -> list[VocAnnotation | None]:
+    together = b"".join(texts)
+    if _are_one_annotation_each(texts, together):
+        parser = XMLParser()
+        try:
+            parser.feed(b"<all>" + together + b"</all>")
+            return [_annotation(root) for root in parser.close()]
+        except ParseError:
+            pass
     if len(texts) == 1:
         return [None]
     return [annotation for text in texts for annotation in read_plain_voc_xml([text])]
 
 
-def _is_one_annotation(text: bytes) -> bool:
-    """Texts that are so and well-formed together are well-formed each: none ends in another.
+def _are_one_annotation_each(texts: Sequence[bytes], together: bytes) -> bool:
+    """Whether texts that are well-formed together are so each, and none ends in another.
 
-    Without comments, sections and instructions, what looks like a tag is one.
+    Each begins with the only start and ends with the only end of an annotation in it. Without
+    comments, sections and instructions, what looks like a tag is one.
     """
     return (
-        len(text) <= _MOST_BYTES
-        and text.startswith(_START)
-        and text.rstrip().endswith(_END)
-        and text.count(_START[:-1]) == text.count(_END[:-1]) == 1
-        and b"<!" not in text
-        and b"<?" not in text
+        len(together) <= _MOST_BYTES
+        and all(text.startswith(_START) and text.endswith(_ENDS) for text in texts)
+        and together.count(b"<annotation") == together.count(b"</annotation") == len(texts)
+        and b"<!" not in together
+        and b"<?" not in together
     )
 
 

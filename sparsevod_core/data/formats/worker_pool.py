@@ -22,6 +22,8 @@ Result = TypeVar("Result")
 
 _LARGEST_TASK = 8
 """Items that go to a process at once: few enough that Ctrl-C waits for a fraction of a second."""
+_TASKS_PER_WORKER = 32
+"""At least, of many items: the last ones to end then end at nearly the same time."""
 
 
 @contextmanager
@@ -44,7 +46,7 @@ def ordered_results(
     if workers <= 1 or len(items) <= 1:
         yield map(function, items)
         return
-    size = max(1, min(_LARGEST_TASK, len(items) // (4 * workers)))
+    size = max(1, min(_LARGEST_TASK, len(items) // (_TASKS_PER_WORKER * workers)))
     tasks = (items[start : start + size] for start in range(0, len(items), size))
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("fork"), initializer=_start, initargs=(function,)
