@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from sparsevod_core.data import quick_json
 from sparsevod_core.errors import DataError
 
 _CHUNK_CHARACTERS = 1 << 20
@@ -147,7 +148,7 @@ class _Walker:
         else:
             return []
         try:
-            objects = json.loads(f"[{self._buffer[self._position : end + 1]}]")
+            objects = quick_json.parse(f"[{self._buffer[self._position : end + 1]}]")
         except (ValueError, RecursionError):
             self._single_before = len(self._buffer)
             return []
