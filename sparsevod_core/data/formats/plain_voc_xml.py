@@ -50,15 +50,22 @@ def _are_one_annotation_each(texts: Sequence[bytes], together: bytes) -> bool:
 
 
 def _annotation(root: Element) -> VocAnnotation | None:
+    size: dict[str, str] = {}
+    objects = []
     try:
-        (size,) = root.findall("size")
-        texts = _texts(size)
-        width, height = int(texts["width"]), int(texts["height"])
-        if not (0 < width < 1 << 16 and 0 < height < 1 << 16):
-            return None
-        return VocAnnotation(width, height, [_object(item) for item in root.findall("object")])
+        for child in root:
+            if child.tag == "object":
+                objects.append(_object(child))
+            elif child.tag == "size":
+                if size:
+                    return None
+                size = _texts(child)
+        width, height = int(size["width"]), int(size["height"])
     except (KeyError, TypeError, ValueError):
         return None
+    if not (0 < width < 1 << 16 and 0 < height < 1 << 16):
+        return None
+    return VocAnnotation(width, height, objects)
 
 
 def _object(element: Element) -> VocObject:
