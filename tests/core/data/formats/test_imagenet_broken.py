@@ -122,7 +122,9 @@ def test_a_list_cannot_leave_the_tree(tree: Tree, tmp_path: Path, name: str) -> 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("line", ["val/a", "val/a 1 0 four", "val/a 1 0 -4", "a b c d e"])
+@pytest.mark.parametrize(
+    "line", ["val/a", "val/a 1 0 four", "val/a 1 0 -4", f"val/a 1 0 {'9' * 5000}", "a b c d e"]
+)
 def test_a_list_that_cannot_be_read_names_the_line(tree: Tree, tmp_path: Path, line: str) -> None:
     tree.write("ImageSets/VID_val_videos.txt", f"\n{line}\n")
     with pytest.raises(DataError, match=r"VID_val_videos\.txt:2: expected"):
@@ -232,3 +234,14 @@ def test_the_same_video_of_both_years_is_taken_once(tree: Tree, tmp_path: Path) 
     assert problem.endswith(
         "ILSVRC2017_val_00000000: the same video as val/ILSVRC2015_val_00000000, left out"
     )
+
+
+@pytest.mark.parametrize("line", ["a_1 1", "train/a_1 1", "train/ILSVRC2013_train/../a 1"])
+def test_stills_listed_without_a_folder(tree: Tree, tmp_path: Path, line: str) -> None:
+    place = tree.write("ImageSets/DET_train_30classes.txt", line)
+    if ".." in line:
+        with pytest.raises(DataError, match=rf"{place}:1: .* leaves the data set"):
+            prepare_imagenet_vid(tree.root, tmp_path, splits=["train"])
+        return
+    (train,) = prepare_imagenet_vid(tree.root, tmp_path, splits=["train"])
+    assert (train.num_stills, len(train.problems)) == (0, 1)
