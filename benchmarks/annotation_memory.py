@@ -22,10 +22,11 @@ import sys
 import tempfile
 import time
 import warnings
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
+
+from hardware import about_this_machine
 
 FRAMES_PER_VIDEO = 290  # ImageNet VID train: 1,122,397 frames in 3,862 videos
 BOXES_PER_100_FRAMES = 155
@@ -182,11 +183,9 @@ def main() -> None:
             result[name] = json.loads(done.stdout)
             annotations.unlink()
 
-    from sparsevod_core.machine import describe_machine
-
     few, many = result["few"]["total"]["Pss"], result["many"]["total"]["Pss"]
     result["annotations_mib"] = many - few
-    result["machine"] = asdict(describe_machine())
+    result["machine"] = about_this_machine("torch", "torchvision", "numpy", "orjson")
     text = json.dumps(result, indent=2)
     if arguments.out:
         arguments.out.write_text(text + "\n")

@@ -20,7 +20,6 @@ import io
 import json
 import math
 import os
-import platform
 import random
 import statistics
 import struct
@@ -35,6 +34,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+from hardware import about_this_machine
 
 from sparsevod_core.data.formats.imagenet_classes import IMAGENET_VID_CLASSES
 
@@ -104,7 +104,7 @@ def compare(folder: Path, num_frames: int, runs: int, workers: int) -> dict[str,
         },
         "peak_memory_mib": peaks,
         "peak_memory_mib_at_a_quarter": small,
-        "machine": about_the_machine(),
+        "machine": about_this_machine("numpy"),
     }
 
 
@@ -346,27 +346,6 @@ def memory_of(pid: int) -> int:
         return 0
     (line,) = (line for line in rollup.splitlines() if line.startswith("Pss:"))
     return 1024 * int(line.split()[1]) + sum(memory_of(int(child)) for child in children)
-
-
-def about_the_machine() -> dict[str, Any]:
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
-    return {
-        "processor": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "commit": commit.stdout.strip(),
-    }
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ motion, too.
 
 hotcoco (`--programs sparsevod pycocotools hotcoco`; pip install hotcoco), pycocotools rewritten in
 Rust, gives equal numbers: version 1.3 scored 17.6 million detections in 28 s of processor time and
-4.7 GiB, where sparsevod takes 100 s, three quarters of it for reading, and 2 GiB. It keeps what it
-reads to itself, however. FGFA's rules, the confusion of classes and the worst frames need the
+4.7 GiB, where sparsevod takes 70 s, most of it for reading, and 2 GiB. It keeps what it reads to
+itself, however. FGFA's rules, the confusion of classes and the worst frames need the
 detections in columns: beside hotcoco the file would be read a second time, to save the tenth of the
 time that COCO's matching takes. Nor does it take ids that are text or name a broken entry.
 """
@@ -28,18 +28,17 @@ import io
 import json
 import math
 import os
-import platform
 import select
 import subprocess
 import sys
 import tempfile
 import time
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hardware import about_this_machine
 
 DETECTIONS_PER_FRAME = 100
 CHUNK_FRAMES = 500
@@ -292,7 +291,11 @@ def main() -> None:
             if options.folder is None:
                 truth.unlink()
                 found.unlink()
-    content = {"machine": machine(), "detections_per_frame": DETECTIONS_PER_FRAME, "runs": runs}
+    content = {
+        "machine": about_this_machine("numpy", "orjson", "pycocotools"),
+        "detections_per_frame": DETECTIONS_PER_FRAME,
+        "runs": runs,
+    }
     options.out.write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -321,31 +324,6 @@ def make_files(folder: Path, num_frames: int, boxes_file: Path | None) -> tuple[
         write_detections(partial, boxes, num_frames)
         partial.replace(found)
     return truth, found
-
-
-def machine() -> dict[str, Any]:
-    cpu = next(
-        (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if "model name" in line),
-        platform.processor(),
-    )
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    return {
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("numpy", "pycocotools")},
-        "commit": commit,
-    }
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 
 def run(program: str, truth: Path, found: Path) -> None:
