@@ -15,16 +15,10 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from sparsevod_core.category import Category as Category  # travels with them
+
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(frozen=True, slots=True)
-class Category:
-    """A class: the user's own id and its name. The model's label is its position in the list."""
-
-    id: int
-    name: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sparsevod_core.category import Category
 from sparsevod_core.data.json_stream import stream_sections
 from sparsevod_core.errors import DataError
-from sparsevod_core.structures import Category
 
 NO_VIDEO = -(2**63)
 """Stands in `Images.video_ids` for an image that belongs to no video."""

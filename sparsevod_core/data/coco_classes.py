@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparsevod_core.structures import Category
+from sparsevod_core.category import Category
 
 COCO_CATEGORIES = tuple(
     Category(id, name)

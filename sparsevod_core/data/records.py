@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from sparsevod_core.category import Category
 from sparsevod_core.data.annotation_file import AnnotationFile, read_annotation_file
 from sparsevod_core.data.annotation_join import Tables, join
 from sparsevod_core.errors import DataError
-from sparsevod_core.structures import Category
 
 
 @dataclass(frozen=True, slots=True)
