@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from sparsevod_core.data.formats.prepared_split import PreparedSplit
 
 
+_OWN = "Your own videos"
+_RENDERED = "A rendered set"
+_CHECK = "A report on a prepared set"
+
+
 def prepare_vid(
     root: Annotated[
         Path | None,
@@ -39,23 +44,41 @@ def prepare_vid(
     no_det: Annotated[bool, typer.Option("--no-det", help="Leave out DET's still images.")] = False,
     classes: Annotated[
         Path | None,
-        typer.Option("--classes", help="Class names, one a line: NAME, or ID: NAME."),
+        typer.Option(
+            "--classes", help="Class names, one a line: NAME, or ID: NAME.", rich_help_panel=_OWN
+        ),
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option("--images", help="coco, cvat: where images or videos lie, if elsewhere."),
+        typer.Option(
+            "--images",
+            help="coco, cvat: where images or videos lie, if elsewhere.",
+            rich_help_panel=_OWN,
+        ),
     ] = None,
     val_fraction: Annotated[
         float | None,
-        typer.Option("--val-fraction", help="Share of undivided videos to draw for val, e.g. 0.1."),
+        typer.Option(
+            "--val-fraction",
+            help="Share of undivided videos to draw for val, e.g. 0.1.",
+            rich_help_panel=_OWN,
+        ),
     ] = None,
     first_frame: Annotated[
         int | None,
-        typer.Option("--first-frame", help="Labels' number of a video file's first frame: 0 or 1."),
+        typer.Option(
+            "--first-frame",
+            help="Labels' number of a video file's first frame: 0 or 1.",
+            rich_help_panel=_OWN,
+        ),
     ] = None,
     group_by_folder: Annotated[
         bool,
-        typer.Option("--group-by-folder", help="Images of one folder are one video, in any case."),
+        typer.Option(
+            "--group-by-folder",
+            help="Images of one folder are one video, in any case.",
+            rich_help_panel=_OWN,
+        ),
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first thing missing or broken.")
@@ -65,40 +88,62 @@ def prepare_vid(
     ] = False,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=0, help="Processes that read; one for each core if unset."),
+        typer.Option(
+            "--workers", min=0, metavar="N", help="Processes that read; one for each core if unset."
+        ),
     ] = None,
     synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="Render a small video set into ROOT, convert it.")
+        bool,
+        typer.Option(
+            "--synthetic",
+            help="Render a small video set into ROOT, convert it.",
+            rich_help_panel=_RENDERED,
+        ),
     ] = False,
     videos: Annotated[
-        int | None, typer.Option("--videos", help="Rendered training videos.")
+        int | None, typer.Option("--videos", help="Training videos.", rich_help_panel=_RENDERED)
     ] = None,
     val_videos: Annotated[
-        int | None, typer.Option("--val-videos", help="Rendered validation videos.")
+        int | None,
+        typer.Option("--val-videos", help="Validation videos.", rich_help_panel=_RENDERED),
     ] = None,
     frames: Annotated[
-        int | None, typer.Option("--frames", help="Frames of a rendered training video.")
+        int | None,
+        typer.Option("--frames", help="Frames of a training video.", rich_help_panel=_RENDERED),
     ] = None,
     val_frames: Annotated[
-        int | None, typer.Option("--val-frames", help="Frames of a rendered validation video.")
+        int | None,
+        typer.Option(
+            "--val-frames", help="Frames of a validation video.", rich_help_panel=_RENDERED
+        ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option("--size", metavar="WxH", help="Size of rendered frames.")
+        str | None,
+        typer.Option(
+            "--size", metavar="WxH", help="Size of the frames.", rich_help_panel=_RENDERED
+        ),
     ] = None,
     seed: Seed = None,
     check: Annotated[
         list[Path] | None,
         typer.Option(
-            "--check", metavar="FILE", help="Report on a prepared set instead; may be repeated."
+            "--check",
+            metavar="FILE",
+            help="Report on a prepared set instead; may be repeated.",
+            rich_help_panel=_CHECK,
         ),
     ] = None,
     frames_root: Annotated[
         Path | None,
-        typer.Option("--root", help="With --check: where the frames are; else as FILE records."),
+        typer.Option(
+            "--root", help="Where the frames are; else as FILE records.", rich_help_panel=_CHECK
+        ),
     ] = None,
     decode: Annotated[
         bool,
-        typer.Option("--decode", help="With --check: open every image, decode every video."),
+        typer.Option(
+            "--decode", help="Open every image, decode every video.", rich_help_panel=_CHECK
+        ),
     ] = False,
     json_out: JsonOut = None,
 ) -> None:
