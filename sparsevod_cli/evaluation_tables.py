@@ -34,6 +34,7 @@ def show_result(result: Result) -> None:
     console.table(title, ["", *columns, "boxes", *ERRORS], rows)
     _by_iou({"AP": result})
     _motion(result)
+    _degradation(result)
     recall = ("AR1", "AR10", "AR100")
     console.table("Recall", ["", *recall], [["all", *_values(result, recall)]])
     if errors["top"]:
@@ -101,6 +102,17 @@ def _motion(result: Result) -> None:
         for speed, one in {"all": result, **{speed: coco[speed] for speed in SPEEDS}}.items()
     ]
     console.table("By speed of the objects", ["", *columns, "AP as FGFA", "boxes"], rows)
+
+
+def _degradation(result: Result) -> None:
+    if result["degraded"] is None:  # as of every real data set
+        return
+    columns = ("AP", "AP50", "AP75")
+    rows = [
+        [name, *_values(one, columns), f"{one['num_frames']:,}", f"{one['num_boxes']:,}"]
+        for name, one in (("degraded", result["degraded"]), ("clean", result["clean"]))
+    ]
+    console.table("By what was done to the frame", ["", *columns, "frames", "boxes"], rows)
 
 
 def _speeds(result: Result) -> list[str]:

@@ -107,7 +107,9 @@ def evaluate(
     name: AP, AP50, AP75, num_boxes), num_frames, num_boxes, num_detections, AP_by_iou ("0.50" to
     "0.95"), motion (coco: fast, medium, slow with AP, AP50, AP75, num_boxes, other boxes ignored;
     fgfa: AP of all, fast, medium, slow by FGFA's rules; both null, and why under unknown, where the
-    annotations do not tell how objects move), confusion (score, iou, correct,
+    annotations do not tell how objects move), degraded and clean (AP, AP50, AP75, num_frames,
+    num_boxes of the frames whose `degradation` in the annotations is set or empty, as in a rendered
+    set; else null), confusion (score, iou, correct,
     wrong_class, missed, false_alarms, the same per_class, top: true, predicted, count, share;
     classes, matrix: true class by predicted, background last), worst_frames (image_id, video,
     frame_id, file_name, num_boxes, missed, wrong_class, false_alarms, errors: kind, true,

@@ -46,6 +46,19 @@ class DetectionTable:
         starts = np.searchsorted(images, np.arange(num_images + 1, dtype=images.dtype))
         return cls(images, categories, boxes_xywh, scores, starts)
 
+    def restricted_to(self, images: Int[np.ndarray, " f"]) -> DetectionTable:
+        """Only the detections of these frames, of which the positions are given, ascending."""
+        new_position = np.full(len(self.starts) - 1, -1)
+        new_position[images] = np.arange(len(images))
+        rows = new_position[self.images] >= 0
+        return DetectionTable.grouped(
+            len(images),
+            new_position[self.images[rows]],
+            self.categories[rows],
+            self.boxes_xywh[rows],
+            self.scores[rows],
+        )
+
     def __len__(self) -> int:
         return len(self.scores)
 

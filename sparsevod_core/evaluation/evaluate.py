@@ -105,6 +105,7 @@ def evaluate(
     return Evaluation(
         boxes=scores.boxes,
         motion=scores.motion,
+        degradation=scores.degradation,
         annotations=videos.annotations_path,
         checkpoint=checkpoint,
         predictions=save_predictions,

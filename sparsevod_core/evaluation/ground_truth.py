@@ -28,6 +28,9 @@ from sparsevod_core.evaluation.json_entries import (
 NO_FRAME = -(2**63)
 """Stands in `GroundTruth.frame_ids` for an image whose place in its video the file does not say."""
 
+UNTOLD, CLEAN, DEGRADED = -1, 0, 1
+"""Stand in `GroundTruth.conditions` for what the file's `degradation` says of an image."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroundTruth:
@@ -53,6 +56,8 @@ class GroundTruth:
         video_of_image: position in `video_names` of each image.
         frame_ids: place of each image in its video; `NO_FRAME` where the file has no `frame_id`.
         sizes: height and width of each image, or of its video; 0 where the file has none.
+        conditions: of each image `CLEAN` or `DEGRADED` where it has `degradation`, severities by
+            kind that are empty for a clean frame, as rendered sets have; else `UNTOLD`.
         file_names: of the images, "" where the file has none.
     """
 
@@ -71,6 +76,7 @@ class GroundTruth:
     video_of_image: Int[np.ndarray, " F"]
     frame_ids: Int[np.ndarray, " F"]
     sizes: Int[np.ndarray, "F 2"]
+    conditions: Int[np.ndarray, " F"]
     file_names: tuple[str, ...]
 
     @classmethod
@@ -103,7 +109,7 @@ class GroundTruth:
 
 _DTYPES = {"q": np.int64, "d": np.float64, "b": np.int8}  # of `array`'s type codes
 _OF_BOXES = ("categories", "boxes_xywh", "areas", "is_crowd", "instance_ids", "motion_iou")
-_OF_IMAGES = ("video_of_image", "frame_ids", "sizes")
+_OF_IMAGES = ("video_of_image", "frame_ids", "sizes", "conditions")
 
 
 class _Columns:
@@ -120,6 +126,7 @@ class _Columns:
         self._stills: list[str] = []
         self._file_names: list[str] = []
         self._frame_ids, self._sizes = array("q"), array("q")
+        self._conditions = array("b")
         self._images, self._categories, self._is_crowd = array("q"), array("q"), array("b")
         self._boxes, self._areas, self._motion_iou = array("d"), array("d"), array("d")
         self._instance_at: dict[Id, int] = {}
@@ -187,6 +194,9 @@ class _Columns:
         self._video_ids.append(video)
         self._frame_ids.append(_whole(entry, "frame_id", NO_FRAME))
         self._sizes.extend((_whole(entry, "height", 0), _whole(entry, "width", 0)))
+        degradation = entry.get("degradation")  # another tool's may be of another form
+        told = isinstance(degradation, dict)
+        self._conditions.append(int(bool(degradation)) if told else UNTOLD)
 
     def _take_annotation(self, entry: Any) -> None:
         self._images.append(position_of(entry, "image_id", self._image_at, "among the images"))
@@ -235,6 +245,7 @@ class _Columns:
             video_of_image=videos[order],
             frame_ids=_numbers(self._frame_ids)[order],
             sizes=sizes[order],
+            conditions=_numbers(self._conditions)[order],
             file_names=tuple(self._file_names[position] for position in order),
         )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsevod_core.evaluation.average_precision import precision_and_recall, uncounted
 from sparsevod_core.evaluation.coco import BoxAP, box_ap, nan_to_none
+from sparsevod_core.evaluation.degradation import degradation_ap
 from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.ground_truth import GroundTruth
 from sparsevod_core.evaluation.motion import (
@@ -41,6 +42,8 @@ class Evaluation:
         classes_unknown: the annotations' classes that the model lacks; they score 0.
         motion: AP by speed of the objects: `coco` and `fgfa`, see `motion.motion_ap`; None for
             both, and why under `unknown`, where the annotations do not tell the speed.
+        degradation: AP on `degraded` and on `clean` frames, see `degradation.degradation_ap`; None
+            for both where the annotations do not tell them apart.
         truth: what was scored against, for reports; not in the JSON.
         table: what was scored, for reports; not in the JSON. None in a process that only was told
             the numbers.
@@ -50,6 +53,7 @@ class Evaluation:
     boxes: BoxAP
     annotations: Path
     motion: dict[str, Any] = field(default_factory=dict)
+    degradation: dict[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
     predictions: Path | None = None
     root: Path | None = None
@@ -65,13 +69,14 @@ class Evaluation:
 
         Keys: `schema`, `AP`, `AP50`, `AP75`, `AR1`, `AR10`, `AR100`, `per_class` (by name: `AP`,
         `AP50`, `AP75`, `num_boxes`), `num_frames`, `num_boxes`, `num_detections`, `AP_by_iou`,
-        `motion`, with `errors` also `confusion`, `worst_frames` and `worst_videos`, then the fields
-        of this class.
+        `motion`, `degraded`, `clean`, with `errors` also `confusion`, `worst_frames` and
+        `worst_videos`, then the fields of this class.
         """
         return {
             "schema": SCHEMA,
             **self.boxes.to_dict(),
             "motion": nan_to_none(self.motion),
+            **nan_to_none(self.degradation),
             **({} if self.errors is None else self.errors.to_dict()),
             "annotations": str(self.annotations),
             "checkpoint": _text(self.checkpoint),
@@ -102,6 +107,7 @@ def evaluate_predictions(
     return Evaluation(
         boxes=scores.boxes,
         motion=scores.motion,
+        degradation=scores.degradation,
         annotations=annotations,
         predictions=predictions,
         truth=truth,
@@ -115,6 +121,7 @@ class Scores:
 
     boxes: BoxAP
     motion: dict[str, Any]
+    degradation: dict[str, Any]
 
 
 def score(truth: GroundTruth, table: DetectionTable, reporter: Reporter) -> Scores:
@@ -130,7 +137,7 @@ def score(truth: GroundTruth, table: DetectionTable, reporter: Reporter) -> Scor
         ignored = [uncounted(truth), *ignored_by_speed(truth, motion_iou)]
         curves, *of_speeds = precision_and_recall(truth, table, ranking, ignored)
         motion = motion_ap(truth, table, ranking, motion_iou, of_speeds)
-    return Scores(box_ap(truth, curves, len(table)), motion)
+    return Scores(box_ap(truth, curves, len(table)), motion, degradation_ap(truth, table))
 
 
 def _text(path: Path | None) -> str | None:
