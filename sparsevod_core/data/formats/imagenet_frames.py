@@ -74,8 +74,11 @@ def read_folder(root: Path, folder: FrameFolder, class_ids: Mapping[str, int]) -
     is_target = True if folder.split == "train" else None
     for number, jpeg, xml, text, annotation in _read_annotations(files, video.problems):
         try:
-            width, height, boxes = _use_annotation(xml, text, annotation, class_ids, video)
-            _check_size(f"{data}/{jpeg}", xml, width, height)
+            if annotation is None:
+                annotation = parse_voc_xml(xml, text)
+            # Before the boxes: of another frame's size they would all seem to lie outside.
+            width, height = _require_same_size(f"{data}/{jpeg}", xml, annotation)
+            boxes = _use_boxes(xml, text, annotation, class_ids, video)
         except DataError as error:
             video.problems.append(error.message)
             continue
@@ -168,22 +171,30 @@ def _read_annotations(
             yield *item, text, annotation
 
 
-def _use_annotation(
+def _require_same_size(jpeg: str, xml: str, annotation: VocAnnotation) -> tuple[int, int]:
+    """Width and height of a frame."""
+    width, height = annotation.width, annotation.height
+    size = read_jpeg_size(jpeg)
+    if size != (height, width):
+        raise DataError(f"{jpeg}: {size[1]}x{size[0]} pixels, but {xml} says {width}x{height}")
+    return width, height
+
+
+def _use_boxes(
     xml: str,
     text: bytes,
-    annotation: VocAnnotation | None,
+    annotation: VocAnnotation,
     class_ids: Mapping[str, int],
     video: AnnotatedVideo,
-) -> tuple[int, int, list[LabelledBox]]:
-    """Width and height as annotated, and the boxes that can be used."""
-    if annotation is not None:
-        boxes, num_other, problems = _boxes(annotation, xml, class_ids, video.is_video)
-    if annotation is None or problems:  # the careful reader knows the lines
+) -> list[LabelledBox]:
+    """The boxes that can be used."""
+    boxes, num_other, problems = _boxes(annotation, xml, class_ids, video.is_video)
+    if problems:  # the careful reader knows the lines
         annotation = parse_voc_xml(xml, text)
         boxes, num_other, problems = _boxes(annotation, xml, class_ids, video.is_video)
     video.num_other_boxes += num_other
     video.problems += problems
-    return annotation.width, annotation.height, boxes
+    return boxes
 
 
 def _boxes(
@@ -208,12 +219,6 @@ def _boxes(
         if box_xyxy is not None:
             boxes.append(LabelledBox(class_id, box_xyxy, item.track, item.occluded, item.generated))
     return boxes, num_other, problems
-
-
-def _check_size(jpeg: str, xml: str, width: int, height: int) -> None:
-    size = read_jpeg_size(jpeg)
-    if size != (height, width):
-        raise DataError(f"{jpeg}: {size[1]}x{size[0]} pixels, but {xml} says {width}x{height}")
 
 
 def _mark_targets(

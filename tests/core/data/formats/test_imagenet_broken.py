@@ -45,6 +45,8 @@ def break_tree(tree: Tree, what: str, video: str = VAL) -> None:
         (tree.root / xml).unlink()
     elif what == "size":
         tree.frame(frame, jpeg=bytes(cv2.imencode(".jpg", np.zeros((9, 8, 3), np.uint8))[1]))
+    elif what == "size in xml":  # so small that the boxes lie outside, which is not the point
+        tree.write(xml, text.replace("<width>64<", "<width>1<"))
     elif what == "not a jpeg":
         tree.frame(frame, jpeg=b"GIF89a")
     elif what == "same frame":
@@ -80,6 +82,7 @@ BROKEN = {
     "no jpeg": (rf"Data/{VAL}/000002\.JPEG", "missing, though", 3, 2),
     "no xml": (rf"Annotations/{VAL}/000002\.xml", "missing, though", 3, 2),
     "size": (rf"Data/{VAL}/000002\.JPEG", r"8x9 pixels, but .*\.xml says 64x48", 3, 2),
+    "size in xml": (rf"Data/{VAL}/000002\.JPEG", r"64x48 pixels, but .*\.xml says 1x48", 3, 2),
     "not a jpeg": (rf"Data/{VAL}/000002\.JPEG", "not a JPEG", 3, 2),
     "same frame": (f"{VAL}/2", "same frame as 000002", 4, 3),
     "same jpeg": (rf"Data/{VAL}/000002\.jpg", r"same frame as 000002\.JPEG", 4, 3),
