@@ -143,10 +143,14 @@ class TrainConfig:
     init_from: str | None = None
     """A checkpoint to start from: ours, MMDetection's or the original's Sparse R-CNN."""
     clips_per_gpu: int = 1
+    accumulate: int = 1
+    """Batches of `clips_per_gpu` whose gradients add up to those of one step."""
     epochs: int = 12
     max_steps: int | None = None
     """Stop after so many steps; the learning rate still spans `epochs`, so that more can follow."""
     learning_rate: float = 2.5e-5
+    backbone_rate: float = 1.0
+    """The backbone's learning rate as a multiple of `learning_rate`; the FPN is not meant."""
     weight_decay: float = 1e-4
     clip_grad_norm: float = 1.0
     warmup_steps: int = 1000
@@ -155,22 +159,38 @@ class TrainConfig:
     schedule: Literal["step", "cosine"] = "step"
     milestones: tuple[int, ...] = (8, 11)
     """Epochs after which `step` divides the rate by 10."""
+    ema: float = 0.0
+    """Decay a step of the moving average of the weights that is evaluated and kept; 0: none."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    checkpoint_stages: bool = False
+    """Compute the stages a second time in the backward pass instead of keeping their activations:
+    less memory, more time, the same gradients."""
     log_every: int = 50
+    tensorboard: bool = False
+    """Write what metrics.jsonl holds for TensorBoard too."""
     checkpoint_every: int = 1000
     """Steps between checkpoints; there is one at the end of every epoch too."""
     eval_every: int = 1
     """Epochs between evaluations on `data.val_annotations`; 0: never."""
+    patience: int = 0
+    """Stop after so many evaluations in a row without a better AP; 0: never."""
 
     def __post_init__(self) -> None:
-        for name in ("clips_per_gpu", "epochs", "log_every", "checkpoint_every"):
+        for name in ("clips_per_gpu", "accumulate", "epochs", "log_every", "checkpoint_every"):
             _check_range(f"train.{name}", getattr(self, name), 1)
         if self.max_steps is not None:
             _check_range("train.max_steps", self.max_steps, 1)
-        for name in ("learning_rate", "weight_decay", "clip_grad_norm", "warmup_steps"):
+        not_negative = ("learning_rate", "backbone_rate", "weight_decay", "clip_grad_norm")
+        for name in (*not_negative, "warmup_steps", "eval_every", "patience"):
             _check_range(f"train.{name}", getattr(self, name), 0)
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"train.ema={self.ema}: expected at least 0 and less than 1")
         _check_range("train.warmup_start", self.warmup_start, 0, 1)
-        _check_range("train.eval_every", self.eval_every, 0)
+        if self.patience and not self.eval_every:
+            raise ConfigError(
+                f"train.patience={self.patience} counts evaluations, and train.eval_every=0",
+                hint="add --set train.eval_every=1",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -402,6 +422,11 @@ def _cast(value: Any, hint: Any, dotted: str) -> Any:
         if not isinstance(items, list | tuple):
             raise ConfigError(f"{dotted}={value}: expected a list, e.g. [8,11]")
         return tuple(_cast(item, arguments[0], dotted) for item in items)
+    if hint is bool:
+        text = str(value).lower()
+        if text not in ("true", "false"):
+            raise ConfigError(f"{dotted}={value}: expected true or false")
+        return text == "true"
     try:
         if hint is int and not isinstance(value, bool):
             if not isinstance(value, float) or value.is_integer():

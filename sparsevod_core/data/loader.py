@@ -120,6 +120,7 @@ def training_loader(
     first_step: int = 0,
     workers: int,
     seed: int,
+    accumulate: int = 1,
 ) -> TrainingLoader:
     """Batches of `epoch` for one rank; equal for equal arguments at any number of `workers`.
 
@@ -131,15 +132,21 @@ def training_loader(
         first_step: steps to leave out, unloaded, to go on in the middle of an epoch.
         workers: processes that load clips ahead; 0: load in this process.
         seed: for the order of clips.
+        accumulate: batches that make up a step, one after the other.
     """
-    batches = epoch_batches(
+    steps = epoch_batches(
         len(dataset),
-        clips_per_gpu=clips_per_gpu,
+        clips_per_gpu=clips_per_gpu * accumulate,
         rank=rank,
         world_size=world_size,
         epoch=epoch,
         seed=seed,
     )[first_step:]
+    batches = [
+        step[first : first + clips_per_gpu]
+        for step in steps
+        for first in range(0, len(step), clips_per_gpu)
+    ]
     loader = DataLoader(
         _ErrorsAsValues(dataset, epoch),
         batch_sampler=batches,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sparsevod_core.model.backbone import STRIDES, Backbone
 from sparsevod_core.model.proposals import LearnedProposals
@@ -31,6 +33,10 @@ class SparseVOD(nn.Module):
         roi_align: pyramid and boxes to RoI features.
         stages: the T stages; all have TFE and SPFA, or none has.
         support_level: index of the pyramid level in which TFE looks for similar features.
+
+    Attributes:
+        recompute_stages: in training, compute the stages a second time in the backward pass
+            instead of keeping their activations (Chen et al., 2016).
     """
 
     pixel_mean: Tensor
@@ -52,6 +58,7 @@ class SparseVOD(nn.Module):
         self.roi_align = roi_align
         self.stages = nn.ModuleList(stages)  # type: ignore[assignment]
         self.support_level = support_level
+        self.recompute_stages = False
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
 
@@ -116,7 +123,9 @@ class SparseVOD(nn.Module):
         stage_logits, stage_boxes = [], []
         for number, stage in enumerate(self.stages):
             roi_features = self.roi_align(pyramid, boxes_xyxy.detach())
-            logits, boxes_xyxy, features = stage(features, boxes_xyxy, roi_features, memory, number)
+            logits, boxes_xyxy, features = self._run(
+                stage, features, boxes_xyxy, roi_features, memory, number
+            )
             stage_logits.append(logits)
             stage_boxes.append(boxes_xyxy)
             boxes_xyxy = boxes_xyxy.detach()  # from stage to stage only features carry gradients
@@ -152,11 +161,17 @@ class SparseVOD(nn.Module):
         stage_features = []
         for number, stage in enumerate(self.stages):
             boxes_xyxy = boxes_xyxy.detach()
-            features = stage.interact(features, self.roi_align(pyramid, boxes_xyxy))
+            roi_features = self.roi_align(pyramid, boxes_xyxy)
+            features = self._run(stage.interact, features, roi_features)
             stage_features.append(features)
             if number + 1 < len(self.stages):  # nobody asks where the last stage's boxes are
                 boxes_xyxy = stage.refine(boxes_xyxy, features)
         return torch.stack(stage_features)
+
+    def _run(self, part: Callable[..., Any], *inputs: Any) -> Any:
+        if self.recompute_stages and torch.is_grad_enabled():
+            return checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return part(*inputs)
 
 
 def top_detections(

@@ -23,9 +23,16 @@ class NonFiniteLossError(SparseVodError):
     Attributes:
         step: the first such step, counted from 1.
         files: the target and support frames of each clip of the batch, of all ranks to blame.
+        ranks: those to blame.
     """
 
-    def __init__(self, step: int, values: dict[str, float], files: list[tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        step: int,
+        values: dict[str, float],
+        files: list[tuple[str, ...]],
+        ranks: Sequence[int] = (0,),
+    ) -> None:
         targets = [clip[0] for clip in files]
         named = ", ".join(targets[:NAMED_FILES])
         if len(targets) > NAMED_FILES:
@@ -38,6 +45,7 @@ class NonFiniteLossError(SparseVodError):
         )
         self.step = step
         self.files = files
+        self.ranks = tuple(ranks)
 
 
 class LossWindow:
@@ -77,5 +85,7 @@ class LossWindow:
         is_guilty = not row[:-1].isfinite().all()
         found = distributed.gather((is_guilty, list(files)))
         any_guilty = any(guilty for guilty, _ in found)
-        blamed = [clip for guilty, clips in found if guilty or not any_guilty for clip in clips]
-        return NonFiniteLossError(step, dict(zip(self._names, row.tolist(), strict=True)), blamed)
+        ranks = [rank for rank, (guilty, _) in enumerate(found) if guilty or not any_guilty]
+        blamed = [clip for rank in ranks for clip in found[rank][1]]
+        values = dict(zip(self._names, row.tolist(), strict=True))
+        return NonFiniteLossError(step, values, blamed, ranks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW
@@ -13,15 +13,32 @@ from sparsevod_core.config import TrainConfig
 STEP_DECAY = 0.1
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> AdamW:
-    """AdamW with one rate and one decay for all parameters, as Sparse R-CNN has it."""
-    return AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+def build_optimizer(detector: nn.Module, config: TrainConfig) -> AdamW:
+    """AdamW with one rate and one decay for all parameters, as Sparse R-CNN has it.
+
+    Only where `train.backbone_rate` says so the backbone is a group with a rate of its own.
+    """
+    trained = {name: p for name, p in detector.named_parameters() if p.requires_grad}
+    groups: list[dict[str, Any]] = [{"params": list(trained.values()), "rate": 1.0}]
+    if config.backbone_rate != 1:
+        backbone = [p for name, p in trained.items() if is_backbone(name)]
+        others = [p for name, p in trained.items() if not is_backbone(name)]
+        groups = [
+            {"params": others, "rate": 1.0},
+            {"params": backbone, "rate": config.backbone_rate},
+        ]
+    return AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def is_backbone(name: str) -> bool:
+    """Whether a weight of this name is the backbone's; the FPN is not part of it."""
+    return name.startswith("backbone.") and not name.startswith("backbone.fpn.")
 
 
 def set_learning_rate(optimizer: AdamW, rate: float) -> None:
-    """Use `rate` for all parameters from the next step on."""
+    """Use `rate` from the next step on, or the multiple of it that is a group's own."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("rate", 1.0)  # checkpoints of before have none
 
 
 def learning_rate(

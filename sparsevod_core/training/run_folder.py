@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ class RunFolder:
     """Paths of a run and how its small files are written; nothing appears half-written.
 
     ```
-    config.yaml            all settings, resolved
-    metrics.jsonl          one JSON object per log and per evaluation
-    checkpoints/last.pth   weights, optimiser and position: what --resume starts from
-    checkpoints/best.pth   weights of the best evaluation
-    bad_batch.json         frames of a batch whose loss was not finite, where that happened
+    config.yaml               all settings, resolved
+    metrics.jsonl             one JSON object per log and per evaluation
+    tensorboard/              the same for TensorBoard, where it is asked for
+    checkpoints/last.pth      weights, optimiser and position: what --resume starts from
+    checkpoints/previous.pth  the last.pth before it
+    checkpoints/best.pth      weights of the best evaluation
+    bad_batch.json            a batch whose loss was not finite, where that happened
     ```
     """
 
@@ -31,7 +34,9 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.jsonl"
         self.bad_batch = self.path / "bad_batch.json"
+        self.tensorboard = self.path / "tensorboard"
         self.last = self.path / "checkpoints" / "last.pth"
+        self.previous = self.path / "checkpoints" / "previous.pth"
         self.best = self.path / "checkpoints" / "best.pth"
 
     def require_new(self) -> None:
@@ -61,10 +66,22 @@ class RunFolder:
         with self.metrics.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(record, allow_nan=False) + "\n")
 
-    def keep_batch(self, step: int, files: Sequence[tuple[str, ...]]) -> None:
-        """Write the frames of a batch that went wrong, clip by clip, the target first."""
-        record = {"step": step, "clips": [list(clip) for clip in files]}
-        write_text(self.bad_batch, json.dumps(record, indent=2) + "\n")
+    def keep_previous(self) -> None:
+        """Name last.pth previous.pth too, before a new one takes its place."""
+        if not self.last.exists():
+            return
+        partial = self.previous.with_name(self.previous.name + ".partial")
+        partial.unlink(missing_ok=True)
+        try:
+            os.link(self.last, partial)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(self.last, partial)
+        partial.replace(self.previous)
+
+    def resume_command(self, num_processes: int) -> str:
+        """What is typed to go on with it."""
+        processes = f" --gpus {num_processes}" if num_processes > 1 else ""
+        return f"sparsevod train --resume {self.path}{processes}"
 
     def forget_after(self, step: int, evaluated_step: int) -> None:
         """Drop lines of steps and evaluations that a resumed run does again, and one cut short."""

@@ -11,6 +11,7 @@ from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.detector import SparseVOD
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category
+from sparsevod_core.training.optim import is_backbone
 
 
 def starting_detector(
@@ -27,7 +28,7 @@ def starting_detector(
         return _with_backbone(config)
     detector = build_detector(config.model)
     report = initialise_from(detector, config.train.init_from, categories)
-    lacks_backbone = any(_is_backbone(name) for name in report.new)
+    lacks_backbone = any(is_backbone(name) for name in report.new)
     if lacks_backbone and config.train.backbone_weights != "none":
         detector = _with_backbone(config)
         report = initialise_from(detector, config.train.init_from, categories)
@@ -47,7 +48,3 @@ def _with_backbone(config: Config) -> SparseVOD:
             hint="--backbone-weights FILE takes torchvision's state_dict from a file, "
             "none trains from scratch",
         ) from error
-
-
-def _is_backbone(name: str) -> bool:
-    return name.startswith("backbone.") and not name.startswith("backbone.fpn.")

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sparsevod_core import distributed
 from sparsevod_core.losses.criterion import Losses
-from sparsevod_core.training.loss_window import Files, LossWindow, NonFiniteLossError
-from sparsevod_core.training.run_folder import RunFolder
+from sparsevod_core.training.loss_window import Files, LossWindow
+from sparsevod_core.training.metrics import Metrics
 from sparsevod_core.training.schedule import Schedule
 
 
@@ -18,18 +18,18 @@ class StepLog:
     """Collects steps, and times them, until `write` makes a line of them.
 
     Args:
-        run: where the lines go; rank 0 writes them.
+        metrics: where the lines go; rank 0 writes them.
         schedule: tells the epoch of a step.
         clips_per_step: clips of a step on all ranks.
         seconds: training time before, in a run that goes on.
     """
 
     def __init__(
-        self, run: RunFolder, schedule: Schedule, clips_per_step: int, seconds: float
+        self, metrics: Metrics, schedule: Schedule, clips_per_step: int, seconds: float
     ) -> None:
         self.seconds = seconds
         self.note = ""
-        self._run = run
+        self._metrics = metrics
         self._schedule = schedule
         self._clips_per_step = clips_per_step
         self._window = LossWindow()
@@ -58,18 +58,13 @@ class StepLog:
         Raises:
             NonFiniteLossError: one of them was not finite.
         """
-        try:
-            means = self._window.read()  # waits for the device, so that the time is right
-        except NonFiniteLossError as error:
-            if distributed.is_main():
-                self._run.keep_batch(error.step, error.files)
-            raise
+        means = self._window.read()  # waits for the device, so that the time is right
         if not means:
             return
         lap_s = time.monotonic() - self._lap_start
         self.seconds += lap_s
         if distributed.is_main():
-            self._run.log(
+            self._metrics.log(
                 {
                     "kind": "train",
                     "step": self._step,

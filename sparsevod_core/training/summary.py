@@ -12,8 +12,13 @@ if TYPE_CHECKING:
 RECIPE_BATCH = 8  # clips a step that the presets' learning rates are for: one on each of 8 GPUs
 
 
-def summary(trainer: Trainer) -> list[str]:
-    """Data, model, schedule, device and learning rate of a run that begins or goes on."""
+def introduction(trainer: Trainer) -> list[str]:
+    """Data, model, schedule, device and learning rate of a run; or that it is finished already."""
+    if trainer.is_stopped_early:
+        more = "stopped early; --set train.patience=0 trains to the end"
+        return [f"{trainer.run.path}: finished already, {more}"]
+    if trainer.is_finished:
+        return [f"{trainer.run.path}: finished already; --epochs N trains longer"]
     return [_data(trainer), _model(trainer), _steps(trainer), *_rate(trainer), _where(trainer)]
 
 
@@ -34,8 +39,9 @@ def _data(trainer: Trainer) -> str:
 
 def _model(trainer: Trainer) -> str:
     model = trainer.config.model
-    total = sum(parameter.numel() for parameter in trainer.detector.parameters())
-    trained = sum(parameter.numel() for parameter in trainer.parameters)
+    parameters = list(trainer.detector.parameters())
+    total = sum(parameter.numel() for parameter in parameters)
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     frozen = f", {total - trained:,} of them frozen" if trained < total else ""
     return (
         f"model: {model.backbone}, {model.num_stages} stages, {model.num_proposals} proposals, "
@@ -45,9 +51,11 @@ def _model(trainer: Trainer) -> str:
 
 def _steps(trainer: Trainer) -> str:
     train, schedule, count = trainer.config.train, trainer.schedule, distributed.world_size()
-    batch = f"{train.clips_per_gpu} clips" if train.clips_per_gpu > 1 else "1 clip"
-    if count > 1:
-        batch = f"{trainer.clips_per_step} clips ({count} processes x {train.clips_per_gpu})"
+    batch = f"{trainer.clips_per_step} clips" if trainer.clips_per_step > 1 else "1 clip"
+    factors = [f"{count} processes"] if count > 1 else []
+    factors += [f"{train.accumulate} batches"] if train.accumulate > 1 else []
+    if factors:
+        batch += f" ({' x '.join([*factors, str(train.clips_per_gpu)])})"
     start = f", from step {trainer.position.step:,} on" if trainer.position.step else ""
     cut = ""
     if schedule.recipe_steps > schedule.total_steps:

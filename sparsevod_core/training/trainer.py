@@ -5,39 +5,40 @@ The detector is plain single-device code; with several processes the trainer wra
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from sparsevod_core import distributed
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
 from sparsevod_core.config import Config
 from sparsevod_core.data.dataset import ClipDataset, clip_settings
-from sparsevod_core.data.loader import TrainingBatch, steps_per_epoch, training_loader
+from sparsevod_core.data.loader import steps_per_epoch
 from sparsevod_core.data.records import VideoSet
+from sparsevod_core.errors import ConfigError
 from sparsevod_core.inference import resolve_device
 from sparsevod_core.losses.criterion import SetCriterion
 from sparsevod_core.model.build import build_detector
+from sparsevod_core.model.detector import SparseVOD
 from sparsevod_core.reporting import Progress, Reporter, SilentReporter
-from sparsevod_core.structures import Targets
+from sparsevod_core.training.bad_batch import bad_batch_is_kept
+from sparsevod_core.training.gradients import accumulate_gradients, agree, parallel
 from sparsevod_core.training.interruption import Interruption
+from sparsevod_core.training.metrics import Metrics
 from sparsevod_core.training.optim import build_optimizer, set_learning_rate
-from sparsevod_core.training.position import Position, restore
+from sparsevod_core.training.position import Position, restore, training_state
 from sparsevod_core.training.result import TrainingResult
 from sparsevod_core.training.run_folder import RunFolder
 from sparsevod_core.training.schedule import Schedule
 from sparsevod_core.training.start import starting_detector
 from sparsevod_core.training.step_log import StepLog
-from sparsevod_core.training.summary import summary
+from sparsevod_core.training.steps import rest_of_epoch
+from sparsevod_core.training.summary import introduction
 from sparsevod_core.training.validation import validate
+from sparsevod_core.training.weight_average import WeightAverage
 
 
 class Trainer:
@@ -80,11 +81,16 @@ class Trainer:
         self.validation: VideoSet | None = None
         if config.data.val_annotations is not None and config.train.eval_every:
             self.validation = _load_videos(config.data.val_annotations, config.data.val_root)
+        elif config.train.patience:
+            raise ConfigError(
+                f"train.patience={config.train.patience} needs something to evaluate on",
+                hint="--val FILE gives validation annotations",
+            )
 
         num_clips, world_size = len(self.dataset), distributed.world_size()
-        per_gpu = config.train.clips_per_gpu
-        self.clips_per_step = per_gpu * world_size
-        self.schedule = Schedule(config.train, steps_per_epoch(num_clips, per_gpu, world_size))
+        per_rank = config.train.clips_per_gpu * config.train.accumulate
+        self.clips_per_step = per_rank * world_size
+        self.schedule = Schedule(config.train, steps_per_epoch(num_clips, per_rank, world_size))
         self.position = Position(num_clips=num_clips, world_size=world_size)
 
         torch.manual_seed(config.seed)
@@ -92,22 +98,37 @@ class Trainer:
             self.detector = build_detector(config.model)
         else:
             self.detector = starting_detector(config, self.categories, self.reporter)
-        self.detector.to(self.device)
-        self.parameters = [p for p in self.detector.parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(self.parameters, config.train)
+        self.detector.to(self.device).recompute_stages = config.train.checkpoint_stages
+        self.optimizer = build_optimizer(self.detector, config.train)
         self.criterion = SetCriterion(config.loss)
+        self.model = parallel(self.detector, config)
+        self.average: WeightAverage | None = None
+        if config.train.ema:
+            self.average = WeightAverage(self.detector, config.train.ema)
         if resume:
             self._restore()
-        elif distributed.is_main():
+        step, tensorboard = self.position.step, config.train.tensorboard
+        self.metrics = Metrics(self.run, after_step=step, tensorboard=tensorboard)
+        if not resume and distributed.is_main():
             self.run.start(config)
-        self.model = _parallel(self.detector, config)
-        self.log = StepLog(self.run, self.schedule, self.clips_per_step, self.position.seconds)
+        self.log = StepLog(self.metrics, self.schedule, self.clips_per_step, self.position.seconds)
+
+    @property
+    def result_detector(self) -> SparseVOD:
+        """What is evaluated and kept: the average of the weights, where there is one."""
+        return self.detector if self.average is None else self.average.detector
+
+    @property
+    def is_stopped_early(self) -> bool:
+        """Whether `train.patience` is at its end."""
+        patience = self.config.train.patience
+        return 0 < patience <= self.position.num_worse
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to train or to evaluate."""
         at_end = self.position.step >= self.schedule.total_steps
-        return at_end and not self._is_evaluation_due()
+        return self.is_stopped_early or (at_end and not self._is_evaluation_due())
 
     def fit(self) -> TrainingResult:
         """Train to the last step, from wherever the run stands.
@@ -115,70 +136,51 @@ class Trainer:
         Ctrl-C and SIGTERM let the step end and last.pth be written, then do what they usually do.
 
         Raises:
-            NonFiniteLossError: naming the frames of the batch; last.pth is from before.
+            NonFiniteLossError: naming the frames of the batch, which bad_batch.json tells how to
+                make again; last.pth is from before.
             DataError: an annotation or image that cannot be used, named.
         """
-        self._introduce()
-        self.model.train()
-        self.log.start_lap()
-        with Interruption(patient=distributed.is_launched()) as interruption:
+        for line in introduction(self):
+            self.reporter.message(line)
+        parameters = [p for p in self.detector.parameters() if p.requires_grad]
+        interruption = Interruption(patient=distributed.is_launched())
+        with interruption, bad_batch_is_kept(self):
+            if self.position.step == 0:
+                self._save()  # so that a run can go on whenever it is cut off
+            self.model.train()
+            self.log.start_lap()
             while not self.is_finished:
                 if self._is_evaluation_due():
                     self._evaluate(interruption)
                     continue
                 with self._epoch_progress() as progress:
-                    for batch in self._batches():
-                        num_boxes, stop = self._agree(batch.targets, interruption.requested)
+                    for batches in rest_of_epoch(self):
+                        num_boxes, stop = agree(batches, interruption.requested)
                         rate = self.schedule.learning_rate(self.position.step)
                         set_learning_rate(self.optimizer, rate)
-                        with self._autocast():
-                            output = self.model(batch.clip)
-                        losses = self.criterion(output, batch.targets, num_boxes)
                         self.optimizer.zero_grad(set_to_none=True)
-                        losses.total.backward()
+                        losses = accumulate_gradients(
+                            self.model,
+                            self.criterion,
+                            batches,
+                            num_boxes,
+                            device=self.device,
+                            precision=self.config.train.precision,
+                        )
                         grad_norm = nn.utils.clip_grad_norm_(
-                            self.parameters, self.config.train.clip_grad_norm
+                            parameters, self.config.train.clip_grad_norm
                         )
                         self.optimizer.step()
                         self.position.step += 1
-                        self.log.add(self.position.step, rate, losses, grad_norm, batch.files)
+                        if self.average is not None:
+                            self.average.update(self.position.step)
+                        files = [clip for batch in batches for clip in batch.files]
+                        self.log.add(self.position.step, rate, losses, grad_norm, files)
                         self._report(progress)
                         if stop:
                             self._stop(interruption)
                 self._save()
         return self._result()
-
-    def _batches(self) -> Iterator[TrainingBatch]:
-        """The rest of the epoch, on the device."""
-        epoch, first_step = self.schedule.position(self.position.step)
-        loader = training_loader(
-            self.dataset,
-            clips_per_gpu=self.config.train.clips_per_gpu,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
-            epoch=epoch,
-            first_step=first_step,
-            workers=self.config.data.workers,
-            seed=self.config.seed,
-        )
-        asked = time.monotonic()
-        for batch in islice(loader, self.schedule.steps_left(self.position.step)):
-            self.log.waited(time.monotonic() - asked)
-            yield batch.to(self.device, non_blocking=True)
-            asked = time.monotonic()
-
-    def _agree(self, targets: list[Targets], stop: bool) -> tuple[float, bool]:
-        """Boxes averaged over the ranks, at least 1; and whether any rank was told to stop.
-
-        Exchanged between the hosts: no GPU is waited for, and all ranks stop after the same step.
-        """
-        num_boxes = sum(len(target.labels) for target in targets)
-        means = distributed.reduce_mean(torch.tensor([num_boxes, stop], dtype=torch.float64))
-        return max(means[0].item(), 1.0), means[1].item() > 0
-
-    def _autocast(self) -> torch.autocast:
-        is_bf16 = self.config.train.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=is_bf16)
 
     def _epoch_progress(self) -> AbstractContextManager[Progress]:
         step, schedule = self.position.step, self.schedule
@@ -198,21 +200,25 @@ class Trainer:
         self.log.write()
         self.position.seconds = self.log.seconds
         if distributed.is_main():
-            training = {
-                "optimizer": self.optimizer.state_dict(),
-                "position": asdict(self.position),
-            }
+            training = training_state(self.position, self.detector, self.optimizer, self.average)
+            self.run.keep_previous()
             save_checkpoint(self.run.last, self._checkpoint(training))
         self.log.start_lap()
 
     def _checkpoint(self, training: dict[str, Any] | None) -> Checkpoint:
-        weights = self.detector.state_dict()
+        weights = self.result_detector.state_dict()
         return Checkpoint(self.config, self.categories, weights, training)
 
     def _restore(self) -> None:
         """Weights, optimiser state and position of last.pth."""
         self.position = restore(
-            self.run, self.config, self.categories, self.detector, self.optimizer, self.position
+            self.run,
+            self.config,
+            self.categories,
+            self.detector,
+            self.optimizer,
+            self.average,
+            self.position,
         )
         if distributed.is_main():
             self.run.write_config(self.config)
@@ -232,20 +238,16 @@ class Trainer:
         position, epochs = self.position, self.schedule.epochs_begun(self.position.step)
         with interruption.at_once():
             scores = validate(
-                self.detector,
+                self.result_detector,
                 self.config,
                 self.categories,
                 self.validation,
                 self.device,
                 self.reporter,
             )
-        is_best = position.best is None or scores["AP"] > position.best["AP"]
-        if is_best:
-            numbers = {name: scores[name] for name in ("AP", "AP50", "AP75")}
-            position.best = {"step": position.step, **numbers}
-        position.evaluated_step = position.step
+        is_best = position.take_in(scores)
         if distributed.is_main():
-            self.run.log({"kind": "eval", "step": position.step, "epoch": epochs, **scores})
+            self.metrics.log({"kind": "eval", "step": position.step, "epoch": epochs, **scores})
             if is_best:
                 save_checkpoint(self.run.best, self._checkpoint(None))
         self.reporter.message(
@@ -254,20 +256,16 @@ class Trainer:
         )
         self.model.train()
         self._save()
-
-    def _introduce(self) -> None:
-        if self.is_finished:
-            self.reporter.message(f"{self.run.path}: finished already; --epochs N trains longer")
-            return
-        for line in summary(self):
-            self.reporter.message(line)
+        if self.is_stopped_early:
+            self.reporter.message(
+                f"stopped early: {position.num_worse} evaluation(s) without a better AP"
+            )
 
     def _stop(self, interruption: Interruption) -> None:
         self._save()
-        processes = f" --gpus {distributed.world_size()}" if distributed.world_size() > 1 else ""
         self.reporter.message(
             f"stopped after step {self.position.step} of {self.schedule.total_steps}; "
-            f"go on with: sparsevod train --resume {self.run.path}{processes}"
+            f"go on with: {self.run.resume_command(distributed.world_size())}"
         )
         interruption.take_effect()
 
@@ -281,14 +279,3 @@ class Trainer:
 
 def _load_videos(annotations: str, root: str | None) -> VideoSet:
     return VideoSet.load(Path(annotations), None if root is None else Path(root))
-
-
-def _parallel(detector: nn.Module, config: Config) -> nn.Module:
-    """The detector in DDP, which gives all ranks rank 0's weights; in one process as it is."""
-    if not distributed.is_joined():
-        return detector
-    return DistributedDataParallel(
-        detector,
-        gradient_as_bucket_view=True,
-        find_unused_parameters=config.data.supports == 0,  # TFE's, then
-    )

@@ -46,8 +46,31 @@ def test_warm_up_longer_than_the_run_is_fine() -> None:
 
 
 def test_one_rate_and_one_decay_for_all_parameters() -> None:
-    parameters = [torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))]
-    optimizer = build_optimizer(parameters, RECIPE)
+    optimizer = build_optimizer(two_parts(), RECIPE)
     set_learning_rate(optimizer, 0.5)
     (group,) = optimizer.param_groups
-    assert (group["lr"], group["weight_decay"], len(group["params"])) == (0.5, 1e-4, 2)
+    assert (group["lr"], group["weight_decay"], len(group["params"])) == (0.5, 1e-4, 3)
+
+
+def test_the_backbone_can_have_a_rate_of_its_own_and_the_fpn_has_not() -> None:
+    detector = two_parts()
+    optimizer = build_optimizer(detector, TrainConfig(backbone_rate=0.1))
+    set_learning_rate(optimizer, 0.5)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert {name: rates[id(p)] for name, p in detector.named_parameters() if id(p) in rates} == {
+        "backbone.layer.weight": pytest.approx(0.05),
+        "backbone.fpn.weight": 0.5,
+        "head.weight": 0.5,
+    }
+
+
+def two_parts() -> torch.nn.Module:
+    """A backbone with one trained and one frozen layer and an FPN, and a head."""
+
+    def layer() -> torch.nn.Linear:
+        return torch.nn.Linear(2, 2, bias=False)
+
+    backbone = torch.nn.ModuleDict(
+        {"stem": layer().requires_grad_(False), "layer": layer(), "fpn": layer()}
+    )
+    return torch.nn.ModuleDict({"backbone": backbone, "head": layer()})

@@ -284,14 +284,25 @@ def test_what_would_be_another_run_is_not_resumed(
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_frames(
     settings: Callable[..., Config], tmp_path: Path
 ) -> None:
-    config = settings("train.epochs=1", "train.learning_rate=1e30", "train.warmup_steps=0")
-    with pytest.raises(NonFiniteLossError, match=r"step 2: the loss is not finite") as error:
+    config = settings("train.epochs=2", "train.learning_rate=1e30", "train.warmup_steps=8")
+    config = config.replace({"train.warmup_start": 1e-35})  # fine at first, and then not
+    with pytest.raises(NonFiniteLossError, match=r"step 3: the loss is not finite") as error:
         run(config, tmp_path / "run")
     batch = json.loads((tmp_path / "run" / "bad_batch.json").read_text())
-    assert batch["step"] == 2
-    assert [len(clip) for clip in batch["clips"]] == [3, 3]  # the target and two supports
-    assert all(clip[0] in error.value.message for clip in batch["clips"])
-    assert not (tmp_path / "run" / "checkpoints" / "last.pth").exists()
+    assert (batch["step"], batch["epoch"], batch["seed"]) == (3, 0, config.seed)
+    files = [clip["files"] for clip in batch["clips"]]
+    assert [len(clip) for clip in files] == [3, 3]  # the target and two supports
+    assert all(clip[0] in error.value.message for clip in files)
+
+    # The very clips can be made again, and the steps that led there be taken again.
+    trainer = Trainer(config, tmp_path / "run", resume=True, device="cpu")
+    for clip in batch["clips"]:
+        again = trainer.dataset[batch["epoch"], clip["index"]]
+        assert list(again.files) == clip["files"]
+    assert f"--resume {tmp_path / 'run'} --max-steps 3" in str(error.value.hint)
+    with pytest.raises(NonFiniteLossError, match=r"step 3: the loss is not finite"):
+        run(config.replace({"train.max_steps": 3}), tmp_path / "run", resume=True)
+    assert json.loads((tmp_path / "run" / "bad_batch.json").read_text()) == batch
 
 
 @pytest.mark.parametrize(
