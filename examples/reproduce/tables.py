@@ -1,0 +1,73 @@
+"""The tables to be read, the paper's numbers beside the measured ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from results import GROUPS
+from runs import write_json
+
+NOTHING = "-"
+
+
+def markdown(summary: Mapping[str, Any], about: str) -> str:
+    """The tables to be read; `about` says what was run."""
+    parts = [
+        f"{about}\n\nAP in percent: {summary['spread']}. Gains are over the first row, seed by "
+        "seed. In brackets: the paper, on ImageNet VID with ResNet-50, frames/s on an A100.\n"
+    ]
+    for table in summary["tables"]:
+        parts.append(f"## Table {table['number']}: {table['title']}\n")
+        parts.append(_lines(table["rows"], _main_columns))
+        if any(row["groups"][group]["AP50"] for row in table["rows"] for group in GROUPS):
+            parts.append("AP50 by the frame's condition and by the speed of the objects:\n")
+            parts.append(_lines(table["rows"], _group_columns))
+    return "\n".join(parts)
+
+
+def write_tables(summary: Mapping[str, Any], about: str, folder: Path) -> None:
+    """`tables.md` and `tables.json`."""
+    write_json(folder / "tables.json", {"about": about, **summary})
+    (folder / "tables.md").write_text(markdown(summary, about), encoding="utf-8")
+
+
+def _main_columns(row: Mapping[str, Any]) -> dict[str, str]:
+    paper, seconds = row["paper"], row["train_seconds"]
+    return {
+        "": row["label"],
+        "AP50:95": _text(row["AP"]) + _paper(paper["AP"]),
+        "AP50": _text(row["AP50"]) + _paper(paper["AP50"]),
+        "AP75": _text(row["AP75"]) + _paper(paper["AP75"]),
+        "gain AP50": _text(row["gain"]["AP50"], "+"),
+        "gain AP75": _text(row["gain"]["AP75"], "+"),
+        "frames/s": (NOTHING if row["fps"] is None else f"{row['fps']:.1f}") + _paper(paper["fps"]),
+        "training, min": NOTHING if seconds is None else f"{seconds['mean'] / 60:.1f}",
+        "steps": ", ".join(map(str, row["steps"])) or NOTHING,
+        "seeds": ", ".join(map(str, row["seeds"])) or NOTHING,
+    }
+
+
+def _group_columns(row: Mapping[str, Any]) -> dict[str, str]:
+    return {"": row["label"], **{g: _text(row["groups"][g]["AP50"]) for g in GROUPS}}
+
+
+def _lines(
+    rows: Sequence[Mapping[str, Any]], columns: Callable[[Mapping[str, Any]], dict[str, str]]
+) -> str:
+    cells = [columns(row) for row in rows]
+    lines = [list(cells[0]), ["---", *["---:"] * (len(cells[0]) - 1)]]
+    lines += [list(row.values()) for row in cells]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _text(spread: Mapping[str, Any] | None, sign: str = "") -> str:
+    if spread is None:
+        return NOTHING
+    more = "" if spread["std"] is None else f" ± {spread['std']:.1f}"
+    return f"{spread['mean']:{sign}.1f}{more}"
+
+
+def _paper(value: float | None) -> str:
+    return "" if value is None else f" ({value})"
