@@ -1,0 +1,120 @@
+"""A run that is killed, at whatever moment, goes on to the weights of one that was not."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparsevod_core.checkpoint import load_checkpoint
+from sparsevod_core.config import Config, config_from_dict
+from sparsevod_core.errors import CheckpointError
+from sparsevod_core.training.run_folder import RunFolder
+from sparsevod_core.training.trainer import Trainer
+
+pytest_plugins = ["small_runs"]
+
+STEPS = 10
+RUN = ("train.epochs=2", f"train.max_steps={STEPS}", "train.checkpoint_every=1", "train.ema=0.9")
+
+
+def train(settings: dict[str, object], path: Path, resume: bool) -> None:
+    torch.set_num_threads(1)
+    Trainer(config_from_dict(settings), path, resume=resume, device="cpu").fit()
+
+
+@pytest.fixture(scope="module")
+def whole(settings: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    train(settings(*RUN).to_dict(), path, resume=False)
+    return path
+
+
+def assert_same(one: Path, other: Path) -> None:
+    a, b = (load_checkpoint(path / "checkpoints" / "last.pth") for path in (one, other))
+    assert a.training is not None and b.training is not None
+    assert a.training["position"]["step"] == b.training["position"]["step"] == STEPS
+    for name, value in a.model.items():
+        assert torch.equal(value, b.model[name]), name
+        assert torch.equal(a.training["weights"][name], b.training["weights"][name]), name
+    for key, state in a.training["optimizer"]["state"].items():
+        for name, value in state.items():
+            assert torch.equal(value, b.training["optimizer"]["state"][key][name]), name
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_at_random_moments(
+    seed: int, settings: Callable[..., Config], whole: Path, tmp_path: Path
+) -> None:
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["sparsevod_core.training.trainer"])
+    run, moments = RunFolder(tmp_path / "run"), random.Random(seed)
+    num_killed = 0
+    while num_killed < 4:
+        process = processes.Process(
+            target=train, args=(settings(*RUN).to_dict(), run.path, run.last.exists())
+        )
+        # Once it has begun: soon after it saved a step, while it takes or saves the next.
+        before = run.last.stat().st_mtime_ns if run.last.exists() else 0
+        process.start()
+        deadline = time.monotonic() + 100
+        while process.is_alive() and time.monotonic() < deadline:
+            if run.last.exists() and run.last.stat().st_mtime_ns != before:
+                break
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.15))
+        if process.is_alive():
+            process.kill()
+            num_killed += 1
+        process.join()
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -9
+        load_checkpoint(run.last)  # whole, whenever that was
+    assert num_killed >= 1
+    train(settings(*RUN).to_dict(), run.path, resume=True)
+    assert_same(whole, run.path)
+    steps = [json.loads(line)["step"] for line in run.metrics.read_text().splitlines()]
+    assert steps == sorted(set(steps)) and steps[-1] == STEPS
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_goes_on(
+    settings: Callable[..., Config], whole: Path, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    part = settings(*RUN).replace({"train.max_steps": 6})
+    train(part.to_dict(), run.path, resume=False)
+    before = load_checkpoint(run.previous)
+    assert before.training is not None and before.training["position"]["step"] < 6 + 1
+    run.last.write_bytes(run.last.read_bytes()[:-1000])
+
+    longer = settings(*RUN)
+    with pytest.raises(CheckpointError, match=r"last\.pth") as error:
+        Trainer(longer, run.path, resume=True, device="cpu")
+    step = before.training["position"]["step"]
+    assert f"of step {step}, is whole" in str(error.value.hint)
+    assert f"mv {run.previous} {run.last} && sparsevod train --resume {run.path}" in str(
+        error.value.hint
+    )
+    run.previous.replace(run.last)
+    train(longer.to_dict(), run.path, resume=True)
+    assert_same(whole, run.path)
+
+
+def test_without_a_whole_one_before_there_is_nothing_to_offer(
+    settings: Callable[..., Config], tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    config = settings("train.max_steps=1")
+    train(config.to_dict(), run.path, resume=False)
+    for file in (run.last, run.previous):
+        file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match=r"last\.pth") as error:
+        Trainer(config, run.path, resume=True, device="cpu")
+    assert "mv" not in str(error.value.hint)
