@@ -1,0 +1,86 @@
+"""How often a step makes the host wait for the device, told from the operations that it runs.
+
+On a CPU nothing waits, so this looks for what would: operations whose result's size or value the
+host must know, and copies to the host.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sparsevod_core.config import Config
+from sparsevod_core.training import trainer as trainer_module
+from sparsevod_core.training.trainer import Trainer
+
+pytest_plugins = ["small_runs"]
+
+WAITING = (
+    "_local_scalar_dense",  # item(), float(), bool()
+    "nonzero",
+    "masked_select",
+    "_unique2",
+    "unique_dim",
+    "equal",
+    "is_nonzero",
+    "repeat_interleave.Tensor",
+)
+
+
+class Waits(TorchDispatchMode):
+    """Counts operations that would make the host wait, by name."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        super().__init__()
+        self._counts = counts
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func).removeprefix("aten.")
+        if name.startswith(WAITING):
+            self._counts[name] += 1
+        is_mask = func is torch.ops.aten.index.Tensor or func is torch.ops.aten.index_put_.default
+        if is_mask and any(i is not None and i.dtype == torch.bool for i in args[1]):
+            self._counts["boolean index"] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_host_waits_once_a_batch_for_the_matching_and_nowhere_else(
+    accumulate: int,
+    precision: str,
+    settings: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = settings(
+        "train.max_steps=3",
+        "train.log_every=100",
+        "train.ema=0.9",
+        "model.num_stages=3",
+        f"train.accumulate={accumulate}",
+        f"train.precision={precision}",
+    )
+    waits: Counter[str] = Counter()
+    to_host = torch.Tensor.cpu
+
+    def counted(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        waits["cpu()"] += 1
+        return to_host(tensor, *args, **kwargs)
+
+    accumulate_gradients = trainer_module.accumulate_gradients
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        with monkeypatch.context() as patch, Waits(waits):
+            patch.setattr(torch.Tensor, "cpu", counted)
+            return accumulate_gradients(*args, **kwargs)
+
+    monkeypatch.setattr(trainer_module, "accumulate_gradients", watched)
+    Trainer(config, tmp_path / "run", device="cpu").fit()
+    assert waits == {"cpu()": 3 * accumulate}
