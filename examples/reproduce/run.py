@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grid import Cell, cells, tables
+from grid import FULL, Cell, cells, tables
 from results import load_results, saved_speed, summarise
 from runs import CommandError, Experiment
 from tables import write_tables
@@ -71,7 +71,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
         SparseVodError: settings or results that do not fit, or a run that failed.
     """
     experiment = experiment_of(arguments)
-    chosen = tables(experiment.config(Cell("full")), arguments.tables)
+    chosen = tables(experiment.config(FULL), arguments.tables)
     models = cells(chosen)
     if unknown := set(arguments.only or ()) - {cell.name for cell in models}:
         names = ", ".join(cell.name for cell in models)
@@ -95,7 +95,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
         results = load_results(experiment, models, arguments.seeds)
         fps = saved_speed(experiment.output / "speed.json")
         summary = summarise(chosen, results, arguments.seeds, fps)
-        write_report(summary, arguments, experiment.output)
+        write_report(summary, experiment, arguments)
 
     failed = [] if arguments.tables_only else train(experiment, runs, report)
     if not (failed or arguments.tables_only or arguments.only):
@@ -136,15 +136,22 @@ def list_runs(experiment: Experiment, runs: Sequence[tuple[Cell, int]]) -> None:
     print(f"{done} of {len(runs)} runs are done")
 
 
-def write_report(summary: Mapping[str, Any], arguments: argparse.Namespace, folder: Path) -> None:
+def write_report(
+    summary: Mapping[str, Any], experiment: Experiment, arguments: argparse.Namespace
+) -> None:
     """Tables and figures of what is there."""
     from figures import write_figures
 
+    train = experiment.config(FULL).train
+    clips = train.clips_per_gpu * train.accumulate * (arguments.gpus or 1)
     val = arguments.val or Path(DataConfig().val_annotations or "")
     settings = "".join(f" `{text}`" for text in arguments.set)
-    about = f"# Ablations\n\nPreset `{arguments.backbone}`{settings}, scored on `{val.name}`."
-    write_tables(summary, about, folder)
-    write_figures(summary, folder)
+    about = (
+        f"# Ablations\n\nPreset `{arguments.backbone}`{settings}, {clips} clips a step, scored on "
+        f"`{val.name}`."
+    )
+    write_tables(summary, about, experiment.output)
+    write_figures(summary, experiment.output)
 
 
 def experiment_of(arguments: argparse.Namespace) -> Experiment:
