@@ -15,6 +15,8 @@ DENSE_POSITIONS = 8192
 """Up to this many positions on the finest level two matrix products beat gather and scatter: in
 training on a CPU by a factor of ten, because the scatter of RoIAlign's backward is serial."""
 
+FAR_OUTSIDE = -16384.0  # pixels; exact in bf16
+
 
 class PyramidRoIAlign(nn.Module):
     """RoIAlign (He et al., ICCV 2017), aligned.
@@ -58,7 +60,8 @@ class PyramidRoIAlign(nn.Module):
         """Features of the boxes of each image."""
         levels = self.levels(boxes_xyxy)
         if pyramid[0][0, 0].numel() > self.dense_positions:
-            return self._gather(pyramid, boxes_xyxy, levels)
+            on_their_level = self._everywhere if boxes_xyxy.is_cuda else self._gather
+            return on_their_level(pyramid, boxes_xyxy, levels)
         pooled = [
             dense_roi_align(
                 level_map,
@@ -74,19 +77,40 @@ class PyramidRoIAlign(nn.Module):
     def _gather(
         self, pyramid: Sequence[Tensor], boxes_xyxy: Tensor, levels: Tensor
     ) -> Float[Tensor, "B N C P P"]:
-        batch, num_boxes = boxes_xyxy.shape[:2]
-        flat, levels = boxes_xyxy.flatten(0, 1).float(), levels.flatten()
-        image = torch.arange(batch, device=flat.device).repeat_interleave(num_boxes)
-        rois = torch.cat([image[:, None].to(flat), flat], dim=1)  # [B N, 5]
+        """Each level pools its own boxes: the least work, but their number must be known."""
+        rois, levels = _rois(boxes_xyxy), levels.flatten()
         size = (self.output_size, self.output_size)
-        features = pyramid[0].new_zeros(len(flat), pyramid[0].shape[1], *size)
+        features = pyramid[0].new_zeros(len(rois), pyramid[0].shape[1], *size)
         for level, (level_map, stride) in enumerate(zip(pyramid, self.strides, strict=True)):
             here = (levels == level).nonzero().squeeze(1)
             pooled = roi_align(
                 level_map, rois[here].to(level_map), size, 1 / stride, self.sampling_ratio, True
             )
             features = features.index_copy(0, here, pooled.to(features))
-        return features.unflatten(0, (batch, num_boxes))
+        return features.unflatten(0, boxes_xyxy.shape[:2])
+
+    def _everywhere(
+        self, pyramid: Sequence[Tensor], boxes_xyxy: Tensor, levels: Tensor
+    ) -> Float[Tensor, "B N C P P"]:
+        """Each level pools all boxes, those of other levels far outside, where they read nothing.
+
+        The host need not know how many there are, so that it does not wait for a GPU.
+        """
+        rois, levels = _rois(boxes_xyxy), levels.flatten()
+        outside = torch.where(torch.arange(5, device=rois.device) == 0, rois, FAR_OUTSIDE)
+        size = (self.output_size, self.output_size)
+        pooled = []
+        for level, (level_map, stride) in enumerate(zip(pyramid, self.strides, strict=True)):
+            here = torch.where((levels == level)[:, None], rois, outside).to(level_map)
+            pooled.append(roi_align(level_map, here, size, 1 / stride, self.sampling_ratio, True))
+        return torch.stack(pooled).sum(0).unflatten(0, boxes_xyxy.shape[:2])
+
+
+def _rois(boxes_xyxy: Float[Tensor, "B N 4"]) -> Float[Tensor, "BN 5"]:
+    """The operator's form of boxes: number of the image, then xyxy."""
+    batch, num_boxes = boxes_xyxy.shape[:2]
+    image = torch.arange(batch, device=boxes_xyxy.device).repeat_interleave(num_boxes)
+    return torch.cat([image[:, None].float(), boxes_xyxy.flatten(0, 1).float()], dim=1)
 
 
 def dense_roi_align(

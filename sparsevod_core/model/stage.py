@@ -20,17 +20,18 @@ class BoxDecoder:
 
     min_size: float
     max_size: float
-    scale: tuple[float, float, float, float] = (0.5, 0.5, 1.0, 1.0)
+    shift_scale: float = 0.5
+    size_scale: float = 1.0
 
     def __call__(
         self, boxes_xyxy: Float[Tensor, "*n 4"], deltas: Float[Tensor, "*n 4"]
     ) -> Float[Tensor, "*n 4"]:
         """Refined boxes; they may leave the image. Computed in at least 32 bits."""
-        deltas = deltas.to(boxes_xyxy.dtype) * deltas.new_tensor(self.scale, dtype=boxes_xyxy.dtype)
-        shift, growth = deltas.split(2, dim=-1)
+        shift, growth = deltas.to(boxes_xyxy.dtype).split(2, dim=-1)
         size = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
-        centre = boxes_xyxy[..., :2] + size / 2 + shift * size
-        half = size * growth.clamp(self.min_size, self.max_size).exp() / 2
+        centre = boxes_xyxy[..., :2] + size / 2 + (self.shift_scale * shift) * size
+        growth = (self.size_scale * growth).clamp(self.min_size, self.max_size)
+        half = size * growth.exp() / 2
         return torch.cat([centre - half, centre + half], dim=-1)
 
 

@@ -228,7 +228,7 @@ def build_sparse_rcnn(config: dict) -> SparseVOD:
         RefinementStage(
             temporal_roi=None,
             aggregation=None,
-            box_decoder=BoxDecoder(-clamp, clamp, tuple(map(float, config["bbox_stds"]))),
+            box_decoder=BoxDecoder(-clamp, clamp, *map(float, config["bbox_stds"][1:3])),
             channels=config["hidden"],
             num_heads=config["heads"],
             ffn_dim=config["ffn"],

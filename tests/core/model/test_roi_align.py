@@ -37,6 +37,20 @@ def test_dense_pooling_is_roi_align_with_its_gradients():
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
+def test_the_way_of_the_gpu_is_exactly_that_of_the_cpu():
+    pyramid, boxes = pyramid_and_boxes()
+    align = PyramidRoIAlign(strides=STRIDES, dense_positions=0)
+    levels = align.levels(boxes)
+    everywhere = align._everywhere(pyramid, boxes, levels)
+    gathered = align._gather(pyramid, boxes, levels)
+    assert torch.equal(everywhere, gathered)
+    weights = torch.randn(gathered.shape, generator=torch.Generator().manual_seed(1))
+    ours = torch.autograd.grad((everywhere * weights).sum(), pyramid)
+    reference = torch.autograd.grad((gathered * weights).sum(), pyramid)
+    for a, b in zip(ours, reference, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
 def test_levels_by_hand():
     align = PyramidRoIAlign(strides=STRIDES)
     sides = torch.tensor([1.0, 56, 111, 112, 223, 224, 447, 448, 5000])

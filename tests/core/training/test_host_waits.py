@@ -16,6 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparsevod_core.config import Config
+from sparsevod_core.model.roi_align import PyramidRoIAlign
 from sparsevod_core.training import trainer as trainer_module
 from sparsevod_core.training.trainer import Trainer
 
@@ -50,11 +51,13 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("is_dense", [True, False], ids=["small frames", "large frames"])
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_host_waits_once_a_batch_for_the_matching_and_nowhere_else(
     accumulate: int,
     precision: str,
+    is_dense: bool,
     settings: Callable[..., Config],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -68,19 +71,31 @@ def test_the_host_waits_once_a_batch_for_the_matching_and_nowhere_else(
         f"train.precision={precision}",
     )
     waits: Counter[str] = Counter()
-    to_host = torch.Tensor.cpu
 
-    def counted(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        waits["cpu()"] += 1
-        return to_host(tensor, *args, **kwargs)
+    def counting(name: str) -> Callable[..., torch.Tensor]:
+        method = getattr(torch.Tensor, name)
+
+        def counted(*args: Any, **kwargs: Any) -> torch.Tensor:
+            waits[name] += 1
+            return method(*args, **kwargs)
+
+        return counted
 
     accumulate_gradients = trainer_module.accumulate_gradients
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         with monkeypatch.context() as patch, Waits(waits):
-            patch.setattr(torch.Tensor, "cpu", counted)
+            patch.setattr(torch.Tensor, "cpu", counting("cpu"))
+            # Copies Python numbers to the device, and waits for that.
+            patch.setattr(torch.Tensor, "new_tensor", counting("new_tensor"))
             return accumulate_gradients(*args, **kwargs)
 
     monkeypatch.setattr(trainer_module, "accumulate_gradients", watched)
+    if not is_dense:  # as large frames are pooled on a GPU
+        monkeypatch.setattr(
+            PyramidRoIAlign,
+            "forward",
+            lambda align, pyramid, boxes: align._everywhere(pyramid, boxes, align.levels(boxes)),
+        )
     Trainer(config, tmp_path / "run", device="cpu").fit()
-    assert waits == {"cpu()": 3 * accumulate}
+    assert waits == {"cpu": 3 * accumulate}
