@@ -109,6 +109,13 @@ def _summary(
             }
             for group in GROUPS
         },
+        "per_class": {
+            name: {
+                metric: _spread([of["per_class"][name][metric] for of in own.values()], 100)
+                for metric in METRICS
+            }
+            for name in next(iter(own.values()), {"per_class": {}})["per_class"]
+        },
         "AP_by_iou": {
             iou: _spread([of["AP_by_iou"][iou] for of in own.values()], 100)
             for iou in next(iter(own.values()), {"AP_by_iou": {}})["AP_by_iou"]

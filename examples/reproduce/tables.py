@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from results import GROUPS
 from runs import write_json
 
 NOTHING = "-"
+MAX_CLASSES = 10  # as columns; tables.json has all
 
 
 def markdown(summary: Mapping[str, Any], about: str) -> str:
@@ -24,6 +26,10 @@ def markdown(summary: Mapping[str, Any], about: str) -> str:
         if any(row["groups"][group]["AP50"] for row in table["rows"] for group in GROUPS):
             parts.append("AP50 by the frame's condition and by the speed of the objects:\n")
             parts.append(_lines(table["rows"], _group_columns))
+        classes = list({name: None for row in table["rows"] for name in row["per_class"]})
+        if 1 < len(classes) <= MAX_CLASSES:
+            parts.append("AP50 by class:\n")
+            parts.append(_lines(table["rows"], partial(_class_columns, classes=classes)))
     return "\n".join(parts)
 
 
@@ -51,6 +57,12 @@ def _main_columns(row: Mapping[str, Any]) -> dict[str, str]:
 
 def _group_columns(row: Mapping[str, Any]) -> dict[str, str]:
     return {"": row["label"], **{g: _text(row["groups"][g]["AP50"]) for g in GROUPS}}
+
+
+def _class_columns(row: Mapping[str, Any], *, classes: Sequence[str]) -> dict[str, str]:
+    nothing = {"AP50": None}
+    found = {name: _text(row["per_class"].get(name, nothing)["AP50"]) for name in classes}
+    return {"": row["label"], **found}
 
 
 def _lines(

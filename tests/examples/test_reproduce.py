@@ -51,6 +51,7 @@ def make_up(folder: Path, *, ap50: float, seconds: float = 60.0, num_boxes: int 
     result = {
         **aps,
         "AP_by_iou": by_iou,
+        "per_class": {"cat": better, "dog": dict.fromkeys(aps)},
         "motion": {"coco": speeds, "fgfa": {}},
         "degraded": worse,
         "clean": better,
@@ -127,6 +128,7 @@ def test_mean_spread_and_gain(module, tmp_path):
         "| +5.5 ± 1.3 | 12.3 (14.4) | 2.0 | 40 | 0, 1, 2 |"
     )
     assert lines["+ TFE"].startswith("| + TFE | 13.8 (52.1) | 55.0 (76.9) | 27.5 (57.5) | +3.0 |")
+    assert "| + TFE + SPFA | 75.6 ± 5.2 | - |" in text.splitlines()  # cat, dog
     assert lines["+ SPFA"].startswith("| + SPFA | - (54.1) | - (79.1) |")
     assert json.loads((tmp_path / "tables.json").read_text())["tables"] == summary["tables"]
     figures = module("figures").write_figures(summary, tmp_path)
@@ -213,6 +215,21 @@ def test_full_model_is_evaluated_with_every_number_of_supports_while_it_is_there
     assert [words[2].partition("=")[0] for words in commands[1:]] == ["--supports", "--json"]
     assert small.state(grid.FULL, 1) == "done"
     assert set(json.loads((full / "eval.json").read_text())) == set(runs.KEPT)
+
+
+def test_documented_commands_parse(module, monkeypatch):
+    run = module("run")
+    texts = [run.__doc__, (FOLDER.parents[1] / "docs" / "method.md").read_text()]
+    shown = [
+        line.split()[1:]
+        for text in texts
+        for line in text.replace("\\\n", " ").splitlines()
+        if line.strip().startswith("python examples/reproduce/run.py")
+    ]
+    assert len(shown) >= 4
+    for words in shown:
+        monkeypatch.setattr(sys, "argv", words)
+        assert run.parse().backbone in ("tiny", "r50")
 
 
 @pytest.fixture(scope="module")
