@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,15 @@ from typing import Any
 def say(text: str) -> None:
     """One line of talk on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def is_first_process() -> bool:
+    """Whether this is not one of the later processes of torchrun or srun, which keep quiet.
+
+    Known before anything heavy is imported.
+    """
+    of_srun = os.environ.get("SLURM_PROCID", "0") if "SLURM_STEP_ID" in os.environ else "0"
+    return os.environ.get("RANK", of_srun) == "0"
 
 
 def error(message: str, hint: str | None) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sparsevod_core.config import Config
 
 DEFAULT_BACKBONE = "r50"
+MAX_RESTARTS = 3
 SCHEMA = "sparsevod.train/1"
 
 
@@ -57,7 +58,25 @@ def train(
         ),
     ] = None,
     gpus: Annotated[
-        int | None, typer.Option("--gpus", help="Processes to start, one for each GPU.")
+        int | None,
+        typer.Option("--gpus", help="Processes to start, one for each GPU of a machine."),
+    ] = None,
+    nodes: Annotated[
+        int, typer.Option("--nodes", help="Machines; each runs this same command.")
+    ] = 1,
+    rendezvous: Annotated[
+        str | None,
+        typer.Option("--rendezvous", help="HOST:PORT to meet at; HOST is one of them."),
+    ] = None,
+    rendezvous_timeout: Annotated[
+        int, typer.Option("--rendezvous-timeout", help="Seconds to wait for all machines.")
+    ] = 600,
+    max_restarts: Annotated[
+        int | None,
+        typer.Option(
+            "--max-restarts",
+            help="How often to go on from last.pth when a process is lost; else 3 with several.",
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Length of the run.")] = None,
     max_steps: Annotated[
@@ -85,16 +104,21 @@ def train(
     steps, seconds, checkpoint and best (step, AP, AP50 and AP75 of the best
     evaluation, or null).
 
-    Example: sparsevod train --backbone r50 --gpus 8
+    With --nodes every machine runs the same command, and the run folder is
+    on a disk that they share. torchrun's and SLURM's variables are heeded:
+    srun with a task for each GPU, or with a task for each machine and --gpus.
+    Where a process is lost, all start again from last.pth and come to the
+    same weights; what would fail again, such as a broken frame, ends the run.
+
+    Example: sparsevod train --backbone r50 --gpus 8 --nodes 2 --rendezvous node01:29400
 
     Example: sparsevod train --annotations train.json --root frames --backbone tiny
 
     Example: sparsevod train --resume runs/tiny-20260101-120000
     """
-    is_main = os.environ.get("RANK", "0") == "0"
     from sparsevod_cli.progress import ConsoleReporter
 
-    reporter: Reporter = ConsoleReporter() if is_main else SilentReporter()
+    reporter: Reporter = ConsoleReporter() if console.is_first_process() else SilentReporter()
     settings = overrides_with(
         overrides,
         seed,
@@ -127,20 +151,22 @@ def train(
         config = new_run_settings(preset, config_file, settings, reporter)
         output = output or fresh_run(preset)
 
-    from sparsevod_core.distributed.launch import launch
-    from sparsevod_core.training.run import train as train_detector
+    from sparsevod_core.distributed.launch import Processes, launch_on
+    from sparsevod_core.training.launched import train as train_detector
 
-    result = launch(
+    if max_restarts is None:
+        max_restarts = MAX_RESTARTS if (gpus or 1) * nodes > 1 else 0
+    result = launch_on(
+        Processes(gpus, device, nodes, rendezvous, max_restarts, rendezvous_timeout),
+        reporter,
         train_detector,
-        gpus,
-        device,
         config,
         output,
         resume=resume,
         device=device,
         reporter=reporter,
     )
-    if not is_main:
+    if result is None or os.environ.get("RANK", "0") != "0":  # another process or machine tells
         return
     if json_out is not None:
         console.write_json(json_out, {"schema": SCHEMA, **result.to_dict()})

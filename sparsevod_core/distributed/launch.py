@@ -1,30 +1,57 @@
-"""One process for each GPU, through torch's own elastic launcher."""
+"""One process for each GPU, on this machine or on several."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-import socket
-import sys
 import tempfile
-import time
-import traceback
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
-from sparsevod_core.errors import ConfigError, SparseVodError
+from sparsevod_core.distributed import slurm
+from sparsevod_core.errors import ConfigError
+from sparsevod_core.reporting import Reporter, SilentReporter
 
-LAST_WORDS_S = 1  # so that the launcher sees the death of a process before those it drags along
-SHUTDOWN_S = 60  # for a step and a checkpoint after SIGTERM; the launcher's own default is 30
+PATIENCE_S = 600  # for the last machine to come
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-class WorkerError(RuntimeError):
-    """An exception that no user is to blame for; its traceback follows the first line."""
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """How many processes, and where.
+
+    Attributes:
+        gpus: on each machine; None is one, or as many as torchrun or srun started.
+        device: `auto`, `cpu` or `cuda`, checked against what is there.
+        nodes: machines; each runs the same command.
+        rendezvous: HOST:PORT, one of the machines, at which they meet.
+        max_restarts: how often all processes start again after one was lost.
+        patience_s: how long to wait for the other machines.
+    """
+
+    gpus: int | None = None
+    device: str = "auto"
+    nodes: int = 1
+    rendezvous: str | None = None
+    max_restarts: int = 0
+    patience_s: int = PATIENCE_S
+
+    def __post_init__(self) -> None:
+        smallest = {"gpus": 1, "nodes": 1, "max_restarts": 0, "patience_s": 1}
+        for name, least in smallest.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                option = {"patience_s": "rendezvous-timeout"}.get(name, name.replace("_", "-"))
+                raise ConfigError(f"--{option} {value}: expected at least {least}")
+        if (self.nodes > 1) != (self.rendezvous is not None):
+            raise ConfigError(
+                f"--nodes {self.nodes} "
+                + ("goes without --rendezvous" if self.nodes == 1 else "needs --rendezvous"),
+                hint="on each machine: --nodes 2 --rendezvous HOST:PORT, HOST one of them",
+            )
 
 
 def launch(
@@ -35,46 +62,76 @@ def launch(
     *args: Arguments.args,
     **kwargs: Arguments.kwargs,
 ) -> Result:
-    """Run `function(*args, **kwargs)` in that many processes; returns what rank 0 returned.
+    """`launch_on` for processes of this machine alone; returns what rank 0 returned."""
+    processes = Processes(num_processes, device)
+    return launch_on(processes, SilentReporter(), function, *args, **kwargs)  # type: ignore[return-value]
 
-    Under torchrun, and for one process, the function simply runs here. Otherwise it and its
-    arguments must pickle: processes are spawned.
+
+def launch_on(
+    processes: Processes,
+    reporter: Reporter,
+    function: Callable[Arguments, Result],
+    /,
+    *args: Arguments.args,
+    **kwargs: Arguments.kwargs,
+) -> Result | None:
+    """Run `function(*args, **kwargs)` in all processes; returns what rank 0 returned.
+
+    Under torchrun or srun, and for one process, the function simply runs here. Otherwise it and
+    its arguments must pickle: processes are spawned. None on a machine without rank 0.
 
     Args:
+        processes: how many, and where.
+        reporter: told of the wait for other machines, and of restarts.
         function: importable by name; joins the others with `distributed.process_group`.
-        num_processes: None is one, or as many as torchrun started.
-        device: `auto`, `cpu` or `cuda`, checked against what is there.
 
     Raises:
-        ConfigError: more processes than GPUs, or other than torchrun started.
+        ConfigError: more processes than GPUs, or other than torchrun or srun started.
         SparseVodError: what the first process to fail raised.
     """
     if "WORLD_SIZE" in os.environ:
-        started = int(os.environ["WORLD_SIZE"])
-        if num_processes not in (None, started):
-            raise ConfigError(
-                f"--gpus {num_processes}, but torchrun started {started} processes",
-                hint="leave --gpus out under torchrun",
-            )
+        started = os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])
+        _require_as_started("torchrun", int(started), processes)
         return function(*args, **kwargs)
-    if num_processes is None or num_processes == 1:
+    if slurm.num_tasks(os.environ) > 1 and processes.nodes == 1:
+        tasks, machines = slurm.num_tasks(os.environ), slurm.num_machines(os.environ)
+        if tasks != machines or processes.gpus in (None, 1):
+            _require_as_started("srun", tasks // machines, processes)
+            os.environ.update(slurm.as_torchrun(os.environ))
+            return function(*args, **kwargs)
+        endpoint = slurm.endpoint(os.environ)
+        processes = replace(processes, nodes=machines, rendezvous=endpoint)
+    per_machine = processes.gpus or 1
+    if per_machine == processes.nodes == 1 and processes.max_restarts == 0:
         return function(*args, **kwargs)
-    require_devices(num_processes, device)
+    require_devices(per_machine, processes.device)
+
+    from sparsevod_core.distributed.elastic import run_elastic
+
     with tempfile.TemporaryDirectory(prefix="sparsevod-launch-") as folder:
-        return _launch(function, num_processes, Path(folder), args, kwargs)
+        return run_elastic(
+            function,
+            Path(folder),
+            args,
+            kwargs,
+            per_machine=per_machine,
+            machines=processes.nodes,
+            endpoint=processes.rendezvous,
+            patience_s=processes.patience_s,
+            max_restarts=processes.max_restarts,
+            reporter=reporter,
+        )
 
 
 def require_devices(num_processes: int, device: str) -> None:
-    """Check that every process gets its own GPU; on the CPU any number is fine.
+    """Check that every process of this machine gets its own GPU; on the CPU any number is fine.
 
     Raises:
         ConfigError: naming how many GPUs there are.
     """
     import torch
 
-    if num_processes < 1:
-        raise ConfigError(f"--gpus {num_processes}: expected at least 1")
-    if device == "cpu":
+    if device == "cpu" or (device.startswith("cuda:") and num_processes == 1):
         return
     if device not in ("auto", "cuda"):
         raise ConfigError(
@@ -82,117 +139,22 @@ def require_devices(num_processes: int, device: str) -> None:
             hint="leave --device out; CUDA_VISIBLE_DEVICES chooses among the GPUs",
         )
     there = torch.cuda.device_count()
-    if num_processes > there:
+    if num_processes > there and not (device == "auto" and num_processes == 1):
         raise ConfigError(
             f"--gpus {num_processes}, but there are {there} usable GPUs on this machine",
             hint=f"--gpus {there or 1}, or --device cpu --gpus {num_processes} to use the CPU",
         )
 
 
-def _launch(
-    function: Callable[..., Result],
-    num_processes: int,
-    folder: Path,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Result:
-    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    # What goes wrong is said once, by the one who called us. A level would not do: each of these
-    # loggers has its own.
-    for name in ("torch.distributed.elastic", "torch.multiprocessing"):
-        logging.getLogger(name).addHandler(logging.NullHandler())
-        logging.getLogger(name).propagate = False
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SHUTDOWN_S))
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=num_processes,
-        run_id="sparsevod",
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",  # the machine's own name may not resolve
-        max_restarts=0,
-        logs_specs=DefaultLogsSpecs(log_dir=str(folder / "elastic")),  # it would leave its own
-    )
-    try:
-        results = elastic_launch(config, _worker)(function, folder, args, kwargs)
-    except SignalException as stopped:
-        raise SystemExit(128 + stopped.sigval) from None
-    except ChildFailedError as failed:
-        raise _first_error(folder, failed) from None
-    return results[0]
-
-
-def _worker(
-    function: Callable[..., Result], folder: Path, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Result | None:
-    """Runs in each process; what it raises is left in a file for the launcher to say."""
-    num_processes = int(os.environ["WORLD_SIZE"])
-    _keep_to_this_machine(num_processes)
-    try:
-        result = function(*args, **kwargs)
-        return result if os.environ["RANK"] == "0" else None  # the others' go through a pipe too
-    except KeyboardInterrupt:
-        exit_code = 130
-    except SystemExit as stopped:
-        exit_code = int(stopped.code or 0)
-    except Exception as error:
-        exit_code = 1
-        first_line = (str(error).splitlines() or [""])[0]
-        known = isinstance(error, SparseVodError)
-        rank = int(os.environ["RANK"])
-        record = {
-            "time": time.time(),
-            "known": known,
-            "message": error.message if isinstance(error, SparseVodError) else first_line,
-            "hint": error.hint if isinstance(error, SparseVodError) else None,
-            "exit_code": error.exit_code if isinstance(error, SparseVodError) else 1,
-            "who": f"{type(error).__name__} in process {rank + 1} of {num_processes}",
-            "traceback": traceback.format_exc(),
-        }
-        (folder / f"{rank}.json").write_text(json.dumps(record), encoding="utf-8")
-        if not known:
-            time.sleep(LAST_WORDS_S)
-    # Not sys.exit: the process group's threads, still waiting for the others, would abort or hang.
-    sys.stderr.flush()
-    os._exit(exit_code)
-
-
-def _keep_to_this_machine(num_processes: int) -> None:
-    import torch
-
-    if "lo" in (name for _, name in socket.if_nameindex()):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the machine's name may not resolve
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // num_processes))
-
-
-def _first_error(folder: Path, failed: Any) -> BaseException:
-    """The cause: a process that says what is wrong, before those that lost touch with it."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
-    first = min(records, key=lambda record: (not record["known"], record["time"]), default=None)
-    if first is not None and first["known"]:
-        error = SparseVodError(first["message"], first["hint"])
-        error.exit_code = first["exit_code"]
-        return error
-    rank, failure = min(failed.failures.items())
-    if first is None or failure.exitcode < 0:
-        return _silent_death(rank, failure)
-    return WorkerError(f"{first['who']}: {first['message']}\n{first['traceback']}")
-
-
-def _silent_death(rank: int, failure: Any) -> BaseException:
-    """A process that left no word: stopped as asked, or killed."""
-    if failure.exitcode in (130, 143):
-        return SystemExit(failure.exitcode)
-    how = f"exited with code {failure.exitcode}"
-    hint = "the lines above may say why"
-    if failure.exitcode < 0:
-        how = f"was killed ({failure.signal_name()})"
-        hint = "out of memory, most often: make the batch smaller, or data.workers"
-    return SparseVodError(
-        f"process {rank + 1} {how}", hint=f"{hint}; --resume goes on from what was saved"
-    )
+def _require_as_started(starter: str, started: int, processes: Processes) -> None:
+    """Check that the options say nothing else than what torchrun or srun did."""
+    if processes.nodes > 1:
+        raise ConfigError(
+            f"--nodes {processes.nodes}, but {starter} started this process",
+            hint=f"leave --nodes and --rendezvous out under {starter}",
+        )
+    if processes.gpus not in (None, started):
+        raise ConfigError(
+            f"--gpus {processes.gpus}, but {starter} started {started} process(es) on this machine",
+            hint=f"leave --gpus out under {starter}",
+        )

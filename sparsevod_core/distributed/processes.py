@@ -31,6 +31,11 @@ def is_launched() -> bool:
     return "WORLD_SIZE" in os.environ
 
 
+def num_restarts() -> int:
+    """How often the processes were started again, as far as this machine's launcher counted."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+
+
 def is_joined() -> bool:
     """Whether this process has joined others, or a group of its own."""
     return dist.is_initialized()
@@ -52,9 +57,13 @@ def is_main() -> bool:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """`cuda` as the GPU of this process among those of its machine; any other device as it is."""
+    """`cuda` as the GPU of this process among those of its machine; any other device as it is.
+
+    Where a scheduler shows each process one GPU, that is its own.
+    """
     if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        is_alone = torch.cuda.device_count() == 1
+        return torch.device("cuda", 0 if is_alone else int(os.environ.get("LOCAL_RANK", 0)))
     return device
 
 
@@ -62,12 +71,13 @@ def own_device(device: torch.device) -> torch.device:
 def process_group(device: torch.device) -> Iterator[None]:
     """Join the other processes: NCCL between GPUs, gloo between hosts. Alone: nothing happens.
 
-    A GPU run has both, so that ranks can agree on small things without waiting for the GPU.
+    A GPU run has both, so that ranks can agree on small things without waiting for the GPU. Inside
+    another such context: nothing happens.
 
     Raises:
         ConfigError: WORLD_SIZE is set, but not the rest of torchrun's variables.
     """
-    if not is_launched():
+    if not is_launched() or is_joined():
         yield
         return
     missing = [name for name in VARIABLES if name not in os.environ]

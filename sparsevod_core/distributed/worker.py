@@ -1,0 +1,114 @@
+"""One process that a launcher started, and how its end is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sparsevod_core.errors import SparseVodError
+
+LAST_WORDS_S = 1  # so that the launcher sees the death of a process before those it drags along
+STOPPED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
+
+Result = TypeVar("Result")
+
+
+class WorkerError(RuntimeError):
+    """An exception that no user is to blame for; its traceback follows the first line."""
+
+
+class DeathError(SparseVodError):
+    """A process that left no word, killed most often: it may do better in a second attempt."""
+
+
+def work(
+    function: Callable[..., Result],
+    folder: Path,
+    environment: Mapping[str, str],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Result | None:
+    """Run in each process; what it raises is left in a file for the launcher to say.
+
+    Returns rank 0's result, None in the others: results go through a pipe.
+    """
+    for name, value in environment.items():
+        os.environ.setdefault(name, value)
+    _share_the_cores()
+    rank, num_processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    try:
+        result = function(*args, **kwargs)
+        return result if rank == 0 else None
+    except KeyboardInterrupt:
+        exit_code = 130
+    except SystemExit as stopped:
+        exit_code = int(stopped.code or 0)
+    except Exception as error:
+        exit_code = 1
+        first_line = (str(error).splitlines() or [""])[0]
+        known = isinstance(error, SparseVodError)
+        record = {
+            "time": time.time(),
+            "known": known,
+            "message": error.message if isinstance(error, SparseVodError) else first_line,
+            "hint": error.hint if isinstance(error, SparseVodError) else None,
+            "exit_code": error.exit_code if isinstance(error, SparseVodError) else 1,
+            "who": f"{type(error).__name__} in process {rank + 1} of {num_processes}",
+            "traceback": traceback.format_exc(),
+        }
+        (folder / f"{rank}.json").write_text(json.dumps(record), encoding="utf-8")
+        if not known:
+            time.sleep(LAST_WORDS_S)
+    # Not sys.exit: the process group's threads, still waiting for the others, would abort or hang.
+    sys.stderr.flush()
+    os._exit(exit_code)
+
+
+def first_error(folder: Path, failures: Mapping[int, Any]) -> BaseException:
+    """The cause: a process that says what is wrong, before those that lost touch with it.
+
+    Args:
+        folder: where processes left word; emptied.
+        failures: elastic's `ProcessFailure` by rank.
+    """
+    records = []
+    for path in folder.glob("*.json"):
+        records.append(json.loads(path.read_text(encoding="utf-8")))
+        path.unlink()
+    first = min(records, key=lambda record: (not record["known"], record["time"]), default=None)
+    if first is not None and first["known"]:
+        error = SparseVodError(first["message"], first["hint"])
+        error.exit_code = first["exit_code"]
+        return error
+    rank, failure = min(failures.items())
+    if first is None or failure.exitcode < 0:
+        return _silent_death(rank, failure)
+    return WorkerError(f"{first['who']}: {first['message']}\n{first['traceback']}")
+
+
+def _share_the_cores() -> None:
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(max(1, cores // int(os.environ["LOCAL_WORLD_SIZE"])))
+
+
+def _silent_death(rank: int, failure: Any) -> BaseException:
+    """A process that left no word: stopped as asked, or killed."""
+    if failure.exitcode in STOPPED:
+        return SystemExit(failure.exitcode)
+    how = f"exited with code {failure.exitcode}"
+    hint = "the lines above may say why"
+    if failure.exitcode < 0:
+        how = f"was killed ({failure.signal_name()})"
+        hint = "out of memory, most often: make the batch smaller, or data.workers"
+    return DeathError(
+        f"process {rank + 1} {how}", hint=f"{hint}; --resume goes on from what was saved"
+    )
