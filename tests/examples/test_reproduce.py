@@ -24,7 +24,7 @@ def module(monkeypatch):
     """The scripts' modules by name."""
     monkeypatch.syspath_prepend(FOLDER)
     yield importlib.import_module
-    for name in ("grid", "runs", "results", "tables", "figures", "speed", "run"):
+    for name in ("grid", "runs", "results", "tables", "figures", "speed", "run", "hold_out"):
         sys.modules.pop(name, None)
 
 
@@ -230,6 +230,26 @@ def test_documented_commands_parse(module, monkeypatch):
     for words in shown:
         monkeypatch.setattr(sys, "argv", words)
         assert run.parse().backbone in ("tiny", "r50")
+
+
+def test_videos_are_set_aside_by_their_names(image_set, tmp_path, module, monkeypatch):
+    from sparsevod_core.data.records import VideoSet
+
+    hold_out = module("hold_out")
+    names = [f"video-{number}" for number in range(20)]
+    aside = hold_out.held_out(names, 0.1)
+    assert len(aside) == 2 and hold_out.held_out(names[::-1], 0.1) == aside
+    assert hold_out.held_out(names, 0) < hold_out.held_out(names, 1) < set(names)
+
+    monkeypatch.setattr(sys, "argv", ["", str(image_set.annotations), "-o", str(tmp_path)])
+    hold_out.main()
+    before = VideoSet.load(image_set.annotations)
+    train, choose = (VideoSet.load(tmp_path / f"{name}.json") for name in ("train", "choose"))
+    assert choose.num_videos == 1 and train.num_videos == before.num_videos - 1
+    assert train.root == choose.root == before.root
+    ids = [[one.image_id(frame) for frame in range(one.num_frames)] for one in (train, choose)]
+    every = [before.image_id(frame) for frame in range(before.num_frames)]
+    assert sorted(ids[0] + ids[1]) == sorted(every) and 900 in ids[0]  # a still image
 
 
 @pytest.fixture(scope="module")
