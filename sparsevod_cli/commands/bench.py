@@ -140,6 +140,70 @@ def data(
         console.write_json(json_out, result)
 
 
+@app.command("train")
+def train(
+    annotations: Annotated[
+        Path | None,
+        typer.Option("--annotations", help="COCO-VID JSON; else data/imagenet_vid/train.json."),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", help="Folder that its file names start from.")
+    ] = None,
+    backbone: Annotated[
+        str, typer.Option("--backbone", help="Preset: tiny, r50, r101 or x101.")
+    ] = "r50",
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Loader processes; 0: the training process.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="fp32 or bf16; else the preset's.")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", help="Measured steps.")] = 30,
+    warmup: Annotated[int, typer.Option("--warmup", help="Those before them.")] = 5,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    json_out: JsonOut = None,
+) -> None:
+    """Where the time of a training step goes, in one process with a model of random weights.
+
+    First whole steps, as they are in training; then as many in which the device is waited for
+    after each part, so that a GPU's add up to more than a whole step.
+
+    Keys of --json: schema ("sparsevod.bench-train/1"), clips_per_second, seconds_per_step,
+    data_wait_share, parts (data_wait, forward, matching, loss, backward, optimiser: seconds of a
+    step as median, min and p95, and share of all parts), peak_memory_mib (of the GPU, else of the
+    process), clips, settings, device, threads, machine.
+
+    Example: sparsevod bench train --annotations train.json --root frames --precision bf16
+    """
+    from sparsevod_cli.progress import ConsoleReporter
+    from sparsevod_core.benchmark.train import benchmark_training
+    from sparsevod_core.config import load_config
+    from sparsevod_core.inference import resolve_device
+
+    settings = overrides_with(
+        overrides,
+        seed,
+        data__train_annotations=annotations,
+        data__train_root=root,
+        data__workers=workers,
+        train__precision=precision,
+    )
+    result = benchmark_training(
+        load_config(backbone, config, settings),
+        device=resolve_device(device),
+        steps=steps,
+        warmup=warmup,
+        reporter=ConsoleReporter(),
+    )
+    if str(json_out) != "-":
+        _show_training(result)
+    if json_out is not None:
+        console.write_json(json_out, result)
+
+
 def _load(
     checkpoint: Path | None,
     backbone: str | None,
@@ -214,4 +278,28 @@ def _show_data(result: dict[str, Any]) -> None:
         f"{loader['clips_per_second']:.1f} clips/s loading alone, "
         f"{training['clips_per_second']:.1f} in training on {result['device']}; "
         f"{training['data_wait_share']:.1%} of a step waits for data"
+    )
+
+
+def _show_training(result: dict[str, Any]) -> None:
+    rows = [
+        [
+            f"  {name.replace('_', ' ')}",
+            *(f"{1000 * times[key]:.1f}" for key in ("median", "min", "p95")),
+            f"{times['share']:.1%}",
+        ]
+        for name, times in result["parts"].items()
+    ]
+    whole, settings = result["seconds_per_step"], result["settings"]
+    numbers = [f"{1000 * whole[key]:.1f}" for key in ("median", "min", "p95")]
+    console.table(
+        f"milliseconds, {settings['clips_per_step']} clips of {settings['frames_per_clip']} frames "
+        f"a step, {settings['precision']}",
+        ["", "median", "min", "p95", "share"],
+        [["a training step", *numbers, ""], *rows],
+    )
+    console.say(
+        f"{result['clips_per_second']:.1f} clips/s on {result['device']}; "
+        f"{result['data_wait_share']:.1%} of a step waits for data; "
+        f"peak {result['peak_memory_mib']:.0f} MiB"
     )

@@ -6,37 +6,22 @@ are real ones: forward, matching and losses, backward, optimiser.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator
-from contextlib import closing
-from dataclasses import asdict, dataclass
-from itertools import count
-from pathlib import Path
+from dataclasses import asdict
 
 import torch
 
-from sparsevod_core.benchmark.timing import now, peak_memory_mib, summary
-from sparsevod_core.benchmark.training_step import TrainingStep
+from sparsevod_core.benchmark.timing import peak_memory_mib, summary
+from sparsevod_core.benchmark.training_step import (
+    TrainingStep,
+    endless_batches,
+    measured_settings,
+    time_steps,
+    training_clips,
+)
 from sparsevod_core.config import Config
-from sparsevod_core.data.dataset import ClipDataset, clip_settings
-from sparsevod_core.data.loader import TrainingBatch, training_loader
-from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.machine import describe_machine
-from sparsevod_core.reporting import Progress, Reporter, SilentReporter
-
-
-@dataclass(frozen=True, slots=True)
-class StepTime:
-    """Seconds of one training step.
-
-    Attributes:
-        wait: until its batch was there.
-        whole: from the end of the step before, the wait included.
-    """
-
-    wait: float
-    whole: float
+from sparsevod_core.reporting import Reporter, SilentReporter
 
 
 def benchmark_data(
@@ -69,16 +54,12 @@ def benchmark_data(
     if steps < 1 or warmup < 0:
         raise ConfigError(f"bench data: steps={steps}, warmup={warmup}: expected at least 1 and 0")
     reporter = reporter or SilentReporter()
-    data = config.data
-    root = None if data.train_root is None else Path(data.train_root)
-    videos = VideoSet.load(Path(data.train_annotations), root)
-    config = config.replace({"model.num_classes": len(videos.categories)})
-    dataset = ClipDataset(videos, clip_settings(config), config.seed)
+    dataset, config = training_clips(config)
     step = TrainingStep(config, device)
     with reporter.progress("bench data", 2 * (warmup + steps), "batches") as progress:
         limits = (device, warmup, steps, progress)
-        alone = _time(_batches(dataset, config), lambda _: None, *limits)
-        training = _time(_batches(dataset, config), step, *limits)
+        alone = time_steps(endless_batches(dataset, config), lambda _: None, *limits)
+        training = time_steps(endless_batches(dataset, config), step, *limits)
     per_step = config.train.clips_per_gpu
     loading = [one.whole for one in alone]
     whole, wait = [one.whole for one in training], [one.wait for one in training]
@@ -95,52 +76,9 @@ def benchmark_data(
             "data_wait_share": sum(wait) / sum(whole),
         },
         "clips": len(dataset),
-        "settings": {
-            "annotations": str(videos.annotations_path),
-            "clips_per_step": per_step,
-            "frames_per_clip": 1 + clip_settings(config).supports,
-            "steps": steps,
-            "warmup": warmup,
-            **asdict(data),
-        },
+        "settings": measured_settings(dataset, config, steps, warmup),
         "peak_memory_mib": peak_memory_mib(device),
         "device": str(device),
         "threads": torch.get_num_threads(),
         "machine": asdict(describe_machine()),
     }
-
-
-def _batches(dataset: ClipDataset, config: Config) -> Generator[TrainingBatch, None, None]:
-    """Those of one epoch after the other, without end."""
-    for epoch in count():
-        yield from training_loader(
-            dataset,
-            clips_per_gpu=config.train.clips_per_gpu,
-            rank=0,
-            world_size=1,
-            epoch=epoch,
-            workers=config.data.workers,
-            seed=config.seed,
-        )
-
-
-def _time(
-    batches: Generator[TrainingBatch, None, None],
-    step: Callable[[TrainingBatch], object],
-    device: torch.device,
-    warmup: int,
-    steps: int,
-    progress: Progress,
-) -> list[StepTime]:
-    times = []
-    with closing(batches):  # ends the loader's processes
-        end = now(device)
-        for number in range(warmup + steps):
-            batch = next(batches)
-            arrived = time.perf_counter()
-            step(batch)
-            start, end = end, now(device)
-            if number >= warmup:
-                times.append(StepTime(arrived - start, end - start))
-            progress.advance()
-    return times

@@ -1,15 +1,42 @@
-"""A training step to be measured: what the trainer does, without its records."""
+"""Training steps to be measured: the clips and the work of the trainer, without its records."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from itertools import count, pairwise
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from sparsevod_core.benchmark.timing import autocast
+from sparsevod_core.benchmark.timing import autocast, now
 from sparsevod_core.config import Config
-from sparsevod_core.data.loader import TrainingBatch
+from sparsevod_core.data.dataset import ClipDataset, clip_settings
+from sparsevod_core.data.loader import TrainingBatch, training_loader
+from sparsevod_core.data.records import VideoSet
 from sparsevod_core.losses.criterion import SetCriterion
 from sparsevod_core.model.build import build_detector
+from sparsevod_core.reporting import Progress
+from sparsevod_core.structures import DetectorOutput, Targets
+
+PARTS = ("forward", "matching", "loss", "backward", "optimiser")
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """Seconds of one training step.
+
+    Attributes:
+        wait: until its batch was there.
+        whole: from the end of the step before, the wait included.
+    """
+
+    wait: float
+    whole: float
 
 
 class TrainingStep:
@@ -24,8 +51,9 @@ class TrainingStep:
         torch.manual_seed(config.seed)
         self.device = device
         self.detector = build_detector(config.model).to(device).train()
+        self.detector.recompute_stages = config.train.checkpoint_stages
         self._train = config.train
-        self._criterion = SetCriterion(config.loss)
+        self._criterion = _TimedCriterion(config, device)
         self._parameters = [p for p in self.detector.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(
             self._parameters, lr=config.train.learning_rate, weight_decay=config.train.weight_decay
@@ -33,12 +61,115 @@ class TrainingStep:
 
     def __call__(self, batch: TrainingBatch) -> None:
         """Train on a batch of the loader; does not wait for a GPU."""
+        self._criterion.is_timed = False
+        self._train_on(batch, lambda: None)
+
+    def parts(self, batch: TrainingBatch) -> dict[str, float]:
+        """Train on a batch; seconds of each of `PARTS`, the device waited for after each.
+
+        The copy to the device counts as forward, clipping the gradients as optimiser.
+        """
+        self._criterion.is_timed = True
+        marks = [now(self.device)]
+        self._train_on(batch, lambda: marks.append(now(self.device)))
+        forward, criterion, backward, optimiser = (end - start for start, end in pairwise(marks))
+        matching = self._criterion.matching_s
+        row = (forward, matching, criterion - matching, backward, optimiser)
+        return dict(zip(PARTS, row, strict=True))
+
+    def _train_on(self, batch: TrainingBatch, done: Callable[[], object]) -> None:
         batch = batch.to(self.device, non_blocking=True)
         num_boxes = max(sum(len(targets.labels) for targets in batch.targets), 1)
         with autocast(self.device, self._train.precision):
             output = self.detector(batch.clip)
+        done()
         losses = self._criterion(output, batch.targets, float(num_boxes))
+        done()
         self._optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
+        done()
         nn.utils.clip_grad_norm_(self._parameters, self._train.clip_grad_norm)
         self._optimizer.step()
+        done()
+
+
+class _TimedCriterion(SetCriterion):
+    """The criterion, with the time that its matching takes."""
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        super().__init__(config.loss)
+        self.is_timed = False
+        self.matching_s = 0.0
+        self._device = device
+
+    def _matched(self, output: DetectorOutput, targets: Sequence[Targets]) -> Any:
+        if not self.is_timed:
+            return super()._matched(output, targets)
+        start = now(self._device)
+        matched = super()._matched(output, targets)
+        self.matching_s = now(self._device) - start
+        return matched
+
+
+def training_clips(config: Config) -> tuple[ClipDataset, Config]:
+    """The clips that `config` trains on, and `config` with their number of classes.
+
+    Raises:
+        DataError: annotations that cannot be used.
+    """
+    data = config.data
+    root = None if data.train_root is None else Path(data.train_root)
+    videos = VideoSet.load(Path(data.train_annotations), root)
+    config = config.replace({"model.num_classes": len(videos.categories)})
+    return ClipDataset(videos, clip_settings(config), config.seed), config
+
+
+def endless_batches(dataset: ClipDataset, config: Config) -> Generator[TrainingBatch, None, None]:
+    """Those of one epoch after the other, as one process trains on them."""
+    for epoch in count():
+        yield from training_loader(
+            dataset,
+            clips_per_gpu=config.train.clips_per_gpu,
+            rank=0,
+            world_size=1,
+            epoch=epoch,
+            workers=config.data.workers,
+            seed=config.seed,
+        )
+
+
+def time_steps(
+    batches: Generator[TrainingBatch, None, None],
+    step: Callable[[TrainingBatch], object],
+    device: torch.device,
+    warmup: int,
+    steps: int,
+    progress: Progress,
+) -> list[StepTime]:
+    """Times of `steps` steps after `warmup`; closes `batches`."""
+    times = []
+    with closing(batches):  # ends the loader's processes
+        end = now(device)
+        for number in range(warmup + steps):
+            batch = next(batches)
+            arrived = time.perf_counter()
+            step(batch)
+            start, end = end, now(device)
+            if number >= warmup:
+                times.append(StepTime(arrived - start, end - start))
+            progress.advance()
+    return times
+
+
+def measured_settings(
+    dataset: ClipDataset, config: Config, steps: int, warmup: int
+) -> dict[str, Any]:
+    """What a measurement was made with, for its JSON."""
+    return {
+        "annotations": str(config.data.train_annotations),
+        "clips_per_step": config.train.clips_per_gpu,
+        "frames_per_clip": 1 + clip_settings(config).supports,
+        "steps": steps,
+        "warmup": warmup,
+        **asdict(config.data),
+    }

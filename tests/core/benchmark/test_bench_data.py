@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sparsevod_core.benchmark import data as bench
-from sparsevod_core.benchmark import timing
+from sparsevod_core.benchmark import timing, training_step
 from sparsevod_core.benchmark.training_step import TrainingStep
 from sparsevod_core.config import Config, load_config
 from sparsevod_core.errors import ConfigError
@@ -45,8 +45,8 @@ def test_a_wait_ends_when_the_batch_is_there(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
     with SilentReporter().progress("", None) as progress:
-        times = bench._time(batches(), step, CPU, 2, 4, progress)
-    assert times == [bench.StepTime(wait=3, whole=10)] * 4
+        times = training_step.time_steps(batches(), step, CPU, 2, 4, progress)
+    assert times == [training_step.StepTime(wait=3, whole=10)] * 4
     assert closed  # a loader's processes do not stay behind
 
 
@@ -73,8 +73,10 @@ def test_the_result_is_complete_and_plain(video_set: TinySet) -> None:
 def test_epochs_follow_one_another_and_each_process_loads(video_set: TinySet) -> None:
     """9 batches an epoch; the batches are those that training would see."""
     settings = config(video_set, "data.workers=1")
-    dataset = bench.ClipDataset(bench.VideoSet.load(video_set.annotations), settings.data, 0)
-    batches = bench._batches(dataset, settings)
+    dataset = training_step.ClipDataset(
+        training_step.VideoSet.load(video_set.annotations), settings.data, 0
+    )
+    batches = training_step.endless_batches(dataset, settings)
     seen = [next(batches).files for _ in range(12)]
     batches.close()
     assert len({clip[0] for files in seen[:9] for clip in files}) == 17
@@ -89,10 +91,12 @@ def test_a_baseline_loads_no_supports(video_set: TinySet) -> None:
 
 def test_a_step_trains(video_set: TinySet) -> None:
     settings = config(video_set).replace({"model.num_classes": 2})
-    dataset = bench.ClipDataset(bench.VideoSet.load(video_set.annotations), settings.data, 0)
+    dataset = training_step.ClipDataset(
+        training_step.VideoSet.load(video_set.annotations), settings.data, 0
+    )
     step = TrainingStep(settings, CPU)
     before = {name: value.clone() for name, value in step.detector.state_dict().items()}
-    batches = bench._batches(dataset, settings)
+    batches = training_step.endless_batches(dataset, settings)
     step(next(batches))
     batches.close()
     after = step.detector.state_dict()

@@ -1,0 +1,97 @@
+"""Where the time of a training step goes: data wait, forward, matching, loss, backward, optimiser.
+
+Whole steps are timed first, as they are in training. Their parts are timed in steps of their own:
+waiting for a GPU after each part keeps it from running ahead, and takes longer in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import torch
+
+from sparsevod_core.benchmark.timing import peak_memory_mib, summary
+from sparsevod_core.benchmark.training_step import (
+    PARTS,
+    TrainingStep,
+    endless_batches,
+    measured_settings,
+    time_steps,
+    training_clips,
+)
+from sparsevod_core.config import Config
+from sparsevod_core.data.loader import TrainingBatch
+from sparsevod_core.errors import ConfigError
+from sparsevod_core.machine import describe_machine
+from sparsevod_core.reporting import Reporter, SilentReporter
+
+
+def benchmark_training(
+    config: Config,
+    *,
+    device: torch.device,
+    steps: int = 30,
+    warmup: int = 5,
+    reporter: Reporter | None = None,
+) -> dict:
+    """Measure training steps of `config` in one process, with a model of random weights.
+
+    The result is ready for JSON. Keys: `clips_per_second`, `seconds_per_step` {median, min, p95},
+    `data_wait_share` (of whole steps), `parts` {data_wait, forward, matching, loss, backward,
+    optimiser: {median, min, p95, share}}, `peak_memory_mib`, `clips`, `settings`, `device`,
+    `threads`, `machine`. Seconds are those of a step, shares of the time of all parts.
+
+    Args:
+        config: `data`, `model`, `loss`, `train` and `seed` are used.
+        device: where the detector trains.
+        steps: whole steps, and steps in parts, that count.
+        warmup: those before each.
+        reporter: told of progress.
+
+    Raises:
+        DataError, VideoError: annotations or frames that cannot be used.
+        ConfigError: fewer than one step.
+    """
+    if steps < 1 or warmup < 0:
+        raise ConfigError(f"bench train: steps={steps}, warmup={warmup}: expected at least 1 and 0")
+    reporter = reporter or SilentReporter()
+    dataset, config = training_clips(config)
+    step = TrainingStep(config, device)
+    rows: list[dict[str, float]] = []
+
+    def in_parts(batch: TrainingBatch) -> None:
+        rows.append(step.parts(batch))
+
+    with reporter.progress("bench train", 2 * (warmup + steps), "steps") as progress:
+        limits = (device, warmup, steps, progress)
+        whole = time_steps(endless_batches(dataset, config), step, *limits)
+        peak = peak_memory_mib(device)
+        waits = [
+            one.wait for one in time_steps(endless_batches(dataset, config), in_parts, *limits)
+        ]
+    parts = {"data_wait": waits}
+    parts |= {name: [row[name] for row in rows[warmup:]] for name in PARTS}
+    seconds = [one.whole for one in whole]
+    per_step = config.train.clips_per_gpu
+    return {
+        "schema": "sparsevod.bench-train/1",
+        "clips_per_second": per_step * steps / sum(seconds),
+        "seconds_per_step": summary(seconds),
+        "data_wait_share": sum(one.wait for one in whole) / sum(seconds),
+        "parts": _with_shares(parts),
+        "peak_memory_mib": peak,
+        "clips": len(dataset),
+        "settings": {
+            **measured_settings(dataset, config, steps, warmup),
+            "precision": config.train.precision,
+        },
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "machine": asdict(describe_machine()),
+    }
+
+
+def _with_shares(parts: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
+    whole = sum(sum(times) for times in parts.values())
+    return {name: {**summary(times), "share": sum(times) / whole} for name, times in parts.items()}
