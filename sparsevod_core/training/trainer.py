@@ -37,7 +37,7 @@ from sparsevod_core.training.start import starting_detector
 from sparsevod_core.training.step_log import StepLog
 from sparsevod_core.training.steps import rest_of_epoch
 from sparsevod_core.training.summary import introduction
-from sparsevod_core.training.validation import validate
+from sparsevod_core.training.validation import evaluate_run
 from sparsevod_core.training.weight_average import WeightAverage
 
 
@@ -146,12 +146,12 @@ class Trainer:
         interruption = Interruption(patient=distributed.is_launched())
         with interruption, bad_batch_is_kept(self):
             if self.position.step == 0:
-                self._save()  # so that a run can go on whenever it is cut off
+                self.save()  # so that a run can go on whenever it is cut off
             self.model.train()
             self.log.start_lap()
             while not self.is_finished:
                 if self._is_evaluation_due():
-                    self._evaluate(interruption)
+                    evaluate_run(self, interruption)
                     continue
                 with self._epoch_progress() as progress:
                     for batches in rest_of_epoch(self):
@@ -179,7 +179,7 @@ class Trainer:
                         self._report(progress)
                         if stop:
                             self._stop(interruption)
-                self._save()
+                self.save()
         return self._result()
 
     def _epoch_progress(self) -> AbstractContextManager[Progress]:
@@ -190,22 +190,23 @@ class Trainer:
     def _report(self, progress: Progress) -> None:
         """Metrics and checkpoints where they are due; the only steps that wait for the device."""
         if self.schedule.is_checkpoint_due(self.position.step):
-            self._save()
+            self.save()
         elif self.schedule.is_log_due(self.position.step):
             self.log.write()
         progress.advance(note=self.log.note)
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Write last.pth, after a look at whether the losses until here are finite."""
         self.log.write()
         self.position.seconds = self.log.seconds
         if distributed.is_main():
             training = training_state(self.position, self.detector, self.optimizer, self.average)
             self.run.keep_previous()
-            save_checkpoint(self.run.last, self._checkpoint(training))
+            save_checkpoint(self.run.last, self.checkpoint(training))
         self.log.start_lap()
 
-    def _checkpoint(self, training: dict[str, Any] | None) -> Checkpoint:
+    def checkpoint(self, training: dict[str, Any] | None = None) -> Checkpoint:
+        """The weights to use, and what training needs to go on where `training` holds it."""
         weights = self.result_detector.state_dict()
         return Checkpoint(self.config, self.categories, weights, training)
 
@@ -229,40 +230,8 @@ class Trainer:
         is_done = self.validation is None or step == self.position.evaluated_step
         return not is_done and self.schedule.is_evaluation_due(step)
 
-    def _evaluate(self, interruption: Interruption) -> None:
-        """AP on the validation set, shared among the ranks; best.pth if it is the best so far.
-
-        last.pth is from this step already, so that a signal may end it at once: resuming evaluates.
-        """
-        assert self.validation is not None
-        position, epochs = self.position, self.schedule.epochs_begun(self.position.step)
-        with interruption.at_once():
-            scores = validate(
-                self.result_detector,
-                self.config,
-                self.categories,
-                self.validation,
-                self.device,
-                self.reporter,
-            )
-        is_best = position.take_in(scores)
-        if distributed.is_main():
-            self.metrics.log({"kind": "eval", "step": position.step, "epoch": epochs, **scores})
-            if is_best:
-                save_checkpoint(self.run.best, self._checkpoint(None))
-        self.reporter.message(
-            f"epoch {epochs}: AP {scores['AP']:.4f}, AP50 {scores['AP50']:.4f}, "
-            f"AP75 {scores['AP75']:.4f}" + (", the best so far" if is_best else "")
-        )
-        self.model.train()
-        self._save()
-        if self.is_stopped_early:
-            self.reporter.message(
-                f"stopped early: {position.num_worse} evaluation(s) without a better AP"
-            )
-
     def _stop(self, interruption: Interruption) -> None:
-        self._save()
+        self.save()
         self.reporter.message(
             f"stopped after step {self.position.step} of {self.schedule.total_steps}; "
             f"go on with: {self.run.resume_command(distributed.world_size())}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sparsevod_core import distributed
+from sparsevod_core.checkpoint import save_checkpoint
 from sparsevod_core.config import Config
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.evaluation.evaluate import evaluate
@@ -15,6 +17,42 @@ from sparsevod_core.inference import Predictor
 from sparsevod_core.model.detector import SparseVOD
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category
+from sparsevod_core.training.interruption import Interruption
+
+if TYPE_CHECKING:
+    from sparsevod_core.training.trainer import Trainer
+
+
+def evaluate_run(trainer: Trainer, interruption: Interruption) -> None:
+    """AP on the validation set, shared among the ranks; best.pth if it is the best so far.
+
+    last.pth is from this step already, so that a signal may end it at once: resuming evaluates.
+    """
+    assert trainer.validation is not None
+    position, reporter = trainer.position, trainer.reporter
+    with interruption.at_once():
+        scores = validate(
+            trainer.result_detector,
+            trainer.config,
+            trainer.categories,
+            trainer.validation,
+            trainer.device,
+            reporter,
+        )
+    is_best = position.take_in(scores)
+    epochs = trainer.schedule.epochs_begun(position.step)
+    if distributed.is_main():
+        trainer.metrics.log({"kind": "eval", "step": position.step, "epoch": epochs, **scores})
+        if is_best:
+            save_checkpoint(trainer.run.best, trainer.checkpoint())
+    reporter.message(
+        f"epoch {epochs}: AP {scores['AP']:.4f}, AP50 {scores['AP50']:.4f}, "
+        f"AP75 {scores['AP75']:.4f}" + (", the best so far" if is_best else "")
+    )
+    trainer.model.train()
+    trainer.save()
+    if trainer.is_stopped_early:
+        reporter.message(f"stopped early: {position.num_worse} evaluation(s) without a better AP")
 
 
 def validate(

@@ -76,7 +76,12 @@ def test_several_batches_are_one_large_batch(
 def test_two_processes_that_accumulate_are_one_large_batch(
     settings: Callable[..., Config], at_once: Path, tmp_path: Path
 ) -> None:
-    config = settings(*SHORT, "train.clips_per_gpu=1", "train.accumulate=2")
+    config = settings(
+        *SHORT,
+        "train.clips_per_gpu=1",
+        "train.accumulate=2",
+        "train.checkpoint_stages=true",  # which DDP must get along with
+    )
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -12,7 +12,7 @@ import pytest
 from sparsevod_core.config import Config
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.reporting import SilentReporter
-from sparsevod_core.training import trainer as trainer_module
+from sparsevod_core.training import validation
 from sparsevod_core.training.trainer import Trainer
 
 pytest_plugins = ["small_runs"]
@@ -37,7 +37,7 @@ def aps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         ap = coming.pop(0)
         return {"AP": ap, "AP50": ap, "AP75": ap, "per_class": {}, "seconds": 0.0}
 
-    monkeypatch.setattr(trainer_module, "validate", validate)
+    monkeypatch.setattr(validation, "validate", validate)
     return coming
 
 
