@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import random
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -73,11 +74,13 @@ def test_killed_at_random_moments(
             process.kill()
             num_killed += 1
         process.join()
-        if process.exitcode == 0:
+        if process.exitcode == 0 and num_killed:
             break
+        if process.exitcode == 0:  # the machine was too busy to kill it in time
+            shutil.rmtree(run.path)
+            continue
         assert process.exitcode == -9
         load_checkpoint(run.last)  # whole, whenever that was
-    assert num_killed >= 1
     train(settings(*RUN).to_dict(), run.path, resume=True)
     assert_same(whole, run.path)
     steps = [json.loads(line)["step"] for line in run.metrics.read_text().splitlines()]

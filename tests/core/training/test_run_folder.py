@@ -53,6 +53,27 @@ def test_resuming_forgets_later_lines_and_a_broken_one(tmp_path: Path) -> None:
     assert len(run.metrics.read_text().splitlines()) == 4
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_the_checkpoint_before_is_kept(
+    has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("this file system has no hard links")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    run = make_run(tmp_path / "run")
+    run.previous.with_name("previous.pth.partial").write_bytes(b"of a run that was killed")
+    run.keep_previous()
+    partial = run.last.with_name("new")
+    partial.write_bytes(b"later weights")
+    partial.replace(run.last)
+    assert (run.previous.read_bytes(), run.last.read_bytes()) == (b"weights", b"later weights")
+    run.keep_previous()
+    assert run.previous.read_bytes() == b"later weights"
+    assert {path.name for path in run.last.parent.iterdir()} == {"last.pth", "previous.pth"}
+
+
 def test_two_fresh_runs_in_one_second_differ(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
