@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -126,7 +125,7 @@ def evaluate(
 
     Example: sparsevod eval --annotations val.json --from-predictions ours=a.json --figures out
     """
-    is_main = os.environ.get("RANK", "0") == "0"
+    is_main = console.is_first_process()
     from sparsevod_cli.progress import ConsoleReporter
 
     settings = overrides_with(

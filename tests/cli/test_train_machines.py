@@ -1,0 +1,144 @@
+"""`sparsevod train` when a process is killed, and on two "machines": launchers that meet."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sparsevod_core.checkpoint import load_checkpoint
+
+SMALL = """
+model: {num_stages: 1, num_proposals: 6, channels: 16, ffn_dim: 32, dynamic_dim: 4, num_heads: 2,
+  spfa_heads: 2}
+data: {short_side: 64, long_side: 96, workers: 0}
+train: {clips_per_gpu: 2, log_every: 1, checkpoint_every: 2, eval_every: 0, warmup_steps: 4,
+  epochs: 50, learning_rate: 1.0e-5}
+"""
+
+
+@pytest.fixture
+def command(image_set: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A small run of frames of one size, in a working directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    content = json.loads(image_set.annotations.read_text())
+    for image in content["images"]:
+        if image["file_name"].startswith("narrow"):
+            image["is_vid_train_frame"] = False
+    path = image_set.annotations.with_name("train_machines.json")
+    path.write_text(json.dumps(content))
+    (tmp_path / "small.yaml").write_text(SMALL)
+    where = ["--annotations", str(path), "--config", "small.yaml"]
+    base = [sys.executable, "-m", "sparsevod_cli", "train", *where]
+    return [*base, "--backbone", "tiny", "--device", "cpu"]
+
+
+def start(command: list[str], *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*command, *more],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def losses(run: str) -> list[float]:
+    path = Path(run, "metrics.jsonl")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def weights(run: str) -> dict[str, torch.Tensor]:
+    return load_checkpoint(Path(run, "checkpoints", "last.pth")).model
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def workers_of(launcher: int) -> list[int]:
+    """Process ids of what it spawned, but for multiprocessing's resource tracker."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    return [
+        int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
+@pytest.mark.slow
+def test_a_killed_process_starts_again_and_the_weights_are_the_same(command: list[str]) -> None:
+    both = ["--gpus", "2", "--max-steps", "9"]
+    process = start(command, *both, "--output", "killed")
+    deadline = time.monotonic() + 100
+    while len(losses("killed")) < 5:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "training did not begin"
+        time.sleep(0.02)
+    os.kill(workers_of(process.pid)[-1], signal.SIGKILL)
+    undisturbed = start(command, *both, "--output", "whole")
+    out, err = process.communicate(timeout=100)
+    assert (process.returncode, out) == (0, "killed/checkpoints/last.pth\n"), err
+    told = "process 2 was killed (SIGKILL); all processes start again (2 more restarts allowed)"
+    assert err.count(told) == 1 and "Traceback" not in err
+    assert re.search(r"from step [468] on", err)
+
+    _, err = undisturbed.communicate(timeout=100)
+    assert undisturbed.returncode == 0, err
+    assert losses("killed") == losses("whole")
+    whole = weights("whole")
+    assert all(torch.equal(value, whole[name]) for name, value in weights("killed").items())
+
+
+@pytest.mark.slow
+def test_two_machines_do_the_same_as_one_process(command: list[str]) -> None:
+    meet = ["--nodes", "2", "--rendezvous", f"localhost:{free_port()}", "--max-steps", "4"]
+    machines = [start(command, "--gpus", "1", *meet, "--output", "two") for _ in range(2)]
+    alone = start(command, "--set", "train.clips_per_gpu=4", "--max-steps", "4", "--output", "one")
+    told = [machine.communicate(timeout=100) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], told
+    assert sorted(out for out, _ in told) == ["", "two/checkpoints/last.pth\n"]
+    assert all("waiting for 2 machines at localhost" in err for _, err in told)
+    assert sum("the machine of process 1 has the result" in err for _, err in told) == 1
+    _, err = alone.communicate(timeout=100)
+    assert alone.returncode == 0, err
+    assert losses("two") == pytest.approx(losses("one"), rel=1e-4)
+    assert len(losses("two")) == 4
+
+
+@pytest.mark.slow
+def test_machines_that_differ_are_told(command: list[str]) -> None:
+    meet = ["--nodes", "2", "--rendezvous", f"localhost:{free_port()}", "--output", "run"]
+    machines = [start(command, *meet, "--seed", seed) for seed in "35"]
+    for machine in machines:
+        _, err = machine.communicate(timeout=100)
+        assert machine.returncode == 2
+        assert re.search(r"error: process 2 was started with seed=[35], process 1 with [35]", err)
+    assert not Path("run").exists()
+
+
+def test_a_machine_that_nobody_joins_gives_up(command: list[str]) -> None:
+    port = free_port()
+    meet = ["--nodes", "2", "--rendezvous", f"localhost:{port}", "--rendezvous-timeout", "1"]
+    _, err = (machine := start(command, *meet)).communicate(timeout=100)
+    assert machine.returncode == 1
+    assert f"error: not all of 2 machines came to localhost:{port} within 1 s" in err
+
+
+def test_a_port_that_another_program_uses(command: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and never says a word
+        endpoint = f"localhost:{server.getsockname()[1]}"
+        meet = ["--nodes", "2", "--rendezvous", endpoint, "--rendezvous-timeout", "1"]
+        _, err = (machine := start(command, *meet)).communicate(timeout=100)
+    assert machine.returncode == 1
+    assert f"error: --rendezvous {endpoint}: what answers there is no launcher" in err
