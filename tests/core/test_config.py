@@ -78,7 +78,7 @@ def test_dict_holds_plain_values_only() -> None:
             return all(isinstance(key, str) and plain(item) for key, item in value.items())
         if isinstance(value, list):
             return all(map(plain, value))
-        return value is None or type(value) in (str, int, float)
+        return value is None or type(value) in (str, int, float, bool)
 
     assert plain(Config().to_dict())
 
