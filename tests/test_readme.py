@@ -46,7 +46,7 @@ def made_small(command: str) -> str:
         return f"{command} {SMALL_SET}"
     if command.startswith("sparsevod train"):
         return f"{command} {SMALL_TRAINING}"
-    if command.startswith("sparsevod bench data"):
+    if command.startswith(("sparsevod bench data", "sparsevod bench train")):
         return f"{command} --warmup 0 --steps 1 {SMALL_TRAINING.removeprefix('--max-steps 2 ')}"
     if command.startswith("sparsevod bench"):
         return f"{command} --repeats 1 --warmup 0"
