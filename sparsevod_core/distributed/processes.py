@@ -51,6 +51,16 @@ def world_size() -> int:
     return dist.get_world_size() if is_joined() else 1
 
 
+def launch_options() -> str:
+    """The options that start as many processes again, each with a space before it."""
+    if world_size() == 1:
+        return ""
+    on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+    num_nodes = world_size() // on_this_machine
+    nodes = f" --nodes {num_nodes} --rendezvous HOST:PORT" if num_nodes > 1 else ""
+    return f" --gpus {on_this_machine}{nodes}"
+
+
 def is_main() -> bool:
     """Whether this is the process that logs and writes."""
     return rank() == 0

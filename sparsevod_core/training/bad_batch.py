@@ -29,7 +29,7 @@ def bad_batch_is_kept(trainer: Trainer) -> Iterator[None]:
         yield
     except NonFiniteLossError as error:
         run = trainer.run
-        resume = run.resume_command(distributed.world_size())
+        resume = run.resume_command(distributed.launch_options())
         if distributed.is_main():
             write_text(run.bad_batch, json.dumps(_record(trainer, error), indent=2) + "\n")
         error.hint = (

@@ -133,7 +133,7 @@ def _way_back(run: RunFolder) -> str | None:
     if checkpoint.training is None:
         return None
     step = checkpoint.training["position"]["step"]
-    resume = run.resume_command(distributed.world_size())
+    resume = run.resume_command(distributed.launch_options())
     return (
         f"the checkpoint before it, of step {step:,}, is whole; to go on from there: "
         f"mv {run.previous} {run.last} && {resume}"

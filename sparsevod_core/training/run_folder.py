@@ -78,10 +78,9 @@ class RunFolder:
             shutil.copyfile(self.last, partial)
         partial.replace(self.previous)
 
-    def resume_command(self, num_processes: int) -> str:
-        """What is typed to go on with it."""
-        processes = f" --gpus {num_processes}" if num_processes > 1 else ""
-        return f"sparsevod train --resume {self.path}{processes}"
+    def resume_command(self, launch_options: str) -> str:
+        """What is typed to go on with it; see `distributed.launch_options`."""
+        return f"sparsevod train --resume {self.path}{launch_options}"
 
     def forget_after(self, step: int, evaluated_step: int) -> None:
         """Drop lines of steps and evaluations that a resumed run does again, and one cut short."""

@@ -234,7 +234,7 @@ class Trainer:
         self.save()
         self.reporter.message(
             f"stopped after step {self.position.step} of {self.schedule.total_steps}; "
-            f"go on with: {self.run.resume_command(distributed.world_size())}"
+            f"go on with: {self.run.resume_command(distributed.launch_options())}"
         )
         interruption.take_effect()
 

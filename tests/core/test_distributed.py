@@ -101,6 +101,25 @@ def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPat
     assert distributed.own_device(torch.device("cpu")) == torch.device("cpu")
 
 
+@pytest.mark.parametrize(
+    ("world", "local", "options"),
+    [
+        (1, None, ""),
+        (4, "4", " --gpus 4"),
+        (4, None, " --gpus 4"),
+        (16, "8", " --gpus 8 --nodes 2 --rendezvous HOST:PORT"),
+    ],
+)
+def test_the_options_that_start_as_many_again(
+    world: int, local: str | None, options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sparsevod_core.distributed.processes.world_size", lambda: world)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if local is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+    assert distributed.launch_options() == options
+
+
 def test_two_processes_talk_and_the_error_of_one_is_said_alone(tmp_path: Path) -> None:
     said, error = run_two(tmp_path, "with a word")
     assert said == "(2, [0.5, 1.0], ['a', 'b'], 'a', True, ['a', 'b'], True)"
