@@ -85,23 +85,28 @@ def bench(
         console.write_json(json_out, result)
 
 
+_Annotations = Annotated[
+    Path | None,
+    typer.Option("--annotations", help="COCO-VID JSON; else data/imagenet_vid/train.json."),
+]
+_Root = Annotated[
+    Path | None, typer.Option("--root", help="Folder that its file names start from.")
+]
+_Preset = Annotated[str, typer.Option("--backbone", help="Preset: tiny, r50, r101 or x101.")]
+_Workers = Annotated[
+    int | None, typer.Option("--workers", help="Loader processes; 0: the training process.")
+]
+_Warmup = Annotated[int, typer.Option("--warmup", help="Those before them.")]
+
+
 @app.command("data")
 def data(
-    annotations: Annotated[
-        Path | None,
-        typer.Option("--annotations", help="COCO-VID JSON; else data/imagenet_vid/train.json."),
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option("--root", help="Folder that its file names start from.")
-    ] = None,
-    backbone: Annotated[
-        str, typer.Option("--backbone", help="Preset: tiny, r50, r101 or x101.")
-    ] = "r50",
-    workers: Annotated[
-        int | None, typer.Option("--workers", help="Loader processes; 0: the training process.")
-    ] = None,
+    annotations: _Annotations = None,
+    root: _Root = None,
+    backbone: _Preset = "r50",
+    workers: _Workers = None,
     steps: Annotated[int, typer.Option("--steps", help="Measured batches and steps.")] = 30,
-    warmup: Annotated[int, typer.Option("--warmup", help="Those before them.")] = 5,
+    warmup: _Warmup = 5,
     config: ConfigFile = None,
     overrides: Overrides = None,
     seed: Seed = None,
@@ -142,24 +147,15 @@ def data(
 
 @app.command("train")
 def train(
-    annotations: Annotated[
-        Path | None,
-        typer.Option("--annotations", help="COCO-VID JSON; else data/imagenet_vid/train.json."),
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option("--root", help="Folder that its file names start from.")
-    ] = None,
-    backbone: Annotated[
-        str, typer.Option("--backbone", help="Preset: tiny, r50, r101 or x101.")
-    ] = "r50",
-    workers: Annotated[
-        int | None, typer.Option("--workers", help="Loader processes; 0: the training process.")
-    ] = None,
+    annotations: _Annotations = None,
+    root: _Root = None,
+    backbone: _Preset = "r50",
+    workers: _Workers = None,
     precision: Annotated[
         str | None, typer.Option("--precision", help="fp32 or bf16; else the preset's.")
     ] = None,
     steps: Annotated[int, typer.Option("--steps", help="Measured steps.")] = 30,
-    warmup: Annotated[int, typer.Option("--warmup", help="Those before them.")] = 5,
+    warmup: _Warmup = 5,
     config: ConfigFile = None,
     overrides: Overrides = None,
     seed: Seed = None,
