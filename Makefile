@@ -16,7 +16,7 @@ demo: $(STAMP)
 	.venv/bin/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)")
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n $(TEST_WORKERS) --durations 10
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal --durations 10
 
 lint: $(STAMP)
 	.venv/bin/ruff check

@@ -175,5 +175,5 @@ def _encode(path: Path, frames: list[np.ndarray]) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first, so that no process is left alone with one at the end."""
+    """The long ones first: what is left at the end is short, and stolen by whoever is idle."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
