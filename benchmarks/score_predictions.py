@@ -12,10 +12,10 @@ motion, too.
 
 hotcoco (`--programs sparsevod pycocotools hotcoco`; pip install hotcoco), pycocotools rewritten in
 Rust, gives equal numbers: version 1.3 scored 17.6 million detections in 28 s of processor time and
-4.7 GiB, where sparsevod takes 70 s, most of it for reading, and 2 GiB. It keeps what it reads to
-itself, however. FGFA's rules, the confusion of classes and the worst frames need the
-detections in columns: beside hotcoco the file would be read a second time, to save the tenth of the
-time that COCO's matching takes. Nor does it take ids that are text or name a broken entry.
+4.7 GiB; sparsevod takes 44 s by the clock on two cores, most of it for reading, and 1.9 GiB. But
+hotcoco keeps what it reads to itself: FGFA's rules, the confusion of classes and the worst frames
+need the detections in columns, so the file would be read a second time. Nor does it take ids that
+are text or name a broken entry.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,10 +80,7 @@ def bench(
         reporter=ConsoleReporter(),
     )
     result["model"] = described
-    if str(json_out) != "-":
-        _show(result)
-    if json_out is not None:
-        console.write_json(json_out, result)
+    _give(result, _show, json_out)
 
 
 _Annotations = Annotated[
@@ -139,10 +137,7 @@ def data(
         warmup=warmup,
         reporter=ConsoleReporter(),
     )
-    if str(json_out) != "-":
-        _show_data(result)
-    if json_out is not None:
-        console.write_json(json_out, result)
+    _give(result, _show_data, json_out)
 
 
 @app.command("train")
@@ -194,8 +189,15 @@ def train(
         warmup=warmup,
         reporter=ConsoleReporter(),
     )
+    _give(result, _show_training, json_out)
+
+
+def _give(
+    result: dict[str, Any], show: Callable[[dict[str, Any]], None], json_out: Path | None
+) -> None:
+    """As a table, unless standard output is for the JSON."""
     if str(json_out) != "-":
-        _show_training(result)
+        show(result)
     if json_out is not None:
         console.write_json(json_out, result)
 

@@ -152,7 +152,7 @@ def train(
         output = output or fresh_run(preset)
 
     from sparsevod_core.distributed.launch import Processes, launch_on
-    from sparsevod_core.training.launched import train as train_detector
+    from sparsevod_core.training.run import train as train_detector
 
     if max_restarts is None:
         max_restarts = MAX_RESTARTS if (gpus or 1) * nodes > 1 else 0

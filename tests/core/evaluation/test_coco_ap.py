@@ -202,7 +202,7 @@ def test_equals_pycocotools_on_imagenet_vid(tmp_path: Path, shared_dir: Path) ->
     """Real boxes of videos with several objects, simulated detections."""
     file = shared_dir / "data" / "ilsvrc" / "vid_val_gt_all.csv.gz"
     if not file.exists():
-        pytest.skip(f"no {file}")
+        pytest.skip(f"no real ground truth at {file}")
     with gzip.open(file, "rt") as lines:
         rows = [row for row in csv.DictReader(lines) if int(row["frame_id"]) % 400 < 3]
     rng = np.random.default_rng(0)

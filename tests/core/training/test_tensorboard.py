@@ -19,7 +19,7 @@ pytest_plugins = ["small_runs"]
 def test_the_numbers_are_those_of_metrics_jsonl_also_after_a_break(
     settings: Callable[..., Config], annotations: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("tensorboard")
+    pytest.importorskip("tensorboard", reason="needs the extra `tensorboard`")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = settings(
