@@ -287,8 +287,10 @@ def _convert(
         )
     from sparsevod_core.data.formats.label_set import Hints
     from sparsevod_core.data.formats.layouts import recognise
-    from sparsevod_core.data.formats.own_videos import prepare_own_videos
+    from sparsevod_core.data.formats.own_videos import FORMATS, prepare_own_videos
 
+    if label_format not in ("auto", *FORMATS):
+        raise ConfigError(f"--format {label_format}: expected auto, imagenet, {', '.join(FORMATS)}")
     if label_format == "auto":
         label_format, sign = recognise(root)
         reporter.message(f"{root}: read as {label_format}, because of {sign}")

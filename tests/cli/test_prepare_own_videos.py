@@ -118,7 +118,7 @@ def test_several_processes_write_the_same_file(yolo_set: Path, run: Any, tmp_pat
         (["-o", "out", "--val-fraction", 2], 2, "expected a share between 0 and 1"),
         (["-o", "out.json", "--val-fraction", 0.5], 2, "one file for two splits"),
         (["-o", "out.json", "--splits", "test"], 2, "unknown split 'test': expected out"),
-        (["-o", "out.json", "--format", "toml"], 2, "unknown format 'toml'"),
+        (["-o", "out.json", "--format", "toml"], 2, "--format toml: expected auto, imagenet, coco"),
         (["-o", "out.json", "--images", "."], 2, "--images goes with coco, cvat"),
         (["-o", "out.json", "--no-det"], 2, "--no-det is for ImageNet VID"),
         (["-o", "out.json", "--format", "imagenet"], 1, "no ImageNet VID here"),
