@@ -19,7 +19,7 @@ BURST_FRAMES = (2, 5)
 """Shortest and longest burst."""
 GAP_FRAMES = 2
 """Least number of clean frames between two bursts."""
-WEAKEST_PEAK = 0.6
+WEAKEST_PEAK = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def _motion_blur(image: Image, severity: float, angle: float) -> Image:
     """The mean along a straight line: the camera is jerked while the shutter is open."""
     import cv2
 
-    length = (0.02 + 0.09 * severity) * image.shape[1]
+    length = (0.03 + 0.17 * severity) * image.shape[1]
     reach = int(np.ceil(length / 2)) + 1
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.uint8)
     offset = length / 2 * np.array([np.cos(angle), np.sin(angle)])
@@ -106,7 +106,7 @@ def _defocus(image: Image, severity: float) -> Image:
     """The mean over a disc, as an aperture makes it."""
     import cv2
 
-    radius = (0.01 + 0.036 * severity) * image.shape[1]
+    radius = (0.015 + 0.06 * severity) * image.shape[1]
     reach = int(np.ceil(radius))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     disc = (radius + 0.5 - np.hypot(x, y)).clip(0, 1).astype(np.float32)
@@ -116,11 +116,11 @@ def _defocus(image: Image, severity: float) -> Image:
 def _low_light(rng: np.random.Generator, image: Image, severity: float) -> Image:
     """Little light, in which the sensor's own noise stands out."""
     light = (1 - 0.85 * severity) ** 1.5
-    return light * image + _grain(rng, image.shape[0], image.shape[1], 0.01 + 0.03 * severity)
+    return light * image + _grain(rng, image.shape[0], image.shape[1], 0.01 + 0.07 * severity)
 
 
 def _noise(rng: np.random.Generator, image: Image, severity: float) -> Image:
-    return image + _grain(rng, image.shape[0], image.shape[1], 0.06 + 0.26 * severity)
+    return image + _grain(rng, image.shape[0], image.shape[1], 0.1 + 0.6 * severity)
 
 
 def _grain(rng: np.random.Generator, height: int, width: int, sigma: float) -> Image:

@@ -12,8 +12,10 @@ from sparsevod_core.data.rendering.noise import fractal_noise
 
 Field = Float[np.ndarray, "height width"]
 
-HUE_SPREAD = 0.11
-"""Of a class, in turns of the colour circle: neighbours share colours at the ends."""
+HUE_SPREAD = 0.17
+"""Of a class, in turns of the colour circle. The middles of the six classes are a sixth apart, so
+that each shares its colours with its two neighbours: outline and pattern, which a blur takes away,
+tell classes apart."""
 
 Pattern = Callable[[np.random.Generator, Field, Field], Field]
 """Share of the vivid colour at x, y (-1..1), with random angle and size."""

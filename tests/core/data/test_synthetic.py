@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import closing
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -190,14 +191,20 @@ def test_training_and_validation_do_not_share_a_picture(rendered: Path) -> None:
     assert len(set(frames)) == len(frames) == 5
 
 
-def test_all_classes_come_equally_often() -> None:
-    for split, count in (("train", 240), ("val", 12)):
-        dealt = [
-            name for names in synthetic._deal_classes(SyntheticConfig(), split) for name in names
-        ]
-        counts = [dealt.count(name) for name in OBJECT_CLASSES]
-        assert len(synthetic._deal_classes(SyntheticConfig(), split)) == count
-        assert max(counts) - min(counts) <= 1
+def test_all_classes_come_equally_often_in_any_number() -> None:
+    config = SyntheticConfig(mixed_share=0.0)
+    for split, count in (("train", 396), ("val", 36)):
+        dealt = synthetic._deal_classes(config, split)
+        assert len(dealt) == count
+        kinds = Counter((names[0], len(names)) for names in dealt if len(set(names)) == 1)
+        assert kinds == dict.fromkeys(product(OBJECT_CLASSES, (1, 2, 3)), count // 18)
+
+
+def test_few_videos_hold_a_second_class() -> None:
+    dealt = synthetic._deal_classes(SyntheticConfig(), "train")
+    assert max(len(set(names)) for names in dealt) == 2
+    several = [names for names in dealt if len(names) > 1]
+    assert 0.05 < sum(len(set(names)) == 2 for names in several) / len(several) < 0.2
 
 
 def test_the_preview_is_the_first_validation_video(rendered: Path) -> None:
@@ -256,6 +263,7 @@ def test_a_foreign_partial_folder_is_not_removed(tmp_path: Path) -> None:
         {"classes": ("disc", "horse")},
         {"classes": ()},
         {"min_objects": 3, "max_objects": 2},
+        {"mixed_share": 1.1},
         {"degraded_share": 0.7},
         {"seed": -1},
     ],
