@@ -121,8 +121,9 @@ class SparseVOD(nn.Module):
         proposals_xyxy, features = self.proposals(image_sizes)
         boxes_xyxy = proposals_xyxy
         stage_logits, stage_boxes = [], []
+        roi_align = self.roi_align.over(pyramid)
         for number, stage in enumerate(self.stages):
-            roi_features = self.roi_align(pyramid, boxes_xyxy.detach())
+            roi_features = roi_align(boxes_xyxy.detach())
             logits, boxes_xyxy, features = self._run(
                 stage, features, boxes_xyxy, roi_features, memory, number
             )
@@ -159,9 +160,10 @@ class SparseVOD(nn.Module):
         if not self.has_aggregation:
             return features.new_zeros(0, *features.shape)
         stage_features = []
+        roi_align = self.roi_align.over(pyramid)
         for number, stage in enumerate(self.stages):
             boxes_xyxy = boxes_xyxy.detach()
-            roi_features = self.roi_align(pyramid, boxes_xyxy)
+            roi_features = roi_align(boxes_xyxy)
             features = self._run(stage.interact, features, roi_features)
             stage_features.append(features)
             if number + 1 < len(self.stages):  # nobody asks where the last stage's boxes are

@@ -108,10 +108,12 @@ def most_similar_features(
     similar = rows.flatten(0, 2).index_select(0, chosen)
     similar = similar.unflatten(0, index.shape)  # [V, S, Q, k, C]
     lengths = similar.norm(dim=-1).clamp(min=NORM_EPS)
-    cosines = torch.einsum("vsqkc,vqc->vsqk", similar, directions) / lengths
+    # Products and sums, not einsum: that would be a matrix product for every query.
+    cosines = (similar * directions[:, None, :, None]).sum(-1) / lengths
     weights = cosines.masked_fill(~found, -math.inf).softmax(dim=-1)
     inside = (queries.detach() != 0).any(-1)  # [V, Q]
-    return torch.einsum("vsqk,vsqkc->vsqc", weights * inside[:, None, :, None], similar)
+    weights = weights * inside[:, None, :, None]
+    return (weights[..., None] * similar).sum(3)
 
 
 def _top_positions(
@@ -126,7 +128,7 @@ def _top_positions(
     chunk = max(1, SIMILARITY_CHUNK // (rows.shape[0] * rows.shape[1] * rows.shape[2]))
     indices, found = [], []
     for part in directions.split(chunk, dim=1):
-        scores = (part[:, None] @ keys).masked_fill(~valid[:, None, None], -math.inf)
+        scores = (part[:, None] @ keys).masked_fill_(~valid[:, None, None], -math.inf)
         best = []
         for _ in range(top_k):  # repeated max, because topk does not say which of two ties it takes
             value, index = scores.max(dim=-1, keepdim=True)

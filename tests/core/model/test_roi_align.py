@@ -1,4 +1,4 @@
-"""Pyramid RoIAlign: levels by hand, and both ways of pooling against each other."""
+"""Pyramid RoIAlign: levels by hand, and our way of pooling against torchvision's."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ def pyramid_and_boxes():
     return pyramid, torch.cat([boxes, edges.expand(2, -1, -1)], dim=1)
 
 
-def test_dense_pooling_is_roi_align_with_its_gradients():
+def test_bags_are_torchvisions_operator_with_its_gradients():
     pyramid, boxes = pyramid_and_boxes()
-    dense = PyramidRoIAlign(strides=STRIDES)
-    plain = PyramidRoIAlign(strides=STRIDES, dense_positions=0)
-    assert set(plain.levels(boxes).flatten().tolist()) == {0, 1, 2, 3}
-    ours, reference = dense(pyramid, boxes), plain(pyramid, boxes)
+    align = PyramidRoIAlign(strides=STRIDES)
+    assert set(align.levels(boxes).flatten().tolist()) == {0, 1, 2, 3}
+    ours, reference = align(pyramid, boxes), align._everywhere(pyramid, boxes)
     torch.testing.assert_close(ours, reference, atol=1e-5, rtol=1e-5)
 
     weights = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
@@ -37,18 +36,26 @@ def test_dense_pooling_is_roi_align_with_its_gradients():
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
-def test_the_way_of_the_gpu_is_exactly_that_of_the_cpu():
+def test_a_level_without_boxes_has_a_gradient_of_zero():
     pyramid, boxes = pyramid_and_boxes()
-    align = PyramidRoIAlign(strides=STRIDES, dense_positions=0)
-    levels = align.levels(boxes)
-    everywhere = align._everywhere(pyramid, boxes, levels)
-    gathered = align._gather(pyramid, boxes, levels)
-    assert torch.equal(everywhere, gathered)
-    weights = torch.randn(gathered.shape, generator=torch.Generator().manual_seed(1))
-    ours = torch.autograd.grad((everywhere * weights).sum(), pyramid)
-    reference = torch.autograd.grad((gathered * weights).sum(), pyramid)
-    for a, b in zip(ours, reference, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    align = PyramidRoIAlign(strides=STRIDES)
+    small = boxes[:, :3] * 0 + torch.tensor([4.0, 4, 30, 30])
+    gradients = torch.autograd.grad(align(pyramid, small).sum(), pyramid)
+    assert gradients[0].any() and not any(gradient.any() for gradient in gradients[1:])
+
+
+def test_bags_take_bf16_with_gradients():
+    pyramid, boxes = pyramid_and_boxes()
+    align = PyramidRoIAlign(strides=STRIDES)
+    exact = align(pyramid, boxes)
+    halves = [level.detach().bfloat16().requires_grad_() for level in pyramid]
+    pooled = align(halves, boxes)
+    assert pooled.dtype == torch.bfloat16
+    torch.testing.assert_close(pooled.float(), exact, atol=0.03, rtol=0.02)
+    exact_grad = torch.autograd.grad(exact.square().sum(), pyramid)
+    ours_grad = torch.autograd.grad(pooled.float().square().sum(), halves)
+    for a, b in zip(ours_grad, exact_grad, strict=True):
+        assert (a.float() - b).norm() < 0.02 * b.norm()
 
 
 def test_levels_by_hand():
