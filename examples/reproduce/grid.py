@@ -21,11 +21,6 @@ class Cell:
     name: str
     settings: tuple[str, ...] = ()
 
-    @property
-    def extra_supports(self) -> tuple[int, ...]:
-        """Numbers of supports to evaluate with beside the usual one."""
-        return TEST_SUPPORTS if self.name == FULL.name else ()
-
 
 FULL = Cell("full")
 BASELINE = Cell("baseline", ("model.tfe=off", "model.spfa=off"))
@@ -88,6 +83,12 @@ def tables(config: Config, numbers: Iterable[int] = (2, 3, 4, 5)) -> list[Table]
 def cells(chosen: Iterable[Table]) -> list[Cell]:
     """What has to be trained for them, each once."""
     return list(dict.fromkeys(row.cell for table in chosen for row in table.rows))
+
+
+def test_supports(chosen: Iterable[Table], cell: Cell) -> list[int]:
+    """Numbers of supports that the tables show a cell with, beside the usual one."""
+    rows = [row for table in chosen for row in table.rows if row.cell == cell]
+    return sorted({row.supports for row in rows if row.supports is not None})
 
 
 def _table_2() -> Table:

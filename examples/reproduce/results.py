@@ -6,10 +6,11 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from grid import Cell, Row, Table
+from grid import Row, Table, cells, test_supports
 from runs import Experiment, read_json
 
 from sparsevod_core.errors import DataError
@@ -22,26 +23,24 @@ Results = Mapping[tuple[str, int | None, int], dict[str, Any]]
 """What was evaluated, by cell, number of supports (None: the usual) and seed."""
 
 
-def load_results(experiment: Experiment, chosen: Sequence[Cell], seeds: Sequence[int]) -> Results:
-    """Everything that is there of these cells.
+def load_results(experiment: Experiment, chosen: Sequence[Table], seeds: Sequence[int]) -> Results:
+    """Everything that is there for these tables.
 
     Raises:
         DataError: a broken file, or runs that were not evaluated on the same videos.
     """
     results: dict[tuple[str, int | None, int], dict[str, Any]] = {}
     scored_on: dict[tuple[int, int], Path] = {}
-    for cell in chosen:
-        for seed in seeds:
-            folder = experiment.folder(cell, seed)
-            files = {None: folder / "eval.json"}
-            if not files[None].exists():
-                continue
-            files |= {n: folder / f"eval_supports_{n}.json" for n in cell.extra_supports}
-            for supports, file in files.items():
-                if file.exists():
-                    result = read_json(file) | {"training": _training(folder / "metrics.jsonl")}
-                    results[cell.name, supports, seed] = result
-                    scored_on.setdefault((result["num_frames"], result["num_boxes"]), file)
+    for cell, seed in product(cells(chosen), seeds):
+        if experiment.state(cell, seed) != "done":
+            continue
+        training = _training(experiment.folder(cell, seed) / "metrics.jsonl")
+        for supports in (None, *test_supports(chosen, cell)):
+            file = experiment.result_file(cell, seed, supports)
+            if file.exists():
+                result = read_json(file) | {"training": training}
+                results[cell.name, supports, seed] = result
+                scored_on.setdefault((result["num_frames"], result["num_boxes"]), file)
     if len(scored_on) > 1:
         raise DataError(
             "these were not scored on the same videos: "

@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grid import FULL, Cell, cells, tables
+from grid import FULL, Cell, cells, tables, test_supports
+from pretraining import FILE, pretrain, starting_from
 from results import load_results, saved_speed, summarise
 from runs import CommandError, Experiment
 from tables import write_tables
@@ -28,6 +29,9 @@ from sparsevod_cli import console
 from sparsevod_cli.progress import ConsoleReporter
 from sparsevod_core.config import DataConfig
 from sparsevod_core.errors import ConfigError, SparseVodError
+
+Run = tuple[Cell, int, list[int]]
+"""A model, a seed, and the numbers of supports to evaluate with beside the usual one."""
 
 
 def main() -> None:
@@ -54,6 +58,7 @@ def parse() -> argparse.Namespace:
     add("--seeds", "--seed", type=int, nargs="+", default=[0, 1, 2])
     add("--tables", type=int, nargs="+", choices=(2, 3, 4, 5), default=[2, 3, 4, 5])
     add("--only", nargs="+", metavar="CELL", help="train these alone; --dry-run lists them")
+    add("--pretrain", type=int, metavar="EPOCHS", help="all start from one single-frame detector")
     add("--output", type=Path, default=Path("results"))
     add("--config", type=Path, help="YAML with settings of all runs")
     add("--set", action="append", default=[], metavar="A.B=C", help="a setting of all runs")
@@ -70,7 +75,10 @@ def reproduce(arguments: argparse.Namespace) -> None:
     Raises:
         SparseVodError: settings or results that do not fit, or a run that failed.
     """
-    experiment = experiment_of(arguments)
+    plain = experiment_of(arguments)
+    experiment = plain
+    if arguments.pretrain:
+        experiment = starting_from(plain.output / FILE, plain)
     chosen = tables(experiment.config(FULL), arguments.tables)
     models = cells(chosen)
     if unknown := set(arguments.only or ()) - {cell.name for cell in models}:
@@ -78,7 +86,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--only {unknown.pop()}: expected some of {names}")
     # Seed by seed: what is there after a while is a whole table with fewer seeds.
     runs = [
-        (cell, seed)
+        (cell, seed, test_supports(chosen, cell))
         for seed in arguments.seeds
         for cell in models
         if arguments.only is None or cell.name in arguments.only
@@ -86,17 +94,20 @@ def reproduce(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         list_runs(experiment, runs)
         return
-    for cell, seed in runs:
+    for cell, seed, _ in runs:
         experiment.require_same_settings(cell, seed)
     experiment.output.mkdir(parents=True, exist_ok=True)
     (experiment.output / ".gitignore").write_text("checkpoints/\n*.partial\n")
 
     def report() -> None:
-        results = load_results(experiment, models, arguments.seeds)
+        results = load_results(experiment, chosen, arguments.seeds)
         fps = saved_speed(experiment.output / "speed.json")
         summary = summarise(chosen, results, arguments.seeds, fps)
         write_report(summary, experiment, arguments)
 
+    is_complete = all(experiment.state(*run) == "done" for run in runs)
+    if arguments.pretrain and not (arguments.tables_only or is_complete):
+        pretrain(plain, arguments.pretrain)
     failed = [] if arguments.tables_only else train(experiment, runs, report)
     if not (failed or arguments.tables_only or arguments.only):
         from speed import frames_per_second
@@ -108,18 +119,16 @@ def reproduce(arguments: argparse.Namespace) -> None:
         raise CommandError(f"failed: {', '.join(failed)}", hint="the same command tries again")
 
 
-def train(
-    experiment: Experiment, runs: Sequence[tuple[Cell, int]], report: Callable[[], None]
-) -> list[str]:
+def train(experiment: Experiment, runs: Sequence[Run], report: Callable[[], None]) -> list[str]:
     """What is not done yet, one run after the other; names of those that failed."""
     failed = []
-    for number, (cell, seed) in enumerate(runs, start=1):
-        if experiment.state(cell, seed) == "done":
+    for number, run in enumerate(runs, start=1):
+        if experiment.state(*run) == "done":
             continue
-        name = f"{cell.name}, seed {seed}"
+        name = f"{run[0].name}, seed {run[1]}"
         print(f"\n== run {number} of {len(runs)}: {name}", file=sys.stderr, flush=True)
         try:
-            experiment.run(cell, seed)
+            experiment.run(*run)
         except CommandError:
             failed.append(name)
         else:
@@ -127,11 +136,12 @@ def train(
     return failed
 
 
-def list_runs(experiment: Experiment, runs: Sequence[tuple[Cell, int]]) -> None:
+def list_runs(experiment: Experiment, runs: Sequence[Run]) -> None:
     """Every run, its settings, and whether it is done."""
-    for cell, seed in runs:
+    for run in runs:
+        cell, seed, _ = run
         settings = " ".join(cell.settings) or "(the full model)"
-        print(f"{experiment.state(cell, seed):6} {cell.name:13} seed {seed}  {settings}")
+        print(f"{experiment.state(*run):6} {cell.name:13} seed {seed}  {settings}")
     done = sum(experiment.state(*run) == "done" for run in runs)
     print(f"{done} of {len(runs)} runs are done")
 
@@ -146,9 +156,14 @@ def write_report(
     clips = train.clips_per_gpu * train.accumulate * (arguments.gpus or 1)
     val = arguments.val or Path(DataConfig().val_annotations or "")
     settings = "".join(f" `{text}`" for text in arguments.set)
+    start = ""
+    if arguments.pretrain:
+        start = (
+            f" All start from one single-frame detector, trained for {arguments.pretrain} epochs."
+        )
     about = (
         f"# Ablations\n\nPreset `{arguments.backbone}`{settings}, {clips} clips a step, scored on "
-        f"`{val.name}`."
+        f"`{val.name}`.{start}"
     )
     write_tables(summary, about, experiment.output)
     write_figures(summary, experiment.output)

@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,10 @@ class Experiment:
         """Where a run is."""
         return self.output / cell.name / f"seed-{seed}"
 
-    def state(self, cell: Cell, seed: int) -> str:
+    def state(self, cell: Cell, seed: int, extra_supports: Iterable[int] = ()) -> str:
         """`done`, `begun` or `to do`."""
         folder = self.folder(cell, seed)
-        if (folder / "eval.json").exists():
+        if all(self.result_file(cell, seed, n).exists() for n in (None, *extra_supports)):
             return "done"
         return "begun" if (folder / "checkpoints" / "last.pth").exists() else "to do"
 
@@ -99,34 +100,45 @@ class Experiment:
                     hint="give the same settings, or another --output",
                 )
 
-    def run(self, cell: Cell, seed: int) -> None:
-        """Train, or go on, then evaluate.
+    def result_file(self, cell: Cell, seed: int, supports: int | None = None) -> Path:
+        """What a run came to, with so many supports (None: the usual number)."""
+        name = "eval.json" if supports is None else f"eval_supports_{supports}.json"
+        return self.folder(cell, seed) / name
+
+    def run(self, cell: Cell, seed: int, extra_supports: Iterable[int] = ()) -> None:
+        """Train, or go on, then evaluate, also with other numbers of supports.
 
         Raises:
             CommandError: a command failed.
         """
         folder = self.folder(cell, seed)
-        last, best = (folder / "checkpoints" / f"{name}.pth" for name in ("last", "best"))
-        if last.exists():
-            sparsevod("train", "--resume", str(folder), *self.machine)
-        else:
-            settings = [f"--set={text}" for text in (*self.settings, *cell.settings)]
-            if self.config_file is not None:
-                settings.append(f"--config={self.config_file}")
-            new = [f"--backbone={self.backbone}", f"--output={folder}", f"--seed={seed}"]
-            sparsevod("train", *new, *self.train_data, *self.machine, *settings)
-        checkpoint = best if self.chooses_best else last
-        usual = self.config(cell).inference.supports
-        for supports in cell.extra_supports:
-            if supports != usual:
-                name = f"eval_supports_{supports}.json"
-                self._evaluate(checkpoint, folder / name, f"--supports={supports}")
-        self._evaluate(checkpoint, folder / "eval.json")
+        self.train(cell, seed, folder)
+        name = "best" if self.chooses_best else "last"
+        checkpoint = folder / "checkpoints" / f"{name}.pth"
+        for supports in extra_supports:
+            self._evaluate(checkpoint, self.result_file(cell, seed, supports), supports)
+        self._evaluate(checkpoint, self.result_file(cell, seed))
 
-    def _evaluate(self, checkpoint: Path, result: Path, *options: str) -> None:
+    def train(self, cell: Cell, seed: int, folder: Path) -> None:
+        """Train in `folder`, or go on there.
+
+        Raises:
+            CommandError: the training failed.
+        """
+        if (folder / "checkpoints" / "last.pth").exists():
+            sparsevod("train", "--resume", str(folder), *self.machine)
+            return
+        settings = [f"--set={text}" for text in (*self.settings, *cell.settings)]
+        if self.config_file is not None:
+            settings.append(f"--config={self.config_file}")
+        new = [f"--backbone={self.backbone}", f"--output={folder}", f"--seed={seed}"]
+        sparsevod("train", *new, *self.train_data, *self.machine, *settings)
+
+    def _evaluate(self, checkpoint: Path, result: Path, supports: int | None = None) -> None:
         """Run `sparsevod eval` and keep what tables need, in a few kilobytes."""
         if result.exists():
             return
+        options = () if supports is None else (f"--supports={supports}",)
         whole = result.with_name("evaluation.partial")
         arguments = [*self.eval_data, *self.machine, *options, f"--json={whole}"]
         sparsevod("eval", str(checkpoint), *arguments)

@@ -1,10 +1,12 @@
 """Checkpoints: ours, and those of others' Sparse R-CNN.
 
 `contents` says what a checkpoint holds, `reading` opens a file without running anything in it,
-`file` saves and loads, `foreign` understands others', `detector` and `initialise` put weights into
-a network: a network of their own, or parts of them into another.
+`file` saves and loads, `compact` makes small ones to pass on, `foreign` understands others',
+`detector` and `initialise` put weights into a network: a network of their own, or parts of them
+into another.
 """
 
+from sparsevod_core.checkpoint.compact import compact_checkpoint
 from sparsevod_core.checkpoint.contents import Checkpoint
 from sparsevod_core.checkpoint.detector import load_detector
 from sparsevod_core.checkpoint.file import load_checkpoint, save_checkpoint
@@ -14,6 +16,7 @@ from sparsevod_core.checkpoint.initialise import initialise_from
 __all__ = [
     "Checkpoint",
     "InitReport",
+    "compact_checkpoint",
     "initialise_from",
     "load_checkpoint",
     "load_detector",

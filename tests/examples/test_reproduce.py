@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sparsevod_core.config import load_config
 from sparsevod_core.errors import ConfigError, DataError
@@ -103,7 +104,7 @@ def test_mean_spread_and_gain(module, tmp_path):
     make_up(tmp_path / "tfe" / "seed-1", ap50=0.55)
     grid, results, tables = (module(name) for name in ("grid", "results", "tables"))
     chosen = grid.tables(load_config("tiny"), [2])
-    found = results.load_results(experiment(module, tmp_path), grid.cells(chosen), [0, 1, 2])
+    found = results.load_results(experiment(module, tmp_path), chosen, [0, 1, 2])
     summary = results.summarise(chosen, found, [0, 1, 2], {"full": 12.34})
     baseline, tfe, spfa, full = summary["tables"][0]["rows"]
     assert baseline["AP50"] == pytest.approx({"mean": 52, "std": 2, "min": 50, "max": 54})
@@ -143,7 +144,7 @@ def test_figure_of_speed_has_what_was_measured_and_what_the_paper_states(module,
     (tmp_path / "with_2" / "eval.json").rename(with_2)
     grid, results, figures = (module(name) for name in ("grid", "results", "figures"))
     chosen = grid.tables(load_config("tiny"), [2, 5])
-    found = results.load_results(experiment(module, tmp_path), grid.cells(chosen), [0])
+    found = results.load_results(experiment(module, tmp_path), chosen, [0])
     fps = {"full": 20.0, "full, 2 supports": 25.0, "baseline": 30.0}
     summary = results.summarise(chosen, found, [0], fps)
     files = figures.write_figures(summary, tmp_path)
@@ -160,7 +161,8 @@ def test_runs_that_do_not_belong_together_are_refused(module, tmp_path):
     make_up(tmp_path / "baseline" / "seed-0", ap50=0.5)
     make_up(tmp_path / "full" / "seed-0", ap50=0.5, num_boxes=10)
     with pytest.raises(DataError, match="not scored on the same videos"):
-        results.load_results(experiment(module, tmp_path), [grid.BASELINE, grid.FULL], [0])
+        chosen = grid.tables(load_config("tiny"), [2])
+        results.load_results(experiment(module, tmp_path), chosen, [0])
     trained = load_config("tiny", overrides=["seed=0", "model.num_classes=6"])
     (tmp_path / "full" / "seed-0" / "config.yaml").write_text(trained.to_yaml())
     experiment(module, tmp_path).require_same_settings(grid.FULL, 0)
@@ -201,20 +203,55 @@ def test_full_model_is_evaluated_with_every_number_of_supports_while_it_is_there
 
     monkeypatch.setattr(runs, "sparsevod", pretend)
     small = experiment(module, tmp_path, "train.epochs=2")
-    assert small.state(grid.FULL, 1) == "to do"
+    run = (grid.FULL, 1, grid.test_supports(grid.tables(load_config("tiny")), grid.FULL))
+    assert grid.test_supports(grid.tables(load_config("tiny"), [2, 3, 4]), grid.FULL) == []
+    assert small.state(*run) == "to do"
     with pytest.raises(runs.CommandError):
-        small.run(grid.FULL, 1)
+        small.run(*run)
     new = ("--backbone=tiny", f"--output={full}", "--seed=1", "--set=train.epochs=2")
     assert commands[0] == ("train", *new)
     assert [words[2] for words in commands[1:]] == [f"--supports={n}" for n in (0, 2, 14)]
-    assert small.state(grid.FULL, 1) == "begun"
+    assert small.state(*run) == "begun"
 
     commands.clear()
-    small.run(grid.FULL, 1)
+    small.run(*run)
     assert commands[0] == ("train", "--resume", str(full))
     assert [words[2].partition("=")[0] for words in commands[1:]] == ["--supports", "--json"]
-    assert small.state(grid.FULL, 1) == "done"
+    assert small.state(*run) == "done"
     assert set(json.loads((full / "eval.json").read_text())) == set(runs.KEPT)
+
+
+def test_all_runs_start_from_one_detector_that_is_trained_once(module, tmp_path, monkeypatch):
+    from sparsevod_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from sparsevod_core.model.build import build_detector
+    from sparsevod_core.structures import Category
+
+    grid, runs, pretraining = (module(name) for name in ("grid", "runs", "pretraining"))
+    commands: list[tuple[str, ...]] = []
+
+    def pretend(*words: str) -> None:
+        commands.append(words)
+        (folder,) = (word[9:] for word in words if word.startswith("--output="))
+        config = load_config("tiny", overrides=[*grid.BASELINE.settings, "model.num_classes=1"])
+        weights = build_detector(config.model).state_dict()
+        checkpoint = Checkpoint(config, (Category(1, "cat"),), weights, {"step": 7})
+        save_checkpoint(Path(folder) / "checkpoints" / "last.pth", checkpoint)
+
+    monkeypatch.setattr(runs, "sparsevod", pretend)
+    plain = experiment(module, tmp_path, "train.epochs=2")
+    pretraining.pretrain(plain, 12)
+    pretraining.pretrain(plain, 12)
+    (command,) = commands
+    assert command[-4:] == (
+        "--set=train.epochs=2", "--set=train.epochs=12",
+        "--set=model.tfe=off", "--set=model.spfa=off",
+    )  # fmt: skip
+    file = tmp_path / "pretrained.pth"
+    kept = load_checkpoint(file)
+    assert kept.training is None
+    assert all(value.dtype == torch.float16 for value in kept.model.values())
+    config = pretraining.starting_from(file, plain).config(grid.FULL, 3)
+    assert (config.train.init_from, config.train.epochs) == (str(file), 2)
 
 
 def test_documented_commands_parse(module, monkeypatch):
