@@ -51,7 +51,7 @@ class ModelConfig:
     tfe_blocks: int = 4
     tfe_top_k: int = 2
     """Most similar support positions kept per RoI bin and support frame."""
-    support_level: Literal["p3", "p4", "p5"] = "p5"
+    support_level: Literal["p2", "p3", "p4", "p5"] = "p5"
     """Pyramid level of the support frames in which TFE looks for similar features."""
     spfa: Aggregation = "attention"
     """Semantic proposal feature aggregation; `average` is "Avg." of the paper's Table 4."""

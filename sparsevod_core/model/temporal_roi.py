@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-SIMILARITY_CHUNK = 2**24  # elements of the score matrix held at once
+SIMILARITY_CHUNK = 2**22  # elements of the score matrix held at once: few, so that caches hold them
+BLOCK = 64  # positions of which the best is found first
 NORM_EPS = 1e-6
 
 
@@ -123,17 +124,47 @@ def _top_positions(
     top_k: int,
 ) -> tuple[Int[Tensor, "V S Q k"], Bool[Tensor, "V S Q k"]]:
     """The k best positions, best first, exact ties to the lower; False where fewer exist."""
-    top_k = min(top_k, rows.shape[2])
+    length = rows.shape[2]
+    top_k = min(top_k, length)
+    padding = -length % BLOCK
     keys = F.normalize(rows, dim=-1, eps=NORM_EPS).transpose(2, 3)  # [V, S, C, L]
-    chunk = max(1, SIMILARITY_CHUNK // (rows.shape[0] * rows.shape[1] * rows.shape[2]))
+    keys = F.pad(keys, (0, padding))
+    has_outside = not _host_may_look(valid) or not valid.all()
+    chunk = max(1, SIMILARITY_CHUNK // (keys.shape[0] * keys.shape[1] * keys.shape[3]))
     indices, found = [], []
     for part in directions.split(chunk, dim=1):
-        scores = (part[:, None] @ keys).masked_fill_(~valid[:, None, None], -math.inf)
-        best = []
-        for _ in range(top_k):  # repeated max, because topk does not say which of two ties it takes
-            value, index = scores.max(dim=-1, keepdim=True)
-            best.append((index, value > -math.inf))
-            scores.scatter_(-1, index, -math.inf)
-        indices.append(torch.cat([index for index, _ in best], dim=-1))
-        found.append(torch.cat([is_found for _, is_found in best], dim=-1))
+        scores = part[:, None] @ keys
+        scores[..., length:] = -math.inf
+        if has_outside:
+            scores[..., :length].masked_fill_(~valid[:, None, None], -math.inf)
+        index, is_found = _top_of_blocks(scores.unflatten(-1, (-1, BLOCK)), top_k)
+        indices.append(index)
+        found.append(is_found)
     return torch.cat(indices, dim=2), torch.cat(found, dim=2)
+
+
+def _host_may_look(values: Tensor) -> bool:
+    """Whether reading them costs no wait: then a pass over all scores can be spared."""
+    return not values.is_cuda
+
+
+def _top_of_blocks(
+    scores: Float[Tensor, "*n blocks positions"], top_k: int
+) -> tuple[Int[Tensor, "*n k"], Bool[Tensor, "*n k"]]:
+    """The k best of all positions, in one pass over them: then only the best block is looked at.
+
+    `topk` does not say which of two equal ones it takes; `max` takes the first.
+    """
+    best_of_block = scores.amax(-1)  # [*n, blocks]
+    indices, found = [], []
+    for _ in range(top_k):
+        value, block = best_of_block.max(-1, keepdim=True)
+        whole = block[..., None].expand(*block.shape, scores.shape[-1])
+        positions = scores.gather(-2, whole)  # [*n, 1, positions]
+        place = positions.max(-1, keepdim=True).indices
+        indices.append(block * scores.shape[-1] + place.squeeze(-1))
+        found.append(value > -math.inf)
+        positions.scatter_(-1, place, -math.inf)
+        scores.scatter_(-2, whole, positions)
+        best_of_block.scatter_(-1, block, positions.amax(-1))
+    return torch.cat(indices, dim=-1), torch.cat(found, dim=-1)

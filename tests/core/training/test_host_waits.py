@@ -17,6 +17,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparsevod_core.config import Config
+from sparsevod_core.model import temporal_roi
 from sparsevod_core.model.roi_align import PyramidRoIAlign
 from sparsevod_core.training import trainer as trainer_module
 from sparsevod_core.training.trainer import Trainer
@@ -90,6 +91,7 @@ def test_the_host_waits_once_a_batch_for_the_matching_and_nowhere_else(
             return accumulate_gradients(*args, **kwargs)
 
     monkeypatch.setattr(trainer_module, "accumulate_gradients", watched)
+    monkeypatch.setattr(temporal_roi, "_host_may_look", lambda _: False)
     # As a GPU pools. On a CPU torchvision's operator takes no bf16, and nobody waits for it.
     monkeypatch.setattr(
         PyramidRoIAlign,
