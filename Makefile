@@ -7,7 +7,7 @@ TEST_WORKERS ?= 2
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo    the main job on a rendered video set; VIDEO=file.mp4 adds your own video"
+	@echo "make demo    boxes at once, then a model of your own, on rendered videos; VIDEO=file.mp4 adds yours"
 	@echo "make test    the whole test suite"
 	@echo "make lint    style, types and import directions"
 	@echo "make clean   remove caches and the demo's output (rm -rf .venv removes the environment)"

@@ -2,8 +2,10 @@
 
     python examples/demo.py [--video MY.mp4] [--output demo]
 
-Run again, it goes on where it was cut off and keeps what is done. Options after `--` go to
-`sparsevod train`, e.g. `-- --max-steps 50` for a quick look.
+First boxes, within a minute, from the model that comes with the package; then a model of your own,
+from its training videos to its average precision and its boxes. Run again, it goes on where it was
+cut off and keeps what is done. Options after `--` go to `sparsevod train`, e.g.
+`-- --max-steps 50` for a quick look.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pathlib import Path
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--video", type=Path, help="also detect in this video")
+    parser.add_argument("--video", type=Path, help="detect in this video too")
     parser.add_argument("--output", type=Path, default=Path("demo"))
     parser.add_argument("train_options", nargs="*", help="options of `sparsevod train`, after --")
     arguments = parser.parse_args()
@@ -28,10 +30,11 @@ def main() -> None:
     annotations = ["--annotations", data / "train.json", "--val", data / "val.json"]
     best, clip = run / "checkpoints" / "best.pth", data / "preview.mp4"
 
+    made = boxes_at_once(out, arguments.video)
     if not clip.exists():
         step("Render a video set in ImageNet VID's layout and convert it")
         sparsevod("prepare-vid", "--synthetic", data)
-    step("Train the small model, on the CPU where there is no GPU")
+    step("Train a small model on it, on the CPU where there is no GPU")
     processes = both_cores()
     if (run / "checkpoints" / "last.pth").exists():
         sparsevod("train", "--resume", run, *processes)
@@ -44,17 +47,35 @@ def main() -> None:
     step("Draw boxes on one of them")
     detections = ["--checkpoint", best, "--json", out / "detections.json"]
     sparsevod("detect", clip, "-o", out / "detections.mp4", *detections)
-    made = [out / "detections.mp4", out / "detections.json", out / "stages.png", out / "stages.pdf"]
+    made += [out / "detections.mp4", out / "detections.json"]
     if arguments.video is not None:
         own = out / f"{arguments.video.stem}_detections.mp4"
         sparsevod("detect", "-o", own, "--checkpoint", best, "--", arguments.video)
-        made.insert(0, own)
+        made.append(own)
     step("Show how proposals are refined stage by stage (the paper's Fig. 3)")
     sparsevod("visualize-stages", clip, "--checkpoint", best, "-o", out / "stages.png")
 
     step(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. Look at")
-    for path in [*made, out / "eval.json", run / "metrics.jsonl"]:
+    others = [out / "stages.png", out / "stages.pdf", out / "eval.json", run / "metrics.jsonl"]
+    for path in [*made, *others]:
         print(f"  {path}")
+
+
+def boxes_at_once(out: Path, own_video: Path | None) -> list[Path]:
+    """Boxes of the embedded model on a video rendered now, and on the user's; the videos made."""
+    clip = out / "first" / "preview.mp4"
+    if not clip.exists():
+        step("Render a video")
+        one = ["--videos", "1", "--frames", "1", "--val-videos", "1"]
+        sparsevod("prepare-vid", "--synthetic", clip.parent, *one)
+    step("Draw boxes on it with the model that comes with the package")
+    made = [out / "embedded.mp4"]
+    sparsevod("detect", clip, "-o", made[0])
+    if own_video is not None:
+        made.append(out / f"{own_video.stem}_embedded.mp4")
+        sparsevod("detect", "-o", made[-1], "--", own_video)
+    step(f"Look at {' and '.join(map(str, made))}. A model of your own takes longer")
+    return made
 
 
 def both_cores() -> list[str]:

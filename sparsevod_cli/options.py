@@ -7,6 +7,14 @@ from typing import Annotated
 
 import typer
 
+from sparsevod_core.reporting import Reporter
+
+CheckpointFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint", help="The model: ours, MMDetection's, the original's; else the embedded."
+    ),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", help="YAML file with settings; overrides the preset."),
@@ -36,6 +44,22 @@ JsonOut = Annotated[
     Path | None,
     typer.Option("--json", help="Write the machine-readable result here (- for stdout)."),
 ]
+
+
+def named_or_embedded(checkpoint: Path | None, reporter: Reporter) -> Path:
+    """The checkpoint that was named; else the embedded one, and what it is is said."""
+    if checkpoint is not None:
+        return checkpoint
+    from sparsevod_core.checkpoint import load_checkpoint
+    from sparsevod_core.embedded import embedded_card, embedded_checkpoint
+
+    path = embedded_checkpoint()
+    names = [category.name for category in load_checkpoint(path).categories]
+    reporter.message(
+        f"no checkpoint is named: the embedded model is used ({len(names)} classes: "
+        f"{', '.join(names)}; its card: {embedded_card()})"
+    )
+    return path
 
 
 def overrides_with(

@@ -10,8 +10,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from conftest import TinySet
 
 README = Path(__file__).parents[1] / "README.md"
 NOT_RUN_HERE = {  # set-up of the environment that this test runs in
@@ -77,7 +81,8 @@ def write_yolo_set(annotations: Path, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_readme_commands_run(tmp_path):
+def test_readme_commands_run(tmp_path: Path, video_set: TinySet) -> None:
+    shutil.copy(video_set.annotations.parent / "narrow.mp4", tmp_path / "video.mp4")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def run(command: str) -> None:
@@ -103,6 +108,7 @@ def test_readme_commands_run(tmp_path):
             write_yolo_set(folder / "train.json", tmp_path / "my_videos")
             shutil.copy(folder / "preview.mp4", tmp_path / "clip.mp4")
     for made in (
+        "out.mp4",
         "runs/tiny/boxes.mp4",
         "runs/tiny/stages.png",
         "data/imagenet_vid/train.check.png",

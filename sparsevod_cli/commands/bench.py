@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sparsevod_cli import console
-from sparsevod_cli.options import ConfigFile, Device, JsonOut, Overrides, Seed, overrides_with
+from sparsevod_cli.options import (
+    CheckpointFile,
+    ConfigFile,
+    Device,
+    JsonOut,
+    Overrides,
+    Seed,
+    named_or_embedded,
+    overrides_with,
+)
 from sparsevod_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sparsevod_core.reporting import Reporter
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -21,10 +33,7 @@ app = typer.Typer(
 @app.callback()
 def bench(
     context: typer.Context,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option("--checkpoint", help="Time this trained model."),
-    ] = None,
+    checkpoint: CheckpointFile = None,
     backbone: Annotated[
         str | None,
         typer.Option("--backbone", help="Time this preset with seeded random weights."),
@@ -47,8 +56,15 @@ def bench(
 ) -> None:
     """Time the model, part by part; alone or against torchvision's detectors.
 
-    Frames are given at the size at which they enter the model. The support memory is made once,
-    as for a video; its time stands apart.
+    It is --backbone's or --config's with random weights, or the one of --checkpoint, or, where none
+    is named, the one that comes with the package. Frames are given at the size at which they enter
+    the model. The support memory is made once, as for a video; its time stands apart.
+
+    Keys of --json: schema ("sparsevod.bench/1"), seconds_per_frame (median, min, p95),
+    frames_per_second, parts (by name: median, min, p95, seconds of a frame), memory_seconds,
+    memory_mib (of all supports), parameters, against (by name: seconds_per_frame, parameters),
+    peak_memory_mib (of the GPU, else of the process), settings, device, threads, machine, model
+    (config, and checkpoint, "embedded" for the package's own, or weights: random).
 
     Example: sparsevod bench --backbone r50 --size 600x1000 --supports 6 --against torchvision
     """
@@ -69,15 +85,21 @@ def bench(
         seed=seed or 0,
     )
     names = [n for name in against or [] for n in (YARDSTICKS if name == "torchvision" else [name])]
-    detector, described = _load(checkpoint, backbone, config, overrides, settings.seed)
     from sparsevod_cli.progress import ConsoleReporter
 
+    reporter = ConsoleReporter()
+    if backbone is None and config is None:
+        detector, described = _trained(checkpoint, overrides, reporter)
+    elif checkpoint is None:
+        detector, described = _random(backbone, config, overrides, settings.seed)
+    else:
+        raise ConfigError("bench takes --checkpoint, or --backbone and --config: not both")
     result = benchmark(
         detector,
         settings,
         device=resolve_device(device),
         against=list(dict.fromkeys(names)),
-        reporter=ConsoleReporter(),
+        reporter=reporter,
     )
     result["model"] = described
     _give(result, _show, json_out)
@@ -202,24 +224,30 @@ def _give(
         console.write_json(json_out, result)
 
 
-def _load(
-    checkpoint: Path | None,
-    backbone: str | None,
-    config: Path | None,
-    overrides: list[str] | None,
-    seed: int,
+def _trained(
+    checkpoint: Path | None, overrides: list[str] | None, reporter: Reporter
 ) -> tuple[Any, dict[str, Any]]:
-    """The detector, and what the result says about it."""
-    if (checkpoint is None) == (backbone is None and config is None):
-        raise ConfigError(
-            "bench needs either --checkpoint or --backbone",
-            hint="e.g. sparsevod bench --backbone r50",
-        )
-    if checkpoint is not None:
-        from sparsevod_core.checkpoint import load_detector
+    """The detector that was named, or the embedded one, and what the result says about it."""
+    from sparsevod_core.checkpoint import load_detector
+    from sparsevod_core.embedded import checkpoint_name
 
-        detector, loaded = load_detector(checkpoint)
-        return detector, {"checkpoint": str(checkpoint), "config": loaded.config.to_dict()["model"]}
+    if overrides:
+        raise ConfigError(
+            f"--set {overrides[0]}: a trained model is timed as it is",
+            hint="with --backbone NAME it is built as set, with random weights",
+        )
+    path = named_or_embedded(checkpoint, reporter)
+    detector, loaded = load_detector(path, reporter=reporter)
+    return detector, {
+        "checkpoint": checkpoint_name(path),
+        "config": loaded.config.to_dict()["model"],
+    }
+
+
+def _random(
+    backbone: str | None, config: Path | None, overrides: list[str] | None, seed: int
+) -> tuple[Any, dict[str, Any]]:
+    """The detector of a preset or a config with seeded weights, and what the result says of it."""
     import torch
 
     from sparsevod_core.config import load_config

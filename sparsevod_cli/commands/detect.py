@@ -9,6 +9,7 @@ import typer
 
 from sparsevod_cli.options import (
     Batch,
+    CheckpointFile,
     ConfigFile,
     Device,
     JsonOut,
@@ -16,9 +17,9 @@ from sparsevod_cli.options import (
     Seed,
     Support,
     Supports,
+    named_or_embedded,
     overrides_with,
 )
-from sparsevod_core.errors import ConfigError
 
 
 def detect(
@@ -29,10 +30,7 @@ def detect(
             "--output", "-o", metavar="OUT.mp4", help="Default: VIDEO_detections.mp4, right here."
         ),
     ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option("--checkpoint", help="The model: ours, MMDetection's or the original's."),
-    ] = None,
+    checkpoint: CheckpointFile = None,
     score: Annotated[
         float, typer.Option("--score", min=0, max=1, help="Draw detections with a greater score.")
     ] = 0.3,
@@ -50,30 +48,29 @@ def detect(
 ) -> None:
     """Find objects in a video; write it again with boxes, names and scores.
 
+    Without --checkpoint the model that comes with the package is used; which classes it knows is
+    said.
+
     The output is H.264 in MP4, which browsers play, with the frames of the source at their times.
     A video that breaks in the middle is done as far as it goes; the exit code is then 1.
 
     The JSON holds every detection, whatever its score. Keys: schema ("sparsevod.detections/1"),
-    video, width, height (pixels, rotation applied), frame_rate ("30000/1001", or null), checkpoint,
-    support (mode, supports, window_stride), seed, categories (id, name), frames, num_frames,
-    truncated (whether the video broke off, or Ctrl-C did it). Of a frame: index (from 0), time_s
-    (seconds, or null), detections, best first. Of a detection: box_xyxy (x1, y1, x2, y2 in pixels
-    of the video, inside it), score (0 to 1), label (the class's name), class_id (its id in your
-    annotations).
+    video, width, height (pixels, rotation applied), frame_rate ("30000/1001", or null), checkpoint
+    ("embedded" for the package's own), support (mode, supports, window_stride), seed, categories
+    (id, name), frames, num_frames, truncated (whether the video broke off, or Ctrl-C did it). Of a
+    frame: index (from 0), time_s (seconds, or null), detections, best first. Of a detection:
+    box_xyxy (x1, y1, x2, y2 in pixels of the video, inside it), score (0 to 1), label (the class's
+    name), class_id (its id in your annotations).
+
+    Example: sparsevod detect car.mp4
 
     Example: sparsevod detect car.mp4 -o boxes.mp4 --checkpoint best.pth --json boxes.json
     """
     from sparsevod_cli.progress import ConsoleReporter
-
-    if checkpoint is None:
-        raise ConfigError(
-            "no model: name one with --checkpoint FILE",
-            hint="`sparsevod train` makes one, runs/NAME/checkpoints/best.pth; MMDetection's and "
-            "the original's Sparse R-CNN checkpoints work too",
-        )
     from sparsevod_core.inference import Predictor, detect_video
 
     reporter = ConsoleReporter()
+    checkpoint = named_or_embedded(checkpoint, reporter)
     settings = overrides_with(
         overrides,
         seed,

@@ -17,6 +17,7 @@ from sparsevod_cli.options import (
     Seed,
     Support,
     Supports,
+    named_or_embedded,
     overrides_with,
 )
 from sparsevod_core.errors import ConfigError, DataError
@@ -33,7 +34,7 @@ SCHEMA_OF_SEVERAL = "sparsevod.evals/1"
 def evaluate(
     checkpoint: Annotated[
         Path | None,
-        typer.Argument(metavar="CKPT", help="The model, as `sparsevod train` saves it."),
+        typer.Argument(metavar="CKPT", help="The model; else the one that comes with the package."),
     ] = None,
     annotations: Annotated[
         Path | None,
@@ -88,6 +89,9 @@ def evaluate(
 ) -> None:
     """Measure box AP: of a model on annotated videos, or of predictions saved before.
 
+    Without CKPT and --from-predictions it is the model that comes with the package, on
+    --annotations; which classes it knows is said.
+
     The numbers are COCO's, 0 to 1: AP (IoU 0.50 to 0.95), AP50, AP75, overall and per class; a
     class without boxes has none ("-", null in the JSON) and does not count. Speed is that of the
     objects: fast, medium and slow are a motion IoU below 0.7, up to 0.9 and above. Errors are
@@ -113,8 +117,9 @@ def evaluate(
     classes, matrix: true class by predicted, background last), worst_frames (image_id, video,
     frame_id, file_name, num_boxes, missed, wrong_class, false_alarms, errors: kind, true,
     predicted, score, true_xywh, found_xywh), worst_videos (video, AP50, num_frames, the same
-    counts, frames), annotations, checkpoint, predictions, settings, classes_left_out,
-    classes_unknown. Several results: schema ("sparsevod.evals/1") and results, by name.
+    counts, frames), annotations, checkpoint ("embedded" for the package's own), predictions,
+    settings, classes_left_out, classes_unknown. Several results: schema ("sparsevod.evals/1") and
+    results, by name.
 
     Videos are shared among --gpus processes; the numbers are those of one. With --save-predictions
     a run that was cut off, however, goes on with --resume after the videos that were finished.
@@ -153,10 +158,11 @@ def evaluate(
                 hint="sparsevod eval --annotations GT.json --from-predictions DETS.json",
             )
         results = _score_files(annotations, from_predictions, reporter)
-    elif checkpoint is not None:
+    else:
         from sparsevod_core.distributed.launch import launch
         from sparsevod_core.evaluation.report import with_report
 
+        checkpoint = named_or_embedded(checkpoint, reporter)
         result = launch(
             _evaluate_model,
             gpus,
@@ -175,11 +181,6 @@ def evaluate(
         if not is_main:
             return
         results = {checkpoint.stem: with_report(result)}
-    else:
-        raise ConfigError(
-            "nothing to evaluate: name a checkpoint, or saved predictions with --from-predictions",
-            hint="sparsevod eval CKPT --annotations GT.json --root DIR",
-        )
     _finish(results, json_out, figures, root, reporter)
 
 
@@ -287,15 +288,16 @@ def _videos(
 ) -> VideoSet:
     """The set that was named, else the one that the checkpoint's config records."""
     from sparsevod_core.data.records import VideoSet
+    from sparsevod_core.embedded import checkpoint_name
 
     if annotations is not None:
         return VideoSet.load(annotations, root)
     recorded, recorded_root = config.data.val_annotations, config.data.val_root
     if recorded is None or not Path(recorded).is_file():
         what = "no validation set" if recorded is None else f"{recorded}, which is not there"
+        prepare = ", or prepare ImageNet VID: sparsevod prepare-vid ROOT -o data/imagenet_vid"
         raise DataError(
-            f"which videos? {checkpoint} records {what}",
-            hint="name a set with --annotations GT.json --root DIR, or prepare ImageNet VID: "
-            "sparsevod prepare-vid ROOT -o data/imagenet_vid",
+            f"which videos? the model ({checkpoint_name(checkpoint)}) records {what}",
+            hint="name a set with --annotations GT.json --root DIR" + (prepare if recorded else ""),
         )
     return VideoSet.load(Path(recorded), root or (Path(recorded_root) if recorded_root else None))

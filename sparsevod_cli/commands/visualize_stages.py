@@ -9,6 +9,7 @@ import typer
 
 from sparsevod_cli import console
 from sparsevod_cli.options import (
+    CheckpointFile,
     ConfigFile,
     Device,
     JsonOut,
@@ -16,6 +17,7 @@ from sparsevod_cli.options import (
     Seed,
     Support,
     Supports,
+    named_or_embedded,
     overrides_with,
 )
 from sparsevod_core.errors import ConfigError
@@ -35,10 +37,7 @@ def visualize_stages(
             "--output", "-o", metavar="NAME.png", help="Or NAME.pdf: both files are written."
         ),
     ] = Path("stages.png"),
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option("--checkpoint", help="The model: ours, MMDetection's or the original's."),
-    ] = None,
+    checkpoint: CheckpointFile = None,
     frames: Annotated[
         str | None,
         typer.Option("--frames", metavar="10,40,70", help="Frames to draw, numbered from 0."),
@@ -67,33 +66,29 @@ def visualize_stages(
     """Draw the learned proposals and the boxes of every stage, as the paper's Fig. 3.
 
     Rows are frames, columns the learned proposals and the stages. A proposal has the colour of the
-    object on which it ends in every column.
+    object on which it ends in every column. Without --checkpoint the model that comes with the
+    package is used; which classes it knows is said.
 
     The JSON holds every proposal at every stage, whatever its score. Keys: schema
-    ("sparsevod.stages/1"), video, checkpoint, num_frames, proposal_init, support (mode, supports,
-    window_stride), score, categories (id, name), frames. Of a frame: index (from 0), time_s
-    (seconds, or null), width, height (pixels), supports (frame numbers), proposals_xyxy,
-    proposals_mean_iou (over all pairs, 1: all the same), ends_on (for each proposal, the one that
-    finds the object on which it ends, with a score greater than score; null: ends on none), stages.
-    Of a stage: stage (from 1), boxes_xyxy (x1, y1, x2, y2 in pixels of the frame, which they may
-    leave), scores (0 to 1, of the best class), labels (that class's name), class_ids (its id in
-    your annotations). The n-th entry of each list is the n-th proposal.
+    ("sparsevod.stages/1"), video, checkpoint ("embedded" for the package's own), num_frames,
+    proposal_init, support (mode, supports, window_stride), score, categories (id, name), frames. Of
+    a frame: index (from 0), time_s (seconds, or null), width, height (pixels), supports (frame
+    numbers), proposals_xyxy, proposals_mean_iou (over all pairs, 1: all the same), ends_on (for
+    each proposal, the one that finds the object on which it ends, with a score greater than score;
+    null: ends on none), stages. Of a stage: stage (from 1), boxes_xyxy (x1, y1, x2, y2 in pixels of
+    the frame, which they may leave), scores (0 to 1, of the best class), labels (that class's
+    name), class_ids (its id in your annotations). The n-th entry of each list is the n-th proposal.
 
     Example: sparsevod visualize-stages car.mp4 --checkpoint best.pth -o stages.png --frames 10,40
     """
     from sparsevod_cli.progress import ConsoleReporter
 
-    if checkpoint is None:
-        raise ConfigError(
-            "no model: name one with --checkpoint FILE",
-            hint="`sparsevod train` makes one, runs/NAME/checkpoints/best.pth; MMDetection's and "
-            "the original's Sparse R-CNN checkpoints work too",
-        )
     files = output.with_suffix(".png"), output.with_suffix(".pdf")
     if output not in files:
         raise ConfigError(f"-o {output}: expected NAME.png or NAME.pdf; both are written")
     chosen = None if frames is None else _numbers("--frames", frames)
 
+    from sparsevod_core.embedded import checkpoint_name
     from sparsevod_core.figures.saving import save_figure
     from sparsevod_core.figures.stages import draw_stages
     from sparsevod_core.inference import Predictor
@@ -107,6 +102,7 @@ def visualize_stages(
         inference__support=support,
     )
     reporter = ConsoleReporter()
+    checkpoint = named_or_embedded(checkpoint, reporter)
     predictor = Predictor.from_checkpoint(
         checkpoint, device=device, overrides=settings, reporter=reporter
     )
@@ -125,7 +121,8 @@ def visualize_stages(
         save_figure(figure, file)
         reporter.message(f"wrote {file}")
     if json_out is not None:
-        console.write_json(json_out, {"checkpoint": str(checkpoint), **found.to_dict(score)})
+        name = checkpoint_name(checkpoint)
+        console.write_json(json_out, {"checkpoint": name, **found.to_dict(score)})
 
 
 def _numbers(option: str, text: str) -> list[int]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparsevod_core.embedded import checkpoint_name
 from sparsevod_core.evaluation.average_precision import precision_and_recall, uncounted
 from sparsevod_core.evaluation.coco import BoxAP, box_ap, nan_to_none
 from sparsevod_core.evaluation.degradation import degradation_ap
@@ -70,7 +71,7 @@ class Evaluation:
         Keys: `schema`, `AP`, `AP50`, `AP75`, `AR1`, `AR10`, `AR100`, `per_class` (by name: `AP`,
         `AP50`, `AP75`, `num_boxes`), `num_frames`, `num_boxes`, `num_detections`, `AP_by_iou`,
         `motion`, `degraded`, `clean`, with `errors` also `confusion`, `worst_frames` and
-        `worst_videos`, then the fields of this class.
+        `worst_videos`, then the fields of this class; `checkpoint` as `checkpoint_name` calls it.
         """
         return {
             "schema": SCHEMA,
@@ -79,8 +80,8 @@ class Evaluation:
             **nan_to_none(self.degradation),
             **({} if self.errors is None else self.errors.to_dict()),
             "annotations": str(self.annotations),
-            "checkpoint": _text(self.checkpoint),
-            "predictions": _text(self.predictions),
+            "checkpoint": None if self.checkpoint is None else checkpoint_name(self.checkpoint),
+            "predictions": None if self.predictions is None else str(self.predictions),
             "settings": self.settings,
             "classes_left_out": list(self.classes_left_out),
             "classes_unknown": list(self.classes_unknown),
@@ -138,7 +139,3 @@ def score(truth: GroundTruth, table: DetectionTable, reporter: Reporter) -> Scor
         curves, *of_speeds = precision_and_recall(truth, table, ranking, ignored)
         motion = motion_ap(truth, table, ranking, motion_iou, of_speeds)
     return Scores(box_ap(truth, curves, len(table)), motion, degradation_ap(truth, table))
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparsevod_core.embedded import checkpoint_name
 from sparsevod_core.errors import ConfigError, VideoError
 from sparsevod_core.figures.boxes import draw_detections
 from sparsevod_core.inference.detections_json import DetectionsJson
@@ -60,7 +61,7 @@ def detect_video(
         output: the video to write, .mp4.
         json_out: every detection, whatever its score; `-` is stdout; None: not written.
         score: detections with a greater score are drawn.
-        checkpoint: file of the detector, to be named in the JSON.
+        checkpoint: file of the detector, to be named in the JSON; see `checkpoint_name`.
         reporter: progress and warnings.
 
     Raises:
@@ -136,7 +137,7 @@ def _header(predictor: Predictor, reader: VideoReader, checkpoint: Path | None) 
         "width": reader.width,
         "height": reader.height,
         "frame_rate": None if rate is None else f"{rate.numerator}/{rate.denominator}",
-        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "checkpoint": None if checkpoint is None else checkpoint_name(checkpoint),
         "support": {
             "mode": settings.support,
             "supports": predictor.num_supports,

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from sparsevod_core.checkpoint import load_detector
+from sparsevod_core.checkpoint import embedded_checkpoint, load_detector
 from sparsevod_core.config import Config
 from sparsevod_core.data.targets import (
     Footage,
@@ -66,7 +66,7 @@ class Predictor:
     @classmethod
     def from_checkpoint(
         cls,
-        path: Path | str,
+        path: Path | str | None = None,
         *,
         device: str = "auto",
         overrides: Sequence[str] = (),
@@ -75,7 +75,7 @@ class Predictor:
         """The detector of a checkpoint file, ours or another project's Sparse R-CNN.
 
         Args:
-            path: the file.
+            path: the file; None: the model that comes with the package.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             overrides: settings as `inference.supports=2`, on top of those in the file.
             reporter: is told what a foreign file was taken for.
@@ -84,6 +84,7 @@ class Predictor:
             CheckpointError: missing, truncated, unsafe, or of another model.
             ConfigError: a device that is not there, or a setting that does not fit.
         """
+        path = embedded_checkpoint() if path is None else path
         target = resolve_device(device)
         detector, checkpoint = load_detector(path, device=target, reporter=reporter)
         config = checkpoint.config.replace(_pairs(overrides))

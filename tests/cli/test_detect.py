@@ -222,7 +222,6 @@ def test_ctrl_c(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("in.mp4",), 2, ["--checkpoint", "sparsevod train"]),
         (("in.mp4", "--checkpoint", "none.pth"), 1, ["none.pth"]),
         (("none.mp4", "--checkpoint", "CKPT"), 1, ["none.mp4", "No such file"]),
         (("empty.mp4", "--checkpoint", "CKPT"), 1, ["empty.mp4", "empty"]),

@@ -13,7 +13,11 @@ import typer
 from sparsevod_cli.main import app
 
 REPOSITORY = Path(__file__).parents[2]
-DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+DOCUMENTS = [
+    REPOSITORY / "README.md",
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+    REPOSITORY / "sparsevod_core" / "weights" / "MODEL_CARD.md",
+]
 ROOT = typer.main.get_command(app)
 
 

@@ -102,8 +102,6 @@ def test_predictions_need_no_torch(files: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
-        ["--annotations", "truth.json"],
         ["--from-predictions", "found.json"],
         ["model.pth", "--annotations", "truth.json", "--from-predictions", "found.json"],
         ["--annotations", "truth.json", "--from-predictions", "found.json", "--no-clip"],

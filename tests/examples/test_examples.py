@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = "--max-steps 2 --set data.short_side=64 --set data.long_side=96 --set model.num_stages=2"
@@ -41,12 +43,14 @@ def demo(tmp_path_factory):
         "demo.py", "--video", "demo/synthetic/preview.mp4", "--", *SMALL.split(), folder=folder
     )
     assert "== Done in" in out
+    assert out.index("embedded.mp4") < out.index("sparsevod train")  # boxes first
     return folder / "demo"
 
 
 @pytest.mark.slow
 def test_demo_leaves_what_it_names_and_goes_on(demo):
-    for name in ("detections.mp4", "preview_detections.mp4", "stages.png", "stages.pdf"):
+    of_embedded = ("embedded.mp4", "preview_embedded.mp4")
+    for name in (*of_embedded, "detections.mp4", "preview_detections.mp4", "stages.png"):
         assert (demo / name).stat().st_size > 1000
     assert 0 <= json.loads((demo / "eval.json").read_text())["AP50"] <= 1
     assert len(json.loads((demo / "detections.json").read_text())["frames"]) == 6
@@ -62,6 +66,56 @@ def test_scripts_on_the_demo(demo):
     assert len(run("detect_images.py", best, *images, folder=demo).splitlines()) == 10
     table = run("evaluate_supports.py", best, demo / "synthetic" / "val.json", folder=demo)
     assert [line.split()[0] for line in table.splitlines()] == ["0", "2", "6"]
+
+
+@pytest.fixture
+def package_model(monkeypatch):
+    """Runs `embedded/package.py CHECKPOINT -o OUTPUT`, in this process."""
+
+    def run_package(checkpoint: Path, output: Path) -> None:
+        monkeypatch.setattr(sys, "argv", ["package.py", str(checkpoint), "-o", str(output)])
+        runpy.run_path(str(EXAMPLES / "embedded" / "package.py"), run_name="__main__")
+
+    return run_package
+
+
+def test_a_packaged_model_is_half_the_size_and_says_it(tmp_path, package_model, capsys):
+    from sparsevod_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from sparsevod_core.config import load_config
+    from sparsevod_core.structures import Category
+
+    places = ["data.train_annotations=/data/a.json", "data.val_annotations=b", "data.val_root=/c"]
+    config = load_config("tiny", overrides=[*places, "train.init_from=d", "model.num_classes=1"])
+    model = {"weight": torch.rand(500, 100), "count": torch.tensor(3)}
+    trained = Checkpoint(config, (Category(4, "kite"),), model, {"step": 1})
+    before, after = tmp_path / "best.pth", tmp_path / "packaged.pth"
+    save_checkpoint(before, trained)
+    package_model(before, after)
+    num_bytes = after.stat().st_size
+    assert capsys.readouterr().out == f"{after}: {num_bytes:,} bytes, 50,001 parameters; kite\n"
+    assert num_bytes < 0.6 * before.stat().st_size
+    found = load_checkpoint(after)
+    assert found.training is None and found.categories == trained.categories
+    assert (found.model["weight"].dtype, found.model["count"].dtype) == (torch.half, torch.int64)
+    assert found.config.model == config.model
+    settings = found.config.to_yaml()
+    assert [place for place in ("/data", "/c", "init_from: d") if place in settings] == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pth", "packaged.pth"]
+
+
+def test_a_model_that_is_too_large_is_not_packaged(tmp_path, package_model, capsys):
+    from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
+    from sparsevod_core.config import load_config
+    from sparsevod_core.structures import Category
+
+    config = load_config("tiny", overrides=["model.num_classes=1"])
+    model = {"weight": torch.zeros(()).expand(8_000_001)}  # a file of a few bytes
+    save_checkpoint(tmp_path / "best.pth", Checkpoint(config, (Category(4, "kite"),), model))
+    with pytest.raises(SystemExit) as stopped:
+        package_model(tmp_path / "best.pth", tmp_path / "packaged.pth")
+    assert stopped.value.code == 1
+    assert "8,000,001 parameters" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["best.pth"]
 
 
 def test_own_forward():

@@ -19,6 +19,7 @@ from sparsevod_core.inference import Predictor
 from sparsevod_core.inference.inspection import inspect_stages, predict_stages, spread_evenly
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.structures import Category, Frame
+from sparsevod_core.video.reader import VideoReader
 
 CATEGORIES = (Category(7, "square"), Category(3, "bar"))
 
@@ -94,7 +95,9 @@ def test_supports_of_each_frame_as_the_setting_says(
     found = inspect_stages(changed, long_video, frames=[2, 9])
     assert [list(numbers) for numbers in found.supports] == expected
     # The same as on the way through the video.
-    videos = {f.frame.index: f.detections for f in islice(changed.video(long_video), 10)}
+    with VideoReader(long_video) as reader:
+        on_the_way = islice(changed.frames(reader, clip=False), 10)
+        videos = {f.frame.index: f.detections for f in on_the_way}
     for frame, view in zip(found.frames, found.views, strict=True):
         best = view.stage_scores[-1].max()
         assert float(best) == pytest.approx(float(videos[frame.index].scores.max()), abs=1e-4)
@@ -140,11 +143,11 @@ def test_the_json_has_every_proposal_of_every_stage(predictor: Predictor, long_v
     assert (frame["index"], frame["time_s"]) == (7, pytest.approx(0.28))
     assert (frame["width"], frame["height"]) == (96, 64)
     assert frame["ends_on"][4] == 4
-    assert len(frame["proposals_xyxy"]) == 20
+    assert len(frame["proposals_xyxy"]) == predictor.config.model.num_proposals
     assert [stage["stage"] for stage in frame["stages"]] == [1, 2, 3]
     for number, stage in enumerate(frame["stages"]):
         np.testing.assert_allclose(stage["boxes_xyxy"], view.stage_boxes[number], atol=0.006)
-        assert len(stage["scores"]) == 20
+        assert len(stage["scores"]) == predictor.config.model.num_proposals
         assert {*zip(stage["labels"], stage["class_ids"], strict=True)} <= {
             ("square", 7),
             ("bar", 3),

@@ -1,0 +1,91 @@
+"""Decodes a set's videos once into small JPEGs, with the annotations to match.
+
+    python examples/embedded/shrink.py drones/train.json -o data/drones_small --every 15
+
+writes data/drones_small/train.json and a folder of frames for each video. Training then reads a
+frame in a fraction of the time that seeking in the video takes. Of `--every` frames one is trained
+on; the others serve as support frames, so that these are as near in time as in the full video.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import torch
+
+from sparsevod_core.data.records import VideoSet
+from sparsevod_core.data.transforms import resize_image, resized_size
+from sparsevod_core.video.reader import VideoReader
+
+JPEG_QUALITY = 92
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("annotations", type=Path, help="COCO-VID JSON of video files")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--short-side", type=int, default=256, help="in pixels (default 256)")
+    parser.add_argument("--every", type=int, default=1, help="train on each n-th frame (default 1)")
+    arguments = parser.parse_args()
+    content = json.loads(arguments.annotations.read_text("utf-8"))
+    videos = VideoSet.load(arguments.annotations)
+    frame_of = {videos.image_id(frame): frame for frame in range(videos.num_frames)}
+    name = arguments.annotations.stem
+    images = []
+    for number in range(videos.num_videos):
+        folder = f"{name}/{videos.video_name(number)}"
+        print(f"{folder} ({number + 1} of {videos.num_videos})", flush=True)
+        shrink_video(videos, number, arguments.output / folder, arguments.short_side)
+    ratios = {}
+    for image in content["images"]:
+        frame = frame_of[image["id"]]
+        number = videos.video_of(frame)
+        height, width = resized_size(*videos.frame_size(frame), arguments.short_side, 10**6)
+        ratios[image["id"]] = (width / image["width"], height / image["height"])
+        image |= {
+            "file_name": f"{name}/{videos.video_name(number)}/{image['frame_id']:06d}.jpg",
+            "width": width,
+            "height": height,
+            "is_vid_train_frame": image["frame_id"] % arguments.every == 0,
+        }
+        images.append(image)
+    for video in content["videos"]:
+        video["file_name"] = f"{name}/{video['name']}"
+    for box in content["annotations"]:
+        x, y = ratios[box["image_id"]]
+        left, top, width, height = box["bbox"]
+        box["bbox"] = [round(v, 2) for v in (left * x, top * y, width * x, height * y)]
+        box["area"] = round(box["bbox"][2] * box["bbox"][3], 2)
+    written = arguments.output / f"{name}.json"
+    written.write_text(json.dumps(content), encoding="utf-8")
+    print(f"{written}: {videos.num_videos} videos, {len(images)} frames")
+
+
+def shrink_video(videos: VideoSet, number: int, folder: Path, short_side: int) -> None:
+    """Write the listed frames of a video; a folder that is there is complete."""
+    if folder.exists():
+        return
+    frames = videos.video_frames(number)
+    file, _ = videos.frame_path(frames[0])
+    wanted = {videos.frame_path(frame)[1] for frame in frames}
+    partial = folder.with_name(folder.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    with VideoReader(file, threads=1) as reader:
+        for frame in reader:
+            if frame.index in wanted:
+                image = torch.from_numpy(frame.image).permute(2, 0, 1)
+                size = resized_size(*frame.image.shape[:2], short_side, 10**6)
+                small = resize_image(image, size).permute(1, 2, 0).numpy()
+                bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+                file_name = str(partial / f"{frame.index:06d}.jpg")
+                cv2.imwrite(file_name, bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    partial.replace(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Joins annotated sets into one: the classes are the union by name, file names start from one root.
+
+    python examples/embedded/union.py data/drones_small/train.json data/synthetic/train.json \\
+        -o data/both/train.json
+
+Images, boxes and videos are numbered anew; frames stay where they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("annotations", type=Path, nargs="+", help="COCO-VID JSON files")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    joined = union(arguments.annotations, arguments.output.resolve().parent)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(joined), encoding="utf-8")
+    names = ", ".join(category["name"] for category in joined["categories"])
+    print(f"{arguments.output}: {len(joined['images'])} frames of {names}")
+
+
+def union(files: Sequence[Path], folder: Path) -> dict[str, Any]:
+    """One set of several; `folder` is where its JSON will lie."""
+    contents = [json.loads(file.read_text("utf-8")) for file in files]
+    roots = [
+        Path(os.path.normpath(file.resolve().parent / content.get("info", {}).get("root", "")))
+        for file, content in zip(files, contents, strict=True)
+    ]
+    root = Path(os.path.commonpath(roots))
+    names = dict.fromkeys(c["name"] for content in contents for c in content["categories"])
+    categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+    joined: dict[str, Any] = {
+        "info": {"root": os.path.relpath(root, folder)},
+        "videos": [],
+        "images": [],
+        "annotations": [],
+        "categories": categories,
+    }
+    id_of = {category["name"]: category["id"] for category in categories}
+    for content, own_root in zip(contents, roots, strict=True):
+        prefix = os.path.relpath(own_root, root) + "/"
+        class_ids = {c["id"]: id_of[c["name"]] for c in content["categories"]}
+        video_ids = _renumbered(content["videos"], joined["videos"])
+        image_ids = _renumbered(content["images"], joined["images"])
+        box_ids = _renumbered(content["annotations"], joined["annotations"])
+        for video in content["videos"]:
+            named = {"file_name": prefix + video["file_name"]} if "file_name" in video else {}
+            joined["videos"].append({**video, **named, "id": video_ids[video["id"]]})
+        for image in content["images"]:
+            ids = {"id": image_ids[image["id"]], "file_name": prefix + image["file_name"]}
+            if "video_id" in image:
+                ids["video_id"] = video_ids[image["video_id"]]
+            joined["images"].append({**image, **ids})
+        for box in content["annotations"]:
+            ids = {
+                "id": box_ids[box["id"]],
+                "image_id": image_ids[box["image_id"]],
+                "category_id": class_ids[box["category_id"]],
+            }
+            if "video_id" in box:
+                ids["video_id"] = video_ids[box["video_id"]]
+            joined["annotations"].append({**box, **ids})
+    return joined
+
+
+def _renumbered(entries: Sequence[dict[str, Any]], before: Sequence[Any]) -> dict[int, int]:
+    return {entry["id"]: len(before) + place for place, entry in enumerate(entries, start=1)}
+
+
+if __name__ == "__main__":
+    main()
