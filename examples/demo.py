@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("train_options", nargs="*", help="options of `sparsevod train`, after --")
     arguments = parser.parse_args()
     out, started = arguments.output, time.monotonic()
-    data, run = out / "synthetic", out / "run"
+    data, first_run, run = out / "synthetic", out / "single_frame_run", out / "run"
     annotations = ["--annotations", data / "train.json", "--val", data / "val.json"]
     best, clip = run / "checkpoints" / "best.pth", data / "preview.mp4"
 
@@ -34,14 +35,14 @@ def main() -> None:
     if not clip.exists():
         step("Render a video set in ImageNet VID's layout and convert it")
         sparsevod("prepare-vid", "--synthetic", data)
-    step("Train a small model on it, on the CPU where there is no GPU")
-    processes = both_cores()
-    if (run / "checkpoints" / "last.pth").exists():
-        sparsevod("train", "--resume", run, *processes)
-    else:
-        batch = ["--set", f"train.clips_per_gpu={4 if processes else 8}"]
-        training = ["--backbone", "tiny", "--output", run, *batch, *arguments.train_options]
-        sparsevod("train", *annotations, *processes, *training)
+    step("Train a small detector on single frames, on the CPU where there is no GPU")
+    single = ["--set", "model.tfe=off", "--set", "model.spfa=off"]
+    train(first_run, [*annotations, *single, *arguments.train_options])
+    # From noise TFE would blend features that mean nothing yet (docs/results.md).
+    step("Go on with TFE and SPFA: each frame is helped by others of its video")
+    start = ["--init-from", first_run / "checkpoints" / "last.pth", "--seed", "1"]
+    briefly = ["--set", "train.epochs=1", "--set", "train.eval_every=1"]
+    train(run, [*annotations, *start, *briefly, *arguments.train_options])
     step("Measure average precision on videos that it has not seen")
     sparsevod("eval", best, "--json", out / "eval.json")
     step("Draw boxes on one of them")
@@ -76,6 +77,16 @@ def boxes_at_once(out: Path, own_video: Path | None) -> list[Path]:
         sparsevod("detect", "-o", made[-1], "--", own_video)
     step(f"Look at {' and '.join(map(str, made))}. A model of your own takes longer")
     return made
+
+
+def train(run: Path, options: Sequence[str | Path]) -> None:
+    """Train in the folder `run`, or go on there."""
+    processes = both_cores()
+    if (run / "checkpoints" / "last.pth").exists():
+        sparsevod("train", "--resume", run, *processes)
+        return
+    batch = ["--set", f"train.clips_per_gpu={4 if processes else 8}"]
+    sparsevod("train", *processes, "--backbone", "tiny", "--output", run, *batch, *options)
 
 
 def both_cores() -> list[str]:
