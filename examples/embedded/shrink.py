@@ -38,7 +38,7 @@ def main() -> None:
     name = arguments.annotations.stem
     images = []
     for number in range(videos.num_videos):
-        folder = f"{name}/{videos.video_name(number)}"
+        folder = f"{name}/{folder_of(videos, number)}"
         print(f"{folder} ({number + 1} of {videos.num_videos})", flush=True)
         shrink_video(videos, number, arguments.output / folder, arguments.short_side)
     ratios = {}
@@ -48,14 +48,14 @@ def main() -> None:
         height, width = resized_size(*videos.frame_size(frame), arguments.short_side, 10**6)
         ratios[image["id"]] = (width / image["width"], height / image["height"])
         image |= {
-            "file_name": f"{name}/{videos.video_name(number)}/{image['frame_id']:06d}.jpg",
+            "file_name": f"{name}/{folder_of(videos, number)}/{image['frame_id']:06d}.jpg",
             "width": width,
             "height": height,
             "is_vid_train_frame": image["frame_id"] % arguments.every == 0,
         }
         images.append(image)
     for video in content["videos"]:
-        video["file_name"] = f"{name}/{video['name']}"
+        video.pop("file_name", None)  # frames are images now
     for box in content["annotations"]:
         x, y = ratios[box["image_id"]]
         left, top, width, height = box["bbox"]
@@ -64,6 +64,11 @@ def main() -> None:
     written = arguments.output / f"{name}.json"
     written.write_text(json.dumps(content), encoding="utf-8")
     print(f"{written}: {videos.num_videos} videos, {len(images)} frames")
+
+
+def folder_of(videos: VideoSet, number: int) -> str:
+    """A video's name as a folder that cannot lie elsewhere; two of one name have two folders."""
+    return f"{number:04d}_{videos.video_name(number).replace('/', '_')}"
 
 
 def shrink_video(videos: VideoSet, number: int, folder: Path, short_side: int) -> None:
