@@ -115,7 +115,7 @@ def test_a_layer_is_loaded_whole_or_not_at_all(tmp_path: Path) -> None:
     assert torch.equal(detector.state_dict()["stages.0.ffn.2.bias"], fresh)
     assert "stages.0.ffn.2.bias: fits, but not the rest of its layer" in report.skipped
     assert report.lines()[1:] == [
-        "skipped: proposals ([20, 4] → [7, 4])",
+        "skipped: proposals ([16, 4] → [7, 4])",
         "skipped: ffn of stages 1-3 ([256, 64] → [128, 64])",
         "newly initialised: proposals; ffn of stages 1-3",
     ]
