@@ -33,6 +33,10 @@ class ModelConfig:
     norm: Literal["batch", "batch_frozen", "group"] = "batch"
     """`batch`: stored statistics, affine trains. `batch_frozen`: nothing of it trains (the original
     Sparse R-CNN). `group`: GroupNorm, for training without pretrained weights."""
+    map_norm: Literal["none", "layer"] = "none"
+    """`none`: P2..P5 are as the pyramid's convolutions give them (the reference). `layer`:
+    LayerNorm over the channels of each position, for training without pretrained weights, where
+    their scale else grows until TFE's softmax picks one frame and learns nothing."""
     frozen_stages: int = 2
     """How many backbone stages do not train, counted from the stem: 2 = stem and layer1."""
     num_classes: int = 30

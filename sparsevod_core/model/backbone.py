@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import resnet
+from torchvision.models.convnext import LayerNorm2d
 from torchvision.ops import FeaturePyramidNetwork
 
 STRIDES = (4, 8, 16, 32)
@@ -18,8 +19,9 @@ LEVELS = ("p2", "p3", "p4", "p5")
 class Backbone(nn.Module):
     """A ResNet without its classifier, then an FPN (Lin et al., CVPR 2017).
 
-    The pyramid has nearest upsampling and convolutions with bias and no norm. BatchNorm layers use
-    their stored statistics in training too: with one clip a step batch statistics are useless.
+    The pyramid has nearest upsampling and convolutions with bias and no norm; what `normalise_maps`
+    adds comes after it. BatchNorm layers use their stored statistics in training too: with one clip
+    a step batch statistics are useless.
 
     Args:
         stem: image to the input of `stages`, stride 4.
@@ -28,6 +30,9 @@ class Backbone(nn.Module):
         channels: C of every pyramid level.
         frozen_stages: how many of stem, layer1, layer2, ... do not train.
         freeze_norms: no BatchNorm affine trains (the original Sparse R-CNN).
+        normalise_maps: a LayerNorm over the channels of every position of P2..P5, as ViTDet has it
+            (Li et al., ECCV 2022). The head does not care for the scale of its maps, so that
+            nothing keeps it where they are trained from noise; the softmax of TFE does.
     """
 
     def __init__(
@@ -39,11 +44,15 @@ class Backbone(nn.Module):
         channels: int,
         frozen_stages: int,
         freeze_norms: bool,
+        normalise_maps: bool,
     ) -> None:
         super().__init__()
         self.stem = stem
         self.stages = nn.ModuleList(stages)
         self.fpn = FeaturePyramidNetwork(list(stage_channels), channels)
+        self.map_norms = nn.ModuleList(
+            LayerNorm2d(channels) if normalise_maps else nn.Identity() for _ in LEVELS
+        )
         for part in [self.stem, *self.stages][:frozen_stages]:
             part.requires_grad_(False)
         if freeze_norms:
@@ -57,7 +66,8 @@ class Backbone(nn.Module):
         for level, stage in zip(LEVELS, self.stages, strict=True):
             features = stage(features)
             maps[level] = features
-        return list(self.fpn(maps).values())
+        pyramid = self.fpn(maps).values()
+        return [norm(level) for norm, level in zip(self.map_norms, pyramid, strict=True)]
 
     def train(self, mode: bool = True) -> Backbone:
         super().train(mode)

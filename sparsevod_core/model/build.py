@@ -132,6 +132,7 @@ def _build_backbone(config: ModelConfig, weights: str) -> Backbone:
         channels=config.channels,
         frozen_stages=config.frozen_stages,
         freeze_norms=config.norm == "batch_frozen",
+        normalise_maps=config.map_norm == "layer",
     )
 
 

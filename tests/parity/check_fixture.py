@@ -247,6 +247,7 @@ def build_sparse_rcnn(config: dict) -> SparseVOD:
             stage_channels=config["fpn_in"],
             channels=config["hidden"],
             frozen_stages=0,
+            normalise_maps=False,
             freeze_norms=False,
         ),
         proposals=LearnedProposals(

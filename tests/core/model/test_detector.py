@@ -147,3 +147,37 @@ def test_top_detections_by_hand():
     assert labels.tolist() == [[1, 0, 0]]
     torch.testing.assert_close(scores, torch.tensor([[3.0, 2.0, 0.0]]).sigmoid())
     assert found[0, :, 0].tolist() == [0.0, 4.0, 0.0]  # the first box appears with both classes
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("map_norm", ["none", "layer"])
+def test_head_without_tfe_does_not_care_for_the_scale_of_its_maps(map_norm):
+    """So that nothing holds it in training: a LayerNorm follows each product with RoI features."""
+    torch.manual_seed(0)
+    detector = build_detector(small_config(tfe="off", map_norm=map_norm)).eval()
+    clip = random_clip()
+    before = detector(clip)
+    scale_pyramid(detector, 50)
+    torch.testing.assert_close(detector(clip).logits, before.logits, atol=2e-3, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_normalised_maps_have_no_scale():
+    torch.manual_seed(0)
+    detector = build_detector(small_config(map_norm="layer")).eval()
+    clip = random_clip()
+    before = detector.pyramid(clip.images, clip.image_sizes)
+    scale_pyramid(detector, 50)
+    after = detector.pyramid(clip.images, clip.image_sizes)
+    for level, same in zip(before, after, strict=True):
+        torch.testing.assert_close(level, same, atol=1e-3, rtol=1e-3)
+        # Every position has as long a vector: TFE's scores start within +-sqrt(C / blocks).
+        torch.testing.assert_close(
+            level.square().mean(1), torch.ones_like(level[:, 0]), atol=1e-2, rtol=0
+        )
+
+
+def scale_pyramid(detector, factor):
+    for block in detector.backbone.fpn.layer_blocks:
+        for parameter in block.parameters():
+            parameter.mul_(factor)
