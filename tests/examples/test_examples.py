@@ -138,3 +138,30 @@ def test_own_videos(tmp_path):
     assert lines[0].endswith("is yolo: it has classes.txt")
     assert [line.startswith("left out: ") for line in lines[1:3]] == [True, True]
     assert lines[3] == "clip: 2 frames of (64, 96, 3), first ['cat']"
+
+
+def test_one_class_counts_a_right_box_of_a_wrong_class(tmp_path):
+    image = {"file_name": "a.jpg", "width": 64, "height": 48}
+    box = [10, 10, 20, 20]
+    truth = {
+        "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog"}],
+        "images": [{"id": 1, **image}, {"id": 2, **image}],
+        "annotations": [
+            {"id": number, "image_id": number, "category_id": 3, "bbox": box, "area": 400}
+            for number in (1, 2)
+        ],
+    }
+    # Frame 1 is right; in frame 2 a cat is taken for a dog, twice.
+    found = [(1, 3, 0.9), (2, 5, 0.8), (2, 5, 0.7)]
+    (tmp_path / "val.json").write_text(json.dumps(truth))
+    (tmp_path / "found.json").write_text(
+        json.dumps(
+            [
+                {"image_id": frame, "category_id": label, "bbox": box, "score": score}
+                for frame, label, score in found
+            ]
+        )
+    )
+    out = run("one_class.py", "val.json", "found.json", folder=tmp_path).splitlines()
+    assert out[0].startswith("with classes    all frames AP50 0.505")  # 51 of 101 recall levels
+    assert out[1].startswith("all one class   all frames AP50 1.000")
