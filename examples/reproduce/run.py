@@ -6,7 +6,8 @@
 Run again, it goes on where it was cut off. RESULTS/CELL/seed-N/ keeps a few kilobytes of every run
 (config.yaml, metrics.jsonl, eval.json); with them alone, from a repository without checkpoints, the
 grid goes on with the runs that are not done. tables.md, tables.json and the figures are written
-after every run. On ImageNet VID, prepared at its default place, this is the paper's experiment:
+after every run. With --pretrain, --set-rows is not for the detector that all start from. On
+ImageNet VID, prepared at its default place, this is the paper's experiment:
 
     python examples/reproduce/run.py --backbone r50 --gpus 8 --output results
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,7 @@ def parse() -> argparse.Namespace:
     add("--output", type=Path, default=Path("results"))
     add("--config", type=Path, help="YAML with settings of all runs")
     add("--set", action="append", default=[], metavar="A.B=C", help="a setting of all runs")
+    add("--set-rows", action="append", default=[], metavar="A.B=C", help="one of the rows alone")
     add("--gpus", type=int, help="processes of every run")
     add("--device", default="auto")
     add("--dry-run", action="store_true", help="list the runs and which are done, do nothing")
@@ -76,9 +79,9 @@ def reproduce(arguments: argparse.Namespace) -> None:
         SparseVodError: settings or results that do not fit, or a run that failed.
     """
     plain = experiment_of(arguments)
-    experiment = plain
+    experiment = replace(plain, settings=(*plain.settings, *arguments.set_rows))
     if arguments.pretrain:
-        experiment = starting_from(plain.output / FILE, plain)
+        experiment = starting_from(plain.output / FILE, experiment)
     chosen = tables(experiment.config(FULL), arguments.tables)
     models = cells(chosen)
     if unknown := set(arguments.only or ()) - {cell.name for cell in models}:
@@ -155,7 +158,7 @@ def write_report(
     train = experiment.config(FULL).train
     clips = train.clips_per_gpu * train.accumulate * (arguments.gpus or 1)
     val = arguments.val or Path(DataConfig().val_annotations or "")
-    settings = "".join(f" `{text}`" for text in arguments.set)
+    settings = "".join(f" `{text}`" for text in (*arguments.set, *arguments.set_rows))
     start = ""
     if arguments.pretrain:
         start = (
