@@ -4,46 +4,21 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from fractions import Fraction
-from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Protocol
+from typing import TypeAlias
 
 from sparsevod_core.errors import VideoError
 from sparsevod_core.reporting import Reporter
-from sparsevod_core.structures import Frame
 from sparsevod_core.video.image_folder import ImageFolder
 from sparsevod_core.video.live import LiveStream
 from sparsevod_core.video.reader import VideoReader
 from sparsevod_core.video.sources import Source
 
 
-class OpenVideo(Protocol):
-    """What `VideoReader`, `ImageFolder` and `LiveStream` have in common; see `VideoReader`."""
-
-    path: Path | str
-    width: int
-    height: int
-    frame_rate: Fraction | None
-    time_base: Fraction | None
-    start_s: Fraction
-    pixel_aspect: Fraction | None
-    has_audio: bool
-
-    @property
-    def declared_num_frames(self) -> int | None:
-        """Good for a progress bar."""
-
-    def __iter__(self) -> Iterator[Frame]:
-        """All frames, in order."""
-
-    def num_frames(self) -> int:
-        """How many there are."""
-
-    def frames_at(self, indices: Sequence[int]) -> list[Frame]:
-        """Those of these numbers."""
+OpenVideo: TypeAlias = VideoReader | ImageFolder | LiveStream
+"""They are read alike; see `VideoReader`."""
 
 
 def open_source(
