@@ -16,7 +16,6 @@ from sparsevod_core.video.live import LiveStream
 from sparsevod_core.video.reader import VideoReader
 from sparsevod_core.video.sources import Source
 
-
 OpenVideo: TypeAlias = VideoReader | ImageFolder | LiveStream
 """They are read alike; see `VideoReader`."""
 
