@@ -12,6 +12,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Generic, TypeVar
 
+from sparsevod_core.structures import Frame
+from sparsevod_core.video.footage import Footage
+
 T = TypeVar("T")
 
 DEPTH = 8
@@ -64,6 +67,18 @@ def read_ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
     finally:
         is_over.set()
         thread.join()
+
+
+class ReadAhead:
+    """A video whose frames are decoded ahead where all are read in order."""
+
+    def __init__(self, video: Footage) -> None:
+        self._video = video
+        self.num_frames = video.num_frames
+        self.frames_at = video.frames_at
+
+    def __iter__(self) -> Iterator[Frame]:
+        return read_ahead(self._video)
 
 
 class WriteBehind(Generic[T]):

@@ -56,8 +56,8 @@ def find_sources(words: Iterable[str]) -> list[Source]:
     paths start from its own folder; a pattern with `*`, `?`, `[...]` or `**`; a number (a camera).
 
     Raises:
-        ConfigError: a word that is none of it, a URL of another kind, or a list that names a list.
-        VideoError: a folder without a file, or a list that cannot be read.
+        ConfigError: a URL of another kind, or a list that names a list.
+        VideoError: what is not there, a folder without a file, or a list that cannot be read.
     """
     found = [source for word in words for source in _sources(word)]
     return list(dict.fromkeys(found))
@@ -83,13 +83,13 @@ def _sources(word: str) -> Iterator[Source]:
         # Path.glob takes no absolute pattern.
         matches = sorted(glob.glob(word, recursive=True), key=natural_order)  # noqa: PTH207
         if not matches:
-            raise ConfigError(f"{word}: no file matches")
+            raise VideoError(f"{word}: no file matches")
         for match in matches:
             yield from _of_folder(Path(match)) if Path(match).is_dir() else [Source("file", match)]
     elif word.isascii() and word.isdigit():
         yield Source("camera", word)
     else:
-        raise ConfigError(f"{word}: no such file or folder")
+        raise VideoError(f"{word}: No such file or folder")
 
 
 def _of_folder(folder: Path) -> Iterator[Source]:

@@ -72,13 +72,13 @@ def test_a_list_starts_from_its_own_folder(here, tmp_path):
 @pytest.mark.parametrize(
     ("words", "kind", "says"),
     [
-        (["nowhere.mp4"], ConfigError, "nowhere.mp4: no such file"),
-        (["x*.mp4"], ConfigError, "no file matches"),
+        (["nowhere.mp4"], VideoError, "nowhere.mp4: No such file"),
+        (["x*.mp4"], VideoError, "no file matches"),
         (["ftp://host/a.mp4"], ConfigError, "ftp:// is not read"),
         (["file:///etc/passwd"], ConfigError, "file:// is not read"),
         (["empty"], VideoError, "no files"),
         (["@nowhere.txt"], VideoError, "cannot read the list"),
-        (["@bad.txt"], ConfigError, "bad.txt, line 2: gone.mp4: no such file"),
+        (["@bad.txt"], VideoError, "bad.txt, line 2: gone.mp4: No such file"),
         (["@loop.txt"], ConfigError, "loop.txt, line 1: @loop.txt cannot stand in a list"),
         (["@binary.txt"], VideoError, "not a text file"),
     ],
