@@ -91,8 +91,8 @@ def test_coco_is_what_eval_scores(tmp_path):
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     found = [one for one in json.loads(path.read_text()) if one["category_id"] == 7]
     path.write_text(json.dumps(found))
-    scores = evaluate_predictions(tmp_path / "truth.json", path).boxes
-    assert scores.AP50 == pytest.approx(1)
+    found_ap = evaluate_predictions(tmp_path / "truth.json", path).boxes.AP50
+    assert found_ap == pytest.approx(1)
 
 
 def test_coco_without_any_detection_is_an_empty_list(tmp_path):
