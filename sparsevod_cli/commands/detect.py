@@ -39,7 +39,7 @@ def detect(
             "--output",
             "-o",
             metavar="OUT.mp4",
-            help="Default: VIDEO_detections.mp4, right here. Of several videos: a folder.",
+            help="Default: VIDEO_detections.mp4, right here. A name without suffix is a folder.",
         ),
     ] = None,
     checkpoint: CheckpointFile = None,
@@ -88,8 +88,8 @@ def detect(
     video is complete, and after Ctrl-C, OUT.mp4.journal.jsonl keeps what was found: --resume goes
     on from it.
 
-    Of several videos every output is a folder, in which files are called after the videos; those
-    that are there already are not made again.
+    Of several videos, and where -o has no suffix, every output is a folder, in which files are
+    called after the videos; those that are there already are not made again.
 
     Of a stream or camera the newest frame counts: those that come while the model works are left
     out. Only past frames can support (--support causal, which is then the default).

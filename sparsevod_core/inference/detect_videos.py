@@ -44,11 +44,13 @@ def plan(
     results: Mapping[str, Path],
     shard: str | None = None,
 ) -> list[Job]:
-    """Who writes what. Of several videos all outputs are folders, with files called after them.
+    """Who writes what. Of several videos, or where `output` has no suffix, outputs are folders.
+
+    Files in them are called after the videos.
 
     Args:
         sources: the videos.
-        output: the video to write, or a folder; None: beside the caller, or `detections/`.
+        output: the video to write, or a folder; None: in the current folder, or `detections/`.
         results: files by format, or folders.
         shard: `I/N`: of several videos only those numbered I, I + N, ... from 1.
 
@@ -56,11 +58,12 @@ def plan(
         ConfigError: a shard that is none, or files that several videos would have to share.
     """
     first, step = _shard(shard)
-    if len(sources) == 1 and shard is None:
+    has_file = output is None or bool(output.suffix and not output.is_dir())
+    if len(sources) == 1 and shard is None and has_file:
         (source,) = sources
         return [Job(source, output or Path(f"{source.stem}_detections.mp4"), dict(results))]
     folder = output or Path("detections")
-    if folder.suffix and not folder.is_dir():
+    if output is not None and has_file:
         raise ConfigError(
             f"{folder}: {len(sources)} videos cannot be written to one file",
             hint=f"name a folder: -o {folder.stem}",

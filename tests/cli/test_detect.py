@@ -365,6 +365,9 @@ def test_several_videos_each_once(run: Run, checkpoint: Path, tmp_path: Path, ca
     assert "1 of 4 videos are done already" in capsys.readouterr().err
     assert sorted(path.name for path in Path("found").iterdir()) == ["a.mp4", "a_2.mp4", "b.mp4"]
     assert sorted(path.name for path in Path("tables").iterdir()) == ["a.csv", "a_2.csv", "b.csv"]
+    # A pattern that matches one video gives what one that matches several gives.
+    assert run("more/*.mp4", "--checkpoint", checkpoint, "-o", "one", "--csv", "one") == 0
+    assert sorted(path.name for path in Path("one").iterdir()) == ["a.csv", "a.mp4"]
 
 
 def test_a_folder_of_images(run: Run, checkpoint: Path, tmp_path: Path) -> None:
