@@ -1,4 +1,4 @@
-"""`sparsevod detect`: a video in, a video with boxes out."""
+"""`sparsevod detect`: videos in, videos with boxes out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from sparsevod_cli.options import (
     CheckpointFile,
     ConfigFile,
     Device,
-    JsonOut,
     Overrides,
     Seed,
     Support,
@@ -22,12 +21,25 @@ from sparsevod_cli.options import (
 )
 
 
+def _results(flag: str, text: str) -> typer.models.OptionInfo:
+    return typer.Option(flag, metavar="PATH", help=text)
+
+
 def detect(
-    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video file of any kind.")],
+    videos: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="VIDEO...",
+            help="Files, patterns, folders of images, @LIST, - (stdin), camera numbers, URLs.",
+        ),
+    ],
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="OUT.mp4", help="Default: VIDEO_detections.mp4, right here."
+            "--output",
+            "-o",
+            metavar="OUT.mp4",
+            help="Default: VIDEO_detections.mp4, right here. A name without suffix is a folder.",
         ),
     ] = None,
     checkpoint: CheckpointFile = None,
@@ -40,21 +52,50 @@ def detect(
     precision: Annotated[
         str | None, typer.Option("--precision", help="fp32, or bf16: faster, less exact.")
     ] = None,
+    json_out: Annotated[Path | None, _results("--json", "Every detection as JSON.")] = None,
+    jsonl: Annotated[Path | None, _results("--jsonl", "The same as JSON lines.")] = None,
+    csv: Annotated[Path | None, _results("--csv", "A table, a row a detection.")] = None,
+    coco: Annotated[Path | None, _results("--coco", "COCO's results format.")] = None,
+    mot: Annotated[Path | None, _results("--mot", "MOTChallenge's det.txt.")] = None,
+    yolo: Annotated[Path | None, _results("--yolo", "A folder of YOLO's labels.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was cut off.")
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Of several videos only every N-th, from I."),
+    ] = None,
+    duration_s: Annotated[
+        float | None,
+        typer.Option("--duration", metavar="SECONDS", min=0, help="End a stream after so long."),
+    ] = None,
+    patience_s: Annotated[
+        float,
+        typer.Option("--reconnect", metavar="SECONDS", min=0, help="Try so long to connect again."),
+    ] = 10.0,
     config_file: ConfigFile = None,
     overrides: Overrides = None,
     seed: Seed = None,
     device: Device = "auto",
-    json_out: JsonOut = None,
 ) -> None:
-    """Find objects in a video; write it again with boxes, names and scores.
+    """Find objects in videos; write them again with boxes, names and scores.
 
     Without --checkpoint the model that comes with the package is used; which classes it knows is
     said.
 
     The output is H.264 in MP4, which browsers play, with the frames of the source at their times.
-    A video that breaks in the middle is done as far as it goes; the exit code is then 1.
+    A video that breaks in the middle is done as far as it goes; the exit code is then 1. Until a
+    video is complete, and after Ctrl-C, OUT.mp4.journal.jsonl keeps what was found: --resume goes
+    on from it.
 
-    The JSON holds every detection, whatever its score. Keys: schema ("sparsevod.detections/1"),
+    Of several videos, and where -o has no suffix, every output is a folder, in which files are
+    called after the videos; those that are there already are not made again.
+
+    Of a stream or camera the newest frame counts: those that come while the model works are left
+    out. Only past frames can support (--support causal, which is then the default).
+
+    --json, --jsonl, --csv, --coco and --mot take - for stdout. They hold every detection, whatever
+    its score; docs/detections.md shows each. The JSON's keys: schema ("sparsevod.detections/1"),
     video, width, height (pixels, rotation applied), frame_rate ("30000/1001", or null), checkpoint
     ("embedded" for the package's own), support (mode, supports, window_stride), seed, categories
     (id, name), frames, num_frames, truncated (whether the video broke off, or Ctrl-C did it). Of a
@@ -65,11 +106,31 @@ def detect(
     Example: sparsevod detect car.mp4
 
     Example: sparsevod detect car.mp4 -o boxes.mp4 --checkpoint best.pth --json boxes.json
+
+    Example: sparsevod detect 'clips/*.mp4' -o found --csv found
+
+    Example: sparsevod detect rtsp://camera.local/stream -o live.mp4 --duration 60
     """
     from sparsevod_cli.progress import ConsoleReporter
-    from sparsevod_core.inference import Predictor, detect_video
+    from sparsevod_core.inference import Predictor
+    from sparsevod_core.inference.detect_videos import detect_all, plan
+    from sparsevod_core.video.sources import find_sources
 
     reporter = ConsoleReporter()
+    options = {
+        "json": json_out,
+        "jsonl": jsonl,
+        "csv": csv,
+        "coco": coco,
+        "mot": mot,
+        "yolo": yolo,
+    }
+    results = {kind: path for kind, path in options.items() if path is not None}
+    sources = find_sources(videos)
+    jobs = plan(sources, output, results, shard)
+    if support is None and any(job.source.is_live for job in jobs):
+        support = "causal"
+        reporter.message("a stream has no future frames: --support causal")
     checkpoint = named_or_embedded(checkpoint, reporter)
     settings = overrides_with(
         overrides,
@@ -83,22 +144,14 @@ def detect(
     predictor = Predictor.from_checkpoint(
         checkpoint, device=device, overrides=settings, reporter=reporter
     )
-    output = output or Path(f"{video.stem}_detections.mp4")
-    found = detect_video(
+    code = detect_all(
         predictor,
-        video,
-        output,
-        json_out=json_out,
+        jobs,
         score=score,
         checkpoint=checkpoint,
+        resume=resume,
+        duration_s=duration_s,
+        patience_s=patience_s,
         reporter=reporter,
     )
-    if found.broken:
-        reporter.warning(found.broken)
-    files = [str(path) for path in (output, json_out) if path not in (None, Path("-"))]
-    reporter.message(
-        f"wrote {' and '.join(files)}: {found.num_frames} frames, {found.num_detections} "
-        f"detections, {found.num_drawn} of them drawn (score > {score:g})"
-    )
-    if found.is_interrupted or found.broken:
-        raise typer.Exit(130 if found.is_interrupted else 1)
+    raise typer.Exit(code)

@@ -1,9 +1,10 @@
 """Checkpoints: ours, and those of others' Sparse R-CNN.
 
 `contents` says what a checkpoint holds, `reading` opens a file without running anything in it,
-`file` saves and loads, `compact` makes small ones to pass on, `foreign` understands others',
-`detector` and `initialise` put weights into a network: a network of their own, or parts of them
-into another. Where the one is that comes with the package says `sparsevod_core.embedded`.
+`file` saves and loads, `digest` tells one from another, `compact` makes small ones to pass on,
+`foreign` understands others', `detector` and `initialise` put weights into a network: a network of
+their own, or parts of them into another. Where the one is that comes with the package says
+`sparsevod_core.embedded`.
 """
 
 from sparsevod_core.checkpoint.compact import compact_checkpoint

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from sparsevod_core.data.sampling import CausalSampler, uniform_supports, window_supports
 from sparsevod_core.errors import VideoError
 from sparsevod_core.structures import Frame
+from sparsevod_core.video.footage import Footage
 
 Pictures = dict[int, np.ndarray]
 """RGB pixels of frames by their number."""
-
-
-class Footage(Protocol):
-    """The frames of one video, numbered from 0; `VideoReader` is one."""
-
-    def num_frames(self) -> int:
-        """How many there are."""
-
-    def frames_at(self, indices: Sequence[int]) -> list[Frame]:
-        """Those of these numbers."""
-
-    def __iter__(self) -> Iterator[Frame]:
-        """All, in order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Protocol
 from sparsevod_core.config import Config
 from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
-from sparsevod_core.data.targets import Footage
 from sparsevod_core.structures import Category, Detections, Frame, FrameDetections
+from sparsevod_core.video.footage import Footage
 
 
 class VideoDetector(Protocol):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sparsevod_core import distributed
+from sparsevod_core.checkpoint.digest import digest
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.evaluation.class_match import ClassMatch
 from sparsevod_core.evaluation.coco import BoxAPEvaluator
@@ -202,13 +203,8 @@ def _identity(
     """What tells this model and this selection of frames from others, wherever the files lie."""
     frames = np.array([id_ for ids in image_ids for id_ in ids], dtype=np.int64)
     return {
-        "checkpoint": None if checkpoint is None else _digest(checkpoint),
-        "annotations": _digest(annotations),
+        "checkpoint": None if checkpoint is None else digest(checkpoint),
+        "annotations": digest(annotations),
         "frames": f"{len(frames)} in {len(image_ids)} videos, "
         f"sha256 {hashlib.sha256(frames.tobytes()).hexdigest()[:16]}",
     }
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"

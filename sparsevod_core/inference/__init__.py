@@ -1,7 +1,7 @@
 """A detector in use: frames in, detections out; a video file in, a video with boxes out.
 
-`predictor` runs the detector, `device` says where, `detections_json` is the machine-readable
-result, `detect_video` makes both from a file.
+`predictor` runs the detector, `device` says where, `results` are the files of detections,
+`journal` is what a run that was cut off goes on from, `detect_video` makes all of it from a video.
 """
 
 from sparsevod_core.inference.detect_video import DetectedVideo, detect_video

@@ -1,23 +1,32 @@
-"""A video in; the same video with boxes, and every detection as JSON, out."""
+"""A video in; the same video with boxes, and every detection in files, out."""
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from sparsevod_core.embedded import checkpoint_name
+import numpy as np
+
+from sparsevod_core.checkpoint.digest import digest
+from sparsevod_core.embedded import checkpoint_name, embedded_checkpoint
 from sparsevod_core.errors import ConfigError, VideoError
 from sparsevod_core.figures.boxes import draw_detections
-from sparsevod_core.inference.detections_json import DetectionsJson
+from sparsevod_core.inference.journal import Journal, journal_path
 from sparsevod_core.inference.predictor import Predictor
+from sparsevod_core.inference.results import ResultsFile, open_results
 from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.structures import FrameDetections
-from sparsevod_core.video.reader import VideoReader
+from sparsevod_core.video.live import LiveStream
+from sparsevod_core.video.opening import OpenVideo, open_source
+from sparsevod_core.video.overlap import ReadAhead, WriteBehind
+from sparsevod_core.video.sources import Source
 from sparsevod_core.video.writer import VideoWriter
 
 
@@ -31,6 +40,7 @@ class DetectedVideo:
         num_drawn: those that were drawn.
         broken: why the source ended before its time; None where it did not.
         is_interrupted: whether Ctrl-C ended it.
+        live: of a stream or camera, how well it was kept up with; else None.
     """
 
     num_frames: int
@@ -38,104 +48,209 @@ class DetectedVideo:
     num_drawn: int
     broken: str | None
     is_interrupted: bool
+    live: Liveness | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Liveness:
+    """How well a live source was kept up with.
+
+    Attributes:
+        latency_s: median time from a frame's arrival to its detections.
+        latency_p95_s: what 95 % of the frames kept to.
+        num_dropped: frames that came while another was worked on.
+        num_reconnections: connections that were lost and made again.
+    """
+
+    latency_s: float
+    latency_p95_s: float
+    num_dropped: int
+    num_reconnections: int
 
 
 def detect_video(
     predictor: Predictor,
-    video: Path,
+    source: Source | Path,
     output: Path,
     *,
-    json_out: Path | None = None,
+    results: Mapping[str, Path] | None = None,
     score: float = 0.3,
     checkpoint: Path | None = None,
+    resume: bool = False,
+    duration_s: float | None = None,
+    patience_s: float = 10.0,
     reporter: Reporter | None = None,
 ) -> DetectedVideo:
-    """Detect in every frame; write the video with boxes and, where asked for, the JSON.
+    """Detect in every frame; write the video with boxes and, where asked for, results files.
 
-    The output has the source's frames at the source's times. Both files appear under their names
+    The output has the source's frames at the source's times. All files appear under their names
     when they are complete. A source that breaks off, and Ctrl-C, complete them as far as it went.
+    Until then, and after Ctrl-C, a journal beside the output keeps what was found, for `resume`.
+    Decoding, the model and the writing of outputs run at the same time.
 
     Args:
         predictor: the detector.
-        video: the source.
+        source: the video; a path is that of a file.
         output: the video to write, .mp4.
-        json_out: every detection, whatever its score; `-` is stdout; None: not written.
+        results: files of all detections, whatever their score, by format; see `open_results`.
         score: detections with a greater score are drawn.
-        checkpoint: file of the detector, to be named in the JSON; see `checkpoint_name`.
+        checkpoint: file of the detector, to be named in the results; see `checkpoint_name`.
+        resume: take over what a run that was cut off has found; the outputs are the same as
+            without the cut.
+        duration_s, patience_s: of a live source, see `LiveStream`.
         reporter: progress and warnings.
 
     Raises:
         VideoError: a source of which no frame decodes, or an output that cannot be written.
-        ConfigError: an output that is the source, or both outputs in one file.
+        ConfigError: an output that is the source, two outputs in one file, a journal that is in
+            the way or of another run, or a live source with supports that are not past.
     """
     reporter = reporter or SilentReporter()
-    _refuse_same_file(video, output, json_out)
-    names = [category.name for category in predictor.categories]
-    num_frames = num_detections = num_drawn = 0
-    breaks: list[VideoError] = []
-    with VideoReader(video) as reader, _put_off_interrupt() as is_interrupted, ExitStack() as files:
-        writer = files.enter_context(
-            VideoWriter(
-                output,
-                reader.width,
-                reader.height,
-                frame_rate=reader.frame_rate,
-                time_base=reader.time_base,
-                pixel_aspect=reader.pixel_aspect,
-            )
+    results = results or {}
+    source = Source("file", str(source)) if isinstance(source, Path) else source
+    _refuse_same_file(source, [output, *results.values()])
+    if source.is_live and predictor.num_supports and predictor.config.inference.support != "causal":
+        raise ConfigError(
+            f"{source}: a stream has no future frames to take supports from",
+            hint="--support causal takes past ones",
         )
-        if writer.padded_size != writer.size:
-            sizes = ["{}x{}".format(*size) for size in (writer.size, writer.padded_size)]
-            reporter.message(f"{video} is {sizes[0]}: its last pixels are repeated to {sizes[1]}")
-        as_json: DetectionsJson | None = None
-        if json_out is not None:
-            header = _header(predictor, reader, checkpoint)
-            as_json = files.enter_context(DetectionsJson(json_out, header, predictor.categories))
-        bar = reporter.progress(f"detecting in {video.name}", reader.declared_num_frames)
-        with bar as progress:
-            for found in _until_break(predictor.frames(reader), breaks):
-                time_s = found.frame.time_s
-                if time_s is not None:
-                    time_s -= reader.start_s
-                drawn = found.detections.above(score)
-                writer.write(draw_detections(found.frame.image, drawn, names), time_s)
-                if as_json is not None:
-                    as_json.write(found, time_s)
-                num_frames += 1
-                num_detections += len(found.detections)
-                num_drawn += len(drawn)
+    breaks: list[VideoError] = []
+    with ExitStack() as files:
+        is_interrupted = files.enter_context(_put_off_interrupt())
+        video = files.enter_context(
+            open_source(source, duration_s=duration_s, patience_s=patience_s, reporter=reporter)
+        )
+        journal = None
+        if not source.is_live:
+            run = _run(predictor, source, checkpoint)
+            name = journal_path(output)
+            journal = files.enter_context(Journal(name, run, resume=resume))
+            if journal.num_frames:
+                reporter.message(f"{name}: goes on after {journal.num_frames:,} frames")
+        outputs = files.enter_context(
+            _outputs(predictor, video, output, results, score, checkpoint)
+        )
+        if outputs.writer.padded_size != outputs.writer.size:
+            sizes = [
+                "{}x{}".format(*of) for of in (outputs.writer.size, outputs.writer.padded_size)
+            ]
+            reporter.message(f"{source} is {sizes[0]}: its last pixels are repeated to {sizes[1]}")
+        known = () if journal is None else iter(journal)
+        frames = video if isinstance(video, LiveStream) else ReadAhead(video)
+        latencies_s: list[float] = []
+        bar = reporter.progress(f"detecting in {source.stem}", video.declared_num_frames)
+        with bar as progress, WriteBehind(outputs.write) as behind:
+            for found in _until_break(predictor.frames(frames, known=known), breaks):
+                if isinstance(video, LiveStream):
+                    latencies_s.append(video.now_s() - float(found.frame.time_s or 0))
+                if journal is not None and found.frame.index >= journal.num_frames:
+                    journal.write(found.detections)
+                behind.put(found)
                 progress.advance()
                 if is_interrupted():
                     break
-        if num_frames == 0 and breaks:
+        if outputs.num_frames == 0 and breaks:
             raise breaks[0]
-        if as_json is not None:
-            as_json.finish(truncated=bool(breaks) or is_interrupted())
-        return DetectedVideo(
-            num_frames,
-            num_detections,
-            num_drawn,
+        outputs.finish(truncated=bool(breaks) or is_interrupted())
+        done = DetectedVideo(
+            outputs.num_frames,
+            outputs.num_detections,
+            outputs.num_drawn,
             breaks[0].message if breaks else None,
             is_interrupted(),
+            _liveness(video, latencies_s) if isinstance(video, LiveStream) else None,
         )
+    # Only now all files have their names.
+    if journal is not None and not done.is_interrupted:
+        journal.remove()
+    return done
 
 
-def _refuse_same_file(video: Path, output: Path, json_out: Path | None) -> None:
-    for path in (output, json_out):
-        if path is not None and path.exists() and video.exists() and path.samefile(video):
+@dataclass(slots=True)
+class _Outputs:
+    """Everything that is written of a video, frame by frame."""
+
+    writer: VideoWriter
+    results: list[ResultsFile]
+    names: list[str]
+    score: float
+    start_s: Fraction
+    num_frames: int = field(default=0, init=False)
+    num_detections: int = field(default=0, init=False)
+    num_drawn: int = field(default=0, init=False)
+
+    def say_padding(self, source: Source, reporter: Reporter) -> None:
+        before, after = self.writer.size, self.writer.padded_size
+        if before != after:
+            sizes = ["{}x{}".format(*size) for size in (before, after)]
+            reporter.message(f"{source} is {sizes[0]}: its last pixels are repeated to {sizes[1]}")
+
+    def write(self, found: FrameDetections) -> None:
+        time_s = found.frame.time_s
+        if time_s is not None:
+            time_s -= self.start_s
+        drawn = found.detections.above(self.score)
+        self.writer.write(draw_detections(found.frame.image, drawn, self.names), time_s)
+        for file in self.results:
+            file.write(found, time_s)
+        self.num_frames += 1
+        self.num_detections += len(found.detections)
+        self.num_drawn += len(drawn)
+
+    def finish(self, *, truncated: bool) -> None:
+        for file in self.results:
+            file.finish(truncated=truncated)
+
+
+@contextmanager
+def _outputs(
+    predictor: Predictor,
+    video: OpenVideo,
+    output: Path,
+    results: Mapping[str, Path],
+    score: float,
+    checkpoint: Path | None,
+) -> Iterator[_Outputs]:
+    header = _header(predictor, video, checkpoint)
+    names = [category.name for category in predictor.categories]
+    with ExitStack() as files:
+        writer = files.enter_context(
+            VideoWriter(
+                output,
+                video.width,
+                video.height,
+                frame_rate=video.frame_rate,
+                time_base=video.time_base,
+                pixel_aspect=video.pixel_aspect,
+            )
+        )
+        opened = [
+            files.enter_context(open_results(kind, path, header, predictor.categories))
+            for kind, path in results.items()
+        ]
+        yield _Outputs(writer, opened, names, score, video.start_s)
+
+
+def _refuse_same_file(source: Source, outputs: list[Path]) -> None:
+    video = Path(source.place)
+    for path in outputs:
+        if source.kind == "file" and path.exists() and path.samefile(video):
             raise ConfigError(
                 f"{path} is the source: it is not overwritten", hint="choose another -o"
             )
-    if json_out is not None and json_out.absolute() == output.absolute():
-        raise ConfigError(f"{output}: video and JSON cannot be written to the same file")
+    places = [path.absolute() for path in outputs if str(path) != "-"]
+    twice = [path for path in outputs if places.count(path.absolute()) > 1]
+    if twice or sum(str(path) == "-" for path in outputs) > 1:
+        name = twice[0] if twice else "stdout"
+        raise ConfigError(f"{name}: two outputs cannot be written to the same file")
 
 
-def _header(predictor: Predictor, reader: VideoReader, checkpoint: Path | None) -> dict[str, Any]:
-    rate, settings = reader.frame_rate, predictor.config.inference
+def _header(predictor: Predictor, video: OpenVideo, checkpoint: Path | None) -> dict[str, Any]:
+    rate, settings = video.frame_rate, predictor.config.inference
     return {
-        "video": str(reader.path),
-        "width": reader.width,
-        "height": reader.height,
+        "video": str(video.path),
+        "width": video.width,
+        "height": video.height,
         "frame_rate": None if rate is None else f"{rate.numerator}/{rate.denominator}",
         "checkpoint": None if checkpoint is None else checkpoint_name(checkpoint),
         "support": {
@@ -145,6 +260,26 @@ def _header(predictor: Predictor, reader: VideoReader, checkpoint: Path | None) 
         },
         "seed": predictor.config.seed,
     }
+
+
+def _run(predictor: Predictor, source: Source, checkpoint: Path | None) -> dict[str, Any]:
+    """What tells a run from one that would find other boxes."""
+    place = Path(source.place)
+    file = place if source.kind == "file" else None
+    return {
+        "video": place.name,
+        "bytes": None if file is None else file.stat().st_size if file.exists() else None,
+        "model": digest(checkpoint or embedded_checkpoint()),
+        **dataclasses.asdict(predictor.config.inference),
+        "short_side": predictor.config.data.short_side,
+        "long_side": predictor.config.data.long_side,
+        "device": predictor.device.type,
+    }
+
+
+def _liveness(video: LiveStream, latencies_s: list[float]) -> Liveness:
+    median, most = np.percentile(latencies_s or [0.0], [50, 95]).tolist()
+    return Liveness(median, most, video.num_dropped, video.num_reconnections)
 
 
 def _until_break(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from torch import Tensor
 from sparsevod_core.checkpoint import embedded_checkpoint, load_detector
 from sparsevod_core.config import Config
 from sparsevod_core.data.targets import (
-    Footage,
     Pictures,
     Target,
     batches,
@@ -28,6 +28,7 @@ from sparsevod_core.model.detector import SparseVOD, top_detections
 from sparsevod_core.model.support import SupportMemory, concatenate
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category, Detections, FrameDetections
+from sparsevod_core.video.footage import Footage
 from sparsevod_core.video.reader import VideoReader
 
 _SUPPORTS_AT_ONCE = 8  # bounds the memory that many supports take on their way through the backbone
@@ -111,13 +112,8 @@ class Predictor:
         chunks = [
             frames[i : i + _SUPPORTS_AT_ONCE] for i in range(0, len(frames), _SUPPORTS_AT_ONCE)
         ]
-        with torch.inference_mode(), self._precision():
-            memories = []
-            for chunk in chunks:
-                images, sizes = self._batch(chunk)
-                height, width = sizes[0].tolist()
-                memories.append(self.detector.remember(images, (height, width)))
-            return memories[0] if len(memories) == 1 else concatenate(memories)
+        memories = [self._remember(chunk) for chunk in chunks]
+        return memories[0] if len(memories) == 1 else concatenate(memories)
 
     def detect(
         self,
@@ -167,8 +163,15 @@ class Predictor:
         with VideoReader(path) as reader:
             yield from self.frames(reader)
 
-    def frames(self, video: Footage, *, clip: bool = True) -> Iterator[FrameDetections]:
-        """As `video`, of a video that is open already; `clip` as for `detect`."""
+    def frames(
+        self, video: Footage, *, clip: bool = True, known: Iterable[Detections] = ()
+    ) -> Iterator[FrameDetections]:
+        """As `video`, of a video that is open already; `clip` as for `detect`.
+
+        Args:
+            known: what an earlier run found in the first frames: these do not go through the model.
+                The others get the same supports, and go in the same batches, as they would without.
+        """
         settings, count = self.config.inference, self.num_supports
         pictures: Pictures = {}
         if settings.support == "uniform" or count == 0:
@@ -177,31 +180,42 @@ class Predictor:
             targets = window_targets(video, count, settings.window_stride, pictures)
         else:
             targets = causal_targets(video, count, pictures)
-        yield from self._detect_all(targets, pictures, clip)
+        yield from self._detect_all(targets, pictures, clip, iter(known))
 
     def _detect_all(
-        self, targets: Iterator[Target], pictures: Pictures, clip: bool
+        self, targets: Iterator[Target], pictures: Pictures, clip: bool, known: Iterator[Detections]
     ) -> Iterator[FrameDetections]:
         """Every support goes through the model once, and is remembered while a target needs it."""
         memories: dict[int, SupportMemory] = {}
         memory: SupportMemory | None = None
         supports: list[int] = []
         for batch in batches(targets, self.config.inference.batch):
-            if batch[0].supports != supports:
-                supports = batch[0].supports
-                new = [number for number in dict.fromkeys(supports) if number not in memories]
-                together = self.remember([pictures.pop(number) for number in new])
-                if together is not None:
-                    memories |= {number: together.select([i]) for i, number in enumerate(new)}
-                memory = concatenate([memories[number] for number in supports])
-                # A frame that is ahead, or the target itself, is a support again further on.
-                first = batch[0].frame.index
-                memories = {n: m for n, m in memories.items() if n in supports or n >= first}
             frames = [target.frame for target in batch]
-            found = self.detect([frame.image for frame in frames], memory, clip=clip)
+            found = list(islice(known, len(batch)))
+            if len(found) < len(batch):
+                found = []  # a batch that is known in part goes through the model whole
+            if not found:
+                if batch[0].supports != supports:
+                    supports = batch[0].supports
+                    for number in dict.fromkeys(supports):
+                        if number not in memories:  # alone: the numbers do not depend on when
+                            memories[number] = self._remember([pictures.pop(number)])
+                    memory = concatenate([memories[number] for number in supports])
+                    # A frame that is ahead, or the target itself, is a support again further on.
+                    first = frames[0].index
+                    memories = {n: m for n, m in memories.items() if n in supports or n >= first}
+                found = self.detect([frame.image for frame in frames], memory, clip=clip)
             yield from map(FrameDetections, frames, found)
-            for number in [n for n in pictures if n < frames[-1].index]:
+            # Supports of a batch that was known are not remembered yet, and may be wanted.
+            wanted = batch[-1].supports
+            for number in [n for n in pictures if n < frames[-1].index and n not in wanted]:
                 del pictures[number]
+
+    def _remember(self, frames: Sequence[np.ndarray]) -> SupportMemory:
+        with torch.inference_mode(), self._precision():
+            images, sizes = self._batch(frames)
+            height, width = sizes[0].tolist()
+            return self.detector.remember(images, (height, width))
 
     def _batch(
         self, frames: Sequence[np.ndarray]

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -195,12 +199,12 @@ def test_ctrl_c(
     monkeypatch: pytest.MonkeyPatch,
     times_pressed: int,
 ) -> None:
-    """Once: the files are complete as far as it went. Twice: at once, and nothing is left."""
+    """Once: the files are complete as far as it went. Twice: at once. --resume goes on."""
     source = make_video(tmp_path / "in.mp4", list(range(0, 800, 40)))
     frames = Predictor.frames
 
-    def interrupted(self: Predictor, reader: VideoReader) -> Iterator[FrameDetections]:
-        for found in frames(self, reader):
+    def interrupted(self: Predictor, video: Any, **options: Any) -> Iterator[FrameDetections]:
+        for found in frames(self, video, **options):
             if found.frame.index == 4:
                 for _ in range(times_pressed):
                     os.kill(os.getpid(), signal.SIGINT)
@@ -209,14 +213,21 @@ def test_ctrl_c(
     monkeypatch.setattr(Predictor, "frames", interrupted)
     assert run(source, "--checkpoint", checkpoint, "--json", "in.json") == 130
     if times_pressed == 1:
-        told = capsys.readouterr().err.splitlines()[-1]
+        *_, told, hint = capsys.readouterr().err.splitlines()
         assert told.startswith("wrote in_detections.mp4 and in.json: 5 frames")
+        assert hint.endswith("--resume goes on")
         found = json.loads(Path("in.json").read_text())
         assert (found["num_frames"], found["truncated"]) == (5, True)
         assert times(Path("in_detections.mp4")) == times(source)[:5]
     else:
-        assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+        names = sorted(path.name for path in tmp_path.iterdir())
+        assert names == ["in.mp4", "in_detections.mp4.journal.jsonl"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.setattr(Predictor, "frames", frames)
+    assert run(source, "--checkpoint", checkpoint, "--json", "in.json", "--resume") == 0
+    assert json.loads(Path("in.json").read_text())["num_frames"] == 20
+    assert times(Path("in_detections.mp4")) == times(source)
+    assert not Path("in_detections.mp4.journal.jsonl").exists()
 
 
 @pytest.mark.parametrize(
@@ -224,6 +235,9 @@ def test_ctrl_c(
     [
         (("in.mp4", "--checkpoint", "none.pth"), 1, ["none.pth"]),
         (("none.mp4", "--checkpoint", "CKPT"), 1, ["none.mp4", "No such file"]),
+        (("in.mp4", "--shard", "3/2"), 2, ["--shard 3/2", "2/8"]),
+        (("in.mp4", "empty.mp4", "-o", "a.mp4"), 2, ["2 videos", "-o a"]),
+        (("tcp://127.0.0.1:9/", "--support", "window"), 2, ["future", "causal"]),
         (("empty.mp4", "--checkpoint", "CKPT"), 1, ["empty.mp4", "empty"]),
         (("in.mp4", "--checkpoint", "CKPT", "-o", "in.mp4"), 2, ["in.mp4", "source"]),
         (("in.mp4", "--checkpoint", "CKPT", "-o", "out.avi"), 1, ["out.avi", ".mp4"]),
@@ -269,3 +283,141 @@ def test_real_video(
         assert found["num_frames"] == reader.num_frames() == len(times(Path("out.mp4")))
         if name != "corrupted.mp4":
             assert times(Path("out.mp4")) == [frame.time_s for frame in reader]
+
+
+@pytest.mark.parametrize("support", ["uniform", "window", "causal"])
+def test_killed_and_resumed_gives_the_same_files(
+    run: Run, checkpoint: Path, tmp_path: Path, support: str
+) -> None:
+    source = make_video(tmp_path / "in.mp4", [40 * n + n % 3 for n in range(24)])
+    formats = {"json": "a.json", "jsonl": "a.jsonl", "csv": "a.csv", "coco": "c.json", "yolo": "y"}
+    options = ["--checkpoint", checkpoint, "--support", support, "--supports", 3, "--batch", 3]
+
+    def arguments(folder: str) -> list[object]:
+        outputs = [
+            word for kind, name in formats.items() for word in (f"--{kind}", f"{folder}/{name}")
+        ]
+        return [source, "-o", f"{folder}/out.mp4", *options, *outputs]
+
+    assert run(*arguments("whole")) == 0
+    # A real process, killed in the middle: it stops itself where 10 frames have been found.
+    script = (
+        "import os, signal, sys\n"
+        "from sparsevod_core.inference import journal\n"
+        "write = journal.Journal.write\n"
+        "def killed(self, detections):\n"
+        "    write(self, detections)\n"
+        "    if self.num_frames == 10:\n"
+        "        self._file.write('[[[1.0, 2')\n"
+        "        self._file.flush()\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "journal.Journal.write = killed\n"
+        "from sparsevod_cli.main import main\n"
+        "main()\n"
+    )
+    words = [sys.executable, "-c", script, "detect", *map(str, arguments("cut"))]
+    killed = subprocess.run(words, check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert not Path("cut/out.mp4").exists() and not Path("cut/a.json").exists()
+    assert run(*arguments("cut")) == 2  # it is in the way
+    calls = []
+    original = Predictor.detect
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Predictor,
+            "detect",
+            lambda self, frames, *rest, **more: (
+                calls.append(len(frames)) or original(self, frames, *rest, **more)
+            ),
+        )
+        assert run(*arguments("cut"), "--resume") == 0
+    assert 14 <= sum(calls) <= 16  # the other 14, and those that share a batch with them
+    for path in sorted(Path("whole").rglob("*")):
+        if path.is_file():
+            assert Path("cut", path.relative_to("whole")).read_bytes() == path.read_bytes(), path
+    assert sorted(p.name for p in Path("cut").iterdir()) == sorted(
+        p.name for p in Path("whole").iterdir()
+    )
+
+
+def test_another_model_does_not_go_on_with_a_journal(
+    run: Run, checkpoint: Path, tmp_path: Path, capsys: Any
+) -> None:
+    source = make_video(tmp_path / "in.mp4", [0, 40])
+    journal = Path("in_detections.mp4.journal.jsonl")
+    journal.write_text('{"schema": "sparsevod.journal/1", "video": "other.mp4"}\n[[], [], []]\n')
+    assert run(source, "--checkpoint", checkpoint, "--resume") == 2
+    told = capsys.readouterr().err
+    assert "video other.mp4, this run has in.mp4" in told
+    assert journal.exists()
+
+
+def test_several_videos_each_once(run: Run, checkpoint: Path, tmp_path: Path, capsys: Any) -> None:
+    for name in ("clips/a.mp4", "clips/b.mp4", "more/a.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        make_video(tmp_path / name, [0, 40])
+    (tmp_path / "clips" / "c.mp4").touch()
+    words = ["clips", "more/*.mp4", "--checkpoint", checkpoint, "-o", "found", "--csv", "tables"]
+    assert run(*words, "--shard", "1/2") == 1  # c.mp4 is empty
+    assert sorted(path.name for path in Path("found").iterdir()) == ["a.mp4"]
+    assert "c.mp4: the file is empty" in capsys.readouterr().err
+    assert run(*words) == 1
+    assert "1 of 4 videos are done already" in capsys.readouterr().err
+    assert sorted(path.name for path in Path("found").iterdir()) == ["a.mp4", "a_2.mp4", "b.mp4"]
+    assert sorted(path.name for path in Path("tables").iterdir()) == ["a.csv", "a_2.csv", "b.csv"]
+    # A pattern that matches one video gives what one that matches several gives.
+    assert run("more/*.mp4", "--checkpoint", checkpoint, "-o", "one", "--csv", "one") == 0
+    assert sorted(path.name for path in Path("one").iterdir()) == ["a.csv", "a.mp4"]
+
+
+def test_a_folder_of_images(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    import cv2
+
+    (tmp_path / "frames").mkdir()
+    for number in (1, 2, 10):
+        picture = np.full((48, 64, 3), 20 * number, np.uint8)
+        (tmp_path / "frames" / f"{number}.png").write_bytes(cv2.imencode(".png", picture)[1])
+    assert run("frames", "--checkpoint", checkpoint, "--json", "a.json") == 0
+    with VideoReader("frames_detections.mp4") as reader:
+        assert (reader.num_frames(), reader.frame_rate) == (3, 25)
+    assert [frame["time_s"] for frame in json.loads(Path("a.json").read_text())["frames"]] == [
+        None
+    ] * 3
+
+
+def test_a_live_stream(run: Run, checkpoint: Path, tmp_path: Path, capsys: Any) -> None:
+    """MPEG-TS over TCP from a thread that sends for two seconds."""
+    import av
+
+    make_video(tmp_path / "in.mp4", list(range(0, 2000, 40)))
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def send() -> None:
+        connection, _ = listener.accept()
+        with connection, connection.makefile("wb") as file, av.open(file, "w", "mpegts") as out:
+            stream: Any = out.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.codec_context.options = {"tune": "zerolatency"}
+            with VideoReader(tmp_path / "in.mp4") as reader:
+                for frame in reader:
+                    picture = av.VideoFrame.from_ndarray(frame.image, format="rgb24")
+                    out.mux(stream.encode(picture))
+                    file.flush()
+                    time.sleep(0.04)
+            out.mux(stream.encode(None))
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    url = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+    options = ["--checkpoint", checkpoint, "-o", "live.mp4", "--jsonl", "live.jsonl"]
+    with listener:
+        assert run(url, *options, "--reconnect", 0) == 0
+        thread.join(10)
+    told = capsys.readouterr().err
+    assert "--support causal" in told
+    assert "latency" in told.splitlines()[-1]
+    header, *frames, ending = map(json.loads, Path("live.jsonl").read_text().splitlines())
+    assert header["support"]["mode"] == "causal"
+    assert ending == {"num_frames": len(frames), "truncated": False}
+    assert 2 <= len(frames) <= 50
+    assert len(times(Path("live.mp4"))) == len(frames)

@@ -209,7 +209,7 @@ def test_pictures_do_not_pile_up(video: Path) -> None:
             lambda: window_targets(reader, 4, 1, pictures),
             lambda: causal_targets(reader, 4, pictures),
         ):
-            kept = [len(pictures) for _ in predict._detect_all(make(), pictures, True)]
+            kept = [len(pictures) for _ in predict._detect_all(make(), pictures, True, iter(()))]
             assert max(kept[4:]) <= 4
             pictures.clear()
 
@@ -374,7 +374,7 @@ def test_devices() -> None:
 def test_video_and_json_agree_with_the_source(video: Path, tmp_path: Path) -> None:
     predict, _ = predictor(supports=2)
     output, as_json = tmp_path / "out.mp4", tmp_path / "new" / "out.json"
-    result = detect_video(predict, video, output, json_out=as_json, score=0.8)
+    result = detect_video(predict, video, output, results={"json": as_json}, score=0.8)
     assert (result.num_frames, result.num_detections, result.num_drawn) == (LENGTH, 46, LENGTH)
     assert result.broken is None
     assert not result.is_interrupted
@@ -412,14 +412,14 @@ def test_json_on_stdout(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     stdout = io.StringIO()
     monkeypatch.setattr("sys.stdout", stdout)
     predict, _ = predictor(supports=0)
-    detect_video(predict, video, tmp_path / "out.mp4", json_out=Path("-"))
+    detect_video(predict, video, tmp_path / "out.mp4", results={"json": Path("-")})
     assert json.loads(stdout.getvalue())["num_frames"] == LENGTH
 
 
 def test_a_broken_source_is_complete_as_far_as_it_goes(broken_video: Path, tmp_path: Path) -> None:
     predict, _ = predictor(supports=2, batch=4)
     output, as_json = tmp_path / "out.mp4", tmp_path / "out.json"
-    result = detect_video(predict, broken_video, output, json_out=as_json)
+    result = detect_video(predict, broken_video, output, results={"json": as_json})
     assert result.num_frames == 17
     assert result.broken is not None
     assert "breaks off after 17 frames" in result.broken
@@ -430,7 +430,7 @@ def test_a_broken_source_is_complete_as_far_as_it_goes(broken_video: Path, tmp_p
         assert reader.num_frames() == 17
 
 
-def test_an_error_on_the_way_leaves_nothing(
+def test_an_error_on_the_way_leaves_only_what_was_found(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predict, detector = predictor(supports=0)
@@ -443,8 +443,13 @@ def test_an_error_on_the_way_leaves_nothing(
 
     monkeypatch.setattr(detector, "detect", run_out_of_memory)
     with pytest.raises(MemoryError):
-        detect_video(predict, video, tmp_path / "out.mp4", json_out=tmp_path / "out.json")
-    assert list(tmp_path.iterdir()) == []
+        detect_video(predict, video, tmp_path / "out.mp4", results={"json": tmp_path / "out.json"})
+    (journal,) = tmp_path.iterdir()
+    assert journal.name == "out.mp4.journal.jsonl"
+    monkeypatch.undo()
+    result = detect_video(predict, video, tmp_path / "out.mp4", resume=True)
+    assert result.num_frames == LENGTH
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
 def test_the_source_is_never_overwritten(video: Path, tmp_path: Path) -> None:
@@ -458,5 +463,5 @@ def test_the_source_is_never_overwritten(video: Path, tmp_path: Path) -> None:
         (tmp_path / "a.mp4", tmp_path / "a.mp4"),
     ]:
         with pytest.raises(ConfigError):
-            detect_video(predict, video, output, json_out=as_json)
+            detect_video(predict, video, output, results={"json": as_json} if as_json else {})
     assert [path.name for path in tmp_path.iterdir()] == ["link.mp4"]

@@ -1,0 +1,42 @@
+"""COCO's results format, as pycocotools and `sparsevod eval --from-predictions` read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+from sparsevod_core.inference.results.entries import rounded
+from sparsevod_core.structures import Category, FrameDetections
+
+
+class CocoResults:
+    """A list of {image_id, category_id, bbox, score}.
+
+    `image_id` is the frame's index, from 0; `category_id` is the class's id in the annotations that
+    the model was trained on; `bbox` is [x, y, width, height] in pixels.
+    """
+
+    def __init__(self, header: dict[str, Any], categories: Sequence[Category]) -> None:
+        self._categories = categories
+        self._is_first = True
+
+    def start(self) -> str:
+        return "["
+
+    def frame(self, found: FrameDetections, time_s: Fraction | None) -> str:
+        text = ""
+        for (x1, y1, x2, y2), score, category in rounded(found.detections, self._categories):
+            entry = {
+                "image_id": found.frame.index,
+                "category_id": category.id,
+                "bbox": [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)],
+                "score": score,
+            }
+            text += ("\n" if self._is_first else ",\n") + json.dumps(entry, allow_nan=False)
+            self._is_first = False
+        return text
+
+    def end(self, *, truncated: bool) -> str:
+        return "\n]\n"

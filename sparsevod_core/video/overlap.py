@@ -1,0 +1,134 @@
+"""Work on a video in threads: frames are decoded ahead of the model, outputs written behind it.
+
+Decoding, encoding and the model's kernels all release Python's lock, so that a video takes as long
+as the slowest of the three, not as all together.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from sparsevod_core.structures import Frame
+from sparsevod_core.video.footage import Footage
+
+T = TypeVar("T")
+
+DEPTH = 8
+"""Items between two threads at most: bounds the memory, and evens out what varies from one to
+another."""
+
+
+def read_ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
+    """The same items, produced in a thread of their own, at most `depth` ahead.
+
+    What producing them raises is raised here after the items before it. Where nobody asks any
+    further (`close`, or the iterator is dropped), items and thread are closed before that returns.
+    """
+    ready: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(depth)
+    is_over = threading.Event()
+
+    def put(entry: tuple[bool, T | BaseException | None]) -> bool:
+        while not is_over.is_set():
+            try:
+                ready.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def produce() -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                if not put((True, item)):
+                    return
+        except BaseException as error:
+            put((False, error))
+        else:
+            put((False, None))
+        finally:
+            if isinstance(iterator, Generator):
+                iterator.close()  # closes its files, in the thread that read them
+
+    thread = threading.Thread(target=produce, name="read ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            is_item, content = ready.get()
+            if not is_item:
+                if isinstance(content, BaseException):
+                    raise content
+                return
+            yield content  # type: ignore[misc]
+    finally:
+        is_over.set()
+        thread.join()
+
+
+class ReadAhead:
+    """A video whose frames are decoded ahead where all are read in order."""
+
+    def __init__(self, video: Footage) -> None:
+        self._video = video
+        self.num_frames = video.num_frames
+        self.frames_at = video.frames_at
+
+    def __iter__(self) -> Iterator[Frame]:
+        return read_ahead(self._video)
+
+
+class WriteBehind(Generic[T]):
+    """Gives items to `write` in a thread of its own, in their order, at most `depth` behind.
+
+    Use it as a context manager: leaving it well waits for all items; leaving it with an exception
+    drops those that wait. What `write` raises is raised by the next `put`, or on leaving; it is
+    not called again then.
+    """
+
+    def __init__(self, write: Callable[[T], object], depth: int = DEPTH) -> None:
+        self._write = write
+        self._waiting: queue.Queue[T | None] = queue.Queue(depth)
+        self._error: BaseException | None = None
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="write behind", daemon=True)
+
+    def __enter__(self) -> WriteBehind[T]:
+        self._thread.start()
+        return self
+
+    def put(self, item: T) -> None:
+        """Have `item` written; waits where `depth` items are before it."""
+        self._raise_error()
+        self._waiting.put(item)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self._is_over.set()
+        self._waiting.put(None)
+        self._thread.join()
+        if kind is None:
+            self._raise_error()
+
+    def _work(self) -> None:
+        # After an error items are still taken, so that nobody waits for room for ever.
+        while (item := self._waiting.get()) is not None:
+            if self._error is None and not self._is_over.is_set():
+                try:
+                    self._write(item)
+                except BaseException as error:
+                    self._error = error
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            self._is_over.set()
+            raise error

@@ -1,0 +1,117 @@
+"""Frames read ahead, outputs written behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from sparsevod_core.video.overlap import WriteBehind, read_ahead
+
+
+def test_same_items_in_order():
+    assert list(read_ahead(range(100), depth=3)) == list(range(100))
+    assert list(read_ahead([])) == []
+
+
+def test_an_error_comes_after_the_items_before_it():
+    def items():
+        yield 1
+        raise ValueError("broken")
+
+    got = read_ahead(items())
+    assert next(got) == 1
+    with pytest.raises(ValueError, match="broken"):
+        next(got)
+
+
+def test_no_further_ahead_than_depth():
+    produced = []
+
+    def items():
+        for number in range(100):
+            produced.append(number)
+            yield number
+
+    got = read_ahead(items(), depth=4)
+    next(got)
+    time.sleep(0.3)
+    assert len(produced) <= 6  # one taken, four ready, one in hand
+    got.close()
+
+
+def test_closing_ends_the_thread_and_the_producer():
+    closed = threading.Event()
+
+    def items():
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.set()
+
+    before = threading.active_count()
+    got = read_ahead(items(), depth=2)
+    next(got)
+    got.close()
+    assert closed.is_set()
+    assert threading.active_count() == before
+
+
+def test_the_next_items_are_made_while_one_is_used():
+    third_is_made = threading.Event()
+
+    def items():
+        yield 1
+        yield 2
+        third_is_made.set()
+        yield 3
+
+    got = read_ahead(items())
+    assert next(got) == 1
+    assert third_is_made.wait(5)  # though nobody asked for it
+    assert list(got) == [2, 3]
+
+
+def test_all_is_written_in_order_before_the_block_ends():
+    written = []
+    with WriteBehind(lambda item: (time.sleep(0.005), written.append(item)), depth=3) as behind:
+        for number in range(20):
+            behind.put(number)
+    assert written == list(range(20))
+
+
+def test_an_error_of_the_writer_reaches_the_next_put():
+    def write(_item):
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"), WriteBehind(write, depth=1) as behind:
+        for number in range(1000):
+            behind.put(number)
+
+
+def test_an_error_with_the_last_item_is_raised_on_leaving():
+    def write(item):
+        if item == 2:
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"), WriteBehind(write) as behind:
+        behind.put(1)
+        behind.put(2)
+
+
+def test_an_exception_in_the_block_drops_what_waits():
+    written = []
+    release = threading.Event()
+
+    def write(item):
+        release.wait(5)
+        written.append(item)
+
+    with pytest.raises(KeyError), WriteBehind(write) as behind:
+        for number in range(5):
+            behind.put(number)
+        threading.Timer(0.1, release.set).start()
+        raise KeyError
+    assert len(written) <= 1

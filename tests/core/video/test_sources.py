@@ -1,0 +1,93 @@
+"""What a user may name as a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sparsevod_core.errors import ConfigError, VideoError
+from sparsevod_core.video.sources import Source, find_sources
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("b10.mp4", "b2.mp4", "a [x].mp4", "-dash.mp4", "clips/1.avi", "clips/.hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "1.PNG").write_bytes(b"x")
+    (tmp_path / "frames" / "notes.txt").write_bytes(b"x")
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+def places(*words: str) -> list[str]:
+    return [source.place for source in find_sources(words)]
+
+
+def test_files_keep_their_order_and_come_once(here):
+    assert places("b10.mp4", "b2.mp4", "b10.mp4") == ["b10.mp4", "b2.mp4"]
+
+
+def test_a_pattern_is_in_natural_order(here):
+    assert places("b*.mp4") == ["b2.mp4", "b10.mp4"]
+    assert places("**/*.avi") == ["clips/1.avi"]
+
+
+def test_a_file_with_pattern_characters_in_its_name_is_that_file(here):
+    assert places("a [x].mp4") == ["a [x].mp4"]
+
+
+def test_a_folder_of_images_is_one_video_and_another_is_its_files(here):
+    assert find_sources(["frames", "clips"]) == [
+        Source("images", "frames"),
+        Source("file", "clips/1.avi"),
+    ]
+
+
+def test_streams_cameras_and_stdin(here):
+    words = ["rtsp://user:secret@cam.local/live", "0", "-"]
+    found = find_sources(words)
+    assert [source.kind for source in found] == ["stream", "camera", "stdin"]
+    assert [source.is_live for source in found] == [True, True, False]
+    assert [source.place for source in found] == words
+    assert (str(found[0]), found[0].stem) == ("rtsp://cam.local/live", "rtsp_cam.local_live")
+
+
+def test_a_file_that_is_called_like_a_camera_is_a_file(here):
+    Path("0").write_bytes(b"x")
+    assert find_sources(["0"]) == [Source("file", "0")]
+
+
+def test_a_list_starts_from_its_own_folder(here, tmp_path):
+    (here / "lists").mkdir()
+    (here / "lists" / "all.txt").write_text(
+        f"# mine\n\n../b2.mp4\nrtsp://cam/1\n{tmp_path / 'b10.mp4'}\n"
+    )
+    assert places("@lists/all.txt") == ["lists/../b2.mp4", "rtsp://cam/1", str(here / "b10.mp4")]
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "says"),
+    [
+        (["nowhere.mp4"], VideoError, "nowhere.mp4: No such file"),
+        (["x*.mp4"], VideoError, "no file matches"),
+        (["ftp://host/a.mp4"], ConfigError, "ftp:// is not read"),
+        (["file:///etc/passwd"], ConfigError, "file:// is not read"),
+        (["empty"], VideoError, "no files"),
+        (["@nowhere.txt"], VideoError, "cannot read the list"),
+        (["@bad.txt"], VideoError, "bad.txt, line 2: gone.mp4: No such file"),
+        (["@loop.txt"], ConfigError, "loop.txt, line 1: @loop.txt cannot stand in a list"),
+        (["@binary.txt"], VideoError, "not a text file"),
+    ],
+)
+def test_what_is_none_of_it_is_said_in_one_line(here, words, kind, says):
+    (here / "bad.txt").write_text("b2.mp4\ngone.mp4\n")
+    (here / "loop.txt").write_text("@loop.txt\n")
+    (here / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(kind) as raised:
+        find_sources(words)
+    assert says in raised.value.message.replace(f"{Path()}/", "")
+    assert "\n" not in raised.value.message
