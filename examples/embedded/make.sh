@@ -5,7 +5,7 @@
 #
 # The folder holds the Drone-detection-dataset's videos with train.json and val.json (COCO-VID).
 # Cut off, it goes on where it was. Everything lies in data/ and in $OUTPUT; nothing of the package
-# is replaced: the last lines say how. Without the variables: what two cores do in two hours.
+# is replaced: the last lines say how. Without the variables: what one core does in three hours.
 set -eu
 
 drones=${1:?"usage: make.sh FOLDER, with train.json and val.json in it"}
@@ -26,7 +26,8 @@ sparsevod="$python -m sparsevod_cli"
 # Table 2's first and last row: single frames, and all parts, from one single-frame detector.
 $python "$here/../reproduce/run.py" --annotations data/both/train.json \
   --val data/drones_small/val.json --backbone tiny --config "$here/config.yaml" \
-  --pretrain "${PRETRAIN:-9}" --set "train.epochs=${EPOCHS:-1}" --set train.learning_rate=6e-4 \
+  --pretrain "${PRETRAIN:-12}" --set-rows "train.epochs=${EPOCHS:-1}" \
+  --set-rows train.learning_rate=6e-4 \
   --device "${DEVICE:-auto}" --tables 2 --seeds ${SEEDS:-0} --only baseline full \
   --output "$output"
 
