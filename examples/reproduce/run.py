@@ -79,9 +79,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
         SparseVodError: settings or results that do not fit, or a run that failed.
     """
     plain = experiment_of(arguments)
-    experiment = replace(plain, settings=(*plain.settings, *arguments.set_rows))
-    if arguments.pretrain:
-        experiment = starting_from(plain.output / FILE, experiment)
+    experiment = rows_of(plain, arguments)
     chosen = tables(experiment.config(FULL), arguments.tables)
     models = cells(chosen)
     if unknown := set(arguments.only or ()) - {cell.name for cell in models}:
@@ -170,6 +168,12 @@ def write_report(
     )
     write_tables(summary, about, experiment.output)
     write_figures(summary, experiment.output)
+
+
+def rows_of(plain: Experiment, arguments: argparse.Namespace) -> Experiment:
+    """The experiment as its rows have it: their own settings, and where they start."""
+    rows = replace(plain, settings=(*plain.settings, *arguments.set_rows))
+    return starting_from(plain.output / FILE, rows) if arguments.pretrain else rows
 
 
 def experiment_of(arguments: argparse.Namespace) -> Experiment:

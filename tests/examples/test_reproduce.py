@@ -254,16 +254,32 @@ def test_all_runs_start_from_one_detector_that_is_trained_once(module, tmp_path,
     assert (config.train.init_from, config.train.epochs) == (str(file), 2)
 
 
+def test_settings_of_the_rows_are_not_those_of_the_detector_they_start_from(module, monkeypatch):
+    run, grid = module("run"), module("grid")
+    words = "run.py --backbone tiny --annotations a.json --val b.json --pretrain 12"
+    more = "--set train.ema=0.9 --set-rows train.epochs=2 --output x"
+    monkeypatch.setattr(sys, "argv", [*words.split(), *more.split()])
+    arguments = run.parse()
+    plain = run.experiment_of(arguments)
+    start = plain.config(grid.FULL, 0).train
+    rows = run.rows_of(plain, arguments).config(grid.FULL, 0).train
+    assert (start.ema, start.epochs, start.init_from) == (0.9, 3, None)
+    assert (rows.ema, rows.epochs, rows.init_from) == (0.9, 2, "x/pretrained.pth")
+
+
 def test_documented_commands_parse(module, monkeypatch):
     run = module("run")
-    texts = [run.__doc__, (FOLDER.parents[1] / "docs" / "method.md").read_text()]
+    root = FOLDER.parents[1]
+    card = root / "sparsevod_core" / "weights" / "MODEL_CARD.md"
+    files = [root / "docs" / "method.md", root / "docs" / "results.md", card]
+    texts = [run.__doc__, *(file.read_text() for file in files)]
     shown = [
         line.split()[1:]
         for text in texts
         for line in text.replace("\\\n", " ").splitlines()
         if line.strip().startswith("python examples/reproduce/run.py")
     ]
-    assert len(shown) >= 4
+    assert len(shown) >= 6
     for words in shown:
         monkeypatch.setattr(sys, "argv", words)
         assert run.parse().backbone in ("tiny", "r50")
