@@ -62,7 +62,10 @@ def work(
             "who": f"{type(error).__name__} in process {rank + 1} of {num_processes}",
             "traceback": traceback.format_exc(),
         }
-        (folder / f"{rank}.json").write_text(json.dumps(record), encoding="utf-8")
+        # Whole or not at all: the launcher may look, or end this process, at any moment.
+        unfinished = folder / f"{rank}.unfinished"
+        unfinished.write_text(json.dumps(record), encoding="utf-8")
+        unfinished.rename(folder / f"{rank}.json")
         if not known:
             time.sleep(LAST_WORDS_S)
     # Not sys.exit: the process group's threads, still waiting for the others, would abort or hang.

@@ -130,11 +130,7 @@ def detect_video(
         outputs = files.enter_context(
             _outputs(predictor, video, output, results, score, checkpoint)
         )
-        if outputs.writer.padded_size != outputs.writer.size:
-            sizes = [
-                "{}x{}".format(*of) for of in (outputs.writer.size, outputs.writer.padded_size)
-            ]
-            reporter.message(f"{source} is {sizes[0]}: its last pixels are repeated to {sizes[1]}")
+        outputs.say_padding(source, reporter)
         known = () if journal is None else iter(journal)
         frames = video if isinstance(video, LiveStream) else ReadAhead(video)
         latencies_s: list[float] = []

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from sparsevod_core import distributed
+from sparsevod_core.distributed.worker import first_error
 from sparsevod_core.errors import ConfigError
 
 # Spawned processes import the function by name, so it is in a script of its own.
@@ -124,6 +126,14 @@ def test_two_processes_talk_and_the_error_of_one_is_said_alone(tmp_path: Path) -
     said, error = run_two(tmp_path, "with a word")
     assert said == "(2, [0.5, 1.0], ['a', 'b'], 'a', True, ['a', 'b'], True)"
     assert error == "frame 7 is broken | repair it"
+
+
+def test_a_process_that_ended_in_the_middle_of_its_last_words_is_named(tmp_path: Path) -> None:
+    """The launcher ends the others while they may be writing."""
+    (tmp_path / "0.unfinished").write_text('{"time": 1')
+    killed = SimpleNamespace(exitcode=-9, signal_name=lambda: "SIGKILL")
+    error = first_error(tmp_path, {1: killed})
+    assert str(error).startswith("process 2 was killed (SIGKILL)")
 
 
 def test_a_killed_process_is_named(tmp_path: Path) -> None:
