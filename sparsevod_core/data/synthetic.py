@@ -243,11 +243,12 @@ def _write_jpeg(path: Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
 
 def _write_preview(root: Path, config: SyntheticConfig) -> None:
     """The first validation video as a file."""
+    from sparsevod_core.video.containers import Encoding
     from sparsevod_core.video.writer import VideoWriter
 
     scene = _scene(config, "val", 0, _deal_classes(config, "val")[0])
     preview, size = root / PREVIEW_FILE, (config.width, config.height)
-    with VideoWriter(preview, *size, frame_rate=PREVIEW_RATE, crf=12) as writer:
+    with VideoWriter(preview, *size, frame_rate=PREVIEW_RATE, encoding=Encoding(crf=12)) as writer:
         for index in range(config.val_frames):
             writer.write(scene.frame(index).image)
 

@@ -11,6 +11,7 @@ from sparsevod_core.errors import VideoError
 
 if TYPE_CHECKING:
     import av
+    from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
@@ -103,7 +104,7 @@ def decode_all(
             raise broken_off(path, count, previous_s, reason)
 
 
-def codec_name(stream: VideoStream) -> str:
+def codec_name(stream: VideoStream | AudioStream) -> str:
     """Name of the format, e.g. `av1`, whatever the decoder is called."""
     codec = stream.codec_context.codec
     return getattr(codec, "canonical_name", codec.name)  # since PyAV 14.1

@@ -23,6 +23,7 @@ from sparsevod_core.inference import Predictor, detect_video, resolve_device
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.structures import Category, DetectorOutput, FrameDetections
+from sparsevod_core.video.containers import Encoding
 from sparsevod_core.video.reader import VideoReader
 from sparsevod_core.video.writer import VideoWriter
 
@@ -84,7 +85,8 @@ def grey(number: int) -> np.ndarray:
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Frame i has the grey 8 i; 29.97 frames per second."""
     path = tmp_path_factory.mktemp("grey") / "grey.mp4"
-    with VideoWriter(path, *SIZE, frame_rate=Fraction(30000, 1001), crf=1) as writer:
+    rate, best = Fraction(30000, 1001), Encoding(crf=1)
+    with VideoWriter(path, *SIZE, frame_rate=rate, encoding=best) as writer:
         for number in range(LENGTH):
             writer.write(grey(number))
     return path

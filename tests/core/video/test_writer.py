@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import av
 import numpy as np
 import pytest
 
-from sparsevod_core.errors import VideoError
+from sparsevod_core.errors import ConfigError, VideoError
+from sparsevod_core.video.containers import Encoding
 from sparsevod_core.video.reader import VideoReader
 from sparsevod_core.video.writer import VideoWriter
 
@@ -92,7 +94,7 @@ def test_times_that_stand_still_or_fail_lose_no_frame(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(64, 48), (63, 48), (64, 47), (35, 21), (2, 2), (1, 1), (1, 9)])
 def test_odd_sizes_repeat_the_last_pixels(tmp_path: Path, size: tuple[int, int]) -> None:
     width, height = size
-    path = write(tmp_path / "out.mp4", [None] * 3, width, height, crf=1)
+    path = write(tmp_path / "out.mp4", [None] * 3, width, height, encoding=Encoding(crf=1))
     with VideoReader(path) as reader:
         frames = list(reader)
         assert (reader.width, reader.height) == (width + width % 2, height + height % 2)
@@ -131,11 +133,100 @@ def test_crf_sets_size(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     sizes = []
     for crf in (10, 40):
-        with VideoWriter(tmp_path / "out.mp4", 64, 64, frame_rate=None, crf=crf) as writer:
+        how = Encoding(crf=crf)
+        with VideoWriter(tmp_path / "out.mp4", 64, 64, frame_rate=None, encoding=how) as writer:
             for _ in range(5):
                 writer.write(noise)
         sizes.append(writer.path.stat().st_size)
     assert sizes[0] > 2 * sizes[1]
+
+
+# --- other files --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "wanted"),
+    [
+        ("a.mp4", "hevc", "hevc"),
+        ("a.mov", None, "h264"),
+        ("a.mkv", None, "h264"),
+        ("a.webm", None, "vp9"),
+        ("a.mkv", "av1", "av1"),
+    ],
+)
+def test_containers_and_codecs(tmp_path: Path, name: str, codec: str, wanted: str) -> None:
+    """Times that the container can tell, here milliseconds, stay exact in each."""
+    times = [Fraction(ms, 1000) for ms in (0, 33, 67, 100, 300, 301)]
+    path = write(
+        tmp_path / name,
+        times,
+        time_base=Fraction(1, 1000),
+        encoding=Encoding(codec),
+        width=66,
+        height=65,
+    )
+    assert times_in(path) == times
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.codec.canonical_name == wanted
+        picture = next(container.decode(video=0))
+    assert (picture.width, picture.height, picture.format.name) == (66, 66, "yuv420p")
+    with VideoReader(path) as reader:
+        wrong = next(iter(reader)).image[:65].astype(int) - gradient(0, 66, 65)
+    assert np.abs(wrong).mean() < 4
+
+
+def test_apple_plays_hevc(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", [None] * 3, encoding=Encoding("hevc"))
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+
+
+def test_a_gif_keeps_time_to_a_hundredth_and_odd_sizes(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.gif", [Fraction(n, 30) for n in range(30)], width=33, height=31)
+    times = times_in(path)
+    assert times == [Fraction(round(Fraction(100 * n, 30)), 100) for n in range(30)]
+    with VideoReader(path) as reader:
+        pictures = [frame.image for frame in reader]
+    assert pictures[0].shape == (31, 33, 3)
+    for number, picture in enumerate(pictures):
+        assert np.abs(picture.astype(int) - gradient(number, 33, 31)).mean() < 6
+
+
+def test_a_gif_is_not_slowed_down_by_a_high_frame_rate(tmp_path: Path) -> None:
+    """Browsers take a delay of 1/100 s for 1/10 s: frames that come so close are left out."""
+    times = times_in(write(tmp_path / "a.gif", [Fraction(n, 60) for n in range(60)]))
+    gaps = [after - before for before, after in pairwise(times)]
+    assert min(gaps) >= Fraction(2, 100)
+    assert times[-1] > Fraction(95, 100)
+
+
+def test_the_bitrate_sets_the_size(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (50, 96, 96, 3), dtype=np.uint8)
+    for wanted in ("200k", "0.8M"):
+        how = Encoding(bitrate=wanted)
+        with VideoWriter(tmp_path / "a.mp4", 96, 96, frame_rate=None, encoding=how) as writer:
+            for picture in noise:
+                writer.write(picture)
+        bits_per_second = writer.path.stat().st_size * 8 / 2
+        assert bits_per_second == pytest.approx(how.bits_per_second(), rel=0.4)
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "says"),
+    [
+        ("a.webm", {"codec": "h264"}, "h264 does not go into webm"),
+        ("a.mp4", {"crf": 52}, "0 to 51 for h264"),
+        ("a.gif", {"crf": 3}, "neither crf"),
+        ("a.mp4", {"codec": "theora"}, "h264, hevc"),
+        ("a.mp4", {"crf": 3, "bitrate": "2M"}, "give one"),
+        ("a.mp4", {"bitrate": "2 Mbit"}, "800k or 2M"),
+        ("a.mp4", {"bitrate": "0"}, "800k or 2M"),
+    ],
+)
+def test_encodings_that_do_not_fit(tmp_path: Path, name: str, how: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        VideoWriter(tmp_path / name, 64, 48, frame_rate=None, encoding=Encoding(**how))
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- complete or not at all ----------------------------------------------------------------------
@@ -172,7 +263,7 @@ def test_no_frame_is_no_video(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"out\.avi.*MP4"):
+    with pytest.raises(VideoError, match=r"out\.avi.* not written as \.avi"):
         VideoWriter(tmp_path / "out.avi", 64, 48, frame_rate=None)
     (tmp_path / "file").touch()
     with pytest.raises(VideoError, match="cannot write"):

@@ -1,0 +1,155 @@
+"""The sound of a video beside its new pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from sparsevod_core.video.containers import Container
+from sparsevod_core.video.decode import codec_name
+
+if TYPE_CHECKING:
+    import av
+    from av.audio.stream import AudioStream
+    from av.container import OutputContainer
+
+_OPUS_RATE = 48000  # its encoder takes a few rates only
+_ROUNDING_S = 0.05  # what times of packets may be off without being a gap
+
+
+class AudioTracks:
+    """All audio streams of a file, written into another as its time goes on.
+
+    Packets are taken over as they are where the container knows their codec, else decoded and
+    encoded anew. What is broken in them is left out: sound must not cost the pictures.
+
+    Args:
+        path: the file that has them.
+        output: where they go; nothing must have been written to it yet.
+        container: what kind of file that is.
+        start_s: time in the source that is zero in the output.
+    """
+
+    def __init__(
+        self, path: Path, output: OutputContainer, container: Container, start_s: Fraction
+    ) -> None:
+        import av
+
+        self._output = output
+        self._input = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+        self._start_s = start_s
+        self._tracks: dict[int, _Copied | _Encoded] = {}
+        for stream in self._input.streams.audio:
+            is_copied = container.audio is None or codec_name(stream) in container.audio
+            kind = _Copied if is_copied else _Encoded
+            with suppress(av.FFmpegError, ValueError):  # e.g. no decoder for it
+                self._tracks[stream.index] = kind(stream, output, container)
+        streams = [s for s in self._input.streams.audio if s.index in self._tracks]
+        self._packets = self._demux(streams) if streams else iter(())
+        self._waiting: av.Packet | None = next(self._packets, None)
+
+    def write_until(self, time_s: Fraction | None) -> None:
+        """Everything that begins before `time_s` of the output; None: all that is left."""
+        while self._waiting is not None:
+            packet = self._waiting
+            if time_s is not None and self._time_s(packet) >= time_s:
+                return
+            self._write(packet)
+            self._waiting = next(self._packets, None)
+
+    def close(self) -> None:
+        """What encoders hold back is written; the source is closed."""
+        import av
+
+        for track in self._tracks.values():
+            with suppress(av.FFmpegError):
+                self._output.mux(track.flush())
+        self._input.close()
+
+    def _demux(self, streams: list[AudioStream]) -> Iterator[av.Packet]:
+        import av
+
+        try:
+            for packet in self._input.demux(*streams):
+                if packet.dts is not None and packet.pts is not None and not packet.is_corrupt:
+                    yield packet
+        except (av.FFmpegError, EOFError):
+            return  # where the file breaks off, which reading its pictures says
+
+    def _time_s(self, packet: av.Packet) -> Fraction:
+        return (packet.dts or 0) * Fraction(packet.time_base) - self._start_s
+
+    def _write(self, packet: av.Packet) -> None:
+        import av
+
+        shift = round(self._start_s / Fraction(packet.time_base))
+        packet.dts, packet.pts = (packet.dts or 0) - shift, (packet.pts or 0) - shift
+        with suppress(av.FFmpegError):
+            self._output.mux(self._tracks[packet.stream.index].take(packet))
+
+
+class _Copied:
+    """Packets as they are."""
+
+    def __init__(self, stream: AudioStream, output: OutputContainer, _: Container) -> None:
+        self._stream = output.add_stream_from_template(stream)
+
+    def take(self, packet: av.Packet) -> list[av.Packet]:
+        packet.stream = self._stream
+        return [packet]
+
+    def flush(self) -> list[av.Packet]:
+        return []
+
+
+class _Encoded:
+    """Packets decoded, and encoded in the container's own codec."""
+
+    def __init__(self, stream: AudioStream, output: OutputContainer, container: Container) -> None:
+        import av
+
+        decoder = stream.codec_context
+        is_opus = container.audio_encoder == "libopus"
+        rate = _OPUS_RATE if is_opus else decoder.sample_rate
+        layout = "mono" if decoder.layout.nb_channels == 1 else "stereo"
+        encoder = output.add_stream(container.audio_encoder, rate=rate, layout=layout)
+        assert isinstance(encoder, av.AudioStream)  # all audio encoders are
+        self._encoder = encoder
+        self._resampler: av.AudioResampler | None = None
+        self._next_sample: int | None = None
+
+    def take(self, packet: av.Packet) -> list[av.Packet]:
+        sounds = cast("list[av.AudioFrame]", packet.decode())
+        return [new for sound in sounds for new in self._encode(self._in_line(sound))]
+
+    def _in_line(self, sound: av.AudioFrame) -> av.AudioFrame:
+        """Times in samples: those that a container has rounded overlap, which no encoder takes."""
+        rate = sound.sample_rate
+        first = round((sound.pts or 0) * Fraction(sound.time_base or 1) * rate)
+        if self._next_sample is not None and first < self._next_sample + _ROUNDING_S * rate:
+            first = self._next_sample
+        sound.pts, sound.time_base = first, Fraction(1, rate)
+        self._next_sample = first + sound.samples
+        return sound
+
+    def flush(self) -> list[av.Packet]:
+        packets = [] if self._resampler is None else self._encode(None)
+        return [*packets, *self._encoder.encode(None)]
+
+    def _encode(self, sound: av.AudioFrame | None) -> list[av.Packet]:
+        import av
+
+        if self._resampler is None:
+            context = self._encoder.codec_context
+            context.open(strict=False)  # only then it knows how many samples it takes at once
+            self._resampler = av.AudioResampler(
+                context.format, context.layout, context.rate, context.frame_size or None
+            )
+        return [
+            packet
+            for piece in self._resampler.resample(sound)
+            for packet in self._encoder.encode(piece)
+        ]

@@ -1,0 +1,81 @@
+"""Writes RGB frames as numbered images."""
+
+from __future__ import annotations
+
+import io
+import re
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from jaxtyping import UInt8
+
+from sparsevod_core.errors import VideoError
+from sparsevod_core.new_folder import NewFolder
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_NUMBER = re.compile(r"%0?(\d*)d")
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether this names numbered images, as `frames/%06d.png` does."""
+    return bool(_NUMBER.search(path.name))
+
+
+class ImageWriter:
+    """A folder of its own with an image for each frame, numbered from 0.
+
+    Use it as `VideoWriter`, as a context manager; the folder appears when it is complete.
+
+    Args:
+        path: a folder, and a name with the number in it: `frames/%06d.png`, .jpg or .webp.
+        width, height: size of the frames in pixels.
+
+    Raises:
+        VideoError: another suffix, or no folder.
+        ConfigError: something is in the folder already.
+        DataError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, width: int, height: int) -> None:
+        self.path = path
+        self.size = self.padded_size = width, height
+        if path.suffix.lower() not in FORMATS or path.parent == Path():
+            raise VideoError(
+                f"{path}: frames are written as {', '.join(FORMATS)} in a folder of their own",
+                hint="e.g. -o frames/%06d.png",
+            )
+        self._format = FORMATS[path.suffix.lower()]
+        self._folder = NewFolder(path.parent)
+        self._count = 0
+
+    def __enter__(self) -> ImageWriter:
+        return self
+
+    def write(self, image: UInt8[np.ndarray, "H W 3"], time_s: Fraction | None = None) -> None:
+        """Append one RGB frame; images have no time.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        from PIL import Image
+
+        content = io.BytesIO()
+        quality = {} if self._format == "PNG" else {"quality": 92}
+        Image.fromarray(image).save(content, self._format, **quality)
+        digits = int(_NUMBER.search(self.path.name)[1] or 0)  # type: ignore[index]
+        name = _NUMBER.sub(f"{self._count:0{digits}d}", self.path.name, count=1)
+        self._folder.write(name, content.getvalue())
+        self._count += 1
+
+    def finish(self, *, truncated: bool) -> None:
+        """Nothing stands behind the last frame."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._folder.__exit__(kind, error, traceback)

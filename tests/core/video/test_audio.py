@@ -1,0 +1,160 @@
+"""Sound: untouched where the container takes it, else encoded anew; cut where the video is."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from sparsevod_core.video.writer import VideoWriter
+
+RATE = 44100
+FRAME_RATE = Fraction(25)
+
+
+def make(path: Path, codec: str, seconds: int = 2, container: str | None = None) -> Path:
+    """Black pictures, and a beep in the second half of each second."""
+    with av.open(str(path), "w", format=container) as output:
+        is_webm = path.suffix == ".webm"
+        video = output.add_stream("libvpx-vp9" if is_webm else "libx264", rate=FRAME_RATE)
+        video.width = video.height = 32
+        video.pix_fmt = "yuv420p"
+        rate = 48000 if codec == "libopus" else RATE
+        audio = output.add_stream(codec, rate=rate, layout="stereo")
+        for number in range(int(seconds * FRAME_RATE)):
+            picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            picture.pts, picture.time_base = number, 1 / FRAME_RATE
+            output.mux(video.encode(picture))
+        output.mux(video.encode(None))
+        audio.codec_context.open(strict=False)
+        step = audio.codec_context.frame_size or 1024
+        resampler = av.AudioResampler(audio.codec_context.format, "stereo", rate, step)
+        t = np.arange(seconds * rate) / rate
+        wave = np.sin(2 * np.pi * 440 * t) * (t % 1 >= 0.5) * 0.5
+        sound = av.AudioFrame.from_ndarray(
+            np.stack([wave, wave]).astype(np.float32), "fltp", "stereo"
+        )
+        sound.sample_rate, sound.pts, sound.time_base = rate, 0, Fraction(1, rate)
+        for piece in [*resampler.resample(sound), *resampler.resample(None)]:
+            output.mux(audio.encode(piece))
+        output.mux(audio.encode(None))
+    return path
+
+
+def copy(source: Path, target: Path, *, frames: int = 50, truncated: bool = False) -> Path:
+    with VideoWriter(target, 32, 32, frame_rate=FRAME_RATE, audio_from=source) as writer:
+        for number in range(frames):
+            writer.write(np.zeros((32, 32, 3), np.uint8), number / FRAME_RATE)
+        writer.finish(truncated=truncated)
+    return target
+
+
+def packets(path: Path) -> list[tuple[Fraction, bytes]]:
+    with av.open(str(path)) as container:
+        return [
+            (packet.pts * packet.time_base, bytes(packet))
+            for packet in container.demux(audio=0)
+            if packet.size
+        ]
+
+
+def loudness(path: Path) -> np.ndarray:
+    """Root mean square of each quarter of a second."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        resampler = av.AudioResampler("fltp", "mono", 16000)
+        total = np.zeros(16000 * 10, np.float32)
+        for sound in container.decode(stream):
+            for piece in resampler.resample(sound):
+                start = round(float(piece.time) * 16000)
+                values = piece.to_ndarray()[0]
+                skipped = max(-start, 0)
+                total[start + skipped : start + len(values)] = values[skipped:]
+    return np.sqrt((total[: 16000 * 2].reshape(8, 4000) ** 2).mean(axis=1))
+
+
+BEEPS = np.array([0, 0, 0.5, 0.5, 0, 0, 0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "target"),
+    [
+        ("in.mp4", "aac", "out.mp4"),
+        ("in.ts", "aac", "out.mp4"),
+        ("in.mkv", "libopus", "out.mp4"),
+        ("in.mkv", "pcm_s16le", "out.mkv"),
+        ("in.webm", "libopus", "out.webm"),
+    ],
+)
+def test_copied_untouched(tmp_path: Path, source: str, codec: str, target: str) -> None:
+    original = make(tmp_path / source, codec)
+    with av.open(str(original)) as container:
+        start_s = container.streams.video[0].start_time * container.streams.video[0].time_base
+        is_broadcast = container.format.name == "mpegts"
+    written = tmp_path / target
+    shift = start_s if is_broadcast else Fraction(0)
+    with VideoWriter(
+        written, 32, 32, frame_rate=FRAME_RATE, audio_from=original, start_s=shift
+    ) as writer:
+        for number in range(50):
+            writer.write(np.zeros((32, 32, 3), np.uint8), number / FRAME_RATE)
+        writer.finish(truncated=False)
+    before, after = packets(original), packets(written)
+    if not is_broadcast:  # there each packet has a header, which is not of the sound
+        assert [content for _, content in after] == [content for _, content in before]
+    assert len(after) == len(before)
+    tolerance = Fraction(1, 1000)  # what containers round to
+    for (time_before, _), (time_after, _) in zip(before, after, strict=True):
+        assert abs(time_before - shift - time_after) <= tolerance
+    assert loudness(written) == pytest.approx(BEEPS, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "target", "wanted"),
+    [
+        ("in.mkv", "pcm_s16le", "out.mp4", "aac"),
+        ("in.mp4", "aac", "out.webm", "opus"),
+        ("in.mkv", "mp2", "out.mp4", "aac"),
+    ],
+)
+def test_encoded_where_the_container_asks(
+    tmp_path: Path, source: str, codec: str, target: str, wanted: str
+) -> None:
+    written = copy(make(tmp_path / source, codec), tmp_path / target)
+    with av.open(str(written)) as container:
+        assert container.streams.audio[0].codec_context.codec.canonical_name == wanted
+    assert loudness(written) == pytest.approx(BEEPS, abs=0.06)
+
+
+def test_a_truncated_video_has_no_sound_behind_its_end(tmp_path: Path) -> None:
+    written = copy(
+        make(tmp_path / "in.mp4", "aac"), tmp_path / "out.mp4", frames=20, truncated=True
+    )
+    last_s, _ = packets(written)[-1]
+    assert Fraction(7, 10) < last_s < Fraction(8, 10)
+
+
+def test_sound_that_outlasts_the_pictures_is_kept(tmp_path: Path) -> None:
+    original = make(tmp_path / "in.mp4", "aac")
+    assert packets(copy(original, tmp_path / "out.mp4", frames=20)) == packets(original)
+
+
+def test_all_streams_are_kept_and_none_is_no_error(tmp_path: Path) -> None:
+    silent = tmp_path / "silent.mp4"
+    with VideoWriter(silent, 32, 32, frame_rate=None) as writer:
+        writer.write(np.zeros((32, 32, 3), np.uint8))
+    with av.open(str(copy(silent, tmp_path / "out.mp4"))) as container:
+        assert not container.streams.audio
+    with av.open(str(copy(make(tmp_path / "in.mp4", "aac"), tmp_path / "out.gif"))) as container:
+        assert not container.streams.audio
+
+
+def test_a_file_that_breaks_off_costs_only_its_sound(tmp_path: Path) -> None:
+    whole = make(tmp_path / "in.mkv", "aac")
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    written = copy(cut, tmp_path / "out.mp4")
+    assert 0 < len(packets(written)) < len(packets(whole))
