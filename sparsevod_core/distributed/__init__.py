@@ -14,6 +14,7 @@ from sparsevod_core.distributed.processes import (
     process_group,
     rank,
     reduce_mean,
+    shared_out,
     world_size,
 )
 
@@ -31,5 +32,6 @@ __all__ = [
     "process_group",
     "rank",
     "reduce_mean",
+    "shared_out",
     "world_size",
 ]

@@ -7,7 +7,7 @@ does the obvious.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
@@ -168,3 +168,13 @@ class Tally:
             return _store.add(self._name, count)
         self._alone += count
         return self._alone
+
+
+def shared_out(items: Sequence[Value]) -> Iterator[Value]:
+    """Each item on one rank alone: a rank takes the next when it is through with the one before.
+
+    All ranks give the same items.
+    """
+    taken = Tally()
+    while (number := taken.add(1)) <= len(items):
+        yield items[number - 1]

@@ -16,7 +16,11 @@ _PLATE_OPACITY = 0.92
 
 
 def draw_detections(
-    image: UInt8[np.ndarray, "H W 3"], detections: Detections, class_names: Sequence[str]
+    image: UInt8[np.ndarray, "H W 3"],
+    detections: Detections,
+    class_names: Sequence[str],
+    *,
+    has_labels: bool = True,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """A copy of the frame with a box, a name and a score for each detection.
 
@@ -27,6 +31,7 @@ def draw_detections(
         image: RGB 0..255.
         detections: what to draw, in pixels of `image`, best first.
         class_names: name of each label.
+        has_labels: whether names and scores are drawn.
     """
     height, width = image.shape[:2]
     style = DrawingStyle.for_size(width, height)
@@ -37,6 +42,8 @@ def draw_detections(
     outlines = outlines.clip(half, np.array([width, height] * 2) - half)
     for (x1, y1, x2, y2), color in zip(outlines[::-1].tolist(), colors[::-1], strict=True):
         draw_outline(drawn, (x1, y1, x2, y2), style.radius_px, style.line_px, color)  # best on top
+    if not has_labels:
+        return drawn
 
     names = [class_names[label] for label in detections.labels.tolist()]
     scores = [f"{score:.2f}" for score in detections.scores.tolist()]

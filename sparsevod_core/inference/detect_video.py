@@ -7,27 +7,26 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sparsevod_core.checkpoint.digest import digest
-from sparsevod_core.embedded import checkpoint_name, embedded_checkpoint
+from sparsevod_core.embedded import embedded_checkpoint
 from sparsevod_core.errors import ConfigError, VideoError
-from sparsevod_core.figures.boxes import draw_detections
-from sparsevod_core.inference.journal import Journal, journal_path
+from sparsevod_core.inference.drawing import Drawing, Painter
+from sparsevod_core.inference.journal import Journal
+from sparsevod_core.inference.outputs import OutputFiles, Outputs, open_outputs
 from sparsevod_core.inference.predictor import Predictor
-from sparsevod_core.inference.results import ResultsFile, open_results
 from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.structures import FrameDetections
+from sparsevod_core.video.containers import Encoding
 from sparsevod_core.video.live import LiveStream
-from sparsevod_core.video.opening import OpenVideo, open_source
+from sparsevod_core.video.opening import open_source
 from sparsevod_core.video.overlap import ReadAhead, WriteBehind
 from sparsevod_core.video.sources import Source
-from sparsevod_core.video.writer import VideoWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +70,11 @@ class Liveness:
 def detect_video(
     predictor: Predictor,
     source: Source | Path,
-    output: Path,
+    output: Path | None,
     *,
     results: Mapping[str, Path] | None = None,
-    score: float = 0.3,
+    drawing: Drawing | None = None,
+    encoding: Encoding | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     duration_s: float | None = None,
@@ -83,17 +83,19 @@ def detect_video(
 ) -> DetectedVideo:
     """Detect in every frame; write the video with boxes and, where asked for, results files.
 
-    The output has the source's frames at the source's times. All files appear under their names
-    when they are complete. A source that breaks off, and Ctrl-C, complete them as far as it went.
-    Until then, and after Ctrl-C, a journal beside the output keeps what was found, for `resume`.
-    Decoding, the model and the writing of outputs run at the same time.
+    The output has the source's frames at the source's times, and its sound. All files appear under
+    their names when they are complete. A source that breaks off, and Ctrl-C, complete them as far
+    as it went. Until then, and after Ctrl-C, a journal beside the output keeps what was found, for
+    `resume`. Decoding, the model and the writing of outputs run at the same time.
 
     Args:
         predictor: the detector.
         source: the video; a path is that of a file.
-        output: the video to write, .mp4.
-        results: files of all detections, whatever their score, by format; see `open_results`.
-        score: detections with a greater score are drawn.
+        output: the video to write, see `VideoWriter`, or `frames/%06d.png`; None: none.
+        results: files of all detections, whatever their score, by format, see `open_results`; or
+            `crop`: a folder with a picture of each detection that is drawn.
+        drawing: which detections are drawn, and how.
+        encoding: codec and quality of the output.
         checkpoint: file of the detector, to be named in the results; see `checkpoint_name`.
         resume: take over what a run that was cut off has found; the outputs are the same as
             without the cut.
@@ -103,34 +105,38 @@ def detect_video(
     Raises:
         VideoError: a source of which no frame decodes, or an output that cannot be written.
         ConfigError: an output that is the source, two outputs in one file, a journal that is in
-            the way or of another run, or a live source with supports that are not past.
+            the way or of another run, a live source with supports that are not past, or settings
+            that do not fit the video, the model or the output.
     """
-    reporter = reporter or SilentReporter()
-    results = results or {}
+    reporter, drawing = reporter or SilentReporter(), drawing or Drawing()
+    files = OutputFiles(output, results or {})
     source = Source("file", str(source)) if isinstance(source, Path) else source
-    _refuse_same_file(source, [output, *results.values()])
+    files.refuse_source(source)
     if source.is_live and predictor.num_supports and predictor.config.inference.support != "causal":
         raise ConfigError(
             f"{source}: a stream has no future frames to take supports from",
             hint="--support causal takes past ones",
         )
     breaks: list[VideoError] = []
-    with ExitStack() as files:
-        is_interrupted = files.enter_context(_put_off_interrupt())
-        video = files.enter_context(
+    with ExitStack() as stack:
+        is_interrupted = stack.enter_context(_put_off_interrupt())
+        video = stack.enter_context(
             open_source(source, duration_s=duration_s, patience_s=patience_s, reporter=reporter)
         )
-        journal = None
-        if not source.is_live:
-            run = _run(predictor, source, checkpoint)
-            name = journal_path(output)
-            journal = files.enter_context(Journal(name, run, resume=resume))
-            if journal.num_frames:
-                reporter.message(f"{name}: goes on after {journal.num_frames:,} frames")
-        outputs = files.enter_context(
-            _outputs(predictor, video, output, results, score, checkpoint)
+        painter = Painter(
+            drawing, predictor.categories, video.width, video.height, predictor.num_supports
         )
-        outputs.say_padding(source, reporter)
+        journal = None
+        journal_file = files.journal()
+        if journal_file is not None and not source.is_live:
+            run = _run(predictor, source, checkpoint)
+            journal = stack.enter_context(Journal(journal_file, run, resume=resume))
+            if journal.num_frames:
+                reporter.message(f"{journal_file}: goes on after {journal.num_frames:,} frames")
+        outputs = stack.enter_context(
+            open_outputs(files, predictor, video, painter, encoding or Encoding(), checkpoint)
+        )
+        _say_padding(outputs, source, reporter)
         known = () if journal is None else iter(journal)
         frames = video if isinstance(video, LiveStream) else ReadAhead(video)
         latencies_s: list[float] = []
@@ -141,7 +147,10 @@ def detect_video(
                     latencies_s.append(video.now_s() - float(found.frame.time_s or 0))
                 if journal is not None and found.frame.index >= journal.num_frames:
                     journal.write(found.detections)
-                behind.put(found)
+                alone = None
+                if drawing.compares:
+                    (alone,) = predictor.detect([found.frame.image], None)
+                behind.put((found, alone))
                 progress.advance()
                 if is_interrupted():
                     break
@@ -162,100 +171,11 @@ def detect_video(
     return done
 
 
-@dataclass(slots=True)
-class _Outputs:
-    """Everything that is written of a video, frame by frame."""
-
-    writer: VideoWriter
-    results: list[ResultsFile]
-    names: list[str]
-    score: float
-    start_s: Fraction
-    num_frames: int = field(default=0, init=False)
-    num_detections: int = field(default=0, init=False)
-    num_drawn: int = field(default=0, init=False)
-
-    def say_padding(self, source: Source, reporter: Reporter) -> None:
-        before, after = self.writer.size, self.writer.padded_size
-        if before != after:
-            sizes = ["{}x{}".format(*size) for size in (before, after)]
-            reporter.message(f"{source} is {sizes[0]}: its last pixels are repeated to {sizes[1]}")
-
-    def write(self, found: FrameDetections) -> None:
-        time_s = found.frame.time_s
-        if time_s is not None:
-            time_s -= self.start_s
-        drawn = found.detections.above(self.score)
-        self.writer.write(draw_detections(found.frame.image, drawn, self.names), time_s)
-        for file in self.results:
-            file.write(found, time_s)
-        self.num_frames += 1
-        self.num_detections += len(found.detections)
-        self.num_drawn += len(drawn)
-
-    def finish(self, *, truncated: bool) -> None:
-        for file in self.results:
-            file.finish(truncated=truncated)
-
-
-@contextmanager
-def _outputs(
-    predictor: Predictor,
-    video: OpenVideo,
-    output: Path,
-    results: Mapping[str, Path],
-    score: float,
-    checkpoint: Path | None,
-) -> Iterator[_Outputs]:
-    header = _header(predictor, video, checkpoint)
-    names = [category.name for category in predictor.categories]
-    with ExitStack() as files:
-        writer = files.enter_context(
-            VideoWriter(
-                output,
-                video.width,
-                video.height,
-                frame_rate=video.frame_rate,
-                time_base=video.time_base,
-                pixel_aspect=video.pixel_aspect,
-            )
-        )
-        opened = [
-            files.enter_context(open_results(kind, path, header, predictor.categories))
-            for kind, path in results.items()
-        ]
-        yield _Outputs(writer, opened, names, score, video.start_s)
-
-
-def _refuse_same_file(source: Source, outputs: list[Path]) -> None:
-    video = Path(source.place)
-    for path in outputs:
-        if source.kind == "file" and path.exists() and path.samefile(video):
-            raise ConfigError(
-                f"{path} is the source: it is not overwritten", hint="choose another -o"
-            )
-    places = [path.absolute() for path in outputs if str(path) != "-"]
-    twice = [path for path in outputs if places.count(path.absolute()) > 1]
-    if twice or sum(str(path) == "-" for path in outputs) > 1:
-        name = twice[0] if twice else "stdout"
-        raise ConfigError(f"{name}: two outputs cannot be written to the same file")
-
-
-def _header(predictor: Predictor, video: OpenVideo, checkpoint: Path | None) -> dict[str, Any]:
-    rate, settings = video.frame_rate, predictor.config.inference
-    return {
-        "video": str(video.path),
-        "width": video.width,
-        "height": video.height,
-        "frame_rate": None if rate is None else f"{rate.numerator}/{rate.denominator}",
-        "checkpoint": None if checkpoint is None else checkpoint_name(checkpoint),
-        "support": {
-            "mode": settings.support,
-            "supports": predictor.num_supports,
-            "window_stride": settings.window_stride,
-        },
-        "seed": predictor.config.seed,
-    }
+def _say_padding(outputs: Outputs, source: Source, reporter: Reporter) -> None:
+    if outputs.writer is None or outputs.writer.size == outputs.writer.padded_size:
+        return
+    before, after = ("{}x{}".format(*s) for s in (outputs.writer.size, outputs.writer.padded_size))
+    reporter.message(f"{source} is drawn as {before}: its last pixels are repeated to {after}")
 
 
 def _run(predictor: Predictor, source: Source, checkpoint: Path | None) -> dict[str, Any]:

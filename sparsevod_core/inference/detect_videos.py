@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparsevod_core.errors import ConfigError, SparseVodError
-from sparsevod_core.inference.detect_video import DetectedVideo, detect_video
-from sparsevod_core.inference.journal import journal_path
-from sparsevod_core.inference.predictor import Predictor
+from sparsevod_core.inference.detect_video import DetectedVideo
+from sparsevod_core.inference.outputs import STDOUT, OutputFiles
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.video.sources import Source
 
@@ -20,6 +19,7 @@ SUFFIXES = {
     "coco": ".coco.json",
     "mot": ".txt",
     "yolo": "",
+    "crop": "",
 }
 INTERRUPTED = 130  # exit code of Ctrl-C
 
@@ -33,8 +33,7 @@ class Job:
     """
 
     source: Source
-    output: Path
-    results: Mapping[str, Path]
+    files: OutputFiles
     is_done: bool = False
 
 
@@ -42,7 +41,9 @@ def plan(
     sources: Sequence[Source],
     output: Path | None,
     results: Mapping[str, Path],
+    *,
     shard: str | None = None,
+    has_video: bool = True,
 ) -> list[Job]:
     """Who writes what. Of several videos, or where `output` has no suffix, outputs are folders.
 
@@ -50,50 +51,50 @@ def plan(
 
     Args:
         sources: the videos.
-        output: the video to write, or a folder; None: in the current folder, or `detections/`.
+        output: the video to write, a folder, or a name in which `*` stands for the video's; None:
+            in the current folder, or `detections/`.
         results: files by format, or folders.
         shard: `I/N`: of several videos only those numbered I, I + N, ... from 1.
+        has_video: False: only `results` are written.
 
     Raises:
         ConfigError: a shard that is none, or files that several videos would have to share.
     """
     first, step = _shard(shard)
-    has_file = output is None or bool(output.suffix and not output.is_dir())
-    if len(sources) == 1 and shard is None and has_file:
+    if output is not None and not has_video:
+        raise ConfigError(f"{output}: -o names the video that --no-video leaves out")
+    is_file = output is None or bool(output.suffix and not output.is_dir())
+    if len(sources) == 1 and shard is None and is_file and "*" not in str(output):
         (source,) = sources
-        return [Job(source, output or Path(f"{source.stem}_detections.mp4"), dict(results))]
-    folder = output or Path("detections")
-    if output is not None and has_file:
-        raise ConfigError(
-            f"{folder}: {len(sources)} videos cannot be written to one file",
-            hint=f"name a folder: -o {folder.stem}",
-        )
-    if "-" in map(str, results.values()):
+        video = output or Path(f"{source.stem}_detections.mp4")
+        return [Job(source, OutputFiles(video if has_video else None, dict(results)))]
+    if STDOUT in results.values():
         raise ConfigError(f"the detections of {len(sources)} videos do not fit on one stdout")
     names = _names(sources)
     jobs = []
     for source, name in zip(sources[first::step], names[first::step], strict=True):
-        files = {kind: path / f"{name}{SUFFIXES[kind]}" for kind, path in results.items()}
-        video = folder / f"{name}.mp4"
-        is_done = all(path.exists() for path in (video, *files.values()))
-        jobs.append(Job(source, video, files, is_done and not journal_path(video).exists()))
+        video = _video_of(name, output, len(sources))
+        paths = {kind: path / f"{name}{SUFFIXES[kind]}" for kind, path in results.items()}
+        files = OutputFiles(video if has_video else None, paths)
+        jobs.append(Job(source, files, files.are_done()))
     return jobs
 
 
 def detect_all(
-    predictor: Predictor,
-    jobs: Sequence[Job],
-    *,
-    score: float,
-    checkpoint: Path | None,
-    resume: bool,
-    duration_s: float | None,
-    patience_s: float,
+    jobs: Iterable[Job],
+    detect: Callable[[Job], DetectedVideo],
     reporter: Reporter,
+    *,
+    is_single: bool,
 ) -> int:
-    """Do what is not done; options as for `detect_video`.
+    """Do what is not done.
 
-    One of several videos that cannot be read does not keep the others from being done.
+    Args:
+        jobs: the videos.
+        detect: does one, as `detect_video`.
+        reporter: told what came of each.
+        is_single: its error is that of the run; one of several videos that cannot be read does not
+            keep the others from being done.
 
     Returns:
         The exit code: 0; 1 where a video was broken; 130 after Ctrl-C.
@@ -101,33 +102,19 @@ def detect_all(
     Raises:
         SparseVodError: of a single video.
     """
-    done = sum(job.is_done for job in jobs)
-    if done:
-        reporter.message(f"{done} of {len(jobs)} videos are done already")
     code = 0
     for job in jobs:
         if job.is_done:
             continue
         try:
-            found = detect_video(
-                predictor,
-                job.source,
-                job.output,
-                results=job.results,
-                score=score,
-                checkpoint=checkpoint,
-                resume=resume,
-                duration_s=duration_s,
-                patience_s=patience_s,
-                reporter=reporter,
-            )
+            found = detect(job)
         except SparseVodError as error:
-            if len(jobs) == 1:
+            if is_single:
                 raise
             reporter.warning(error.message)
             code = error.exit_code
             continue
-        _say(job, found, score, reporter)
+        _say(job, found, reporter)
         if found.is_interrupted:
             return INTERRUPTED
         if found.broken:
@@ -135,13 +122,13 @@ def detect_all(
     return code
 
 
-def _say(job: Job, found: DetectedVideo, score: float, reporter: Reporter) -> None:
+def _say(job: Job, found: DetectedVideo, reporter: Reporter) -> None:
     if found.broken:
         reporter.warning(found.broken)
-    files = [str(path) for path in (job.output, *job.results.values()) if str(path) != "-"]
+    files = " and ".join(map(str, job.files.places())) or "to stdout"
     reporter.message(
-        f"wrote {' and '.join(files)}: {found.num_frames} frames, {found.num_detections} "
-        f"detections, {found.num_drawn} of them drawn (score > {score:g})"
+        f"wrote {files}: {found.num_frames} frames, {found.num_detections} detections, "
+        f"{found.num_drawn} of them drawn"
     )
     if found.live is not None:
         live = found.live
@@ -149,8 +136,21 @@ def _say(job: Job, found: DetectedVideo, score: float, reporter: Reporter) -> No
             f"latency {1000 * live.latency_s:.0f} ms (95 %: {1000 * live.latency_p95_s:.0f} ms), "
             f"{live.num_dropped} frames left out, {live.num_reconnections} new connections"
         )
-    elif found.is_interrupted:
-        reporter.message(f"{journal_path(job.output)} keeps what was found: --resume goes on")
+    elif found.is_interrupted and (journal := job.files.journal()) is not None:
+        reporter.message(f"{journal} keeps what was found: --resume goes on")
+
+
+def _video_of(name: str, output: Path | None, count: int) -> Path:
+    """The video that is written of the one of this name."""
+    folder = output or Path("detections")
+    if "*" in str(folder):
+        return Path(str(folder).replace("*", name))
+    if folder.suffix and not folder.is_dir():
+        raise ConfigError(
+            f"{folder}: {count} videos cannot be written to one file",
+            hint=f"name a folder, -o {folder.stem}, or -o '{folder.stem}/*{folder.suffix}'",
+        )
+    return folder / f"{name}.mp4"
 
 
 def _names(sources: Sequence[Source]) -> list[str]:

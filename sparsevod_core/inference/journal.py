@@ -16,11 +16,6 @@ from sparsevod_core.structures import Detections
 SCHEMA = "sparsevod.journal/1"
 
 
-def journal_path(output: Path) -> Path:
-    """Where the journal of a video lies: beside it."""
-    return output.with_name(output.name + ".journal.jsonl")
-
-
 class Journal:
     """A line for the run, then one for each frame, flushed at once: a kill loses the last at most.
 

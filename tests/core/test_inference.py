@@ -20,6 +20,7 @@ from sparsevod_core.data.sampling import CausalSampler, uniform_supports, window
 from sparsevod_core.data.targets import causal_targets, uniform_targets, window_targets
 from sparsevod_core.errors import CheckpointError, ConfigError, DataError, VideoError
 from sparsevod_core.inference import Predictor, detect_video, resolve_device
+from sparsevod_core.inference.drawing import Drawing
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.structures import Category, DetectorOutput, FrameDetections
@@ -376,7 +377,7 @@ def test_devices() -> None:
 def test_video_and_json_agree_with_the_source(video: Path, tmp_path: Path) -> None:
     predict, _ = predictor(supports=2)
     output, as_json = tmp_path / "out.mp4", tmp_path / "new" / "out.json"
-    result = detect_video(predict, video, output, results={"json": as_json}, score=0.8)
+    result = detect_video(predict, video, output, results={"json": as_json}, drawing=Drawing(0.8))
     assert (result.num_frames, result.num_detections, result.num_drawn) == (LENGTH, 46, LENGTH)
     assert result.broken is None
     assert not result.is_interrupted
