@@ -55,6 +55,8 @@ class Drawing:
                 factor = float(self.scale)
             except ValueError:
                 factor = 0.0
+            if not 0 < factor <= _MAX_SIDE:  # nor infinity, nor what is no number
+                factor = 0.0
             across, down = round(factor * width), round(factor * height)
         if across is None:
             across = round(width * down / height) if down is not None else 0

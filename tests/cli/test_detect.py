@@ -421,3 +421,115 @@ def test_a_live_stream(run: Run, checkpoint: Path, tmp_path: Path, capsys: Any) 
     assert ending == {"num_frames": len(frames), "truncated": False}
     assert 2 <= len(frames) <= 50
     assert len(times(Path("live.mp4"))) == len(frames)
+
+
+def with_sound(path: Path, source: Path) -> Path:
+    """The pictures of `source`, and a second of a tone."""
+    import av
+
+    with av.open(str(source)) as pictures, av.open(str(path), "w") as container:
+        video = container.add_stream_from_template(pictures.streams.video[0])
+        audio: Any = container.add_stream("aac", rate=44100, layout="mono")
+        for packet in pictures.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = video
+                container.mux(packet)
+        tone = np.sin(np.arange(44100)[None] * 0.05).astype(np.float32)
+        for number in range(43):
+            part = np.ascontiguousarray(tone[:, 1024 * number : 1024 * (number + 1)])
+            sound = av.AudioFrame.from_ndarray(part, "fltp", "mono")
+            sound.sample_rate, sound.pts = 44100, 1024 * number
+            container.mux(audio.encode(sound))
+        container.mux(audio.encode(None))
+    return path
+
+
+def sound(path: Path) -> list[bytes]:
+    import av
+
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+
+
+def test_sound_goes_along(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    silent = make_video(tmp_path / "silent.mp4", list(range(0, 1000, 100)))
+    source = with_sound(tmp_path / "in.mp4", silent)
+    assert run(source, "-o", "out.mp4", "--checkpoint", checkpoint) == 0
+    assert sound(Path("out.mp4")) == sound(source)
+    assert times(Path("out.mp4")) == times(source)
+    assert run(source, "-o", "out.webm", "--checkpoint", checkpoint) == 0
+    assert len(sound(Path("out.webm"))) > 40  # Opus has 50 packets a second
+    assert run(source, "-o", "out.gif", "--checkpoint", checkpoint) == 0
+
+
+def test_other_pictures(run: Run, checkpoint: Path, tmp_path: Path, capsys: Any) -> None:
+    source = make_video(tmp_path / "in.mp4", [0, 40, 80])
+    more = ["--checkpoint", checkpoint]
+    assert run(source, "-o", "small.mkv", "--scale", "32x", "--codec", "hevc", *more) == 0
+    with VideoReader("small.mkv") as reader:
+        assert (reader.width, reader.height, reader.codec) == (32, 24, "hevc")
+    assert run(source, "-o", "frames/%03d.png", *more) == 0
+    assert sorted(path.name for path in Path("frames").iterdir()) == [
+        "000.png",
+        "001.png",
+        "002.png",
+    ]
+    assert run(source, "-o", "frames/%03d.png", *more) == 2  # nothing is overwritten
+    assert run(source, "-o", "both.mp4", "--compare", "--blur", *more) == 0
+    with VideoReader("both.mp4") as reader:
+        assert reader.width > 128 and reader.height > 48
+    assert run(source, "-o", "a.webm", "--codec", "h264", *more) == 2
+    assert "h264 does not go into webm" in capsys.readouterr().err
+    assert not Path("a.webm").exists()
+
+
+def test_crops_are_of_what_is_drawn(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", [0, 40])
+    words = [source, "--checkpoint", checkpoint, "--no-video", "--json", "a.json", "--crop", "cut"]
+    assert run(*words, "--classes", "bar", "--max-boxes", 2, "--score", 0.1) == 0
+    assert not Path("in_detections.mp4").exists()
+    found = json.loads(Path("a.json").read_text())
+    wanted = [
+        (frame["index"], rank, one["box_xyxy"])
+        for frame in found["frames"]
+        for rank, one in enumerate(
+            [one for one in frame["detections"] if one["label"] == "bar" and one["score"] > 0.1][:2]
+        )
+    ]
+    assert wanted
+    files = sorted(Path("cut").rglob("*.jpg"))
+    assert [str(file) for file in files] == [f"cut/bar/{i:06d}_{rank}.jpg" for i, rank, _ in wanted]
+    import cv2
+
+    for file, (_, _, (x1, y1, x2, y2)) in zip(files, wanted, strict=True):
+        height, width = cv2.imread(str(file)).shape[:2]
+        assert width == pytest.approx(x2 - x1, abs=1.5)
+        assert height == pytest.approx(y2 - y1, abs=1.5)
+
+
+def test_no_video_goes_on_after_a_cut_too(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", [0, 40])
+    words = [source, "--checkpoint", checkpoint, "--no-video"]
+    assert run(*words) == 2  # nothing to write
+    assert run(*words, "-o", "out.mp4", "--json", "a.json") == 2
+    assert run(*words, "--json", "-") == 0
+    assert run(*words, "--json", "a.json", "--csv", "a.csv") == 0
+    Path("a.json.journal.jsonl").write_text('{"schema": "sparsevod.journal/1"}')
+    assert run(*words, "--json", "a.json") == 2
+    Path("a.json.journal.jsonl").unlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.json", "in.mp4"]
+
+
+def test_processes_share_the_videos(run: Run, checkpoint: Path, tmp_path: Path, capfd: Any) -> None:
+    for name in "abc":
+        make_video(tmp_path / f"{name}.mp4", [0, 40, 80])
+    (tmp_path / "d.mp4").write_bytes(b"")
+    words = ["*.mp4", "--checkpoint", checkpoint, "--device", "cpu", "--supports", 2]
+    assert run(*words, "-o", "found/*.mkv", "--csv", "one", "--gpus", 2) == 1
+    told = capfd.readouterr().err
+    assert "d.mp4: the file is empty" in told
+    assert "Traceback" not in told
+    assert sorted(path.name for path in Path("found").iterdir()) == ["a.mkv", "b.mkv", "c.mkv"]
+    assert run(*words, "-o", "alone", "--csv", "two") == 1
+    for name in "abc":
+        assert Path(f"one/{name}.csv").read_bytes() == Path(f"two/{name}.csv").read_bytes()
