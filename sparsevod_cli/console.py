@@ -62,6 +62,11 @@ def write_json(path: Path, value: Any) -> None:
     if str(path) == "-":
         sys.stdout.write(text)
         return
+    write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` under its final name only when complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")

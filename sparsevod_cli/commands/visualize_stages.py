@@ -34,7 +34,7 @@ def visualize_stages(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="NAME.png", help="Or NAME.pdf: both files are written."
+            "--output", "-o", metavar="NAME.png", help="NAME.pdf and NAME.html are written too."
         ),
     ] = Path("stages.png"),
     checkpoint: CheckpointFile = None,
@@ -63,10 +63,13 @@ def visualize_stages(
     device: Device = "auto",
     json_out: JsonOut = None,
 ) -> None:
-    """Draw the learned proposals and the boxes of every stage, as the paper's Fig. 3.
+    """Draw learned proposals and the boxes of every stage (the paper's Fig. 3); explore them.
 
-    Rows are frames, columns the learned proposals and the stages. A proposal has the colour of the
-    object on which it ends in every column. Without --checkpoint the model that comes with the
+    Rows are frames, columns the learned proposals, the stages, and scores by stage. A proposal has
+    the colour of the object on which it ends in every column; the last stage has its path. In
+    NAME_supports.png columns are the support frames, with the proposals (SPFA) and places (TFE)
+    that informed each object. NAME.html is a page with sliders over stages and frames that tells
+    more of each box; it needs no network. Without --checkpoint the model that comes with the
     package is used; which classes it knows is said.
 
     The JSON holds every proposal at every stage, whatever its score. Keys: schema
@@ -77,20 +80,25 @@ def visualize_stages(
     each proposal, the one that finds the object on which it ends, with a score greater than score;
     null: ends on none), stages. Of a stage: stage (from 1), boxes_xyxy (x1, y1, x2, y2 in pixels of
     the frame, which they may leave), scores (0 to 1, of the best class), labels (that class's
-    name), class_ids (its id in your annotations). The n-th entry of each list is the n-th proposal.
+    name), class_ids (its id in your annotations); and, where there are support frames, spfa_weights
+    and tfe_weights (shares of the support frames, in order, then of the frame itself) and
+    spfa_strongest (support: frame number, proposal, weight, box_xyxy in that frame). The n-th entry
+    of each list is the n-th proposal.
 
     Example: sparsevod visualize-stages car.mp4 --checkpoint best.pth -o stages.png --frames 10,40
     """
     from sparsevod_cli.progress import ConsoleReporter
 
-    files = output.with_suffix(".png"), output.with_suffix(".pdf")
-    if output not in files:
-        raise ConfigError(f"-o {output}: expected NAME.png or NAME.pdf; both are written")
+    suffixes = (".png", ".pdf", ".html")
+    if output.suffix not in suffixes:
+        raise ConfigError(f"-o {output}: expected NAME.png, NAME.pdf or NAME.html; all are written")
     chosen = None if frames is None else _numbers("--frames", frames)
 
     from sparsevod_core.embedded import checkpoint_name
     from sparsevod_core.figures.saving import save_figure
+    from sparsevod_core.figures.stage_html import stage_html
     from sparsevod_core.figures.stages import draw_stages
+    from sparsevod_core.figures.supports import draw_supports
     from sparsevod_core.inference import Predictor
     from sparsevod_core.inference.inspection import inspect_stages
 
@@ -109,17 +117,37 @@ def visualize_stages(
     columns = _stages(stages, predictor.config.model.num_stages)
     found = inspect_stages(predictor, video, frames=chosen, count=num_frames)
     _tell(found, score, reporter)
-    figure = draw_stages(
+    names = [category.name for category in found.categories]
+    caption = _caption(found, checkpoint, score)
+    figures = {
+        output.stem: draw_stages(
+            found.views,
+            names,
+            score=score,
+            proposal_init=found.proposal_init,
+            stages=columns,
+            caption=caption,
+        )
+    }
+    if any(view.supports for view in found.views):
+        figures[f"{output.stem}_supports"] = draw_supports(
+            found.views, names, score=score, caption=caption
+        )
+    for stem, figure in figures.items():
+        for suffix in (".png", ".pdf"):
+            file = output.with_name(stem + suffix)
+            save_figure(figure, file)
+            reporter.message(f"wrote {file}")
+    page = stage_html(
         found.views,
-        [category.name for category in found.categories],
+        names,
         score=score,
-        proposal_init=found.proposal_init,
-        stages=columns,
-        caption=_caption(found, checkpoint, score),
+        caption=caption,
+        times_s=[None if f.time_s is None else float(f.time_s) for f in found.frames],
+        indices=[frame.index for frame in found.frames],
     )
-    for file in files:
-        save_figure(figure, file)
-        reporter.message(f"wrote {file}")
+    console.write_text(output.with_suffix(".html"), page)
+    reporter.message(f"wrote {output.with_suffix('.html')}: open it in a browser")
     if json_out is not None:
         name = checkpoint_name(checkpoint)
         console.write_json(json_out, {"checkpoint": name, **found.to_dict(score)})

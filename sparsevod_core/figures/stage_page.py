@@ -27,6 +27,8 @@ BORDER: Color = (0.75, 0.76, 0.78)
 PLATE_HEIGHT, PAD, BASELINE = 1.3, 0.25, 0.36  # of a label, in its text size
 PLATE_STEPS = 10  # to a point: labels are placed on whole steps
 HALO_PT, HALO_OPACITY = 0.8, 0.5
+PATH_PT, PATH_DOT_PT = 0.8, 1.6
+CHART_LEFT_IN, CHART_BELOW_IN, CHART_PT = 0.16, 0.1, 4.2
 
 
 class Page:
@@ -77,6 +79,20 @@ class Page:
             column_width_in=self._grid.column_width,
         )
 
+    def chart(self, row: int, column: int) -> Axes:
+        """Axes in the place of a picture, for curves of a frame."""
+        panel_width, panel_height = self._grid.panel_sizes[row]
+        left = self._grid.column_centre(column) - panel_width / 2 + CHART_LEFT_IN
+        bottom = self._grid.row_centre(row) + panel_height / 2 - CHART_BELOW_IN
+        page_width, page_height = self.figure.get_size_inches()
+        across, down = panel_width - CHART_LEFT_IN, panel_height - CHART_BELOW_IN
+        place = (*self._position(left, bottom), across / page_width, down / page_height)
+        axes = self.figure.add_axes(place)
+        axes.spines[:].set(linewidth=0.4, color=BORDER)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=CHART_PT, length=1.5, width=0.4, pad=1, colors=DIM)
+        return axes
+
     def _text(self, left: float, top: float, text: str, size_pt: float, **style: Any) -> None:
         style = {"horizontalalignment": "center", "verticalalignment": "baseline"} | style
         x, y = self._position(left, top)
@@ -105,7 +121,7 @@ class Panel:
     ) -> None:
         height, width = image.shape[:2]
         axes.imshow(image, extent=(0, width, height, 0), aspect="auto")
-        axes.set(xticks=[], yticks=[])
+        axes.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
         axes.spines[:].set(linewidth=0.4, color=BORDER)
         self._axes = axes
         self.width, self.height = width, height
@@ -139,6 +155,26 @@ class Panel:
             )
             line.set_path_effects([outline, Normal()])
         self._axes.add_patch(line)
+
+    def path(self, points: Float[np.ndarray, "P 2"], color: Color) -> None:
+        """A line from place to place, with a dot at each."""
+        halo = Stroke(linewidth=PATH_PT + HALO_PT, foreground="black", alpha=HALO_OPACITY)
+        self._axes.plot(
+            *points.T,
+            color=color,
+            linewidth=PATH_PT,
+            marker="o",
+            markersize=PATH_DOT_PT,
+            markeredgewidth=0,
+            path_effects=[halo, Normal()],
+            clip_on=True,
+            gid="path",
+        )
+
+    def dots(self, points: Float[np.ndarray, "P 2"], color: Color, size_pt: float) -> None:
+        """Dots, where one lies over another darker."""
+        x, y = points.T
+        self._axes.scatter(x, y, s=size_pt**2, color=[color], alpha=0.5, linewidths=0, gid="dots")
 
     def foot(self, text: str) -> None:
         """A line below."""

@@ -14,6 +14,32 @@ ALIKE_IOU = 0.9
 
 
 @dataclass(frozen=True, slots=True)
+class SupportAttention:
+    """Where the proposals of a frame look on its S support frames, stage by stage.
+
+    Attributes:
+        boxes_xyxy: of each support frame's proposals, in its pixels.
+        spfa: weight of each support proposal for each proposal of the frame, mean of the heads;
+            S counts the frame's own proposals, the last. They add up to 1. None: SPFA is off.
+        tfe_points: x, y in pixels of the most similar place for each RoI bin; None: TFE is off.
+        tfe: weight of each frame for each RoI bin, the frame itself last; they add up to 1.
+    """
+
+    boxes_xyxy: Float[np.ndarray, "T S N 4"]
+    spfa: Float[np.ndarray, "T N S_plus_1 N"] | None
+    tfe_points: Float[np.ndarray, "T N S bins 2"] | None
+    tfe: Float[np.ndarray, "T N S_plus_1 bins"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SupportFrame:
+    """A support frame: its number in the video, and its RGB pixels."""
+
+    index: int
+    image: UInt8[np.ndarray, "H W 3"]
+
+
+@dataclass(frozen=True, slots=True)
 class StageView:
     """What the model did with one frame; boxes in pixels of the frame, which they may leave.
 
@@ -24,6 +50,8 @@ class StageView:
         stage_scores: score of the best class, 0..1.
         stage_labels: that class, 0..K-1.
         title: names the frame; may have two lines.
+        supports: its support frames.
+        attention: where it looks on them; None where there are none.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -32,6 +60,8 @@ class StageView:
     stage_scores: Float[np.ndarray, "T N"]
     stage_labels: Int[np.ndarray, "T N"]
     title: str = ""
+    supports: tuple[SupportFrame, ...] = ()
+    attention: SupportAttention | None = None
 
     def __post_init__(self) -> None:
         stages, proposals = self.stage_scores.shape
@@ -47,6 +77,11 @@ class StageView:
     def num_stages(self) -> int:
         """T."""
         return len(self.stage_scores)
+
+    def path(self, proposal: int) -> Float[np.ndarray, "T_plus_1 2"]:
+        """Centres of a proposal's box, from the learned one to that of the last stage."""
+        boxes = np.concatenate([self.proposals_xyxy[None], self.stage_boxes])[:, proposal]
+        return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sparsevod_core.figures.saving import SETTINGS
 from sparsevod_core.figures.stage_layout import Layout
-from sparsevod_core.figures.stage_page import Page, Panel
+from sparsevod_core.figures.stage_page import BORDER, Page, Panel
 from sparsevod_core.figures.stage_view import (
     EndObjects,
     StageView,
@@ -43,7 +44,8 @@ def draw_stages(
     """Frames as rows; learned proposals, then the boxes of each stage above the score, as columns.
 
     In every column a proposal has the colour of the object on which it ends, a shade of the colour
-    of the object's class; grey where it ends on none.
+    of the object's class; grey where it ends on none. The last stage has the paths of those that
+    find an object, and the last column their scores by stage.
 
     Args:
         views: one or more, of the same number of stages.
@@ -54,40 +56,45 @@ def draw_stages(
         caption: a line on model and video; broken where it is too long.
     """
     numbers = list(stages) if stages is not None else list(range(1, views[0].num_stages + 1))
-    grid = Layout.of([view.image.shape[:2] for view in views], 1 + len(numbers))
+    grid = Layout.of([view.image.shape[:2] for view in views], 2 + len(numbers))
     with rc_context(SETTINGS):
         page = Page(grid, notes=f"{caption}\n{_legend(views)}".lstrip())
         page.column_titles(
-            ["Learned proposals", *(f"Stage {number}" for number in numbers)],
-            [f"{proposal_init} initialisation", *(f"score > {score:g}" for _ in numbers)],
+            ["Learned proposals", *(f"Stage {number}" for number in numbers), "Scores"],
+            [
+                f"{proposal_init} initialisation",
+                *(f"score > {score:g}" for _ in numbers),
+                "by stage",
+            ],
         )
         for row, view in enumerate(views):
             page.row_title(row, view.title)
-            drawing = _FrameDrawing(view, score, class_names)
+            drawing = FrameDrawing(view, score, class_names)
             faded = (view.image * (1 - FADE) + 255 * FADE).astype(np.uint8)
             drawing.proposals(page.panel(row, 0, faded))
             for column, number in enumerate(numbers, start=1):
                 drawing.stage(page.panel(row, column, view.image), number)
+            drawing.scores(page.chart(row, 1 + len(numbers)))
     return page.figure
 
 
-class _FrameDrawing:
+class FrameDrawing:
     """One row of the figure: a frame, the objects in it, a colour for every proposal."""
 
     def __init__(self, view: StageView, score: float, class_names: Sequence[str]) -> None:
         self._view, self._score, self._class_names = view, score, class_names
-        self._objects = end_objects(view, score)
-        self._colors = _proposal_colors(view, self._objects)
+        self.objects = end_objects(view, score)
+        self.colors = proposal_colors(view, self.objects)
 
     def proposals(self, panel: Panel) -> None:
         """All learned proposals, those that find an object on top."""
         boxes, is_visible = visible(self._view.proposals_xyxy, panel.width, panel.height)
-        ends = self._objects.of_proposal >= 0
-        finds = np.isin(np.arange(len(ends)), self._objects.best)
+        ends = self.objects.of_proposal >= 0
+        finds = np.isin(np.arange(len(ends)), self.objects.best)
         rank = ends.astype(int) + finds
         for n in np.argsort(rank, kind="stable").tolist():
             if is_visible[n]:
-                panel.box(boxes[n], self._colors[n], PROPOSAL_PT[rank[n]], halo=bool(finds[n]))
+                panel.box(boxes[n], self.colors[n], PROPOSAL_PT[rank[n]], halo=bool(finds[n]))
         if are_alike(self._view.proposals_xyxy):
             panel.remark(f"{len(boxes)} boxes,\nnearly the same")
         panel.foot(f"{ends.sum()} of {len(boxes)} end on an object")
@@ -102,13 +109,16 @@ class _FrameDrawing:
             return
         shown = shown[np.argsort(-scores[shown], kind="stable")]
         for n in shown[::-1].tolist():
-            panel.box(boxes[n], self._colors[n], STAGE_PT)
+            panel.box(boxes[n], self.colors[n], STAGE_PT)
+        if number == view.num_stages:
+            for n in self.objects.best.tolist():
+                panel.path(view.path(n), self.colors[n])
         panel.foot(f"{len(shown)} box{'es' if len(shown) > 1 else ''}")
 
         size_pt, labelled = panel.label_pt, shown
         if number < view.num_stages:
             # Where boxes are still many, one label for each object is enough.
-            _, best = np.unique(self._objects.of_proposal[shown], return_index=True)
+            _, best = np.unique(self.objects.of_proposal[shown], return_index=True)
             labelled = shown[np.sort(best)]
             size_pt *= EARLIER
         size_pt *= max(min(1.0, MANY / len(labelled)) ** 0.5, MIN_CROWDED)
@@ -116,9 +126,23 @@ class _FrameDrawing:
         panel.labels(
             boxes[np.concatenate([labelled, others])],
             [self._label(n, number) for n in labelled.tolist()],
-            [self._colors[n] for n in labelled.tolist()],
+            [self.colors[n] for n in labelled.tolist()],
             size_pt,
         )
+
+    def scores(self, axes: Axes) -> None:
+        """Of the proposals that find an object, by stage."""
+        stages = np.arange(1, self._view.num_stages + 1)
+        axes.axhline(self._score, color=BORDER, linewidth=0.4, linestyle=(0, (3, 2)))
+        for n in self.objects.best.tolist()[::-1]:
+            scores = self._view.stage_scores[:, n]
+            axes.plot(
+                stages, scores, color=self.colors[n], linewidth=0.9, marker="o", markersize=1.6
+            )
+        margin = 0.1 * max(len(stages) - 1, 1)
+        axes.set(xlim=(1 - margin, stages[-1] + margin), ylim=(0, 1.02))
+        axes.set_xticks(stages)
+        axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
 
     def _label(self, proposal: int, number: int) -> str:
         """Before the end without the class, which the colour tells, unless the stage differs."""
@@ -134,15 +158,16 @@ class _FrameDrawing:
 def _legend(views: Sequence[StageView]) -> str:
     text = (
         "Colour: the object on which a proposal ends (its last box overlaps that of a detection by "
-        "IoU ≥ 0.5), in its class's colour; grey: none. Thick: the proposal that finds the object."
+        "IoU ≥ 0.5), in its class's colour; grey: none. Thick: the proposal that finds the object; "
+        "the last stage has its path, from the learned box on."
     )
     if any(are_alike(view.proposals_xyxy) for view in views):
         text += " The learned proposals are nearly the same box and hide one another."
     return text
 
 
-def _proposal_colors(view: StageView, objects: EndObjects) -> list[Color]:
-    """Colour of each proposal; objects of one class differ in shade."""
+def proposal_colors(view: StageView, objects: EndObjects) -> list[Color]:
+    """The colour of each proposal; objects of one class differ in shade."""
     seen: Counter[int] = Counter()
     object_colors = []
     for label in view.stage_labels[-1, objects.best].tolist():

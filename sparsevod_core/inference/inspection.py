@@ -9,14 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sparsevod_core.data.sampling import CausalSampler, uniform_supports, window_supports
-from sparsevod_core.data.transforms import pad_to_multiple, resize_image, resized_size
 from sparsevod_core.errors import CheckpointError, ConfigError
-from sparsevod_core.figures.stage_view import StageView, end_objects, mean_overlap
+from sparsevod_core.figures.stage_view import (
+    StageView,
+    SupportFrame,
+    end_objects,
+    mean_overlap,
+)
+from sparsevod_core.inference.attention import attention_of, recording, support_boxes
 from sparsevod_core.inference.predictor import Predictor
 from sparsevod_core.model.support import SupportMemory
-from sparsevod_core.structures import Category, DetectorOutput, Frame
+from sparsevod_core.structures import Category, Frame
 from sparsevod_core.video.reader import VideoReader
 
 SCHEMA = "sparsevod.stages/1"
@@ -92,6 +98,7 @@ class StageInspection:
                     "scores": _rounded(scores, 6),
                     "labels": [self.categories[label].name for label in labels],
                     "class_ids": [self.categories[label].id for label in labels],
+                    **_looks(view, number - 1),
                 }
                 for number, (boxes_xyxy, scores, labels) in enumerate(
                     zip(view.stage_boxes, view.stage_scores, view.stage_labels, strict=True),
@@ -99,6 +106,32 @@ class StageInspection:
                 )
             ],
         }
+
+
+def _looks(view: StageView, stage: int) -> dict[str, Any]:
+    """Where each proposal looks at a stage: weights of the frames, and the strongest proposal."""
+    looks: dict[str, Any] = {}
+    attention = view.attention
+    if attention is None:
+        return looks
+    if attention.spfa is not None:
+        weights = attention.spfa[stage]  # [N, S+1, N]
+        looks["spfa_weights"] = _rounded(weights.sum(axis=2), 4)
+        others = weights[:, :-1].reshape(len(weights), -1)
+        strongest = others.argmax(axis=1)
+        count = weights.shape[2]
+        looks["spfa_strongest"] = [
+            {
+                "support": view.supports[n // count].index,
+                "proposal": n % count,
+                "weight": round(float(weight), 4),
+                "box_xyxy": _rounded(attention.boxes_xyxy[stage, n // count, n % count], 3),
+            }
+            for n, weight in zip(strongest.tolist(), others.max(axis=1), strict=True)
+        ]
+    if attention.tfe is not None:
+        looks["tfe_weights"] = _rounded(attention.tfe[stage].mean(axis=2), 4)
+    return looks
 
 
 def inspect_stages(
@@ -128,12 +161,11 @@ def inspect_stages(
         targets = [_from_start(frame, reader) for frame in reader.frames_at(numbers)]
         supports = [_supports(predictor, number, num_frames) for number in numbers]
         views = []
-        memory, remembered = None, None
+        remembered: tuple[list[int], _Supports | None] = ([], None)
         for target, chosen in zip(targets, supports, strict=True):
-            if chosen != remembered:  # with `uniform` only once
-                images = [frame.image for frame in reader.frames_at(chosen)]
-                memory, remembered = predictor.remember(images), chosen
-            views += predict_stages(predictor, [target], memory)
+            if chosen != remembered[0]:  # with `uniform` only once
+                remembered = chosen, _Supports.of(predictor, reader.frames_at(chosen))
+            views.append(_view(predictor, target, remembered[1]))
     settings = predictor.config.inference
     return StageInspection(
         video=Path(video),
@@ -164,7 +196,9 @@ def predict_stages(
     Raises:
         CheckpointError: a detector whose scores are no numbers.
     """
-    output = _run(predictor, [frame.image for frame in frames], memory)
+    images, sizes = predictor.as_seen([frame.image for frame in frames])
+    with torch.inference_mode(), predictor.autocast():
+        output = predictor.detector.detect(images, sizes, memory)
     best = output.logits.float().sigmoid().max(dim=-1)
     if not best.values.isfinite().all():
         raise CheckpointError(
@@ -173,9 +207,7 @@ def predict_stages(
         )
     views = []
     for position, frame in enumerate(frames):
-        height, width = frame.image.shape[:2]
-        resized_height, resized_width = output.image_sizes[position].tolist()
-        ratio = torch.tensor([width / resized_width, height / resized_height]).repeat(2)
+        ratio = torch.tensor(_ratio(frame.image, sizes[position])).repeat(2)
         views.append(
             StageView(
                 image=frame.image,
@@ -194,21 +226,48 @@ def spread_evenly(num_frames: int, count: int) -> list[int]:
     return sorted({int((part + 0.5) * num_frames / count) for part in range(count)})
 
 
-def _run(
-    predictor: Predictor, images: Sequence[np.ndarray], memory: SupportMemory | None
-) -> DetectorOutput:
-    """As `Predictor.detect` does, but all of the output."""
-    data = predictor.config.data
-    resized = []
-    for image in images:
-        height, width = image.shape[:2]
-        size = resized_size(height, width, data.short_side, data.long_side)
-        resized.append(resize_image(torch.from_numpy(image).permute(2, 0, 1), size))
-    batch, sizes = (values.to(predictor.device) for values in pad_to_multiple(resized))
-    is_bf16 = predictor.config.inference.precision == "bf16"
-    precision = torch.autocast(predictor.device.type, torch.bfloat16, enabled=is_bf16)
-    with torch.inference_mode(), precision:
-        return predictor.detector.detect(batch, sizes, memory)
+@dataclass(frozen=True, slots=True)
+class _Supports:
+    """Support frames: themselves, what is remembered of them, and where their proposals are."""
+
+    frames: tuple[SupportFrame, ...]
+    memory: SupportMemory
+    boxes_xyxy: Tensor
+
+    @classmethod
+    def of(cls, predictor: Predictor, frames: Sequence[Frame]) -> _Supports | None:
+        memory = predictor.remember([frame.image for frame in frames])
+        if memory is None:
+            return None
+        boxes = []
+        for frame in frames:  # one by one: all at once take too much memory
+            images, sizes = predictor.as_seen([frame.image])
+            with predictor.autocast():
+                boxes.append(support_boxes(predictor.detector, images, sizes))
+        numbered = tuple(SupportFrame(frame.index, frame.image) for frame in frames)
+        return cls(numbered, memory, torch.cat(boxes, dim=1))
+
+
+def _view(predictor: Predictor, target: Frame, supports: _Supports | None) -> StageView:
+    """A target with what it makes of its support frames."""
+    if supports is None:
+        return predict_stages(predictor, [target], None)[0]
+    with recording(predictor.detector) as noted:
+        (view,) = predict_stages(predictor, [target], supports.memory)
+    _, sizes = predictor.as_seen([target.image])
+    ratio = _ratio(target.image, sizes[0])
+    with predictor.autocast():
+        attention = attention_of(
+            predictor.detector, noted, supports.boxes_xyxy, ratio, len(supports.frames)
+        )
+    return replace(view, supports=supports.frames, attention=attention)
+
+
+def _ratio(image: np.ndarray, size: Tensor) -> tuple[float, float]:
+    """Pixels of the frame for one that the detector sees, across and down."""
+    height, width = image.shape[:2]
+    resized_height, resized_width = size.tolist()
+    return width / resized_width, height / resized_height
 
 
 def _supports(predictor: Predictor, target: int, num_frames: int) -> list[int]:

@@ -135,8 +135,8 @@ class Predictor:
         """
         if not frames:
             return []
-        with torch.inference_mode(), self._precision():
-            images, sizes = self._batch(frames)
+        with torch.inference_mode(), self.autocast():
+            images, sizes = self.as_seen(frames)
             output = self.detector.detect(images, sizes, memory)
             boxes_xyxy, scores, labels = (values.cpu() for values in top_detections(output))
         if not scores.isfinite().all():
@@ -212,15 +212,22 @@ class Predictor:
                 del pictures[number]
 
     def _remember(self, frames: Sequence[np.ndarray]) -> SupportMemory:
-        with torch.inference_mode(), self._precision():
-            images, sizes = self._batch(frames)
+        with torch.inference_mode(), self.autocast():
+            images, sizes = self.as_seen(frames)
             height, width = sizes[0].tolist()
             return self.detector.remember(images, (height, width))
 
-    def _batch(
+    def as_seen(
         self, frames: Sequence[np.ndarray]
     ) -> tuple[UInt8[Tensor, "B 3 H W"], Int[Tensor, "B 2"]]:
-        """Frames as the model was trained on them: resized, padded, on the device."""
+        """Frames as the model was trained on them: resized, padded, on the device.
+
+        Returns:
+            The batch, and height and width of each frame in it without padding.
+
+        Raises:
+            DataError: what is no frame.
+        """
         data = self.config.data
         resized = []
         for frame in frames:
@@ -236,7 +243,8 @@ class Predictor:
         images, sizes = pad_to_multiple(resized)
         return images.to(self.device), sizes.to(self.device)
 
-    def _precision(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """The precision in which the model computes, as a context."""
         is_bf16 = self.config.inference.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=is_bf16)
 

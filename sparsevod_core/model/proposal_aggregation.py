@@ -39,11 +39,20 @@ class AttentionAggregation(nn.Module):
         self, features: Float[Tensor, "B N C"], known: Float[Tensor, "B M C"]
     ) -> Float[Tensor, "B N C"]:
         """softmax(Q K^T / sqrt(d)) V, before the output layer."""
-        query, key, value = (
-            layer(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B, heads, n, d]
-            for layer, x in ((self.query, features), (self.key, known), (self.value, known))
-        )
+        query, key = self._heads(self.query(features)), self._heads(self.key(known))
+        value = self._heads(self.value(known))
         return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+
+    def weights(
+        self, features: Float[Tensor, "B N C"], known: Float[Tensor, "B M C"]
+    ) -> Float[Tensor, "B N M"]:
+        """softmax(Q K^T / sqrt(d)), the mean of the heads: to be looked at."""
+        query, key = self._heads(self.query(features)), self._heads(self.key(known))
+        scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
+        return scores.softmax(dim=-1).mean(dim=1)
+
+    def _heads(self, x: Float[Tensor, "B n C"]) -> Float[Tensor, "B heads n d"]:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class MeanAggregation(nn.Module):
@@ -62,3 +71,10 @@ class MeanAggregation(nn.Module):
         """Features plus the same mean over all proposals for each."""
         known = torch.cat([support_features, features], dim=1)
         return features + self.output(self.value(known).mean(1, keepdim=True))
+
+    def weights(
+        self, features: Float[Tensor, "B N C"], known: Float[Tensor, "B M C"]
+    ) -> Float[Tensor, "B N M"]:
+        """All the same."""
+        batch, num_known = known.shape[:2]
+        return features.new_full((batch, features.shape[1], num_known), 1 / num_known)

@@ -20,10 +20,10 @@ NORM_EPS = 1e-6
 class TemporalRoIFeatures(nn.Module):
     """For each RoI bin the most similar support features, then an aggregation over the frames."""
 
-    def __init__(self, *, top_k: int, aggregation: nn.Module) -> None:
+    def __init__(self, *, top_k: int, aggregation: TemporalAttention | TemporalMean) -> None:
         super().__init__()
         self.top_k = top_k
-        self.aggregation = aggregation
+        self.aggregation: TemporalAttention | TemporalMean = aggregation
 
     def forward(
         self,
@@ -38,13 +38,33 @@ class TemporalRoIFeatures(nn.Module):
             maps: support feature maps; V = B, or V = 1 where all targets are of one video.
             valid: map positions that belong to the (unpadded) image.
         """
+        return self.aggregation(roi_features, self.similar(roi_features, maps, valid))
+
+    def similar(
+        self,
+        roi_features: Float[Tensor, "B N C P P"],
+        maps: Float[Tensor, "V S C H W"],
+        valid: Bool[Tensor, "V H W"],
+    ) -> Float[Tensor, "B S N C P P"]:
+        """For each bin and support frame a mix of the most similar features."""
         batch, proposals, _, size, _ = roi_features.shape
-        bins = roi_features.flatten(3).transpose(2, 3)  # [B, N, P P, C]
-        queries = bins.reshape(len(maps), -1, bins.shape[-1])  # [V, Q, C]
-        similar = most_similar_features(queries, maps, valid, self.top_k)  # [V, S, Q, C]
+        similar = most_similar_features(_queries(roi_features, maps), maps, valid, self.top_k)
         similar = similar.unflatten(2, (batch // len(maps), proposals, size, size))
-        similar = similar.movedim(1, 2).flatten(0, 1)  # [B, S, N, P, P, C]
-        return self.aggregation(roi_features, similar.movedim(-1, 3))
+        return similar.movedim(1, 2).flatten(0, 1).movedim(-1, 3)
+
+    def places(
+        self,
+        roi_features: Float[Tensor, "B N C P P"],
+        maps: Float[Tensor, "V S C H W"],
+        valid: Bool[Tensor, "V H W"],
+    ) -> Int[Tensor, "B S N P P"]:
+        """Where on each support frame the most similar feature lies: row times W plus column."""
+        batch, proposals, _, size, _ = roi_features.shape
+        directions = F.normalize(_queries(roi_features, maps), dim=-1, eps=NORM_EPS)
+        rows = maps.flatten(3).transpose(2, 3)
+        index, _ = _top_positions(directions, rows, valid.flatten(1), 1)  # [V, S, Q, 1]
+        index = index.squeeze(-1).unflatten(2, (batch // len(maps), proposals, size, size))
+        return index.movedim(1, 2).flatten(0, 1)
 
 
 class TemporalAttention(nn.Module):
@@ -66,12 +86,15 @@ class TemporalAttention(nn.Module):
     ) -> Float[Tensor, "B N C P P"]:
         """Weighted mean over the S + 1 frames."""
         frames = torch.cat([roi_features[:, None], similar], dim=1)  # [B, S+1, N, C, P, P]
+        blocked = frames.unflatten(3, (self.blocks, -1))
+        return (self.weights(frames)[:, :, :, :, None] * blocked).sum(1).flatten(2, 3)
+
+    def weights(self, frames: Float[Tensor, "B F N C P P"]) -> Float[Tensor, "B F N blocks P P"]:
+        """Of each of the F = S + 1 frames, the target first."""
         embedded = self.embed(frames.flatten(0, 2)).unflatten(0, frames.shape[:3])
         embedded = embedded.unflatten(3, (self.blocks, -1))  # [B, S+1, N, blocks, c, P, P]
         scores = (embedded * embedded[:, :1]).sum(4) / math.sqrt(embedded.shape[4])
-        weights = scores.softmax(dim=1)[:, :, :, :, None]  # [B, S+1, N, blocks, 1, P, P]
-        blocked = frames.unflatten(3, (self.blocks, -1))
-        return (weights * blocked).sum(1).flatten(2, 3)
+        return scores.softmax(dim=1)
 
 
 class TemporalMean(nn.Module):
@@ -84,6 +107,18 @@ class TemporalMean(nn.Module):
     ) -> Float[Tensor, "B N C P P"]:
         """Mean over the S + 1 frames."""
         return (roi_features + similar.sum(1)) / (similar.shape[1] + 1)
+
+    def weights(self, frames: Float[Tensor, "B F N C P P"]) -> Float[Tensor, "B F N 1 P P"]:
+        """All the same."""
+        return torch.full_like(frames[:, :, :, :1], 1 / frames.shape[1])
+
+
+def _queries(
+    roi_features: Float[Tensor, "B N C P P"], maps: Float[Tensor, "V S C H W"]
+) -> Float[Tensor, "V Q C"]:
+    """All bins of all targets of a video, one after the other."""
+    bins = roi_features.flatten(3).transpose(2, 3)  # [B, N, P P, C]
+    return bins.reshape(len(maps), -1, bins.shape[-1])
 
 
 def most_similar_features(

@@ -69,11 +69,17 @@ def test_png_pdf_and_json_of_chosen_frames(
     assert run(monkeypatch, video, *options, "--supports", "2", "--device", "cpu") == 0
     assert png.read_bytes().startswith(b"\x89PNG")
     assert png.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
-    assert sorted(path.name for path in png.parent.iterdir()) == ["fig.pdf", "fig.png"]
+    names = ["fig.html", "fig.pdf", "fig.png", "fig_supports.pdf", "fig_supports.png"]
+    assert sorted(path.name for path in png.parent.iterdir()) == names
     content = json.loads(out.read_text())
     assert [frame["index"] for frame in content["frames"]] == [3, 20]
     assert content["frames"][0]["supports"] == [0, 23]
     assert content["checkpoint"] == str(checkpoints["grid"])
+    stage = content["frames"][1]["stages"][-1]
+    for shares in (*stage["spfa_weights"], *stage["tfe_weights"]):
+        assert len(shares) == 3  # two support frames, and the frame itself
+        assert sum(shares) == pytest.approx(1, abs=1e-3)
+    assert {one["support"] for one in stage["spfa_strongest"]} <= {0, 23}
     printed = capsys.readouterr()
     assert printed.out == ""
     num_proposals = load_config("tiny").model.num_proposals
@@ -101,7 +107,8 @@ def test_identical_proposals_are_explained(
     assert frame["index"] == 12
     assert frame["proposals_mean_iou"] == 1
     assert len(frame["stages"]) == 3  # all, whatever is drawn
-    assert {path.name for path in tmp_path.iterdir()} == {"a.pdf", "a.png"}
+    suffixes = ("a.html", "a.pdf", "a.png", "a_supports.pdf", "a_supports.png")
+    assert {path.name for path in tmp_path.iterdir()} == set(suffixes)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +119,7 @@ def test_identical_proposals_are_explained(
         (["--frames", ",".join(map(str, range(25)))], ["--frames", "at most 24"]),
         (["--stages", "1,4"], ["no stage 4", "stages 1 to 3"]),
         (["--stages", "last"], ["--stages 'last'"]),
-        (["-o", "fig.svg"], ["fig.svg", ".png or NAME.pdf"]),
+        (["-o", "fig.svg"], ["fig.svg", "NAME.png, NAME.pdf or NAME.html"]),
         (["--support", "random"], ["random", "uniform"]),
         (["--score", "1.5"], ["--score"]),
         (["--set", "model.num_stages=1"], ["model"]),

@@ -144,9 +144,16 @@ def test_a_view_refuses_data_that_do_not_belong_together() -> None:
 
 def test_rows_are_frames_and_columns_are_stages() -> None:
     figure = draw(make_view({}), make_view({}, title="frame 9\n0.30 s"), caption="Of a.mp4")
-    assert len(figure.axes) == 2 * 3
+    assert len(figure.axes) == 2 * 4
     texts = words(figure)
-    for title in ("Learned proposals", "Stage 1", "Stage 2", "frame 3", "frame 9\n0.30 s"):
+    for title in (
+        "Learned proposals",
+        "Stage 1",
+        "Stage 2",
+        "Scores",
+        "frame 3",
+        "frame 9\n0.30 s",
+    ):
         assert texts.count(title) == 1
     assert "grid initialisation" in texts
     assert "Of a.mp4" in texts
@@ -156,7 +163,7 @@ def test_all_proposals_are_drawn_and_only_boxes_above_the_score() -> None:
     earlier = {0: (CAT, 0, 0.4), 1: (CAT, 0, 0.35), 5: (DOG, 1, 0.2)}
     last = {0: (CAT, 0, 0.9), 1: (CAT, 0, 0.1), 5: (DOG, 1, 0.7)}
     view = make_view(last, earlier=earlier)
-    proposals, first, last = draw(view).axes
+    proposals, first, last, _ = draw(view).axes
     assert [len(boxes_in(axes)) for axes in (proposals, first, last)] == [12, 2, 2]
     drawn = {box.get_bbox().extents.astype(int).tolist()[0] for box in boxes_in(last)}
     assert drawn == {10, 90}
@@ -167,7 +174,18 @@ def test_all_proposals_are_drawn_and_only_boxes_above_the_score() -> None:
         ["2 boxes"],
         ["2 boxes"],
     ]
-    assert [len(boxes_in(axes)) for axes in draw(view, score=0.8).axes] == [12, 0, 1]
+    assert [len(boxes_in(axes)) for axes in draw(view, score=0.8).axes[:3]] == [12, 0, 1]
+
+
+def test_the_last_stage_has_the_paths_and_a_chart_the_scores_of_what_finds_an_object() -> None:
+    view = make_view({0: (CAT, 0, 0.9), 5: (DOG, 1, 0.7)}, earlier={0: (CAT, 0, 0.4)})
+    *_, first, last, chart = draw(view).axes
+    assert not first.lines
+    paths = {tuple(line.get_xdata()): tuple(line.get_ydata()) for line in last.lines}
+    # The learned box of 0 is 40 x 30 in the corner; the cat's centre is (30, 30).
+    assert paths == {(20, 30, 30): (15, 30, 30), (60, 60, 120): (45, 45, 50)}
+    curves = [line.get_ydata().tolist() for line in chart.lines[1:]]
+    assert curves == [pytest.approx([0.01, 0.7]), pytest.approx([0.4, 0.9])]
 
 
 def test_a_stage_of_another_opinion_says_which_class_it_means() -> None:
@@ -197,7 +215,7 @@ def test_a_proposal_keeps_the_colour_of_its_object_in_every_column() -> None:
 
 def test_chosen_stages_only() -> None:
     figure = draw(make_view({0: (CAT, 0, 0.9)}), stages=[2])
-    assert len(figure.axes) == 2
+    assert len(figure.axes) == 3
     assert "Stage 2" in words(figure)
     assert "Stage 1" not in words(figure)
     assert words(figure.axes[1], "label") == ["cat 0.90"]

@@ -1,0 +1,140 @@
+"""The stages as one page to explore: it holds all that it shows, and asks for nothing else."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from sparsevod_core.figures.stage_view import StageView, are_alike, end_objects
+from sparsevod_core.figures.stages import proposal_colors
+from sparsevod_core.figures.style import Color
+
+MAX_SIDE_PX, SUPPORT_SIDE_PX = 1280, 480  # of the pictures in the page
+LINKS = 8  # strongest support proposals of each that can be looked at
+MAX_LOOKS = 32  # proposals of a frame of which the page says where they look
+JPEG_QUALITY = 88
+
+
+def stage_html(
+    views: Sequence[StageView],
+    class_names: Sequence[str],
+    *,
+    score: float,
+    caption: str = "",
+    times_s: Sequence[float | None],
+    indices: Sequence[int],
+) -> str:
+    """The page, to be written as UTF-8.
+
+    Args:
+        views: one for each frame.
+        class_names: name of each label.
+        score: an object is a box of the last stage with a greater score.
+        caption: a line on model and video.
+        times_s: of each frame in seconds.
+        indices: of each frame in the video.
+    """
+    supports: dict[str, Any] = {}
+    for view in views:
+        for support in view.supports:
+            height, width = support.image.shape[:2]
+            supports.setdefault(
+                str(support.index),
+                {
+                    "index": support.index,
+                    "width": width,
+                    "height": height,
+                    "image": _jpeg(support.image, SUPPORT_SIDE_PX),
+                },
+            )
+    content = {
+        "caption": caption,
+        "classes": list(class_names),
+        "score": score,
+        "alike": any(are_alike(view.proposals_xyxy) for view in views),
+        "supports": supports,
+        "frames": [
+            {"index": index, "time": time_s, **_frame(view, score)}
+            for view, index, time_s in zip(views, indices, times_s, strict=True)
+        ],
+    }
+    # Class names come from files of others: nothing in them may end the script, or begin a tag.
+    text = json.dumps(content, allow_nan=False).replace("<", "\\u003c")
+    template = files("sparsevod_core.figures").joinpath("stage_html.html").read_text("utf-8")
+    return template.replace("/*DATA*/", text)
+
+
+def _frame(view: StageView, score: float) -> dict[str, Any]:
+    height, width = view.image.shape[:2]
+    objects = end_objects(view, score)
+    best = objects.best.tolist()
+    shown = (objects.of_proposal >= 0) | (view.stage_scores > score).any(axis=0)
+    others = [n for n in np.flatnonzero(shown).tolist() if n not in best]
+    attention = view.attention
+    return {
+        "width": width,
+        "height": height,
+        "image": _jpeg(view.image, MAX_SIDE_PX),
+        "boxes": _rounded(np.concatenate([view.proposals_xyxy[None], view.stage_boxes]), 1),
+        "scores": _rounded(view.stage_scores, 4),
+        "labels": view.stage_labels.tolist(),
+        "colors": [_css(color) for color in proposal_colors(view, objects)],
+        "best": best,
+        "supports": [str(support.index) for support in view.supports],
+        "supportBoxes": [] if attention is None else _rounded(attention.boxes_xyxy, 1),
+        "hasSpfa": attention is not None and attention.spfa is not None,
+        "hasTfe": attention is not None and attention.tfe is not None,
+        "looks": {str(n): _looks(view, n) for n in [*best, *others][:MAX_LOOKS]},
+    }
+
+
+def _looks(view: StageView, proposal: int) -> dict[str, Any]:
+    """Where one proposal looks, stage by stage."""
+    looks: dict[str, Any] = {}
+    attention = view.attention
+    if attention is None:
+        return looks
+    if attention.spfa is not None:
+        weights = attention.spfa[:, proposal]  # [T, S+1, N]
+        looks["spfa"] = _rounded(weights.sum(axis=-1), 4)
+        looks["links"] = [_strongest(stage[:-1]) for stage in weights]
+    if attention.tfe is not None and attention.tfe_points is not None:
+        shares = attention.tfe[:, proposal]  # [T, S+1, bins]
+        looks["tfe"] = _rounded(shares.mean(axis=-1), 4)
+        places = np.concatenate(
+            [attention.tfe_points[:, proposal], shares[:, :-1, :, None]], axis=-1
+        )
+        looks["points"] = _rounded(places, 2)
+    return looks
+
+
+def _strongest(weights: np.ndarray) -> list[list[Any]]:
+    """Support frame, proposal and weight of the strongest of [S, N]."""
+    flat = weights.ravel()
+    order = np.argsort(-flat, kind="stable")[:LINKS].tolist()
+    count = weights.shape[1]
+    return [[n // count, n % count, round(float(flat[n]), 4)] for n in order]
+
+
+def _jpeg(image: np.ndarray, max_side_px: int) -> str:
+    from PIL import Image
+
+    picture = Image.fromarray(image)
+    picture.thumbnail((max_side_px, max_side_px))
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=JPEG_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def _css(color: Color) -> str:
+    return "#" + "".join(f"{round(255 * part):02x}" for part in color)
+
+
+def _rounded(values: np.ndarray, digits: int) -> list[Any]:
+    return np.round(values.astype(float), digits).tolist()
