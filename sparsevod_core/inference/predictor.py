@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -31,11 +32,16 @@ from sparsevod_core.structures import Category, Detections, FrameDetections
 from sparsevod_core.video.footage import Footage
 from sparsevod_core.video.reader import VideoReader
 
+Pixels: TypeAlias = np.ndarray | Tensor
+
 _SUPPORTS_AT_ONCE = 8  # bounds the memory that many supports take on their way through the backbone
 
 
 class Predictor:
     """A detector ready for use: frames of any size in, boxes in their own pixels out.
+
+    A frame is RGB pixels of type uint8: a numpy array [H, W, 3], or a tensor [3, H, W] as
+    torchvision decodes it.
 
     Args:
         detector: is moved to the device and set to evaluation mode.
@@ -101,11 +107,11 @@ class Predictor:
         is_temporal = self.detector.has_temporal_roi or self.detector.has_aggregation
         return self.config.inference.supports if is_temporal else 0
 
-    def remember(self, frames: Sequence[np.ndarray]) -> SupportMemory | None:
+    def remember(self, frames: Sequence[Pixels]) -> SupportMemory | None:
         """What the detector keeps of support frames; None where there are none, or it needs none.
 
         Args:
-            frames: RGB pixels [H, W, 3] of type uint8, all of one video and size.
+            frames: all of one video and size.
         """
         if not frames or self.num_supports == 0:
             return None
@@ -117,7 +123,7 @@ class Predictor:
 
     def detect(
         self,
-        frames: Sequence[np.ndarray],
+        frames: Sequence[Pixels],
         memory: SupportMemory | None,
         *,
         clip: bool = True,
@@ -125,7 +131,7 @@ class Predictor:
         """Detections of target frames of one video, in the pixels of each frame, best first.
 
         Args:
-            frames: RGB pixels [H, W, 3] of type uint8.
+            frames: of any sizes.
             memory: of the video's support frames; None: every frame is seen alone.
             clip: cut boxes at the frame's border; boxes that are empty then are dropped.
 
@@ -135,6 +141,7 @@ class Predictor:
         """
         if not frames:
             return []
+        frames = [_as_array(frame) for frame in frames]
         with torch.inference_mode(), self.autocast():
             images, sizes = self.as_seen(frames)
             output = self.detector.detect(images, sizes, memory)
@@ -211,14 +218,14 @@ class Predictor:
             for number in [n for n in pictures if n < frames[-1].index and n not in wanted]:
                 del pictures[number]
 
-    def _remember(self, frames: Sequence[np.ndarray]) -> SupportMemory:
+    def _remember(self, frames: Sequence[Pixels]) -> SupportMemory:
         with torch.inference_mode(), self.autocast():
             images, sizes = self.as_seen(frames)
             height, width = sizes[0].tolist()
             return self.detector.remember(images, (height, width))
 
     def as_seen(
-        self, frames: Sequence[np.ndarray]
+        self, frames: Sequence[Pixels]
     ) -> tuple[UInt8[Tensor, "B 3 H W"], Int[Tensor, "B 2"]]:
         """Frames as the model was trained on them: resized, padded, on the device.
 
@@ -230,11 +237,11 @@ class Predictor:
         """
         data = self.config.data
         resized = []
-        for frame in frames:
+        for frame in map(_as_array, frames):
             if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
                 raise DataError(
                     f"a frame of shape {frame.shape} and type {frame.dtype}: expected RGB pixels "
-                    "[height, width, 3] of type uint8"
+                    "[height, width, 3], or a tensor [3, height, width], of type uint8"
                 )
             height, width, _ = frame.shape
             size = resized_size(height, width, data.short_side, data.long_side)
@@ -247,6 +254,13 @@ class Predictor:
         """The precision in which the model computes, as a context."""
         is_bf16 = self.config.inference.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=is_bf16)
+
+
+def _as_array(frame: Pixels) -> np.ndarray:
+    """Pixels in the order of an array."""
+    if isinstance(frame, Tensor):
+        frame = frame.movedim(0, -1).cpu().numpy() if frame.ndim == 3 else frame.cpu().numpy()
+    return frame
 
 
 def _in_source_pixels(

@@ -61,6 +61,8 @@ def test_demo_leaves_what_it_names_and_goes_on(demo):
 @pytest.mark.slow
 def test_scripts_on_the_demo(demo):
     best = demo / "run" / "checkpoints" / "best.pth"
+    zone = run("supervision_zone.py", best, demo / "synthetic" / "preview.mp4", folder=demo)
+    assert zone.splitlines()[0].endswith("in the left half")
     run("detect_video.py", best, demo / "synthetic" / "preview.mp4", folder=demo)
     images = sorted((demo / "synthetic" / "Data" / "VID" / "val").rglob("*.JPEG"))[:2]
     assert len(run("detect_images.py", best, *images, folder=demo).splitlines()) == 10
