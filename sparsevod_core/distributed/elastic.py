@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
@@ -128,6 +129,15 @@ class _Agent(LocalElasticAgent):
     folder: Path
     reporter: Reporter
     restarts_left: int
+
+    def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
+        # Ctrl-C while they import would give as many tracebacks; `work` listens again.
+        resource_tracker.ensure_running()  # where it starts, it ends the blocking
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super()._start_workers(worker_group)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result = super()._monitor_workers(worker_group)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -43,6 +44,7 @@ def work(
     _share_the_cores()
     rank, num_processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see _Agent._start_workers
         result = function(*args, **kwargs)
         return result if rank == 0 else None
     except KeyboardInterrupt:
