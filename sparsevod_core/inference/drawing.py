@@ -82,7 +82,8 @@ class Painter:
         size: width and height of what is drawn.
 
     Raises:
-        ConfigError: a class that the model does not know, or a scale that is none.
+        ConfigError: a class that the model does not know, a scale that is none, or nothing to
+            compare.
     """
 
     def __init__(
@@ -93,6 +94,11 @@ class Painter:
         height: int,
         num_supports: int,
     ) -> None:
+        if drawing.compares and num_supports == 0:
+            raise ConfigError(
+                "nothing to compare: there are no support frames",
+                hint="a model with TFE or SPFA, and --supports more than 0",
+            )
         self._drawing = drawing
         self._names = [category.name for category in categories]
         self._labels = None if drawing.classes is None else _labels(drawing.classes, categories)

@@ -130,3 +130,8 @@ def test_side_by_side() -> None:
     assert (right != 90).any()
     title = picture[:-60, :80]
     assert title.max() > 180 > 90 > title.min()
+
+
+def test_nothing_to_compare() -> None:
+    with pytest.raises(ConfigError, match="no support frames"):
+        Painter(Drawing(compares=True), CATEGORIES, 160, 120, 0)
