@@ -60,13 +60,16 @@ class AudioTracks:
             self._write(packet)
             self._waiting = next(self._packets, None)
 
-    def close(self) -> None:
-        """What encoders hold back is written; the source is closed."""
+    def flush(self) -> None:
+        """Write what encoders hold back, once at the end."""
         import av
 
         for track in self._tracks.values():
             with suppress(av.FFmpegError):
                 self._output.mux(track.flush())
+
+    def close(self) -> None:
+        """Close the source."""
         self._input.close()
 
     def _demux(self, streams: list[AudioStream]) -> Iterator[av.Packet]:

@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"%0?(\d*)d")
 
 def is_pattern(path: Path) -> bool:
     """Whether this names numbered images, as `frames/%06d.png` does."""
-    return bool(_NUMBER.search(path.name))
+    return path.suffix.lower() in FORMATS and bool(_NUMBER.search(path.name))
 
 
 class ImageWriter:
@@ -33,7 +33,7 @@ class ImageWriter:
         width, height: size of the frames in pixels.
 
     Raises:
-        VideoError: another suffix, or no folder.
+        VideoError: no folder.
         ConfigError: something is in the folder already.
         DataError: it cannot be written.
     """
@@ -41,10 +41,9 @@ class ImageWriter:
     def __init__(self, path: Path, width: int, height: int) -> None:
         self.path = path
         self.size = self.padded_size = width, height
-        if path.suffix.lower() not in FORMATS or path.parent == Path():
+        if path.parent == Path():
             raise VideoError(
-                f"{path}: frames are written as {', '.join(FORMATS)} in a folder of their own",
-                hint="e.g. -o frames/%06d.png",
+                f"{path}: frames are written to a folder of their own", hint="-o frames/%06d.png"
             )
         self._format = FORMATS[path.suffix.lower()]
         self._folder = NewFolder(path.parent)

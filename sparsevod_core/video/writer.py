@@ -92,7 +92,14 @@ class VideoWriter:
             )
         except (av.FFmpegError, OSError) as error:
             raise self._cannot_write(error) from error
-        self._stream = _add_stream(self._container, self._codec, encoding, rate)
+        try:
+            self._stream = _add_stream(self._container, self._codec, encoding, rate)
+        except (av.FFmpegError, ValueError) as error:
+            self._discard()
+            raise VideoError(
+                f"{self.path}: this FFmpeg has no encoder {self._codec.encoder}",
+                hint="another --codec may do; PyAV's own wheels have it",
+            ) from error
         self._stream.width, self._stream.height = self.padded_size
         self._stream.codec_context.time_base = self._time_base
         self._stream.time_base = self._time_base
@@ -156,7 +163,7 @@ class VideoWriter:
             if kind is None and self._last_tick is not None:
                 self._container.mux(self._stream.encode(None))
                 if self._audio is not None:
-                    self._audio.close()
+                    self._audio.flush()
                 self._container.close()
                 self._partial.replace(self.path)
                 is_complete = True
@@ -165,6 +172,8 @@ class VideoWriter:
                 f"{self.path}: cannot write the video: {failure.strerror}"
             ) from failure
         finally:
+            if self._audio is not None:
+                self._audio.close()
             if not is_complete:
                 self._discard()
         if kind is None and not is_complete:
