@@ -17,6 +17,7 @@ from sparsevod_cli.commands import (
     train,
     visualize_stages,
 )
+from sparsevod_core.allocator import keep_freed_memory
 from sparsevod_core.errors import SparseVodError
 
 app = typer.Typer(
@@ -63,6 +64,7 @@ def main() -> None:
     """Entry point. Exit codes: 0 done, 1 failure, 2 wrong use, 130 interrupted."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    keep_freed_memory()
     try:
         app(args=arguments, prog_name="sparsevod")
     except SparseVodError as error:

@@ -83,6 +83,10 @@ def write_yolo_set(annotations: Path, folder: Path) -> None:
 @pytest.mark.slow
 def test_readme_commands_run(tmp_path: Path, video_set: TinySet) -> None:
     shutil.copy(video_set.annotations.parent / "narrow.mp4", tmp_path / "video.mp4")
+    (tmp_path / "clips").mkdir()
+    for name in ("a", "b"):
+        shutil.copy(tmp_path / "video.mp4", tmp_path / "clips" / f"{name}.mp4")
+    (tmp_path / "videos.txt").write_text("clips/a.mp4\nclips/b.mp4\n")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def run(command: str) -> None:
@@ -109,6 +113,12 @@ def test_readme_commands_run(tmp_path: Path, video_set: TinySet) -> None:
             shutil.copy(folder / "preview.mp4", tmp_path / "clip.mp4")
     for made in (
         "out.mp4",
+        "compared.mp4",
+        "found/a.mkv",
+        "found/b.mp4",
+        "docs/pictures/detection.gif",
+        "docs/pictures/stages.html",
+        "docs/pictures/stages_supports.png",
         "runs/tiny/boxes.mp4",
         "runs/tiny/stages.png",
         "data/imagenet_vid/train.check.png",

@@ -255,6 +255,8 @@ def detect(
     to_do = [job for job in jobs if not job.is_done]
     if len(to_do) < len(jobs):
         reporter.message(f"{len(jobs) - len(to_do)} of {len(jobs)} videos are done already")
+    if not jobs:
+        reporter.message(f"--shard {shard} has none of these videos")
     if not to_do:
         return
     if support is None and any(job.source.is_live for job in to_do):

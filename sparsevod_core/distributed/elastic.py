@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Any, TypeVar
 
 import torch.distributed.elastic.rendezvous as rendezvous
@@ -35,6 +35,7 @@ from sparsevod_core.reporting import Reporter
 
 HANDSHAKE_S = 30
 SHUTDOWN_S = 60  # for a step and a checkpoint after SIGTERM; torch's own default is 30
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # that agents handle
 THIS_MACHINE = "localhost"  # the machine's own name may not resolve
 
 Result = TypeVar("Result")
@@ -100,6 +101,9 @@ def run_elastic(
     )
     agent.folder, agent.reporter, agent.restarts_left = folder, reporter, max_restarts
     is_stopped = False
+    handlers = {}
+    if current_thread() is main_thread():  # only it has any
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         result = agent.run()
     except SignalException as stopped:
@@ -116,6 +120,8 @@ def run_elastic(
             hint="what it printed says why",
         ) from error
     finally:
+        for number, handler in handlers.items():  # the agent leaves its own
+            signal.signal(number, handler)
         if not is_stopped:
             meeting.shutdown()
     if 0 not in result.return_values:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sparsevod_core.allocator import keep_freed_memory
 from sparsevod_core.errors import SparseVodError
 
 LAST_WORDS_S = 1  # so that the launcher sees the death of a process before those it drags along
@@ -41,6 +42,7 @@ def work(
     """
     for name, value in environment.items():
         os.environ.setdefault(name, value)
+    keep_freed_memory()
     _share_the_cores()
     rank, num_processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     try:

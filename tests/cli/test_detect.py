@@ -525,7 +525,9 @@ def test_processes_share_the_videos(run: Run, checkpoint: Path, tmp_path: Path, 
         make_video(tmp_path / f"{name}.mp4", [0, 40, 80])
     (tmp_path / "d.mp4").write_bytes(b"")
     words = ["*.mp4", "--checkpoint", checkpoint, "--device", "cpu", "--supports", 2]
+    before = signal.getsignal(signal.SIGINT)
     assert run(*words, "-o", "found/*.mkv", "--csv", "one", "--gpus", 2) == 1
+    assert signal.getsignal(signal.SIGINT) is before  # the launcher's own is not left
     told = capfd.readouterr().err
     assert "d.mp4: the file is empty" in told
     assert "Traceback" not in told

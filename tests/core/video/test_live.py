@@ -22,16 +22,18 @@ BITS = 8
 
 
 class Sender:
-    """Sends MPEG-TS to whoever connects, 25 frames a second, connection by connection.
+    """Sends MPEG-TS to whoever connects, connection by connection.
 
     Args:
         sizes: (width, height) of each connection's frames.
         num_frames: of each connection.
+        interval_s: from one frame to the next.
     """
 
-    def __init__(self, sizes=((64, 48),), num_frames=50) -> None:
+    def __init__(self, sizes=((64, 48),), num_frames=50, interval_s=0.04) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._interval_s = interval_s
         self._connections = [(size, num_frames) for size in sizes]
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -61,7 +63,7 @@ class Sender:
             for number in range(num_frames):
                 out.mux(stream.encode(picture(number, width, height)))
                 file.flush()
-                if self._is_over.wait(0.04):
+                if self._is_over.wait(self._interval_s):
                     return
             out.mux(stream.encode(None))
 
@@ -99,12 +101,13 @@ def test_the_newest_frame_wins_over_a_slow_reader():
 
 
 def test_a_reader_that_is_fast_enough_gets_every_frame():
-    with Sender(num_frames=40) as sender, live(sender.url) as stream:
+    # So slow that it is fast enough on a machine with other work, too.
+    with Sender(num_frames=34, interval_s=0.1) as sender, live(sender.url) as stream:
         first, second, *others, last = numbers(stream)
     # FFmpeg gives at once what came while it found out what the stream is, and the last two.
-    assert first == 0 and second < 25
-    assert others[:15] == list(range(second + 1, second + 16))
-    assert last == 39
+    assert first == 0 and second < 20
+    assert others[:10] == list(range(second + 1, second + 11))
+    assert last == 33
 
 
 def test_a_lost_connection_is_made_again_and_the_size_stays(reporter):
