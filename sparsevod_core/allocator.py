@@ -16,7 +16,7 @@ def keep_freed_memory() -> bool:
     """Have this process keep freed memory for its next tensors, instead of giving it back.
 
     By default glibc asks the system for every large tensor anew, and the system fills every page
-    with zeros at its first touch: a sixth of the time of a ResNet-50 detector on a CPU
+    with zeros at its first touch: a quarter of the time of a ResNet-50 detector on two cores
     (benchmarks/README.md). The process then stays as large as it once was.
 
     Returns:
