@@ -62,12 +62,12 @@ def main() -> None:
         video = make_video(folder / "long.mp4", arguments.frames)
         for wait_ms in arguments.wait_ms:
             model = waiting(wait_ms / 1000)
-            rows.append({"model": f"waits {wait_ms:g} ms", **measure(model, video, arguments)})
+            rows.append({"detector": f"waits {wait_ms:g} ms", **measure(model, video, arguments)})
             show(rows[-1])
         if arguments.r50_frames:
             video = make_video(folder / "short.mp4", arguments.r50_frames)
             arguments.rounds = min(arguments.rounds, 3)
-            rows.append({"model": "r50", **measure(r50(), video, arguments)})
+            rows.append({"detector": "r50", **measure(r50(), video, arguments)})
             show(rows[-1])
     result = {
         "machine": about_this_machine("torch", "av", "numpy"),
