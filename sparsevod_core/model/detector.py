@@ -39,8 +39,6 @@ class SparseVOD(nn.Module):
             instead of keeping their activations (Chen et al., 2016).
     """
 
-    pixel_mean: Tensor
-    pixel_std: Tensor
     stages: Sequence[RefinementStage]
 
     def __init__(
@@ -59,8 +57,6 @@ class SparseVOD(nn.Module):
         self.stages = nn.ModuleList(stages)  # type: ignore[assignment]
         self.support_level = support_level
         self.recompute_stages = False
-        self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
 
     @property
     def has_temporal_roi(self) -> bool:
@@ -106,10 +102,7 @@ class SparseVOD(nn.Module):
         self, images: Images, image_sizes: Int[Tensor, "B 2"]
     ) -> list[Float[Tensor, "B C _ _"]]:
         """P2..P5; the padding is made zero after normalisation, as the reference has it."""
-        height, width = images.shape[-2:]
-        normalised = (images - self.pixel_mean) / self.pixel_std
-        inside = _inside(image_sizes, height, width, stride=1)
-        return self.backbone(normalised * inside[:, None])
+        return self.backbone(normalised(images, image_sizes))
 
     def refine(
         self,
@@ -144,10 +137,7 @@ class SparseVOD(nn.Module):
         maps = pyramid[self.support_level].unflatten(0, (-1, supports))
         if not self.has_temporal_roi:
             maps = maps[..., :0, :0]
-        padded = image_sizes.add(PADDING_MULTIPLE - 1).div(PADDING_MULTIPLE, rounding_mode="floor")
-        height, width = maps.shape[-2:]
-        stride = STRIDES[self.support_level]
-        valid = _inside(padded * PADDING_MULTIPLE, height, width, stride)
+        valid = valid_positions(image_sizes, maps.shape[-2:], self.support_level)
         frame_sizes = image_sizes.repeat_interleave(supports, dim=0)
         proposals = self._support_proposals(pyramid, frame_sizes)  # [T, F, N, C]
         return SupportMemory(maps, valid, proposals.unflatten(1, (-1, supports)).movedim(0, 1))
@@ -189,6 +179,27 @@ def top_detections(
     boxes = output.boxes_xyxy[stage]
     proposal = (index // num_classes)[..., None].expand(-1, -1, 4)
     return boxes.gather(1, proposal), best, index % num_classes
+
+
+def normalised(
+    images: Images, image_sizes: Int[Tensor, "B 2"]
+) -> Float[Tensor, "B 3 H W"]:
+    """What the backbone takes; the padding is zero there, as the reference has it."""
+    height, width = images.shape[-2:]
+    mean, std = (
+        torch.tensor(values, device=images.device).view(3, 1, 1)
+        for values in (PIXEL_MEAN, PIXEL_STD)
+    )
+    return (images - mean) / std * _inside(image_sizes, height, width, stride=1)[:, None]
+
+
+def valid_positions(
+    image_sizes: Int[Tensor, "B 2"], map_size: Sequence[int], level: int
+) -> Bool[Tensor, "B H W"]:
+    """Positions of a map of that level that belong to each image, rounded up to the padding."""
+    padded = image_sizes.add(PADDING_MULTIPLE - 1).div(PADDING_MULTIPLE, rounding_mode="floor")
+    height, width = map_size
+    return _inside(padded * PADDING_MULTIPLE, height, width, STRIDES[level])
 
 
 def _inside(

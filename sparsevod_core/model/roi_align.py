@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -14,6 +15,43 @@ from torchvision.ops import roi_align
 from sparsevod_core.boxes import area
 
 FAR_OUTSIDE = -16384.0  # pixels; exact in bf16
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What RoI bins read of their level's map: `samples` lines times as many columns each.
+
+    Attributes:
+        levels: pyramid level of each box.
+        lines, columns: positions, inside the map.
+        line_weights, column_weights: their shares; a position counts with the product of both.
+    """
+
+    levels: Int[Tensor, "B N"]
+    lines: Int[Tensor, "B N P samples"]
+    line_weights: Float[Tensor, "B N P samples"]
+    columns: Int[Tensor, "B N P samples"]
+    column_weights: Float[Tensor, "B N P samples"]
+
+
+@dataclass(frozen=True, slots=True)
+class MapsAsRows:
+    """Where the positions of maps lie in one list of rows.
+
+    Attributes:
+        starts: row of the first position of each image's map of each level.
+        pitches: rows from a line of a level's maps to the next.
+    """
+
+    starts: Int[Tensor, "B levels"]
+    pitches: Int[Tensor, " levels"]
+
+    @classmethod
+    def dense(cls, sizes: Sequence[tuple[int, int]], batch: int) -> MapsAsRows:
+        """Level by level, image by image, line by line, of maps of `sizes` (height, width)."""
+        areas = torch.tensor([height * width for height, width in sizes])
+        starts = (batch * areas).cumsum(0) - batch * areas + torch.arange(batch)[:, None] * areas
+        return cls(starts, torch.tensor([width for _, width in sizes]))
 
 
 class PyramidRoIAlign(nn.Module):
@@ -57,38 +95,48 @@ class PyramidRoIAlign(nn.Module):
     def over(self, pyramid: Sequence[Float[Tensor, "B C _ _"]]) -> Callable[[Tensor], Tensor]:
         """`forward` on this pyramid: what all stages share is done once."""
         if pyramid[0].is_cuda:
-            return partial(self._everywhere, pyramid)
+            return partial(self.everywhere, pyramid)
         rows = torch.cat([level.permute(0, 2, 3, 1).flatten(0, 2) for level in pyramid])
-        return partial(self._bags, rows, [level.shape[2:] for level in pyramid])
+        sizes = [(level.shape[2], level.shape[3]) for level in pyramid]
+        return partial(self._from_rows, rows, sizes)
 
-    def _bags(
+    def _from_rows(
         self,
         rows: Float[Tensor, "positions C"],
-        sizes: Sequence[Sequence[int]],
+        sizes: Sequence[tuple[int, int]],
         boxes_xyxy: Float[Tensor, "B N 4"],
+    ) -> Float[Tensor, "B N C P P"]:
+        samples = self.samples(sizes, boxes_xyxy)
+        return self.pool(rows, samples, MapsAsRows.dense(sizes, len(boxes_xyxy)))
+
+    def samples(
+        self, sizes: Sequence[tuple[int, int]], boxes_xyxy: Float[Tensor, "B N 4"]
+    ) -> Samples:
+        """What each bin reads, on maps of `sizes` (height, width). No gradient reaches the boxes."""
+        boxes_xyxy = boxes_xyxy.detach().float()
+        levels = self.levels(boxes_xyxy)
+        height, width = torch.tensor(sizes)[levels].unbind(-1)  # [B, N]
+        scaled = boxes_xyxy / torch.tensor(self.strides)[levels][..., None]
+        x1, y1, x2, y2 = (scaled - 0.5).unbind(-1)  # aligned: pixel centres at .5
+        columns, column_weights = self._samples(x1, x2, width)
+        lines, line_weights = self._samples(y1, y2, height)
+        return Samples(levels, lines, line_weights, columns, column_weights)
+
+    def pool(
+        self, rows: Float[Tensor, "positions C"], samples: Samples, places: MapsAsRows
     ) -> Float[Tensor, "B N C P P"]:
         """Each bin as a bag of map positions with weights: an embedding lookup.
 
         On a CPU it is many times as fast as torchvision's operator, whose backward adds number by
-        number, and takes bf16. No gradient reaches the boxes.
-
-        Args:
-            rows: all positions of all levels, level by level, image by image.
-            sizes: height and width of each level.
+        number, and takes bf16.
         """
-        boxes_xyxy = boxes_xyxy.detach().float()
-        batch, num_boxes = boxes_xyxy.shape[:2]
-        levels = self.levels(boxes_xyxy)
-        height, width = torch.tensor(sizes)[levels].unbind(-1)  # [B, N]
-        level_starts = torch.tensor([0, *(batch * h * w for h, w in sizes[:-1])]).cumsum(0)
-        starts = level_starts[levels] + torch.arange(batch)[:, None] * height * width
-        scaled = boxes_xyxy / torch.tensor(self.strides)[levels][..., None]
-        x1, y1, x2, y2 = (scaled - 0.5).unbind(-1)  # aligned: pixel centres at .5
-        columns, column_weights = self._samples(x1, x2, width)  # [B, N, P, samples]
-        lines, line_weights = self._samples(y1, y2, height)
-        place = (starts[..., None, None] + lines * width[..., None, None])[:, :, :, None, :, None]
-        index = place + columns[:, :, None, :, None, :]  # [B, N, P, P, samples, samples]
-        weights = line_weights[:, :, :, None, :, None] * column_weights[:, :, None, :, None, :]
+        batch, num_boxes = samples.levels.shape
+        pitch = places.pitches[samples.levels][..., None, None]
+        starts = places.starts[torch.arange(batch)[:, None], samples.levels]
+        place = (starts[..., None, None] + samples.lines * pitch)[:, :, :, None, :, None]
+        index = place + samples.columns[:, :, None, :, None, :]  # [B, N, P, P, samples, samples]
+        weights = samples.line_weights[:, :, :, None, :, None]
+        weights = weights * samples.column_weights[:, :, None, :, None, :]
         pooled = F.embedding_bag(
             index.flatten(4).flatten(0, 3),
             rows,
@@ -121,7 +169,7 @@ class PyramidRoIAlign(nn.Module):
         weights = weights.unflatten(2, bins).flatten(3) / self.sampling_ratio
         return positions.unflatten(2, bins).flatten(3), weights
 
-    def _everywhere(
+    def everywhere(
         self, pyramid: Sequence[Float[Tensor, "B C _ _"]], boxes_xyxy: Float[Tensor, "B N 4"]
     ) -> Float[Tensor, "B N C P P"]:
         """torchvision's operator; each level pools all boxes, those of others far outside it.

@@ -172,9 +172,9 @@ def _top_positions(
         scores[..., length:] = -math.inf
         if has_outside:
             scores[..., :length].masked_fill_(~valid[:, None, None], -math.inf)
-        index, is_found = _top_of_blocks(scores.unflatten(-1, (-1, BLOCK)), top_k)
+        index, value = top_of_blocks(scores.unflatten(-1, (-1, BLOCK)), top_k)
         indices.append(index)
-        found.append(is_found)
+        found.append(value > -math.inf)
     return torch.cat(indices, dim=2), torch.cat(found, dim=2)
 
 
@@ -183,23 +183,25 @@ def _host_may_look(values: Tensor) -> bool:
     return not values.is_cuda
 
 
-def _top_of_blocks(
+def top_of_blocks(
     scores: Float[Tensor, "*n blocks positions"], top_k: int
-) -> tuple[Int[Tensor, "*n k"], Bool[Tensor, "*n k"]]:
-    """The k best of all positions, in one pass over them: then only the best block is looked at.
+) -> tuple[Int[Tensor, "*n k"], Float[Tensor, "*n k"]]:
+    """The k best of all positions and their scores; writes into `scores`.
+
+    One pass over all of them; then only the best block is looked at.
 
     `topk` does not say which of two equal ones it takes; `max` takes the first.
     """
     best_of_block = scores.amax(-1)  # [*n, blocks]
-    indices, found = [], []
+    indices, values = [], []
     for _ in range(top_k):
         value, block = best_of_block.max(-1, keepdim=True)
         whole = block[..., None].expand(*block.shape, scores.shape[-1])
         positions = scores.gather(-2, whole)  # [*n, 1, positions]
         place = positions.max(-1, keepdim=True).indices
         indices.append(block * scores.shape[-1] + place.squeeze(-1))
-        found.append(value > -math.inf)
+        values.append(value)
         positions.scatter_(-1, place, -math.inf)
         scores.scatter_(-2, whole, positions)
         best_of_block.scatter_(-1, block, positions.amax(-1))
-    return torch.cat(indices, dim=-1), torch.cat(found, dim=-1)
+    return torch.cat(indices, dim=-1), torch.cat(values, dim=-1)

@@ -26,7 +26,7 @@ def test_bags_are_torchvisions_operator_with_its_gradients():
     pyramid, boxes = pyramid_and_boxes()
     align = PyramidRoIAlign(strides=STRIDES)
     assert set(align.levels(boxes).flatten().tolist()) == {0, 1, 2, 3}
-    ours, reference = align(pyramid, boxes), align._everywhere(pyramid, boxes)
+    ours, reference = align(pyramid, boxes), align.everywhere(pyramid, boxes)
     torch.testing.assert_close(ours, reference, atol=1e-5, rtol=1e-5)
 
     weights = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))

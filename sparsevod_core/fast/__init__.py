@@ -1,0 +1,6 @@
+"""The detector for use: the same numbers as `sparsevod_core.model`, sooner."""
+
+from sparsevod_core.fast.detector import FastDetector
+from sparsevod_core.fast.support_bank import SupportBank
+
+__all__ = ["FastDetector", "SupportBank"]

@@ -1,0 +1,163 @@
+"""The feature pyramid of target frames, computed where a RoI looks at it, and RoIAlign on it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from sparsevod_core.model.backbone import Backbone
+from sparsevod_core.model.roi_align import MapsAsRows, PyramidRoIAlign, Samples
+
+TILE = 8  # positions per side; a convolution of one tile is as fast per position as one of a map
+
+
+class PyramidLayers(nn.Module):
+    """The FPN's convolutions, level by level from P2 on, channels last, in one precision."""
+
+    def __init__(self, backbone: Backbone, dtype: torch.dtype) -> None:
+        super().__init__()
+        layers = nn.ModuleList(
+            [
+                nn.ModuleList(block[0] for block in backbone.fpn.inner_blocks),
+                nn.ModuleList(block[0] for block in backbone.fpn.layer_blocks),
+                backbone.map_norms,
+            ]
+        )
+        layers = copy.deepcopy(layers).to(dtype=dtype, memory_format=torch.channels_last)
+        self.lateral, self.output, self.norms = layers
+
+    def inner(
+        self, number: int, bottom_up: Float[Tensor, "B _ _ _"], above: Float[Tensor, "B C _ _"] | None
+    ) -> Float[Tensor, "B C _ _"]:
+        """A level before its last convolution, from the backbone's map and the coarser level."""
+        lateral = self.lateral[number](bottom_up)
+        if above is None:
+            return lateral
+        return lateral.add_(F.interpolate(above, size=lateral.shape[-2:], mode="nearest"))
+
+
+class WholePyramid:
+    """All of P2..P5 at once: for a GPU, which would have to tell the host what is needed."""
+
+    def __init__(
+        self, layers: PyramidLayers, maps: Sequence[Tensor], roi_align: PyramidRoIAlign
+    ) -> None:
+        self._levels: list[Tensor] = []
+        inner = None
+        for number in reversed(range(len(maps))):
+            inner = layers.inner(number, maps[number], inner)
+            self._levels.insert(0, layers.norms[number](layers.output[number](inner)))
+        self._roi_align = roi_align
+
+    def level(self, number: int) -> Float[Tensor, "B C _ _"]:
+        """The whole map of a level."""
+        return self._levels[number]
+
+    def pool(self, boxes_xyxy: Float[Tensor, "B N 4"]) -> Float[Tensor, "B N C P P"]:
+        """RoIAlign."""
+        pooled = self._roi_align.everywhere(self._levels, boxes_xyxy)
+        return pooled.movedim(2, 4).contiguous().movedim(4, 2)
+
+
+class LazyPyramid:
+    """P2..P5 in tiles, each made when a box first looks at it.
+
+    Half of the FPN's work is the last convolution of P2, of which RoIAlign reads what lies below
+    small boxes only. Each position gets the number that the whole map would have.
+    """
+
+    def __init__(
+        self, layers: PyramidLayers, maps: Sequence[Tensor], roi_align: PyramidRoIAlign
+    ) -> None:
+        self._layers = layers
+        self._maps = maps
+        self._roi_align = roi_align
+        self._sizes = [(level.shape[2], level.shape[3]) for level in maps]
+        self._batch = len(maps[0])
+        self._grids = [(-(-height // TILE), -(-width // TILE)) for height, width in self._sizes]
+        areas = torch.tensor([rows * columns * TILE**2 for rows, columns in self._grids])
+        ends = (self._batch * areas).cumsum(0)
+        starts = ends - self._batch * areas + torch.arange(self._batch)[:, None] * areas
+        self._places = MapsAsRows(starts, torch.tensor([TILE * c for _, c in self._grids]))
+        channels = layers.output[0].out_channels
+        self._rows = maps[0].new_empty(int(ends[-1]), channels)
+        self._is_made = [torch.zeros(self._batch, *grid, dtype=torch.bool) for grid in self._grids]
+        self._inner: dict[int, Tensor] = {}
+        self._bordered: dict[int, Tensor] = {}
+
+    def level(self, number: int) -> Float[Tensor, "B C _ _"]:
+        """The whole map of a level."""
+        self._make(number, torch.ones_like(self._is_made[number]))
+        height, width = self._sizes[number]
+        return self._level_rows(number)[:, :height, :width].permute(0, 3, 1, 2)
+
+    def pool(self, boxes_xyxy: Float[Tensor, "B N 4"]) -> Float[Tensor, "B N C P P"]:
+        """RoIAlign; makes the tiles that it reads."""
+        samples = self._roi_align.samples(self._sizes, boxes_xyxy)
+        for number, grid in enumerate(self._grids):
+            self._make(number, _touched(samples, number, grid))
+        return self._roi_align.pool(self._rows, samples, self._places)
+
+    def _make(self, number: int, wanted: Bool[Tensor, "B lines columns"]) -> None:
+        image, line, column = (wanted & ~self._is_made[number]).nonzero(as_tuple=True)
+        if not len(image):
+            return
+        self._is_made[number] |= wanted
+        inner = self._inner_rows(number)  # [B, lines, columns, C], with a border
+        window = torch.arange(TILE + 2)
+        first = image * inner.shape[1] + line * TILE
+        place = (first[:, None] + window) * inner.shape[2]  # [tiles, TILE + 2]
+        place = place[:, :, None] + (column[:, None] * TILE + window)[:, None, :]
+        tiles = inner.flatten(0, 2).index_select(0, place.flatten())
+        tiles = tiles.view(len(image), TILE + 2, TILE + 2, -1).permute(0, 3, 1, 2)
+        output = self._layers.output[number]
+        made = F.conv2d(tiles, output.weight, output.bias)
+        made = self._layers.norms[number](made).permute(0, 2, 3, 1)  # [tiles, TILE, TILE, C]
+        inside = torch.arange(TILE)
+        pitch = self._places.pitches[number]
+        start = self._places.starts[image, number]
+        row = start[:, None] + (line[:, None] * TILE + inside) * pitch
+        row = row[:, :, None] + (column[:, None] * TILE + inside)[:, None, :]
+        self._rows.index_copy_(0, row.flatten(), made.reshape(-1, made.shape[-1]))
+
+    def _inner_rows(self, number: int) -> Float[Tensor, "B lines columns C"]:
+        """What the last convolution of a level reads, zeros around it, up to whole tiles."""
+        if number not in self._bordered:
+            lines, columns = self._grids[number]
+            height, width = self._sizes[number]
+            right, below = columns * TILE + 1 - width, lines * TILE + 1 - height
+            rows = self._inner_map(number).permute(0, 2, 3, 1)
+            self._bordered[number] = F.pad(rows, (0, 0, 1, right, 1, below))
+        return self._bordered[number]
+
+    def _inner_map(self, number: int) -> Float[Tensor, "B C _ _"]:
+        """A level before its last convolution; needs the coarser ones."""
+        if number not in self._inner:
+            above = self._inner_map(number + 1) if number + 1 < len(self._maps) else None
+            self._inner[number] = self._layers.inner(number, self._maps[number], above)
+        return self._inner[number]
+
+    def _level_rows(self, number: int) -> Float[Tensor, "B lines columns C"]:
+        lines, columns = self._grids[number]
+        start = int(self._places.starts[0, number])
+        end = start + self._batch * lines * columns * TILE**2
+        return self._rows[start:end].view(self._batch, lines * TILE, columns * TILE, -1)
+
+
+def _touched(
+    samples: Samples, number: int, grid: tuple[int, int]
+) -> Bool[Tensor, "B lines columns"]:
+    """Tiles of a level that some box reads, by the lines and the columns that it reads."""
+    here = (samples.levels == number)[..., None]  # [B, N, 1]
+    marks = []
+    for positions, count in ((samples.lines, grid[0]), (samples.columns, grid[1])):
+        marked = torch.zeros(*samples.levels.shape, count)
+        marked.scatter_(2, positions.flatten(2).div(TILE, rounding_mode="floor").clamp(max=count - 1), 1.0)
+        marks.append(marked * here)
+    lines, columns = marks
+    return lines.transpose(1, 2) @ columns > 0
