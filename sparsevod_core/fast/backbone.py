@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from sparsevod_core.fast.fused_convolution import can_fuse, fuse_blocks
 from sparsevod_core.model.backbone import Backbone
 
 
@@ -25,6 +26,9 @@ class FoldedStages(nn.Module):
         parts = copy.deepcopy(nn.ModuleList([backbone.stem, *backbone.stages])).eval()
         _fold(parts)
         self.stem, *stages = parts.to(dtype=dtype, memory_format=torch.channels_last)
+        on_cpu = next(backbone.parameters()).device.type == "cpu"
+        if on_cpu and not _has_norms(parts) and can_fuse(dtype):
+            stages = [fuse_blocks(stage) for stage in stages]
         self.stages = nn.ModuleList(stages)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
@@ -45,3 +49,7 @@ def _fold(module: nn.Module) -> None:
             setattr(module, next_name, nn.Identity())
     for part in module.children():
         _fold(part)
+
+
+def _has_norms(module: nn.Module) -> bool:
+    return any(isinstance(part, nn.BatchNorm2d | nn.GroupNorm) for part in module.modules())

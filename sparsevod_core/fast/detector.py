@@ -26,8 +26,8 @@ class FastDetector(nn.Module):
 
     Args:
         detector: the plain one; may be on any device.
-        dtype: of the backbone and the wide layers: float32, or bfloat16. Boxes, class scores and
-            the choice of the best similarity are in float32.
+        dtype: of the maps and the RoI features: float32, or bfloat16. Boxes, proposal features and
+            class scores are in float32.
     """
 
     def __init__(self, detector: SparseVOD, dtype: torch.dtype) -> None:
@@ -60,11 +60,11 @@ class FastDetector(nn.Module):
         if not self.has_aggregation:
             return SupportBank(maps, ())
         known = []
-        boxes_xyxy, features = self._start(sizes.expand(len(images), 2))
+        boxes_xyxy, features = self.proposals(sizes.expand(len(images), 2))
         for stage in self.stages:
             features = stage.inner.interact(features, pyramid.pool(boxes_xyxy))
             known.append(stage.aggregation.known(features))
-            boxes_xyxy = stage.inner.refine(boxes_xyxy, features.float())
+            boxes_xyxy = stage.inner.refine(boxes_xyxy, features)
         return SupportBank(maps, tuple(known))
 
     def detect(
@@ -91,8 +91,8 @@ class FastDetector(nn.Module):
         bank: SupportBank | None,
     ) -> DetectorOutput:
         """The temporal dynamic head on the targets."""
-        proposals_xyxy, _ = self.proposals(image_sizes)
-        boxes_xyxy, features = self._start(image_sizes)
+        proposals_xyxy, features = self.proposals(image_sizes)
+        boxes_xyxy = proposals_xyxy
         stage_logits, stage_boxes = [], []
         for number, stage in enumerate(self.stages):
             roi_features = pyramid.pool(boxes_xyxy)
@@ -102,9 +102,3 @@ class FastDetector(nn.Module):
         return DetectorOutput(
             torch.stack(stage_logits), torch.stack(stage_boxes), proposals_xyxy, image_sizes
         )
-
-    def _start(
-        self, image_sizes: Int[Tensor, "B 2"]
-    ) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N C"]]:
-        boxes_xyxy, features = self.proposals(image_sizes)
-        return boxes_xyxy, features.to(self.dtype)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sparsevod_core.model.backbone import Backbone
@@ -88,7 +88,6 @@ class LazyPyramid:
         self._rows = maps[0].new_empty(int(ends[-1]), channels)
         self._is_made = [torch.zeros(self._batch, *grid, dtype=torch.bool) for grid in self._grids]
         self._inner: dict[int, Tensor] = {}
-        self._bordered: dict[int, Tensor] = {}
 
     def level(self, number: int) -> Float[Tensor, "B C _ _"]:
         """The whole map of a level."""
@@ -108,13 +107,7 @@ class LazyPyramid:
         if not len(image):
             return
         self._is_made[number] |= wanted
-        inner = self._inner_rows(number)  # [B, lines, columns, C], with a border
-        window = torch.arange(TILE + 2)
-        first = image * inner.shape[1] + line * TILE
-        place = (first[:, None] + window) * inner.shape[2]  # [tiles, TILE + 2]
-        place = place[:, :, None] + (column[:, None] * TILE + window)[:, None, :]
-        tiles = inner.flatten(0, 2).index_select(0, place.flatten())
-        tiles = tiles.view(len(image), TILE + 2, TILE + 2, -1).permute(0, 3, 1, 2)
+        tiles = self._windows(number, image, line, column)
         output = self._layers.output[number]
         made = F.conv2d(tiles, output.weight, output.bias)
         made = self._layers.norms[number](made).permute(0, 2, 3, 1)  # [tiles, TILE, TILE, C]
@@ -125,15 +118,33 @@ class LazyPyramid:
         row = row[:, :, None] + (column[:, None] * TILE + inside)[:, None, :]
         self._rows.index_copy_(0, row.flatten(), made.reshape(-1, made.shape[-1]))
 
-    def _inner_rows(self, number: int) -> Float[Tensor, "B lines columns C"]:
-        """What the last convolution of a level reads, zeros around it, up to whole tiles."""
-        if number not in self._bordered:
-            lines, columns = self._grids[number]
-            height, width = self._sizes[number]
-            right, below = columns * TILE + 1 - width, lines * TILE + 1 - height
-            rows = self._inner_map(number).permute(0, 2, 3, 1)
-            self._bordered[number] = F.pad(rows, (0, 0, 1, right, 1, below))
-        return self._bordered[number]
+    def _windows(
+        self, number: int, image: Int[Tensor, " t"], line: Int[Tensor, " t"], column: Int[Tensor, " t"]
+    ) -> Float[Tensor, "t C side side"]:
+        """What the last convolution reads for tiles: with a border of one, zeros outside the map.
+
+        Of the finest level it is made here: no other level needs the rest of it.
+        """
+        height, width = self._sizes[number]
+        window = torch.arange(-1, TILE + 1)
+        lines = (line[:, None] * TILE + window)[:, :, None]  # [t, side, 1]
+        columns = (column[:, None] * TILE + window)[:, None, :]
+        is_outside = (lines < 0) | (lines >= height) | (columns < 0) | (columns >= width)
+        lines, columns = lines.clamp(0, height - 1), columns.clamp(0, width - 1)
+        place = (image[:, None, None] * height + lines) * width + columns
+        if number > 0:
+            inner = self._inner_map(number)
+            windows = _rows(inner).index_select(0, place.flatten())
+        else:
+            above = self._inner_map(1)
+            below = _rows(self._maps[0]).index_select(0, place.flatten())
+            place = (image[:, None, None] * above.shape[2] + lines // 2) * above.shape[3] + columns // 2
+            lateral = self._layers.lateral[0]
+            windows = F.linear(below, lateral.weight.flatten(1), lateral.bias)
+            windows += _rows(above).index_select(0, place.flatten())
+        windows = windows.view(*is_outside.shape, -1)
+        windows[is_outside] = 0
+        return windows.permute(0, 3, 1, 2)
 
     def _inner_map(self, number: int) -> Float[Tensor, "B C _ _"]:
         """A level before its last convolution; needs the coarser ones."""
@@ -161,3 +172,8 @@ def _touched(
         marks.append(marked * here)
     lines, columns = marks
     return lines.transpose(1, 2) @ columns > 0
+
+
+def _rows(level: Float[Tensor, "B C H W"]) -> Float[Tensor, "positions C"]:
+    """The positions of a channels-last map."""
+    return level.permute(0, 2, 3, 1).flatten(0, 2)

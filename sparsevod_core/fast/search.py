@@ -40,7 +40,7 @@ class ExactKeys:
     @classmethod
     def of(cls, rows: Float[Tensor, "S L C"], valid: Bool[Tensor, " L"]) -> ExactKeys:
         """Keys of maps; only valid positions are ever chosen."""
-        directions = _padded((rows / _lengths(rows)[..., None]).to(rows.dtype))
+        directions = _padded((rows / lengths_of(rows).clamp(min=NORM_EPS)[..., None]).to(rows.dtype))
         bias = torch.where(_padded(valid[:, None])[:, 0], 0.0, -math.inf).to(rows.dtype)
         return cls(directions, bias.expand(len(rows), -1))
 
@@ -57,13 +57,14 @@ class ExactKeys:
         return self.directions.nbytes + self.bias.nbytes
 
     def top(
-        self, queries: Float[Tensor, "Q C"], top_k: int
+        self, queries: Float[Tensor, "Q C"], lengths: Float[Tensor, " Q"], top_k: int
     ) -> tuple[Int[Tensor, "Q S k"], Float[Tensor, "Q S k"]]:
         """Positions of the k largest cosines on each support frame, and these, largest first.
 
+        `lengths` are those of the queries.
         Exact ties go to the lower position. Minus infinity where there are fewer valid positions.
         """
-        directions = (queries / _lengths(queries)[:, None]).to(queries.dtype)
+        directions = (queries / lengths.clamp(min=NORM_EPS)[:, None]).to(queries.dtype)
         keys, bias = self.directions.flatten(0, 1), self.bias.flatten()
         found = []
         for part in _in_chunks(directions, len(keys)):
@@ -97,7 +98,7 @@ class QuantisedKeys:
     @classmethod
     def of(cls, rows: Float[Tensor, "S L C"], valid: Bool[Tensor, " L"]) -> QuantisedKeys:
         """Keys of maps; only valid positions are ever chosen."""
-        directions = _padded(rows / _lengths(rows)[..., None] * valid[:, None])
+        directions = _padded(rows / lengths_of(rows).clamp(min=NORM_EPS)[..., None] * valid[:, None])
         valid = _padded(valid[:, None])[:, 0]
         bits = (len(valid) - 1).bit_length()
         scales = _scales(directions.abs().amax(dim=(1, 2)), bits)
@@ -122,18 +123,19 @@ class QuantisedKeys:
         return self.directions.nbytes + self.codes.nbytes + self.scales.nbytes
 
     def top(
-        self, queries: Float[Tensor, "Q C"], top_k: int
+        self, queries: Float[Tensor, "Q C"], lengths: Float[Tensor, " Q"], top_k: int
     ) -> tuple[Int[Tensor, "Q S k"], Float[Tensor, "Q S k"]]:
         """As `ExactKeys.top`; cosines are within 0.005."""
         supports, padded, _ = self.directions.shape
         keys, codes = self.directions.flatten(0, 1).t(), self.codes.flatten()
-        lengths = _lengths(queries)
+        lengths = lengths.clamp(min=NORM_EPS)
         scales = _scales(queries.abs().amax(dim=1).float() / lengths, self.position_bits)
         quantised = (queries * (scales / lengths)[:, None]).round_().to(torch.int8)
         found = []
         for part in _in_chunks(quantised, supports * padded):
             # torch has no public product of 8-bit matrices; this one gives 32-bit integers.
-            numbers = torch._int_mm(part, keys).mul_(1 << self.position_bits).add_(codes)
+            numbers = torch._int_mm(part, keys)
+            torch.add(codes, numbers, alpha=1 << self.position_bits, out=numbers)
             found.append(_largest(numbers.view(len(part), supports, -1, BLOCK), top_k, padded))
         numbers = torch.cat(found)
         mask = (1 << self.position_bits) - 1
@@ -169,9 +171,9 @@ def _largest(
     return torch.cat(found, dim=-1)
 
 
-def _lengths(features: Float[Tensor, "*n C"]) -> Float[Tensor, "*n"]:
-    """L2 norms in fp32, never zero."""
-    return torch.linalg.vector_norm(features, dim=-1, dtype=torch.float32).clamp(min=NORM_EPS)
+def lengths_of(features: Float[Tensor, "*n C"]) -> Float[Tensor, "*n"]:
+    """L2 norms, in fp32."""
+    return torch.linalg.vector_norm(features, dim=-1, dtype=torch.float32)
 
 
 def _padded(values: Tensor) -> Tensor:

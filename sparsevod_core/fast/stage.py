@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sparsevod_core.fast.support_bank import SupportBank
 from sparsevod_core.fast.temporal_roi import FastTemporalRoI
+from sparsevod_core.model.interaction import InstanceInteraction
 from sparsevod_core.model.proposal_aggregation import AttentionAggregation, MeanAggregation
 from sparsevod_core.model.stage import RefinementStage
 
@@ -18,9 +19,9 @@ from sparsevod_core.model.stage import RefinementStage
 class FastAttentionAggregation(nn.Module):
     """SPFA with the keys and values of the support proposals kept."""
 
-    def __init__(self, aggregation: AttentionAggregation, dtype: torch.dtype) -> None:
+    def __init__(self, aggregation: AttentionAggregation) -> None:
         super().__init__()
-        self._inner = copy.deepcopy(aggregation).to(dtype)
+        self._inner = copy.deepcopy(aggregation)
 
     def known(self, features: Float[Tensor, "F N C"]) -> tuple[Float[Tensor, "F N C"], ...]:
         """What is kept of support frames: their proposals' keys and values."""
@@ -45,9 +46,9 @@ class FastAttentionAggregation(nn.Module):
 class FastMeanAggregation(nn.Module):
     """The mean in its place, with the values of the support proposals kept."""
 
-    def __init__(self, aggregation: MeanAggregation, dtype: torch.dtype) -> None:
+    def __init__(self, aggregation: MeanAggregation) -> None:
         super().__init__()
-        self._inner = copy.deepcopy(aggregation).to(dtype)
+        self._inner = copy.deepcopy(aggregation)
 
     def known(self, features: Float[Tensor, "F N C"]) -> tuple[Float[Tensor, "F N C"], ...]:
         """What is kept of support frames: their proposals' values."""
@@ -62,8 +63,28 @@ class FastMeanAggregation(nn.Module):
         return features + self._inner.output(value.mean(1, keepdim=True))
 
 
+class NarrowInteraction(nn.Module):
+    """Instance interaction, the widest layers of a stage, in a precision of its own."""
+
+    def __init__(self, interaction: InstanceInteraction, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._inner = copy.deepcopy(interaction).to(dtype)
+        self._dtype = dtype
+
+    def forward(
+        self, features: Float[Tensor, "n C"], roi_features: Float[Tensor, "n C P P"]
+    ) -> Float[Tensor, "n C"]:
+        """What each proposal finds in its RoI, in the precision of `features`."""
+        found = self._inner(features.to(self._dtype), roi_features)
+        return found.to(features.dtype)
+
+
 class FastStage(nn.Module):
-    """A stage whose wide layers are in one precision; classes and boxes stay in fp32."""
+    """A stage whose RoI features and instance interaction are in one precision.
+
+    All that is of one vector per proposal stays in fp32: it costs little, and rounding proposal
+    features from stage to stage would cost several times the error of everything else.
+    """
 
     def __init__(self, stage: RefinementStage, dtype: torch.dtype) -> None:
         super().__init__()
@@ -71,15 +92,12 @@ class FastStage(nn.Module):
         self.temporal_roi = None if temporal_roi is None else FastTemporalRoI(temporal_roi, dtype)
         self.aggregation: FastAttentionAggregation | FastMeanAggregation | None = None
         if isinstance(aggregation, AttentionAggregation):
-            self.aggregation = FastAttentionAggregation(aggregation, dtype)
+            self.aggregation = FastAttentionAggregation(aggregation)
         elif aggregation is not None:
-            self.aggregation = FastMeanAggregation(aggregation, dtype)
+            self.aggregation = FastMeanAggregation(aggregation)
         self.inner = copy.deepcopy(stage)
         self.inner.temporal_roi = self.inner.aggregation = None
-        branches = ("class_branch", "class_logits", "box_branch", "box_deltas")
-        for name, part in self.inner.named_children():
-            if name not in branches:
-                part.to(dtype)
+        self.inner.interaction = NarrowInteraction(stage.interaction, dtype)  # type: ignore[assignment]
 
     def forward(
         self,
@@ -99,5 +117,4 @@ class FastStage(nn.Module):
             else:
                 known = bank.proposals[stage]
             features = self.aggregation(features, known)
-        wide = features.float()
-        return self.inner.classify(wide), self.inner.refine(boxes_xyxy, wide), features
+        return self.inner.classify(features), self.inner.refine(boxes_xyxy, features), features

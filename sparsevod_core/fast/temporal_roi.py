@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int32, Shaped
 from torch import Tensor, nn
 
-from sparsevod_core.fast.search import ExactKeys, QuantisedKeys, can_quantise
+from sparsevod_core.fast.search import ExactKeys, QuantisedKeys, can_quantise, lengths_of
 from sparsevod_core.fast.support_bank import SupportMaps
 from sparsevod_core.model.temporal_roi import TemporalAttention, TemporalRoIFeatures
 
@@ -80,10 +80,11 @@ class FastTemporalRoI(nn.Module):
     def similar(self, bins: Float[Tensor, "Q C"], maps: SupportMaps) -> Similar:
         """The most similar positions of every support frame."""
         top_k = min(self.top_k, maps.rows.shape[1])
-        positions, cosines = maps.keys.top(bins, top_k)
-        weights = cosines.softmax(dim=-1)  # [Q, S, k]
-        inside = (bins != 0).any(-1)[:, None, None]  # a bin outside the image is all zeros
-        weights = weights * inside
+        lengths = lengths_of(bins)
+        positions, cosines = maps.keys.top(bins, lengths, top_k)
+        # The softmax by hand: torch's is slow over so few. A bin outside the image is all zeros.
+        shares = (cosines - cosines[..., :1]).exp_() * (lengths > 0)[:, None, None]
+        weights = shares / shares.sum(-1, keepdim=True).clamp_(min=1)  # [Q, S, k]
         return Similar(positions.int().transpose(0, 1), weights.transpose(0, 1))
 
     def _attention(
@@ -114,16 +115,17 @@ def _tapped(
     taps: Float[Tensor, "S L 9 C"], found: Similar, bin_shape: tuple[int, int, int]
 ) -> Float[Tensor, "S Q C"]:
     """The embedding of the composed features: of each bin's 9 neighbours the k mixed positions."""
-    positions = _neighbours(found.positions * TAPS, bin_shape)  # [S, Q, k, 9]
-    positions = positions + torch.arange(TAPS, dtype=torch.int32, device=positions.device)
+    positions = _neighbours(found.positions * TAPS, bin_shape)  # [S, Q, 9, k]
+    positions += torch.arange(TAPS, dtype=torch.int32, device=positions.device)[:, None]
     weights = _neighbours(found.weights, bin_shape)
     return _weighted_rows(taps.flatten(1, 2), positions.flatten(2), weights.flatten(2))
 
 
 def _neighbours(values: Shaped[Tensor, "S Q k"], bin_shape: tuple[int, int, int]) -> Tensor:
-    """Of each bin those of its 3x3 neighbours, [S, Q, k, 9]; 0 outside the RoI."""
+    """Of each bin those of its 3x3 neighbours, [S, Q, 9, k]; 0 outside the RoI."""
     grid = F.pad(values.unflatten(1, bin_shape), (0, 0, 1, 1, 1, 1))  # [S, n, P + 2, P + 2, k]
-    return grid.unfold(2, 3, 1).unfold(3, 3, 1).flatten(5).flatten(1, 3)
+    windows = grid.unfold(2, 3, 1).unfold(3, 3, 1).movedim(4, -1)  # [S, n, P, P, 3, 3, k]
+    return windows.reshape(*values.shape[:2], TAPS, -1)
 
 
 def _weighted_rows(
