@@ -205,7 +205,10 @@ class InferenceConfig:
     support: Literal["uniform", "window", "causal"] = "uniform"
     window_stride: int = 1
     """Distance in frames between the supports of `window`."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Of maps and RoI features; `auto`: bf16 where the processor computes with it, else fp32."""
+    fast: bool = True
+    """The same numbers sooner (`sparsevod_core.fast`); off: the model as it is trained."""
     batch: int = 1
     """Target frames of one video that go through the model together."""
 

@@ -41,10 +41,17 @@ def bench(
     size: Annotated[str, typer.Option("--size", help="Frame size, HEIGHTxWIDTH.")] = "600x1000",
     supports: Annotated[int, typer.Option("--supports", help="Support frames.")] = 6,
     batch: Annotated[int, typer.Option("--batch", help="Target frames per pass.")] = 1,
-    precision: Annotated[str, typer.Option("--precision", help="fp32 or bf16.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option("--precision", help="fp32, bf16 or auto: the processor's.")
+    ] = "auto",
+    plain: Annotated[
+        bool, typer.Option("--plain", help="The model as it is trained, every layer by itself.")
+    ] = False,
     against: Annotated[
         list[str] | None,
-        typer.Option("--against", help="torchvision, or one of its detectors; may be repeated."),
+        typer.Option(
+            "--against", help="plain (ours, in fp32), torchvision, or one of its detectors."
+        ),
     ] = None,
     repeats: Annotated[int, typer.Option("--repeats", help="Timed runs of each model.")] = 10,
     warmup: Annotated[int, typer.Option("--warmup", help="Runs before them.")] = 2,
@@ -54,16 +61,17 @@ def bench(
     device: Device = "auto",
     json_out: JsonOut = None,
 ) -> None:
-    """Time the model, part by part; alone or against torchvision's detectors.
+    """Time the model, part by part; alone, or against itself without fast paths or torchvision's.
 
     It is --backbone's or --config's with random weights, or the one of --checkpoint, or, where none
     is named, the one that comes with the package. Frames are given at the size at which they enter
     the model. The support memory is made once, as for a video; its time stands apart.
 
     Keys of --json: schema ("sparsevod.bench/1"), seconds_per_frame (median, min, p95),
-    frames_per_second, parts (by name: median, min, p95, seconds of a frame), memory_seconds,
-    memory_mib (of all supports), parameters, against (by name: seconds_per_frame, parameters),
-    peak_memory_mib (of the GPU, else of the process), settings, device, threads, machine, model
+    frames_per_second, parts (by name: median, min, p95, seconds of a frame), first_box_seconds
+    (model made ready, supports, one frame), memory_seconds, memory_mib (of all supports),
+    parameters, against (by name: seconds_per_frame, parameters, times_as_long), peak_memory_mib
+    (of the GPU, else of the process), settings, device, threads, machine, model
     (config, and checkpoint, "embedded" for the package's own, or weights: random).
 
     Example: sparsevod bench --backbone r50 --size 600x1000 --supports 6 --against torchvision
@@ -73,13 +81,14 @@ def bench(
     from sparsevod_core.benchmark.inference import YARDSTICKS, BenchmarkSettings, benchmark
     from sparsevod_core.inference import resolve_device
 
-    if precision not in ("fp32", "bf16"):
-        raise ConfigError(f"--precision {precision}: expected fp32 or bf16")
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"--precision {precision}: expected auto, fp32 or bf16")
     settings = BenchmarkSettings(
         size=_parse_size(size),
         supports=supports,
         batch=batch,
         precision=precision,
+        fast=not plain,
         repeats=repeats,
         warmup=warmup,
         seed=seed or 0,
@@ -274,7 +283,10 @@ def _show(result: dict[str, Any]) -> None:
 
     rows = [row("this model", result["seconds_per_frame"])]
     rows += [row(f"  {name}", times) for name, times in result["parts"].items()]
-    rows += [row(name, entry["seconds_per_frame"]) for name, entry in result["against"].items()]
+    rows += [
+        row(f"{name} ({entry['times_as_long']:.2f} times as long)", entry["seconds_per_frame"])
+        for name, entry in result["against"].items()
+    ]
     console.table("milliseconds per frame", ["", "median", "min", "p95"], rows)
     settings = result["settings"]
     console.say(

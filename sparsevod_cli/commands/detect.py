@@ -54,8 +54,9 @@ def detect(
     support: Support = None,
     batch: Batch = None,
     precision: Annotated[
-        str | None, typer.Option("--precision", help="fp32, or bf16: faster, less exact.")
-    ] = None,
+        str,
+        typer.Option("--precision", help="fp32, bf16 (faster, less exact), or auto: the processor's."),
+    ] = "auto",
     score: Annotated[
         float,
         typer.Option(

@@ -1,4 +1,4 @@
-"""Seconds per frame: the model, its parts, and torchvision's detectors on the same input.
+"""Seconds per frame: the model, its parts, and what it is compared with, on the same input.
 
 Times are measured after a warm-up, with the device synchronised, the contestants taking turns
 so that all see the same machine; medians are what to compare.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ from sparsevod_core.benchmark.timing import (
 )
 from sparsevod_core.data.transforms import pad_to_multiple, resize_image
 from sparsevod_core.errors import ConfigError
+from sparsevod_core.fast import FastDetector, SupportBank
+from sparsevod_core.inference.device import resolve_precision
 from sparsevod_core.machine import describe_machine
 from sparsevod_core.model.detector import SparseVOD, top_detections
 from sparsevod_core.model.support import SupportMemory
@@ -36,6 +39,10 @@ from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.video.reader import VideoReader
 from sparsevod_core.video.writer import VideoWriter
 
+Model: TypeAlias = SparseVOD | FastDetector
+Memory: TypeAlias = SupportMemory | SupportBank
+
+PLAIN = "plain"
 YARDSTICKS = ("fasterrcnn_resnet50_fpn_v2", "fcos_resnet50_fpn", "retinanet_resnet50_fpn_v2")
 
 
@@ -47,7 +54,8 @@ class BenchmarkSettings:
         size: (height, width) in pixels of the frames that enter the model.
         supports: support frames in the memory, S; 0 for none.
         batch: target frames that go through the model together.
-        precision: `fp32` or `bf16` (autocast) of our model; yardsticks always run in fp32.
+        precision: `fp32`, `bf16` or `auto` of our model; what it is compared with runs in fp32.
+        fast: our model as it is used; else as it is trained, and in bf16 under autocast.
         repeats: timed runs of each contestant.
         warmup: runs before them that are not counted.
         seed: of the frames, and of the weights where they are random.
@@ -56,7 +64,8 @@ class BenchmarkSettings:
     size: tuple[int, int] = (600, 1000)
     supports: int = 6
     batch: int = 1
-    precision: str = "fp32"
+    precision: str = "auto"
+    fast: bool = True
     repeats: int = 10
     warmup: int = 2
     seed: int = 0
@@ -81,46 +90,60 @@ def benchmark(
     against: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> dict:
-    """Time `detector` and the yardsticks; the result is ready for JSON.
+    """Time `detector` and what it is compared with; the result is ready for JSON.
 
     Keys: `seconds_per_frame` {median, min, p95}, `frames_per_second`, `parts` {name: {median, min,
-    p95}} in seconds per frame, `memory_seconds` (once per video, all supports), `against` {name:
-    {seconds_per_frame, parameters}}, `peak_memory_mib`, `settings`, `machine`.
+    p95}} in seconds per frame, `first_box_seconds` (model made ready, supports, one frame),
+    `memory_seconds` (once per video, all supports), `memory_mib`, `against` {name:
+    {seconds_per_frame, parameters, times_as_long}}, `peak_memory_mib`, `settings`, `machine`.
+
+    Args:
+        against: `plain` is our own model as it is trained, in fp32; others are torchvision's.
 
     Raises:
         ConfigError: an unknown yardstick.
     """
-    unknown = [name for name in against if name not in YARDSTICKS]
+    unknown = [name for name in against if name not in (PLAIN, *YARDSTICKS)]
     if unknown:
         raise ConfigError(
-            f"bench --against {unknown[0]}: expected torchvision or one of {', '.join(YARDSTICKS)}"
+            f"bench --against {unknown[0]}: expected plain, torchvision or one of "
+            f"{', '.join(YARDSTICKS)}"
         )
+    settings = replace(settings, precision=resolve_precision(settings.precision, device))
     reporter = reporter or SilentReporter()
     images = _smooth_frames(settings, device)
     targets, sizes = pad_to_multiple(list(images[: settings.batch]))
     targets, sizes = targets.to(device), sizes.to(device)
     detector = detector.to(device).eval()
-    memory, memory_seconds = _measure_memory(detector, images, settings, device)
-
-    def ours() -> None:
-        with autocast(device, settings.precision):
-            top_detections(detector.detect(targets, sizes, memory))
-
+    start = now(device)
+    model = _as_used(detector, settings)
+    memory, memory_seconds = _measure_memory(model, images, settings, device)
+    ours = _frame_of(model, targets, sizes, memory, settings.precision)
+    ours()
+    first_box_seconds = now(device) - start
     contestants: dict[str, Callable[[], object]] = {"ours": ours}
     parameters = {}
     for name in against:
+        if name == PLAIN:
+            plain_settings = replace(settings, fast=False, precision="fp32")
+            kept, _ = _measure_memory(detector, images, plain_settings, device)
+            contestants[name] = _frame_of(detector, targets, sizes, kept, "fp32")
+            parameters[name] = _num_parameters(detector)
+            continue
         network = get_model(name, weights=None, weights_backbone=None).to(device).eval()
         parameters[name] = _num_parameters(network)
         frames = [image.float() / 255 for image in images[: settings.batch].to(device)]
         contestants[name] = _call(network, frames)
     times = _alternate(contestants, settings, device, reporter)
     peak = peak_memory_mib(device)  # before the parts, which hold nothing more
-    model_parts = _time_parts(detector, targets, sizes, memory, settings, device)
+    model_parts = _time_parts(model, targets, sizes, memory, settings, device)
+    median = float(np.median(times["ours"]))
     return {
         "schema": "sparsevod.bench/1",
         "seconds_per_frame": summary(times["ours"], settings.batch),
-        "frames_per_second": settings.batch / float(np.median(times["ours"])),
+        "frames_per_second": settings.batch / median,
         "parts": {**_time_input(settings), **model_parts},
+        "first_box_seconds": first_box_seconds,
         "memory_seconds": memory_seconds,
         "memory_mib": _memory_mib(memory),
         "parameters": _num_parameters(detector),
@@ -128,6 +151,7 @@ def benchmark(
             name: {
                 "seconds_per_frame": summary(times[name], settings.batch),
                 "parameters": parameters[name],
+                "times_as_long": float(np.median(times[name])) / median,
             }
             for name in against
         },
@@ -140,18 +164,43 @@ def benchmark(
 
 
 def _measure_memory(
-    detector: SparseVOD, images: Tensor, settings: BenchmarkSettings, device: torch.device
-) -> tuple[SupportMemory | None, float]:
+    model: Model, images: Tensor, settings: BenchmarkSettings, device: torch.device
+) -> tuple[Memory | None, float]:
     """The support memory, made one frame at a time as a video would, and the seconds it took."""
     if settings.supports == 0:
         return None, 0.0
     supports, _ = pad_to_multiple(list(images[-settings.supports :]))
     synchronise(device)
     start = time.perf_counter()
-    with autocast(device, settings.precision):
-        memory = detector.remember(supports.to(device), settings.size)
+    with _computing(model, device, settings.precision):
+        memory = model.remember(supports.to(device), settings.size)
     synchronise(device)
     return memory, time.perf_counter() - start
+
+
+def _as_used(detector: SparseVOD, settings: BenchmarkSettings) -> Model:
+    if not settings.fast:
+        return detector
+    return FastDetector(detector, torch.bfloat16 if settings.precision == "bf16" else torch.float32)
+
+
+def _computing(
+    model: Model, device: torch.device, precision: str
+) -> AbstractContextManager[object]:
+    """The plain model in bf16 is under autocast; the fast one has its precision in itself."""
+    return autocast(device, precision if isinstance(model, SparseVOD) else "fp32")
+
+
+def _frame_of(
+    model: Model, targets: Tensor, sizes: Tensor, memory: Memory | None, precision: str
+) -> Callable[[], object]:
+    """A call that does all that is timed of a batch of frames."""
+
+    def frame() -> None:
+        with _computing(model, targets.device, precision):
+            top_detections(model.detect(targets, sizes, memory))  # type: ignore[arg-type]
+
+    return frame
 
 
 def _alternate(
@@ -174,43 +223,50 @@ def _alternate(
 
 
 def _time_parts(
-    detector: SparseVOD,
+    model: Model,
     targets: Tensor,
     sizes: Tensor,
-    memory: SupportMemory | None,
+    memory: Memory | None,
     settings: BenchmarkSettings,
     device: torch.device,
 ) -> dict[str, dict[str, float]]:
-    """Parts of the model, in passes of their own: synchronising in between slows a pass down."""
+    """Parts of the model, in passes of their own: synchronising in between slows a pass down.
+
+    `backbone` of the plain model is with its FPN; the fast one makes that, as `pyramid`, where a
+    RoI looks at it, and pools. The plain model pools in `head`.
+    """
     times: dict[str, list[float]] = {
-        name: [] for name in ("backbone_fpn", "head", "tfe", "spfa", "output")
+        name: [] for name in ("backbone", "pyramid", "head", "tfe", "spfa", "output")
     }
-    with _module_timers(detector, device) as inside, autocast(device, settings.precision):
+    computing = _computing(model, device, settings.precision)
+    with _module_timers(model, device) as inside, computing:
         for number in range(settings.warmup + settings.repeats):
             inside.clear()
             marks = [now(device)]
-            pyramid = detector.pyramid(targets, sizes)
+            pyramid = model.pyramid(targets, sizes)
             marks.append(now(device))
-            output = detector.refine(pyramid, sizes, memory)
+            if not isinstance(pyramid, list):
+                pyramid.pool = _timed(pyramid.pool, "pyramid", inside, device)  # type: ignore
+            output = model.refine(pyramid, sizes, memory)  # type: ignore[arg-type]
             marks.append(now(device))
             top_detections(output)
             marks.append(now(device))
             if number < settings.warmup:
                 continue
             backbone, refine, output_s = np.diff(marks).tolist()
-            tfe, spfa = inside.get("tfe", 0.0), inside.get("spfa", 0.0)
-            row = (backbone, refine - tfe - spfa, tfe, spfa, output_s)
+            parts = [inside.get(name, 0.0) for name in ("pyramid", "tfe", "spfa")]
+            row = (backbone, parts[0], refine - sum(parts), *parts[1:], output_s)
             for values, seconds in zip(times.values(), row, strict=True):
                 values.append(seconds)
     return {name: summary(values, settings.batch) for name, values in times.items()}
 
 
 @contextmanager
-def _module_timers(detector: SparseVOD, device: torch.device) -> Iterator[dict[str, float]]:
+def _module_timers(model: Model, device: torch.device) -> Iterator[dict[str, float]]:
     """Seconds spent in all TFE and all SPFA modules since the dict was last cleared."""
     spent: dict[str, float] = {}
     handles = []
-    for stage in detector.stages:
+    for stage in model.stages:
         for name, module in (("tfe", stage.temporal_roi), ("spfa", stage.aggregation)):
             if module is not None:
                 handles += _time_module(module, name, spent, device)
@@ -234,6 +290,18 @@ def _time_module(
         spent[name] = spent.get(name, 0.0) + now(device) - started
 
     return [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+
+
+def _timed(
+    call: Callable[..., Any], name: str, spent: dict[str, float], device: torch.device
+) -> Callable[..., Any]:
+    def timed(*inputs: Any) -> Any:
+        start = now(device)
+        result = call(*inputs)
+        spent[name] = spent.get(name, 0.0) + now(device) - start
+        return result
+
+    return timed
 
 
 def _time_input(settings: BenchmarkSettings) -> dict[str, dict[str, float]]:
@@ -277,8 +345,5 @@ def _num_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _memory_mib(memory: SupportMemory | None) -> float:
-    if memory is None:
-        return 0.0
-    tensors = (memory.maps, memory.valid, memory.proposals)
-    return sum(tensor.nbytes for tensor in tensors) / 2**20
+def _memory_mib(memory: Memory | None) -> float:
+    return 0.0 if memory is None else memory.nbytes / 2**20

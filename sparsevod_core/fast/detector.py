@@ -17,7 +17,7 @@ from sparsevod_core.fast.pyramid import LazyPyramid, PyramidLayers, WholePyramid
 from sparsevod_core.fast.stage import FastStage
 from sparsevod_core.fast.support_bank import SupportBank
 from sparsevod_core.fast.temporal_roi import support_maps
-from sparsevod_core.model.detector import Images, SparseVOD, normalised, valid_positions
+from sparsevod_core.model.detector import Images, SparseVOD, valid_positions
 from sparsevod_core.structures import DetectorOutput
 
 
@@ -33,6 +33,7 @@ class FastDetector(nn.Module):
     def __init__(self, detector: SparseVOD, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
+        self.normalise = detector.normalise
         self.stem_and_stages = FoldedStages(detector.backbone, dtype)
         self.pyramid_layers = PyramidLayers(detector.backbone, dtype)
         self.roi_align = detector.roi_align
@@ -78,7 +79,7 @@ class FastDetector(nn.Module):
         self, images: Images, image_sizes: Int[Tensor, "B 2"]
     ) -> LazyPyramid | WholePyramid:
         """P2..P5 of the images."""
-        inputs = normalised(images, image_sizes)
+        inputs = self.normalise(images, image_sizes)
         inputs = inputs.to(dtype=self.dtype, memory_format=torch.channels_last)
         maps = self.stem_and_stages(inputs)
         kind = WholePyramid if images.is_cuda else LazyPyramid

@@ -1,4 +1,4 @@
-"""The device that a name stands for."""
+"""The device, and the precision, that a name stands for."""
 
 from __future__ import annotations
 
@@ -29,3 +29,14 @@ def resolve_device(name: str) -> torch.device:
             hint="--device cpu works everywhere; `sparsevod doctor` tells what torch sees",
         )
     return device
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """`fp32` or `bf16`; `auto` is bf16 where the device has instructions for it."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    # torch has no public name for it in all versions that are supported here.
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return "bf16" if any(getattr(torch.cpu, check, bool)() for check in checks) else "fp32"

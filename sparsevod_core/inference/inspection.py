@@ -149,6 +149,7 @@ def inspect_stages(
         VideoError: a file that cannot be read.
         CheckpointError: a detector whose scores are no numbers.
     """
+    predictor = predictor.plain()
     with VideoReader(video) as reader:
         num_frames = reader.num_frames()
         numbers = spread_evenly(num_frames, count) if frames is None else list(frames)
@@ -191,7 +192,8 @@ def predict_stages(
     Args:
         predictor: the detector.
         frames: the targets.
-        memory: of the video's support frames; None: every frame is seen alone.
+        memory: what the plain predictor remembers of the video's support frames; None: every frame
+            is seen alone.
 
     Raises:
         CheckpointError: a detector whose scores are no numbers.

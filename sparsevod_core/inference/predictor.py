@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
@@ -24,15 +26,17 @@ from sparsevod_core.data.targets import (
 )
 from sparsevod_core.data.transforms import pad_to_multiple, resize_image, resized_size
 from sparsevod_core.errors import CheckpointError, ConfigError, DataError
-from sparsevod_core.inference.device import resolve_device
+from sparsevod_core.fast import FastDetector, SupportBank
+from sparsevod_core.inference.device import resolve_device, resolve_precision
 from sparsevod_core.model.detector import SparseVOD, top_detections
-from sparsevod_core.model.support import SupportMemory, concatenate
+from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category, Detections, FrameDetections
 from sparsevod_core.video.footage import Footage
 from sparsevod_core.video.reader import VideoReader
 
 Pixels: TypeAlias = np.ndarray | Tensor
+Memory: TypeAlias = SupportMemory | SupportBank
 
 _SUPPORTS_AT_ONCE = 8  # bounds the memory that many supports take on their way through the backbone
 
@@ -44,7 +48,8 @@ class Predictor:
     torchvision decodes it.
 
     Args:
-        detector: is moved to the device and set to evaluation mode.
+        detector: is moved to the device and set to evaluation mode. Its weights are those of the
+            first call of `remember` or `detect`.
         config: `inference` and the sizes in `data` are used.
         categories: `categories[k]` is the class of label k.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -65,9 +70,10 @@ class Predictor:
             raise ConfigError(
                 f"{len(categories)} categories for a detector of {config.model.num_classes} classes"
             )
-        self.config = config
         self.categories = tuple(categories)
         self.device = resolve_device(device)
+        precision = resolve_precision(config.inference.precision, self.device)
+        self.config = config.replace({"inference.precision": precision})
         self.detector = detector.to(self.device).eval()
 
     @classmethod
@@ -107,7 +113,12 @@ class Predictor:
         is_temporal = self.detector.has_temporal_roi or self.detector.has_aggregation
         return self.config.inference.supports if is_temporal else 0
 
-    def remember(self, frames: Sequence[Pixels]) -> SupportMemory | None:
+    def plain(self) -> Predictor:
+        """The same detector as it is trained, every layer by itself: to be looked into."""
+        config = self.config.replace({"inference.fast": False})
+        return Predictor(self.detector, config, self.categories, device=str(self.device))
+
+    def remember(self, frames: Sequence[Pixels]) -> Memory | None:
         """What the detector keeps of support frames; None where there are none, or it needs none.
 
         Args:
@@ -119,12 +130,12 @@ class Predictor:
             frames[i : i + _SUPPORTS_AT_ONCE] for i in range(0, len(frames), _SUPPORTS_AT_ONCE)
         ]
         memories = [self._remember(chunk) for chunk in chunks]
-        return memories[0] if len(memories) == 1 else concatenate(memories)
+        return _joined(memories)
 
     def detect(
         self,
         frames: Sequence[Pixels],
-        memory: SupportMemory | None,
+        memory: Memory | None,
         *,
         clip: bool = True,
     ) -> list[Detections]:
@@ -142,9 +153,9 @@ class Predictor:
         if not frames:
             return []
         frames = [_as_array(frame) for frame in frames]
-        with torch.inference_mode(), self.autocast():
+        with self._computing():
             images, sizes = self.as_seen(frames)
-            output = self.detector.detect(images, sizes, memory)
+            output = self._model.detect(images, sizes, memory)  # type: ignore[arg-type]
             boxes_xyxy, scores, labels = (values.cpu() for values in top_detections(output))
         if not scores.isfinite().all():
             raise CheckpointError(
@@ -193,8 +204,8 @@ class Predictor:
         self, targets: Iterator[Target], pictures: Pictures, clip: bool, known: Iterator[Detections]
     ) -> Iterator[FrameDetections]:
         """Every support goes through the model once, and is remembered while a target needs it."""
-        memories: dict[int, SupportMemory] = {}
-        memory: SupportMemory | None = None
+        memories: dict[int, Memory] = {}
+        memory: Memory | None = None
         supports: list[int] = []
         for batch in batches(targets, self.config.inference.batch):
             frames = [target.frame for target in batch]
@@ -207,7 +218,7 @@ class Predictor:
                     for number in dict.fromkeys(supports):
                         if number not in memories:  # alone: the numbers do not depend on when
                             memories[number] = self._remember([pictures.pop(number)])
-                    memory = concatenate([memories[number] for number in supports])
+                    memory = _joined([memories[number] for number in supports])
                     # A frame that is ahead, or the target itself, is a support again further on.
                     first = frames[0].index
                     memories = {n: m for n, m in memories.items() if n in supports or n >= first}
@@ -218,11 +229,29 @@ class Predictor:
             for number in [n for n in pictures if n < frames[-1].index and n not in wanted]:
                 del pictures[number]
 
-    def _remember(self, frames: Sequence[Pixels]) -> SupportMemory:
-        with torch.inference_mode(), self.autocast():
+    def _remember(self, frames: Sequence[Pixels]) -> Memory:
+        with self._computing():
             images, sizes = self.as_seen(frames)
             height, width = sizes[0].tolist()
-            return self.detector.remember(images, (height, width))
+            return self._model.remember(images, (height, width))
+
+    @cached_property
+    def _model(self) -> SparseVOD | FastDetector:
+        """What computes: made at the first frame, as it copies all weights."""
+        settings = self.config.inference
+        if not settings.fast:
+            return self.detector
+        dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+        return FastDetector(self.detector, dtype)
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with torch.inference_mode():
+            if self.config.inference.fast:
+                yield
+            else:
+                with self.autocast():
+                    yield
 
     def as_seen(
         self, frames: Sequence[Pixels]
@@ -251,9 +280,16 @@ class Predictor:
         return images.to(self.device), sizes.to(self.device)
 
     def autocast(self) -> torch.autocast:
-        """The precision in which the model computes, as a context."""
+        """The precision in which the plain detector computes, as a context."""
         is_bf16 = self.config.inference.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=is_bf16)
+
+
+def _joined(memories: Sequence[Memory]) -> Memory | None:
+    """One memory of all their support frames, in order."""
+    if len(memories) < 2:
+        return memories[0] if memories else None
+    return type(memories[0]).joined(memories)  # type: ignore[arg-type]
 
 
 def _as_array(frame: Pixels) -> np.ndarray:

@@ -24,6 +24,26 @@ PADDING_MULTIPLE = 32
 Images = UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"]
 
 
+class Normalise(nn.Module):
+    """RGB 0..255 to what the backbone takes; the padding is zero there, as the reference has it."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
+
+    def forward(
+        self, images: Images, image_sizes: Int[Tensor, "B 2"]
+    ) -> Float[Tensor, "B 3 H W"]:
+        """Normalised images."""
+        height, width = images.shape[-2:]
+        inside = _inside(image_sizes, height, width, stride=1)
+        return (images - self.mean) / self.std * inside[:, None]
+
+
 class SparseVOD(nn.Module):
     """Target frames and support frames in, refined proposals of every stage out.
 
@@ -57,6 +77,7 @@ class SparseVOD(nn.Module):
         self.stages = nn.ModuleList(stages)  # type: ignore[assignment]
         self.support_level = support_level
         self.recompute_stages = False
+        self.normalise = Normalise()
 
     @property
     def has_temporal_roi(self) -> bool:
@@ -101,8 +122,8 @@ class SparseVOD(nn.Module):
     def pyramid(
         self, images: Images, image_sizes: Int[Tensor, "B 2"]
     ) -> list[Float[Tensor, "B C _ _"]]:
-        """P2..P5; the padding is made zero after normalisation, as the reference has it."""
-        return self.backbone(normalised(images, image_sizes))
+        """P2..P5."""
+        return self.backbone(self.normalise(images, image_sizes))
 
     def refine(
         self,
@@ -179,18 +200,6 @@ def top_detections(
     boxes = output.boxes_xyxy[stage]
     proposal = (index // num_classes)[..., None].expand(-1, -1, 4)
     return boxes.gather(1, proposal), best, index % num_classes
-
-
-def normalised(
-    images: Images, image_sizes: Int[Tensor, "B 2"]
-) -> Float[Tensor, "B 3 H W"]:
-    """What the backbone takes; the padding is zero there, as the reference has it."""
-    height, width = images.shape[-2:]
-    mean, std = (
-        torch.tensor(values, device=images.device).view(3, 1, 1)
-        for values in (PIXEL_MEAN, PIXEL_STD)
-    )
-    return (images - mean) / std * _inside(image_sizes, height, width, stride=1)[:, None]
 
 
 def valid_positions(

@@ -130,21 +130,24 @@ class PyramidRoIAlign(nn.Module):
         On a CPU it is many times as fast as torchvision's operator, whose backward adds number by
         number, and takes bf16.
         """
+        index, weights = self.bags(samples, places)
+        pooled = F.embedding_bag(index, rows, per_sample_weights=weights.to(rows), mode="sum")
         batch, num_boxes = samples.levels.shape
+        pooled = pooled.view(batch, num_boxes, self.output_size, self.output_size, -1)
+        return pooled.movedim(4, 2)
+
+    def bags(
+        self, samples: Samples, places: MapsAsRows
+    ) -> tuple[Int[Tensor, "bins m"], Float[Tensor, "bins m"]]:
+        """The m rows that each bin of all boxes sums, and their weights."""
+        batch = len(samples.levels)
         pitch = places.pitches[samples.levels][..., None, None]
         starts = places.starts[torch.arange(batch)[:, None], samples.levels]
         place = (starts[..., None, None] + samples.lines * pitch)[:, :, :, None, :, None]
         index = place + samples.columns[:, :, None, :, None, :]  # [B, N, P, P, samples, samples]
         weights = samples.line_weights[:, :, :, None, :, None]
         weights = weights * samples.column_weights[:, :, None, :, None, :]
-        pooled = F.embedding_bag(
-            index.flatten(4).flatten(0, 3),
-            rows,
-            per_sample_weights=weights.flatten(4).flatten(0, 3).to(rows),
-            mode="sum",
-        )
-        pooled = pooled.view(batch, num_boxes, self.output_size, self.output_size, -1)
-        return pooled.movedim(4, 2)
+        return index.flatten(4).flatten(0, 3), weights.flatten(4).flatten(0, 3)
 
     def _samples(
         self, low: Float[Tensor, "B N"], high: Float[Tensor, "B N"], length: Int[Tensor, "B N"]

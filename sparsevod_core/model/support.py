@@ -24,6 +24,15 @@ class SupportMemory:
     valid: Bool[Tensor, "V H W"]
     proposals: Float[Tensor, "V T S N C"]
 
+    @classmethod
+    def joined(cls, memories: Sequence[SupportMemory]) -> SupportMemory:
+        """One memory of the support frames of several, all of the same video."""
+        return cls(
+            torch.cat([memory.maps for memory in memories], dim=1),
+            memories[0].valid,
+            torch.cat([memory.proposals for memory in memories], dim=2),
+        )
+
     @property
     def num_supports(self) -> int:
         """S."""
@@ -41,11 +50,7 @@ class SupportMemory:
             self.maps.index_select(1, index), self.valid, self.proposals.index_select(2, index)
         )
 
-
-def concatenate(memories: Sequence[SupportMemory]) -> SupportMemory:
-    """One memory of the support frames of several, all of the same video."""
-    return SupportMemory(
-        torch.cat([memory.maps for memory in memories], dim=1),
-        memories[0].valid,
-        torch.cat([memory.proposals for memory in memories], dim=2),
-    )
+    @property
+    def nbytes(self) -> int:
+        """Size of all that is kept, in bytes."""
+        return self.maps.nbytes + self.valid.nbytes + self.proposals.nbytes

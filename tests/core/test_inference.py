@@ -109,7 +109,7 @@ def broken_video(video: Path) -> Path:
 
 
 def settings(**inference: object) -> Config:
-    texts = [f"inference.{name}={value}" for name, value in ({"batch": 1} | inference).items()]
+    texts = [f"inference.{name}={value}" for name, value in ({"batch": 1, "fast": False} | inference).items()]
     return load_config("tiny", overrides=["model.num_classes=2", "data.short_side=64", *texts])
 
 

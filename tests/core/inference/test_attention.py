@@ -25,7 +25,7 @@ SIZE = ["data.short_side=64", "data.long_side=96", "model.num_classes=2"]
 def predictor(*settings: str) -> Predictor:
     config = load_config("tiny", overrides=[*SIZE, "inference.supports=3", *settings])
     torch.manual_seed(0)
-    return Predictor(build_detector(config.model), config, CATEGORIES, device="cpu")
+    return Predictor(build_detector(config.model), config, CATEGORIES, device="cpu").plain()
 
 
 @pytest.fixture(scope="module")

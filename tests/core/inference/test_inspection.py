@@ -51,8 +51,9 @@ def long_video(video_set: Any) -> Path:
 def test_the_last_stage_is_what_the_predictor_detects(predictor: Predictor, video_set: Any) -> None:
     images = video_set.images["narrow"][:2]
     memory = predictor.remember(video_set.images["narrow"])
+    plain = predictor.plain()
     frames = [Frame(i, None, image) for i, image in enumerate(images)]
-    views = predict_stages(predictor, frames, memory)
+    views = predict_stages(plain, frames, plain.remember(video_set.images["narrow"]))
     for view, found in zip(views, predictor.detect(images, memory, clip=False), strict=True):
         best = view.stage_scores[-1].argmax()
         np.testing.assert_allclose(view.stage_boxes[-1, best], found.boxes_xyxy[0], atol=1e-3)

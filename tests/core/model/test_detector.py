@@ -10,7 +10,7 @@ import torch
 from sparsevod_core.config import ModelConfig, load_config
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.detector import top_detections
-from sparsevod_core.model.support import concatenate
+from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.structures import Clip, DetectorOutput
 
 
@@ -69,7 +69,7 @@ def test_batch_of_targets_equals_one_by_one(detector):
 def test_memory_is_taken_apart_and_put_together(detector):
     clip = random_clip(supports=3)
     memory = detector.remember(clip.supports[0], (60, 90))
-    parts = concatenate([memory.select([2]), memory.select([0, 1])])
+    parts = SupportMemory.joined([memory.select([2]), memory.select([0, 1])])
     assert parts.num_supports == 3
     a = detector.detect(clip.images[:1], clip.image_sizes[:1], memory)
     b = detector.detect(clip.images[:1], clip.image_sizes[:1], parts)  # order does not matter

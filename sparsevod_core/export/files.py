@@ -1,0 +1,135 @@
+"""Exported graphs as files: ONNX, or PyTorch's own `.pt2`."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram
+
+from sparsevod_core.errors import ConfigError
+from sparsevod_core.export.graphs import FrameGraph, SupportGraph
+from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.reporting import Reporter
+from sparsevod_core.structures import Category
+
+SUFFIXES = (".onnx", ".pt2")
+FRAME_INPUTS = ("image", "support_maps", "support_proposals")
+FRAME_OUTPUTS = ("boxes_xyxy", "scores", "labels")
+SUPPORT_OUTPUTS = ("support_maps", "support_proposals")
+
+
+def export_detector(
+    detector: SparseVOD,
+    path: Path,
+    *,
+    image_size: tuple[int, int],
+    categories: Sequence[Category],
+    reporter: Reporter,
+) -> list[Path]:
+    """Write the frame graph to `path` and the support graph beside it, as `NAME_support`.
+
+    Both take `image`: uint8 RGB [1, 3, height, width] of `image_size`. The support graph gives
+    `support_maps` [1, C, h, w] and `support_proposals` [1, T, N, C]; of S frames, at least two, they go
+    side by side into the frame graph, which gives `boxes_xyxy` [N, 4] in pixels of the image,
+    `scores` [N] in 0..1 and `labels` [N], best first. Classes, size and names stand in both files, in
+    the metadata under "sparsevod", as JSON.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ConfigError: another suffix, or packages that ONNX needs are missing.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ConfigError(f"{path}: expected a name that ends in .onnx or .pt2")
+    if path.suffix == ".onnx":
+        _need_onnx()
+    frame, support = FrameGraph(detector, image_size), SupportGraph(detector, image_size)
+    image = torch.zeros(1, 3, *image_size, dtype=torch.uint8)
+    description = {
+        "schema": "sparsevod.export/1",
+        "image_size": list(image_size),
+        "categories": [{"id": one.id, "name": one.name} for one in categories],
+    }
+    with torch.inference_mode():
+        maps, proposals = (part.clone() for part in support(image))
+    known = tuple(part.repeat(3, *[1] * (part.dim() - 1)) for part in (maps, proposals))
+    supports = Dim("supports", min=2, max=4096)
+    graphs: list[tuple[Path, nn.Module, tuple[Any, ...], tuple[Any, ...], tuple[str, ...], Any]] = [
+        (path, frame, (image, *known), FRAME_INPUTS, FRAME_OUTPUTS, (None, {0: supports}, {0: supports})),
+        (
+            path.with_name(f"{path.stem}_support{path.suffix}"),
+            support,
+            (image,),
+            FRAME_INPUTS[:1],
+            SUPPORT_OUTPUTS,
+            (None,),
+        ),
+    ]
+    with reporter.progress("export", len(graphs), "graphs") as progress:
+        for file, graph, inputs, names, outputs, dynamic in graphs:
+            with _quiet():
+                program = torch.export.export(graph, inputs, dynamic_shapes=dynamic, strict=False)
+                _write(program, file, names, outputs, description | {"graph": file.stem})
+            progress.advance(note=file.name)
+    return [file for file, *_ in graphs]
+
+
+def _write(
+    program: ExportedProgram,
+    path: Path,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    description: dict[str, Any],
+) -> None:
+    """The file, whole or not at all."""
+    description = description | {"inputs": list(inputs), "outputs": list(outputs)}
+    text = json.dumps(description)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        unfinished = Path(folder) / path.name
+        if path.suffix == ".pt2":
+            torch.export.save(program, unfinished, extra_files={"sparsevod.json": text})
+        else:
+            onnx = torch.onnx.export(
+                program,
+                (),
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamo=True,
+                verbose=False,
+            )
+            onnx.model.metadata_props["sparsevod"] = text
+            onnx.save(unfinished, external_data=False)
+        os.replace(unfinished, path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters warn of what is no concern of a user's; attention's own kernel is not exported."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def _need_onnx() -> None:
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            "ONNX files need packages that are not installed",
+            hint="pip install 'sparsevod[export]'; or -o model.pt2, which needs none",
+        ) from None
