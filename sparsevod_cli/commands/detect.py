@@ -55,7 +55,7 @@ def detect(
     batch: Batch = None,
     precision: Annotated[
         str,
-        typer.Option("--precision", help="fp32, bf16 (faster, less exact), or auto: the processor's."),
+        typer.Option("--precision", help="fp32, bf16 (faster, less exact) or auto."),
     ] = "auto",
     score: Annotated[
         float,

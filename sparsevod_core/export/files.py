@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.export import Dim, ExportedProgram
+from torch import Tensor, nn
+from torch.export import Dim
 
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.export.graphs import FrameGraph, SupportGraph
@@ -38,10 +38,10 @@ def export_detector(
     """Write the frame graph to `path` and the support graph beside it, as `NAME_support`.
 
     Both take `image`: uint8 RGB [1, 3, height, width] of `image_size`. The support graph gives
-    `support_maps` [1, C, h, w] and `support_proposals` [1, T, N, C]; of S frames, at least two, they go
-    side by side into the frame graph, which gives `boxes_xyxy` [N, 4] in pixels of the image,
-    `scores` [N] in 0..1 and `labels` [N], best first. Classes, size and names stand in both files, in
-    the metadata under "sparsevod", as JSON.
+    `support_maps` [1, C, h, w] and `support_proposals` [1, T, N, C]; of S frames, at least two,
+    they go side by side into the frame graph, which gives `boxes_xyxy` [N, 4] in pixels of the
+    image, `scores` [N] in 0..1 and `labels` [N], best first. Classes, size and names stand in both
+    files, in the metadata under "sparsevod", as JSON.
 
     Returns:
         The files written.
@@ -64,52 +64,55 @@ def export_detector(
         maps, proposals = (part.clone() for part in support(image))
     known = tuple(part.repeat(3, *[1] * (part.dim() - 1)) for part in (maps, proposals))
     supports = Dim("supports", min=2, max=4096)
-    graphs: list[tuple[Path, nn.Module, tuple[Any, ...], tuple[Any, ...], tuple[str, ...], Any]] = [
-        (path, frame, (image, *known), FRAME_INPUTS, FRAME_OUTPUTS, (None, {0: supports}, {0: supports})),
-        (
-            path.with_name(f"{path.stem}_support{path.suffix}"),
-            support,
-            (image,),
-            FRAME_INPUTS[:1],
-            SUPPORT_OUTPUTS,
-            (None,),
+    support_path = path.with_name(f"{path.stem}_support{path.suffix}")
+    jobs = [
+        _Job(
+            path, frame, (image, *known), FRAME_INPUTS, FRAME_OUTPUTS, (None, *[{0: supports}] * 2)
         ),
+        _Job(support_path, support, (image,), FRAME_INPUTS[:1], SUPPORT_OUTPUTS, (None,)),
     ]
-    with reporter.progress("export", len(graphs), "graphs") as progress:
-        for file, graph, inputs, names, outputs, dynamic in graphs:
+    with reporter.progress("export", len(jobs), "graphs") as progress:
+        for job in jobs:
             with _quiet():
-                program = torch.export.export(graph, inputs, dynamic_shapes=dynamic, strict=False)
-                _write(program, file, names, outputs, description | {"graph": file.stem})
-            progress.advance(note=file.name)
-    return [file for file, *_ in graphs]
+                _write(job, description | {"graph": job.path.stem})
+            progress.advance(note=job.path.name)
+    return [job.path for job in jobs]
 
 
-def _write(
-    program: ExportedProgram,
-    path: Path,
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    description: dict[str, Any],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A graph and what its file needs to know of it."""
+
+    path: Path
+    graph: nn.Module
+    examples: tuple[Tensor, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    dynamic_shapes: tuple[Any, ...]
+
+
+def _write(job: _Job, description: dict[str, Any]) -> None:
     """The file, whole or not at all."""
-    description = description | {"inputs": list(inputs), "outputs": list(outputs)}
-    text = json.dumps(description)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        unfinished = Path(folder) / path.name
-        if path.suffix == ".pt2":
+    text = json.dumps(description | {"inputs": job.inputs, "outputs": job.outputs})
+    program = torch.export.export(
+        job.graph, job.examples, dynamic_shapes=job.dynamic_shapes, strict=False
+    )
+    with tempfile.TemporaryDirectory(dir=job.path.parent) as folder:
+        unfinished = Path(folder) / job.path.name
+        if job.path.suffix == ".pt2":
             torch.export.save(program, unfinished, extra_files={"sparsevod.json": text})
         else:
-            onnx = torch.onnx.export(
+            onnx: Any = torch.onnx.export(
                 program,
                 (),
-                input_names=list(inputs),
-                output_names=list(outputs),
+                input_names=job.inputs,
+                output_names=job.outputs,
                 dynamo=True,
                 verbose=False,
             )
             onnx.model.metadata_props["sparsevod"] = text
             onnx.save(unfinished, external_data=False)
-        os.replace(unfinished, path)
+        unfinished.replace(job.path)
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 The support graph makes of a support frame what targets need of it; the frame graph makes detections
 of a target frame and of what was made of its S support frames, side by side. The layers are the
-detector's own. Two parts are written for exporters: RoIAlign as a gather (torchvision's operator does
-not pass PyTorch's ONNX exporter, vision#9306), and TFE's search without writing into its scores.
+detector's own. Two parts are written for exporters: RoIAlign as a gather (torchvision's operator
+does not pass PyTorch's ONNX exporter, vision#9306), and TFE's search without writing into scores.
 """
 
 from __future__ import annotations

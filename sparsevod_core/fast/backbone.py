@@ -25,7 +25,7 @@ class FoldedStages(nn.Module):
         super().__init__()
         parts = copy.deepcopy(nn.ModuleList([backbone.stem, *backbone.stages])).eval()
         _fold(parts)
-        self.stem, *stages = parts.to(dtype=dtype, memory_format=torch.channels_last)
+        self.stem, *stages = parts.to(dtype).to(memory_format=torch.channels_last)
         on_cpu = next(backbone.parameters()).device.type == "cpu"
         if on_cpu and not _has_norms(parts) and can_fuse(dtype):
             stages = [fuse_blocks(stage) for stage in stages]

@@ -6,10 +6,11 @@ computed once (`SupportBank`), the pyramid is made where boxes look, and wide la
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from sparsevod_core.fast.backbone import FoldedStages
@@ -30,15 +31,18 @@ class FastDetector(nn.Module):
             class scores are in float32.
     """
 
+    stages: Sequence[FastStage]
+
     def __init__(self, detector: SparseVOD, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
-        self.normalise = detector.normalise
+        self.normalise = copy.deepcopy(detector.normalise)
         self.stem_and_stages = FoldedStages(detector.backbone, dtype)
         self.pyramid_layers = PyramidLayers(detector.backbone, dtype)
         self.roi_align = detector.roi_align
-        self.proposals = detector.proposals
-        self.stages = nn.ModuleList(FastStage(stage, dtype) for stage in detector.stages)
+        self.proposals = copy.deepcopy(detector.proposals)
+        stages = [FastStage(stage, dtype) for stage in detector.stages]
+        self.stages = nn.ModuleList(stages)  # type: ignore[assignment]
         self.support_level = detector.support_level
         self.has_temporal_roi = detector.has_temporal_roi
         self.has_aggregation = detector.has_aggregation
@@ -57,13 +61,14 @@ class FastDetector(nn.Module):
         if self.has_temporal_roi:
             level = pyramid.level(self.support_level)
             valid = valid_positions(sizes, level.shape[-2:], self.support_level)[0]
-            maps = support_maps(level, valid, [stage.temporal_roi for stage in self.stages])
+            maps = support_maps(level, valid, [one.temporal_roi for one in self.stages])
         if not self.has_aggregation:
             return SupportBank(maps, ())
         known = []
         boxes_xyxy, features = self.proposals(sizes.expand(len(images), 2))
         for stage in self.stages:
             features = stage.inner.interact(features, pyramid.pool(boxes_xyxy))
+            assert stage.aggregation is not None
             known.append(stage.aggregation.known(features))
             boxes_xyxy = stage.inner.refine(boxes_xyxy, features)
         return SupportBank(maps, tuple(known))

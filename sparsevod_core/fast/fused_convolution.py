@@ -1,13 +1,14 @@
 """Convolutions with what follows them in one pass over the map, for CPUs.
 
-oneDNN adds a residual and applies a ReLU while a convolution's result is in the cache, and wants its
-weights in an order that depends on the map. torch calls it so from code that it compiles, through the
-operators used here; they are not public, so that `can_fuse` tries them first.
+oneDNN adds a residual and applies a ReLU while a convolution's result is in the cache, and wants
+its weights in an order that depends on the map. torch calls it so from code that it compiles,
+through the operators used here; they are not public, so that `can_fuse` tries them first.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -29,16 +30,15 @@ class FusedConv2d(nn.Module):
     ) -> Float[Tensor, "B _ _ _"]:
         """The result; written over `add_to` where that is given."""
         conv = self._conv
-        geometry = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        geometry: tuple[Any, ...] = (conv.padding, conv.stride, conv.dilation, conv.groups)
         if maps.shape not in self._packed:
-            self._packed[maps.shape] = torch._C._nn.mkldnn_reorder_conv2d_weight(
-                conv.weight.to_mkldnn(), *geometry, list(maps.shape)
-            )
+            pack: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+            weight = conv.weight.to_mkldnn()
+            self._packed[maps.shape] = pack(weight, *geometry, list(maps.shape))
         weight = self._packed[maps.shape]
         if add_to is None:
-            then = "relu" if self._relu else "none"
             return torch.ops.mkldnn._convolution_pointwise(
-                maps, weight, conv.bias, *geometry, then, [], ""
+                maps, weight, conv.bias, *geometry, "relu" if self._relu else "none", [], ""
             )
         then = "relu" if self._relu else None
         return torch.ops.mkldnn._convolution_pointwise_.binary(
@@ -90,7 +90,7 @@ def can_fuse(dtype: torch.dtype) -> bool:
     """Whether this torch and this processor do what this module asks, and right."""
     if not torch.backends.mkldnn.is_available():
         return False
-    conv = nn.Conv2d(4, 4, 3, padding=1).to(dtype=dtype, memory_format=torch.channels_last)
+    conv = nn.Conv2d(4, 4, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)
     maps = torch.linspace(-1, 1, 4 * 64).view(1, 4, 8, 8).to(dtype)
     maps = maps.to(memory_format=torch.channels_last)
     with torch.inference_mode():

@@ -19,6 +19,10 @@ TILE = 8  # positions per side; a convolution of one tile is as fast per positio
 class PyramidLayers(nn.Module):
     """The FPN's convolutions, level by level from P2 on, channels last, in one precision."""
 
+    lateral: Sequence[nn.Conv2d]
+    output: Sequence[nn.Conv2d]
+    norms: Sequence[nn.Module]
+
     def __init__(self, backbone: Backbone, dtype: torch.dtype) -> None:
         super().__init__()
         layers = nn.ModuleList(
@@ -28,11 +32,14 @@ class PyramidLayers(nn.Module):
                 backbone.map_norms,
             ]
         )
-        layers = copy.deepcopy(layers).to(dtype=dtype, memory_format=torch.channels_last)
-        self.lateral, self.output, self.norms = layers
+        layers = copy.deepcopy(layers).to(dtype).to(memory_format=torch.channels_last)
+        self.lateral, self.output, self.norms = layers  # type: ignore[assignment]
 
     def inner(
-        self, number: int, bottom_up: Float[Tensor, "B _ _ _"], above: Float[Tensor, "B C _ _"] | None
+        self,
+        number: int,
+        bottom_up: Float[Tensor, "B _ _ _"],
+        above: Float[Tensor, "B C _ _"] | None,
     ) -> Float[Tensor, "B C _ _"]:
         """A level before its last convolution, from the backbone's map and the coarser level."""
         lateral = self.lateral[number](bottom_up)
@@ -119,7 +126,11 @@ class LazyPyramid:
         self._rows.index_copy_(0, row.flatten(), made.reshape(-1, made.shape[-1]))
 
     def _windows(
-        self, number: int, image: Int[Tensor, " t"], line: Int[Tensor, " t"], column: Int[Tensor, " t"]
+        self,
+        number: int,
+        image: Int[Tensor, " t"],
+        line: Int[Tensor, " t"],
+        column: Int[Tensor, " t"],
     ) -> Float[Tensor, "t C side side"]:
         """What the last convolution reads for tiles: with a border of one, zeros outside the map.
 
@@ -138,7 +149,9 @@ class LazyPyramid:
         else:
             above = self._inner_map(1)
             below = _rows(self._maps[0]).index_select(0, place.flatten())
-            place = (image[:, None, None] * above.shape[2] + lines // 2) * above.shape[3] + columns // 2
+            place = (image[:, None, None] * above.shape[2] + lines // 2) * above.shape[
+                3
+            ] + columns // 2
             lateral = self._layers.lateral[0]
             windows = F.linear(below, lateral.weight.flatten(1), lateral.bias)
             windows += _rows(above).index_select(0, place.flatten())
@@ -167,8 +180,9 @@ def _touched(
     here = (samples.levels == number)[..., None]  # [B, N, 1]
     marks = []
     for positions, count in ((samples.lines, grid[0]), (samples.columns, grid[1])):
-        marked = torch.zeros(*samples.levels.shape, count)
-        marked.scatter_(2, positions.flatten(2).div(TILE, rounding_mode="floor").clamp(max=count - 1), 1.0)
+        # Boxes of other levels may lie beyond this one's last tile: they count nothing here.
+        tile = (positions.flatten(2) // TILE).clamp(max=count - 1)
+        marked = torch.zeros(*samples.levels.shape, count).scatter_(2, tile, 1.0)
         marks.append(marked * here)
     lines, columns = marks
     return lines.transpose(1, 2) @ columns > 0

@@ -40,7 +40,7 @@ class ExactKeys:
     @classmethod
     def of(cls, rows: Float[Tensor, "S L C"], valid: Bool[Tensor, " L"]) -> ExactKeys:
         """Keys of maps; only valid positions are ever chosen."""
-        directions = _padded((rows / lengths_of(rows).clamp(min=NORM_EPS)[..., None]).to(rows.dtype))
+        directions = _padded(_directions(rows).to(rows.dtype))
         bias = torch.where(_padded(valid[:, None])[:, 0], 0.0, -math.inf).to(rows.dtype)
         return cls(directions, bias.expand(len(rows), -1))
 
@@ -98,7 +98,7 @@ class QuantisedKeys:
     @classmethod
     def of(cls, rows: Float[Tensor, "S L C"], valid: Bool[Tensor, " L"]) -> QuantisedKeys:
         """Keys of maps; only valid positions are ever chosen."""
-        directions = _padded(rows / lengths_of(rows).clamp(min=NORM_EPS)[..., None] * valid[:, None])
+        directions = _padded(_directions(rows) * valid[:, None])
         valid = _padded(valid[:, None])[:, 0]
         bits = (len(valid) - 1).bit_length()
         scales = _scales(directions.abs().amax(dim=(1, 2)), bits)
@@ -146,7 +146,7 @@ class QuantisedKeys:
 
 
 def can_quantise(device: torch.device, positions: int) -> bool:
-    """Whether the processor multiplies 8-bit integers faster than bf16, and numbers are wide enough."""
+    """Whether the processor multiplies 8-bit integers fast, and 32 bits are enough."""
     has_instructions = getattr(torch.cpu, "_is_vnni_supported", lambda: False)
     fits = (positions + BLOCK).bit_length() <= _MOST_POSITION_BITS
     return device.type == "cpu" and fits and has_instructions()
@@ -174,6 +174,10 @@ def _largest(
 def lengths_of(features: Float[Tensor, "*n C"]) -> Float[Tensor, "*n"]:
     """L2 norms, in fp32."""
     return torch.linalg.vector_norm(features, dim=-1, dtype=torch.float32)
+
+
+def _directions(rows: Float[Tensor, "S L C"]) -> Float[Tensor, "S L C"]:
+    return rows / lengths_of(rows).clamp(min=NORM_EPS)[..., None]
 
 
 def _padded(values: Tensor) -> Tensor:

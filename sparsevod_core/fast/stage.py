@@ -35,8 +35,8 @@ class FastAttentionAggregation(nn.Module):
             torch.cat([kept.flatten(0, 1).expand(len(features), -1, -1), own], dim=1)
             for kept, own in zip(known, self.known(features), strict=True)
         )
-        heads = (self._heads(x) for x in (self._inner.query(features), key, value))
-        gathered = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        query, key, value = map(self._heads, (self._inner.query(features), key, value))
+        gathered = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         return features + self._inner.output(gathered)
 
     def _heads(self, x: Float[Tensor, "B n C"]) -> Float[Tensor, "B heads n d"]:

@@ -19,8 +19,8 @@ class SupportMaps:
     Attributes:
         rows: features of the L positions, line by line.
         keys: their directions, to be searched.
-        taps: of every stage what each of the 9 taps of the embedding makes of each position, without
-            the bias; empty where the aggregation needs no embedding, or maps are too large for it.
+        taps: of every stage what each of the 9 taps of the embedding makes of each position,
+            without the bias; empty where there is no embedding, or maps are too large for it.
     """
 
     rows: Float[Tensor, "S L C"]
@@ -34,8 +34,8 @@ class SupportBank:
 
     Attributes:
         maps: for TFE; None where it is off.
-        proposals: of every stage what SPFA makes of the support proposals: keys and values, or values
-            alone; empty where it is off.
+        proposals: of every stage what SPFA makes of the support proposals: keys and values, or
+            values alone; empty where it is off.
     """
 
     maps: SupportMaps | None
@@ -52,6 +52,11 @@ class SupportBank:
         return cls(_joined_maps(maps) if maps else None, proposals)
 
     @property
+    def num_supports(self) -> int:
+        """S."""
+        return len(self.proposals[0][0] if self.maps is None else self.maps.rows)
+
+    @property
     def nbytes(self) -> int:
         """Size of all that is kept, in bytes."""
         tensors = [tensor for of_stage in self.proposals for tensor in of_stage]
@@ -64,6 +69,6 @@ class SupportBank:
 def _joined_maps(maps: Sequence[SupportMaps]) -> SupportMaps:
     return SupportMaps(
         torch.cat([each.rows for each in maps]),
-        type(maps[0].keys).joined([each.keys for each in maps]),
+        type(maps[0].keys).joined([each.keys for each in maps]),  # type: ignore[misc]
         tuple(torch.cat(taps) for taps in zip(*(each.taps for each in maps), strict=True)),
     )

@@ -1,14 +1,15 @@
 """TFE with everything about the support frames computed beforehand (model/temporal_roi.py).
 
-Similarity is one matrix product a chunk. The 3x3 embedding of the support features never runs on
-them: a tap of it is linear in the feature of one map position, so that each position's nine taps are
-made once per video, and the embedding of what TFE composed is a weighted sum of 9 k of them.
+Similarity is one matrix product a chunk. The 3x3 embedding never runs on what TFE composes of
+support features: a tap of it is linear in the feature of one map position, so that each position's
+nine taps are made once per video, and the embedding is a weighted sum of 9 k of them.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,8 +44,8 @@ class FastTemporalRoI(nn.Module):
         aggregation = temporal_roi.aggregation
         if isinstance(aggregation, TemporalAttention):
             self.blocks = aggregation.blocks
-            self.embed = copy.deepcopy(aggregation.embed)
-            self.embed.to(dtype=dtype, memory_format=torch.channels_last)
+            self.embed = copy.deepcopy(aggregation.embed).to(dtype)
+            self.embed.to(memory_format=torch.channels_last)
 
     def taps(self, rows: Float[Tensor, "S L C"]) -> Float[Tensor, "S L 9 C"] | None:
         """What each tap of the embedding makes of each map position; None: not worth keeping."""
@@ -63,7 +64,7 @@ class FastTemporalRoI(nn.Module):
         batch, num, channels, size, _ = roi_features.shape
         bin_shape = (batch * num, size, size)
         bins = roi_features.permute(0, 1, 3, 4, 2).reshape(-1, channels)  # [Q, C]
-        found = self.similar(bins, maps)
+        found = self.similar(bins, maps, frames=batch)
         if self.embed is None:
             similar = _weighted_rows(maps.rows, found.positions, found.weights)
             mixed = (bins + similar.sum(0)) / (len(similar) + 1)
@@ -77,11 +78,16 @@ class FastTemporalRoI(nn.Module):
             mixed = _mixed(bins, maps.rows, found, weights)
         return mixed.view(batch, num, size, size, channels).permute(0, 1, 4, 2, 3)
 
-    def similar(self, bins: Float[Tensor, "Q C"], maps: SupportMaps) -> Similar:
-        """The most similar positions of every support frame."""
+    def similar(self, bins: Float[Tensor, "Q C"], maps: SupportMaps, *, frames: int) -> Similar:
+        """The most similar positions of every support frame, for bins of so many target frames."""
         top_k = min(self.top_k, maps.rows.shape[1])
         lengths = lengths_of(bins)
-        positions, cosines = maps.keys.top(bins, lengths, top_k)
+        # Frame by frame: a product of another size may round another way, and turn a near tie.
+        parts = [
+            maps.keys.top(*of_frame, top_k)
+            for of_frame in zip(bins.chunk(frames), lengths.chunk(frames), strict=True)
+        ]
+        positions, cosines = (torch.cat(part) for part in zip(*parts, strict=True))
         # The softmax by hand: torch's is slow over so few. A bin outside the image is all zeros.
         shares = (cosines - cosines[..., :1]).exp_() * (lengths > 0)[:, None, None]
         weights = shares / shares.sum(-1, keepdim=True).clamp_(min=1)  # [Q, S, k]
@@ -91,7 +97,7 @@ class FastTemporalRoI(nn.Module):
         self, target: Float[Tensor, "Q C"], supports: Float[Tensor, "S Q C"]
     ) -> Float[Tensor, "Q blocks F"]:
         """Shares of the F = S + 1 frames, the target first, from their embeddings without bias."""
-        assert self.embed is not None
+        assert self.embed is not None and self.embed.bias is not None
         # The bias is needed once: in the other factor it adds the same to the scores of all frames.
         query = target + self.embed.bias
         scores = [
@@ -171,7 +177,9 @@ def _bags(
 
 
 def support_maps(
-    level: Float[Tensor, "S C H W"], valid: Bool[Tensor, "H W"], stages: list[FastTemporalRoI]
+    level: Float[Tensor, "S C H W"],
+    valid: Bool[Tensor, "H W"],
+    stages: Sequence[FastTemporalRoI | None],
 ) -> SupportMaps:
     """What TFE keeps of support frames.
 
@@ -183,5 +191,5 @@ def support_maps(
     rows = level.permute(0, 2, 3, 1).flatten(1, 2).contiguous()  # [S, L, C]
     quantised = rows.dtype == torch.bfloat16 and can_quantise(rows.device, rows.shape[1])
     keys = (QuantisedKeys if quantised else ExactKeys).of(rows, valid.flatten())
-    taps = [stage.taps(rows) for stage in stages]
+    taps = [stage.taps(rows) for stage in stages if stage is not None]
     return SupportMaps(rows, keys, tuple(tap for tap in taps if tap is not None))

@@ -241,6 +241,7 @@ class _Supports:
         memory = predictor.remember([frame.image for frame in frames])
         if memory is None:
             return None
+        assert isinstance(memory, SupportMemory)
         boxes = []
         for frame in frames:  # one by one: all at once take too much memory
             images, sizes = predictor.as_seen([frame.image])

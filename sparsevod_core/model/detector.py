@@ -35,9 +35,7 @@ class Normalise(nn.Module):
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
 
-    def forward(
-        self, images: Images, image_sizes: Int[Tensor, "B 2"]
-    ) -> Float[Tensor, "B 3 H W"]:
+    def forward(self, images: Images, image_sizes: Int[Tensor, "B 2"]) -> Float[Tensor, "B 3 H W"]:
         """Normalised images."""
         height, width = images.shape[-2:]
         inside = _inside(image_sizes, height, width, stride=1)

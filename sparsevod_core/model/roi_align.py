@@ -112,7 +112,7 @@ class PyramidRoIAlign(nn.Module):
     def samples(
         self, sizes: Sequence[tuple[int, int]], boxes_xyxy: Float[Tensor, "B N 4"]
     ) -> Samples:
-        """What each bin reads, on maps of `sizes` (height, width). No gradient reaches the boxes."""
+        """What each bin reads, on maps of `sizes` (height, width); boxes get no gradient."""
         boxes_xyxy = boxes_xyxy.detach().float()
         levels = self.levels(boxes_xyxy)
         height, width = torch.tensor(sizes)[levels].unbind(-1)  # [B, N]

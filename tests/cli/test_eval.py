@@ -299,6 +299,7 @@ def test_a_model_on_image_folders(
         "support": "causal",
         "window_stride": 1,
         "precision": "fp32",
+        "fast": True,
         "batch": 4,
         "short_side": 64,
         "long_side": 96,

@@ -28,7 +28,7 @@ def test_result_is_complete_and_plain(detector):
     times = result["seconds_per_frame"]
     assert 0 < times["min"] <= times["median"] <= times["p95"]
     assert set(result["parts"]) == {
-        *("decode", "preprocess", "backbone_fpn", "head", "tfe", "spfa", "output")
+        *("decode", "preprocess", "backbone", "pyramid", "head", "tfe", "spfa", "output")
     }
     assert all(part["median"] > 0 for part in result["parts"].values())
     assert result["frames_per_second"] == pytest.approx(1 / times["median"])
@@ -79,7 +79,7 @@ def test_yardsticks_run_on_the_same_input(monkeypatch, detector):
 
 
 def test_unknown_yardstick(detector):
-    with pytest.raises(ConfigError, match="expected torchvision or one of"):
+    with pytest.raises(ConfigError, match="expected plain, torchvision or one of"):
         bench.benchmark(detector, SETTINGS, device=CPU, against=["yolo"])
 
 

@@ -96,7 +96,7 @@ def test_the_host_waits_once_a_batch_for_the_matching_and_nowhere_else(
     monkeypatch.setattr(
         PyramidRoIAlign,
         "over",
-        lambda align, pyramid: partial(align._everywhere, [level.float() for level in pyramid]),
+        lambda align, pyramid: partial(align.everywhere, [level.float() for level in pyramid]),
     )
     Trainer(config, tmp_path / "run", device="cpu").fit()
     assert waits == {"cpu": 3 * accumulate}
