@@ -125,7 +125,7 @@ class QuantisedKeys:
     def top(
         self, queries: Float[Tensor, "Q C"], lengths: Float[Tensor, " Q"], top_k: int
     ) -> tuple[Int[Tensor, "Q S k"], Float[Tensor, "Q S k"]]:
-        """As `ExactKeys.top`; cosines are within 0.005."""
+        """As `ExactKeys.top`; cosines are within 0.01, typically 0.002."""
         supports, padded, _ = self.directions.shape
         keys, codes = self.directions.flatten(0, 1).t(), self.codes.flatten()
         lengths = lengths.clamp(min=NORM_EPS)
@@ -142,7 +142,7 @@ class QuantisedKeys:
         positions = (padded - 1) - (numbers & mask)
         scores = (numbers >> self.position_bits) / (scales[:, None] * self.scales)[..., None]
         is_found = numbers >= _SMALLEST // 2
-        return positions.clamp(min=0), torch.where(is_found, scores, -math.inf)
+        return torch.where(is_found, positions, 0), torch.where(is_found, scores, -math.inf)
 
 
 def can_quantise(device: torch.device, positions: int) -> bool:

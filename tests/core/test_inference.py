@@ -313,12 +313,14 @@ def test_the_result_does_not_depend_on_the_batch(
             overrides=[f"inference.batch={batch}", f"inference.support={support}"],
         )
         runs.append(list(predict.video(path)))
+    differences = []
     for one, other in zip(*runs, strict=True):
-        # Sums of a batch may be rounded in another order, and that may turn a near tie of TFE.
-        assert (np.abs(one.boxes_xyxy - other.boxes_xyxy) < 0.01).mean() > 0.9
-        assert np.abs(one.boxes_xyxy - other.boxes_xyxy).max() < 0.5
+        differences.append(np.abs(one.boxes_xyxy - other.boxes_xyxy).max())
         assert np.abs(one.scores - other.scores).max() < 1e-2
         assert np.array_equal(one.labels, other.labels)
+    # Sums of a batch are rounded in another order: that may turn a near tie of TFE in a frame.
+    differences.sort()
+    assert differences[-2] < 0.01 and differences[-1] < 0.5
 
 
 def test_supports_matter_and_bf16_is_close(checkpoint: Path, video_set: Any) -> None:

@@ -1,0 +1,47 @@
+"""oneDNN's fused operators against the layers that they stand for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from sparsevod_core.fast.backbone import _fold
+from sparsevod_core.fast.fused_convolution import can_fuse, fuse_blocks
+
+pytestmark = pytest.mark.skipif(
+    not can_fuse(torch.float32), reason="this torch has no fused convolutions"
+)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("stride", [1, 2])
+def test_blocks_are_the_same_and_leave_the_stages_input_alone(stride: int) -> None:
+    torch.manual_seed(0)
+    shortcut = nn.Sequential(nn.Conv2d(32, 64, 1, stride, bias=False), nn.BatchNorm2d(64))
+    stage = nn.Sequential(Bottleneck(32, 16, stride, shortcut), Bottleneck(64, 16)).eval()
+    _fold(stage)
+    stage = stage.to(memory_format=torch.channels_last)
+    fused = fuse_blocks(stage)
+    for size in (16, 24):  # weights are packed for each size
+        maps = torch.randn(1, 32, size, size).to(memory_format=torch.channels_last)
+        before = maps.clone()
+        torch.testing.assert_close(fused(maps), stage(maps), atol=1e-5, rtol=1e-4)
+        assert torch.equal(maps, before)
+
+
+@torch.inference_mode()
+def test_a_first_block_without_shortcut_layers_does_not_write_over_its_input() -> None:
+    stage = nn.Sequential(Bottleneck(64, 16)).eval()
+    _fold(stage)
+    fused = fuse_blocks(stage.to(memory_format=torch.channels_last))
+    maps = torch.randn(1, 64, 8, 8).to(memory_format=torch.channels_last)
+    before = maps.clone()
+    fused(maps)
+    assert torch.equal(maps, before)
+
+
+def test_other_blocks_stay_as_they_are() -> None:
+    stage = nn.Sequential(BasicBlock(8, 8))
+    assert fuse_blocks(stage) is stage
