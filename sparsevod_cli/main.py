@@ -13,6 +13,7 @@ from sparsevod_cli.commands import (
     detect,
     doctor,
     evaluate,
+    export,
     prepare_vid,
     train,
     visualize_stages,
@@ -56,6 +57,7 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("detect")(detect.detect)
 app.command("visualize-stages")(visualize_stages.visualize_stages)
+app.command("export")(export.export)
 app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor.doctor)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sparsevod_core.errors import ConfigError
 from sparsevod_core.reporting import Reporter
 
 CheckpointFile = Annotated[
@@ -84,3 +85,15 @@ def overrides_with(
     if seed is not None:
         texts.append(f"seed={seed}")
     return texts
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(height, width) of `600x1000`.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise ConfigError(f"--size {text}: expected HEIGHTxWIDTH in pixels, e.g. 600x1000")
+    return int(height), int(width)

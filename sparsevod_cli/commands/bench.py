@@ -18,6 +18,7 @@ from sparsevod_cli.options import (
     Seed,
     named_or_embedded,
     overrides_with,
+    parse_size,
 )
 from sparsevod_core.errors import ConfigError
 
@@ -84,7 +85,7 @@ def bench(
     if precision not in ("auto", "fp32", "bf16"):
         raise ConfigError(f"--precision {precision}: expected auto, fp32 or bf16")
     settings = BenchmarkSettings(
-        size=_parse_size(size),
+        size=parse_size(size),
         supports=supports,
         batch=batch,
         precision=precision,
@@ -268,13 +269,6 @@ def _random(
         "weights": f"random, seed {seed}",
         "config": resolved.to_dict()["model"],
     }
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise ConfigError(f"--size {text}: expected HEIGHTxWIDTH in pixels, e.g. 600x1000")
-    return int(height), int(width)
 
 
 def _show(result: dict[str, Any]) -> None:

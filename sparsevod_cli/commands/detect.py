@@ -54,9 +54,9 @@ def detect(
     support: Support = None,
     batch: Batch = None,
     precision: Annotated[
-        str,
-        typer.Option("--precision", help="fp32, bf16 (faster, less exact) or auto."),
-    ] = "auto",
+        str | None,
+        typer.Option("--precision", help="fp32, bf16 (faster, less exact); else the processor's."),
+    ] = None,
     score: Annotated[
         float,
         typer.Option(
@@ -271,7 +271,7 @@ def detect(
         inference__supports=supports,
         inference__support=support,
         inference__batch=batch,
-        inference__precision=precision,
+        inference__precision=precision or "auto",
     )
     code = launch(
         _detect_jobs,

@@ -54,7 +54,7 @@ COMMANDS = commands(typer.main.get_command(cli.app))
 
 
 def test_the_commands_are_there() -> None:
-    expected = "prepare-vid train eval detect visualize-stages bench doctor"
+    expected = "prepare-vid train eval detect visualize-stages export bench doctor"
     assert {(name,) for name in expected.split()} <= COMMANDS.keys()
 
 

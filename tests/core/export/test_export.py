@@ -1,0 +1,131 @@
+"""Exported graphs give the detector's detections on a real clip."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
+from sparsevod_core.config import load_config
+from sparsevod_core.model.build import build_detector
+from sparsevod_core.model.detector import top_detections
+from sparsevod_core.structures import Category
+from sparsevod_core.video.reader import VideoReader
+
+SIZE = (64, 96)  # of the clip's frames: no resizing on the way
+CATEGORIES = (Category(7, "square"), Category(3, "bar"))
+
+
+@pytest.fixture(scope="module")
+def detector():
+    overrides = ["model.num_classes=2", "model.num_stages=2", "model.num_proposals=8"]
+    config = load_config("tiny", overrides=overrides)
+    torch.manual_seed(0)
+    detector = build_detector(config.model).eval()
+    for stage in detector.stages:
+        nn.init.normal_(stage.aggregation.output.weight, std=0.1)
+    return detector, config
+
+
+@pytest.fixture(scope="module")
+def exported(detector, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Both kinds of file, by the command."""
+    folder = tmp_path_factory.mktemp("exported")
+    model, config = detector
+    save_checkpoint(folder / "model.pth", Checkpoint(config, CATEGORIES, model.state_dict()))
+    for suffix in ("pt2", "onnx"):
+        command = [sys.executable, "-m", "sparsevod_cli", "export", "model.pth", "--size", "64x96"]
+        command += ["-o", f"model.{suffix}", "--json", f"{suffix}.json"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        said = json.loads((folder / f"{suffix}.json").read_text())
+        assert said["files"] == [f"model.{suffix}", f"model_support.{suffix}"]
+        assert said["image_size"] == [64, 96]
+    assert len(list(folder.iterdir())) == 7  # nothing unfinished is left
+    return {suffix: folder / f"model.{suffix}" for suffix in ("pt2", "onnx")}
+
+
+@pytest.fixture(scope="module")
+def clip(video_set: Any) -> list[np.ndarray]:
+    """[1, 3, H, W] frames of an H.264 file."""
+    with VideoReader(video_set.annotations.parent / "long.mp4") as reader:
+        return [frame.image.transpose(2, 0, 1)[None].copy() for frame in reader]
+
+
+@torch.inference_mode()
+def expected(detector, clip: list[np.ndarray], target: int, supports: list[int]):
+    model, _ = detector
+    memory = model.remember(torch.from_numpy(np.concatenate([clip[i] for i in supports])), SIZE)
+    output = model.detect(torch.from_numpy(clip[target]), torch.tensor([SIZE]), memory)
+    return [values[0].numpy() for values in top_detections(output)]
+
+
+def check(found: list[np.ndarray], right: list[np.ndarray]) -> None:
+    boxes_xyxy, scores, labels = found
+    np.testing.assert_allclose(scores, right[1], atol=1e-4)
+    np.testing.assert_allclose(boxes_xyxy, right[0], atol=2e-2)
+    assert np.array_equal(labels, right[2])
+
+
+def test_onnx_runtime_finds_the_same(detector, exported: dict[str, Path], clip) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path = exported["onnx"]
+    frame, support = (
+        onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        for file in (path, path.with_name("model_support.onnx"))
+    )
+    for target, supports in ((0, [5, 11, 17]), (20, [0, 3, 9, 12, 15]), (7, [6, 8])):
+        remembered = [support.run(None, {"image": clip[index]}) for index in supports]
+        maps, proposals = (np.concatenate(parts) for parts in zip(*remembered, strict=True))
+        found = frame.run(
+            None,
+            {"image": clip[target], "support_maps": maps, "support_proposals": proposals},
+        )
+        check(found, expected(detector, clip, target, supports))
+    about = json.loads(frame.get_modelmeta().custom_metadata_map["sparsevod"])
+    assert about["image_size"] == [64, 96]
+    assert about["categories"] == [{"id": 7, "name": "square"}, {"id": 3, "name": "bar"}]
+    assert about["outputs"] == ["boxes_xyxy", "scores", "labels"]
+
+
+def test_pt2_finds_the_same(detector, exported: dict[str, Path], clip) -> None:
+    path = exported["pt2"]
+    extra = {"sparsevod.json": ""}
+    frame = torch.export.load(path, extra_files=extra).module()
+    support = torch.export.load(path.with_name("model_support.pt2")).module()
+    with torch.inference_mode():
+        remembered = [support(torch.from_numpy(clip[index])) for index in (2, 9, 16, 23)]
+        known = [torch.cat(parts) for parts in zip(*remembered, strict=True)]
+        found = [values.numpy() for values in frame(torch.from_numpy(clip[12]), *known)]
+    check(found, expected(detector, clip, 12, [2, 9, 16, 23]))
+    assert json.loads(extra["sparsevod.json"])["graph"] == "model"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-o", "model.tflite"], "ends in .onnx or .pt2"),
+        (["-o", "nowhere/model.onnx"], "there is no folder nowhere"),
+        (["--size", "big"], "expected HEIGHTxWIDTH"),
+        (["missing.pth"], "missing.pth"),
+    ],
+)
+def test_wrong_use_is_one_clear_line(arguments: list[str], says: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sparsevod_cli", "export", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode in (1, 2)
+    assert says in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
