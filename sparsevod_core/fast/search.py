@@ -18,8 +18,9 @@ from torch import Tensor
 from sparsevod_core.model.temporal_roi import NORM_EPS, top_of_blocks
 
 BLOCK = 32  # positions of which the best is found first
-SCORES_AT_ONCE = 2**21  # on a CPU: few, so that its caches hold them
-SCORES_AT_ONCE_GPU = 2**28
+EXACT_AT_ONCE = 2**22  # scores held on a CPU: few, so that its caches hold them
+QUANTISED_AT_ONCE = 2**21
+AT_ONCE_GPU = 2**28
 
 _SMALLEST = -(2**31)
 _MOST_POSITION_BITS = 17  # leaves 14 bits and the sign for the score
@@ -67,7 +68,7 @@ class ExactKeys:
         directions = (queries / lengths.clamp(min=NORM_EPS)[:, None]).to(queries.dtype)
         keys, bias = self.directions.flatten(0, 1), self.bias.flatten()
         found = []
-        for part in _in_chunks(directions, len(keys)):
+        for part in _in_chunks(directions, len(keys), EXACT_AT_ONCE):
             scores = F.linear(part, keys, bias).float()
             scores = scores.view(len(part), len(self.directions), -1, BLOCK)
             found.append(top_of_blocks(scores, top_k))
@@ -132,7 +133,7 @@ class QuantisedKeys:
         scales = _scales(queries.abs().amax(dim=1).float() / lengths, self.position_bits)
         quantised = (queries * (scales / lengths)[:, None]).round_().to(torch.int8)
         found = []
-        for part in _in_chunks(quantised, supports * padded):
+        for part in _in_chunks(quantised, supports * padded, QUANTISED_AT_ONCE):
             # torch has no public product of 8-bit matrices; this one gives 32-bit integers.
             numbers = torch._int_mm(part, keys)
             torch.add(codes, numbers, alpha=1 << self.position_bits, out=numbers)
@@ -191,6 +192,7 @@ def _scales(largest: Float[Tensor, "*n"], position_bits: int) -> Float[Tensor, "
     return (127 / largest.clamp(min=NORM_EPS)).clamp(max=widest)
 
 
-def _in_chunks(queries: Tensor, num_keys: int) -> Sequence[Tensor]:
-    at_once = SCORES_AT_ONCE_GPU if queries.is_cuda else SCORES_AT_ONCE
+def _in_chunks(queries: Tensor, num_keys: int, at_once: int) -> Sequence[Tensor]:
+    if queries.is_cuda:
+        at_once = AT_ONCE_GPU
     return queries.split(max(1, at_once // num_keys))

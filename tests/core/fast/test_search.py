@@ -74,7 +74,8 @@ def test_all_cosines_may_be_negative(kind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_joined_keys_find_what_each_finds(kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "SCORES_AT_ONCE", 500)  # several chunks
+    for name in ("EXACT_AT_ONCE", "QUANTISED_AT_ONCE"):
+        monkeypatch.setattr(search, name, 500)  # several chunks
     generator = torch.Generator().manual_seed(2)
     maps = [torch.randn(1, 60, 16, generator=generator) * size for size in (1, 50, 0.1)]
     queries = torch.randn(20, 16, generator=generator)
