@@ -3,12 +3,13 @@
 STAMP := .venv/.installed
 TEST_WORKERS ?= 2
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    boxes at once, then a model of your own, on rendered videos; VIDEO=file.mp4 adds yours"
 	@echo "make test    the whole test suite"
+	@echo "make bench   seconds a frame, what makes it so, and how exact it stays; 20 minutes"
 	@echo "make lint    style, types and import directions"
 	@echo "make clean   remove caches and the demo's output (rm -rf .venv removes the environment)"
 
@@ -24,8 +25,11 @@ lint: $(STAMP)
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
+bench: $(STAMP)
+	.venv/bin/python benchmarks/inference.py --out inference.json
+
 clean:
-	rm -rf demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf demo build dist inference.json *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find sparsevod_core sparsevod_cli tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first of these that runs, is new enough and can make an environment; a name on the PATH may be

@@ -209,6 +209,8 @@ class InferenceConfig:
     """Of maps and RoI features; `auto`: bf16 where the processor computes with it, else fp32."""
     fast: bool = True
     """The same numbers sooner (`sparsevod_core.fast`); off: the model as it is trained."""
+    compile: bool = False
+    """On a GPU: record a frame as one CUDA graph; not yet tried on one."""
     batch: int = 1
     """Target frames of one video that go through the model together."""
 

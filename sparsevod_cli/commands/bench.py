@@ -48,6 +48,9 @@ def bench(
     plain: Annotated[
         bool, typer.Option("--plain", help="The model as it is trained, every layer by itself.")
     ] = False,
+    compile_: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="On a GPU: a frame as one CUDA graph.")
+    ] = False,
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,6 +93,7 @@ def bench(
         batch=batch,
         precision=precision,
         fast=not plain,
+        compile=compile_,
         repeats=repeats,
         warmup=warmup,
         seed=seed or 0,

@@ -57,6 +57,10 @@ def detect(
         str | None,
         typer.Option("--precision", help="fp32, bf16 (faster, less exact); else the processor's."),
     ] = None,
+    compile_: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="On a GPU: a frame as one CUDA graph."),
+    ] = None,
     score: Annotated[
         float,
         typer.Option(
@@ -272,6 +276,7 @@ def detect(
         inference__support=support,
         inference__batch=batch,
         inference__precision=precision or "auto",
+        inference__compile=compile_,
     )
     code = launch(
         _detect_jobs,

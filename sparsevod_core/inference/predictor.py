@@ -26,7 +26,7 @@ from sparsevod_core.data.targets import (
 )
 from sparsevod_core.data.transforms import pad_to_multiple, resize_image, resized_size
 from sparsevod_core.errors import CheckpointError, ConfigError, DataError
-from sparsevod_core.fast import FastDetector, SupportBank
+from sparsevod_core.fast import FastDetector, GraphedDetector, SupportBank
 from sparsevod_core.inference.device import resolve_device, resolve_precision
 from sparsevod_core.model.detector import SparseVOD, top_detections
 from sparsevod_core.model.support import SupportMemory
@@ -236,13 +236,15 @@ class Predictor:
             return self._model.remember(images, (height, width))
 
     @cached_property
-    def _model(self) -> SparseVOD | FastDetector:
+    def _model(self) -> SparseVOD | FastDetector | GraphedDetector:
         """What computes: made at the first frame, as it copies all weights."""
         settings = self.config.inference
         if not settings.fast:
             return self.detector
         dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-        return FastDetector(self.detector, dtype)
+        fast = FastDetector(self.detector, dtype)
+        is_recorded = settings.compile and self.device.type == "cuda"
+        return GraphedDetector(fast) if is_recorded else fast
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

@@ -87,11 +87,14 @@ def test_each_stage_is_close(level: str) -> None:
     # model is within 0.06 and 1.4 % in bf16 (benchmarks/README.md).
     for dtype, logits, share in ((torch.float32, 1e-4, 1e-4), (torch.bfloat16, 0.2, 0.05)):
         fast = FastDetector(detector, dtype)
-        stages = stage_differences(detector, fast, images[:2], images[2:], SIZE)
-        assert len(stages) == 3
-        for stage in stages:
-            assert 0 < stage.logits < logits
-            assert stage.boxes_share[0] < share
+        for shared_maps in (True, False):
+            stages = stage_differences(
+                detector, fast, images[:2], images[2:], SIZE, shared_maps=shared_maps
+            )
+            assert len(stages) == 3
+            for stage in stages:
+                assert 0 < stage.logits < logits
+                assert stage.boxes_share[0] < share
 
 
 @torch.inference_mode()

@@ -1,0 +1,50 @@
+"""The roofline of a measured frame (Williams et al., 2009) as a picture.
+
+python benchmarks/plot_roofline.py benchmarks/results/inference_cpu.json docs/pictures/roofline.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("measured", type=Path)
+    parser.add_argument("picture", type=Path)
+    arguments = parser.parse_args()
+    measured = json.loads(arguments.measured.read_text(encoding="utf-8"))
+    roof = measured["roofline"]
+    peak, bandwidth = roof["bf16_peak_gflops"], roof["bandwidth_gb_s"]
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    intensity = np.geomspace(1, 2000, 200)
+    axes.loglog(intensity, np.minimum(peak, bandwidth * intensity), color="0.35")
+    axes.annotate(f"bf16 products: {peak:.0f} GFLOP/s", (1900, peak * 1.08), ha="right")
+    axes.annotate(
+        f"memory: {bandwidth:.0f} GB/s", (1.3, bandwidth * 1.3 * 1.25), rotation=36, ha="left"
+    )
+    for name, part in roof["parts"].items():
+        moved_gb = part["mib_moved"] * 2**20 / 1e9
+        rate = part["gflop"] / (part["milliseconds"] / 1000)
+        x = part["gflop"] / moved_gb
+        axes.scatter(x, rate, s=12 + 2 * part["milliseconds"], zorder=3, alpha=0.8)
+        label = f"{name}, {part['milliseconds']:.0f} ms"
+        axes.annotate(label, (x, rate), xytext=(9, -3), textcoords="offset points")
+    axes.set_xlabel("operations a byte of the operators' inputs and outputs")
+    axes.set_ylabel("GFLOP/s")
+    axes.set_title(f"A frame of R50 at 600x1000, 6 supports: {measured['machine']['processor']}")
+    figure.savefig(arguments.picture, dpi=130)
+
+
+if __name__ == "__main__":
+    main()
