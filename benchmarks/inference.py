@@ -127,7 +127,7 @@ def effects(device: torch.device, rounds: int) -> dict[str, Any]:
     """Each means taken away alone, in milliseconds a frame and as a share; they take turns."""
     detector = random_detector(device)
     images, sizes = frames(device)
-    with plain_convolutions():
+    with plain_layers():
         unfused = FastDetector(detector, torch.bfloat16)
     fast, exact = FastDetector(detector, torch.bfloat16), FastDetector(detector, torch.float32)
     with floating_point_search():
@@ -150,7 +150,7 @@ def effects(device: torch.device, rounds: int) -> dict[str, Any]:
         "without integers in the search": lambda: fast.detect(target, sizes[:1], searched),
         "without taps of the supports": lambda: fast.detect(target, sizes[:1], untapped),
         "without the lazy pyramid": whole_pyramid,
-        "without fused convolutions": lambda: unfused.detect(target, sizes[:1], bank),
+        "without packed and fused layers": lambda: unfused.detect(target, sizes[:1], bank),
     }
     return turns(contestants, device, rounds)
 
@@ -233,7 +233,7 @@ def roofline(device: torch.device, rounds: int) -> dict[str, Any]:
     """Operations and memory traffic of each part, beside what the machine can do at most."""
     detector = random_detector(device)
     images, sizes = frames(device)
-    with plain_convolutions():  # those that can be counted
+    with plain_layers():  # those that can be counted
         counted = FastDetector(detector, torch.bfloat16)
     bank = bank_of(counted, images)
     with Traffic(counted) as traffic:
@@ -340,8 +340,11 @@ def synchronise(device: torch.device) -> None:
 
 
 @contextmanager
-def plain_convolutions() -> Iterator[None]:
-    with mock.patch("sparsevod_core.fast.backbone.can_fuse", lambda _: False):
+def plain_layers() -> Iterator[None]:
+    with (
+        mock.patch("sparsevod_core.fast.backbone.can_pack", lambda _: False),
+        mock.patch("sparsevod_core.fast.stage.can_pack", lambda _: False),
+    ):
         yield
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from sparsevod_core.fast.fused_convolution import can_fuse, fuse_blocks
+from sparsevod_core.fast.onednn import can_pack, fuse_blocks
 from sparsevod_core.model.backbone import Backbone
 
 
@@ -27,7 +27,7 @@ class FoldedStages(nn.Module):
         _fold(parts)
         self.stem, *stages = parts.to(dtype).to(memory_format=torch.channels_last)
         on_cpu = next(backbone.parameters()).device.type == "cpu"
-        if on_cpu and not _has_norms(parts) and can_fuse(dtype):
+        if on_cpu and not _has_norms(parts) and can_pack(dtype):
             stages = [fuse_blocks(stage) for stage in stages]
         self.stages = nn.ModuleList(stages)
 

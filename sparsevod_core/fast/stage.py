@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sparsevod_core.fast.onednn import PackedLinear, can_pack
 from sparsevod_core.fast.support_bank import SupportBank
 from sparsevod_core.fast.temporal_roi import FastTemporalRoI
 from sparsevod_core.model.interaction import InstanceInteraction
@@ -70,6 +71,10 @@ class NarrowInteraction(nn.Module):
         super().__init__()
         self._inner = copy.deepcopy(interaction).to(dtype)
         self._dtype = dtype
+        on_cpu = interaction.output.weight.device.type == "cpu"
+        if on_cpu and dtype == torch.bfloat16 and can_pack(dtype):
+            for name in ("dynamic_layers", "output"):
+                setattr(self._inner, name, PackedLinear(getattr(self._inner, name)))
 
     def forward(
         self, features: Float[Tensor, "n C"], roi_features: Float[Tensor, "n C P P"]

@@ -156,9 +156,10 @@ def _mixed(
     index = found.positions + _starts(supports, length, rows.device)[:, None, None]
     index = index.transpose(0, 1).flatten(1)[:, None] * blocks  # [Q, 1, S k]
     index = index + torch.arange(blocks, dtype=torch.int32, device=rows.device)[:, None]
-    shares = found.weights.permute(1, 0, 2)[:, None] * weights[:, :, 1:, None]  # [Q, blocks, S, k]
+    shares = weights[:, :, 1:].repeat_interleave(found.weights.shape[-1], dim=2)  # [Q, blocks, S k]
+    shares *= found.weights.transpose(0, 1).flatten(1)[:, None]
     parts = rows.reshape(-1, channels // blocks)  # of each position its blocks
-    gathered = _bags(parts, index.flatten(0, 1), shares.flatten(2).flatten(0, 1))
+    gathered = _bags(parts, index.flatten(0, 1), shares.flatten(0, 1))
     own = bins.view(num_bins, blocks, -1) * weights[:, :, :1].to(bins)
     return (own + gathered.view_as(own)).flatten(1)
 

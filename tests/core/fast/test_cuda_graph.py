@@ -51,7 +51,7 @@ def graphed(monkeypatch: pytest.MonkeyPatch):
 def run(graphed, bank, shades, side=8):
     sizes = torch.tensor([[side, side]])
     return [
-        graphed.detect(torch.full((1, 3, side, side), shade), sizes, bank).logits.item()
+        graphed.detect(torch.full((1, 3, side, side), float(shade)), sizes, bank).logits.item()
         for shade in shades
     ]
 

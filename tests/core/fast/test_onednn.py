@@ -8,10 +8,10 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from sparsevod_core.fast.backbone import _fold
-from sparsevod_core.fast.fused_convolution import can_fuse, fuse_blocks
+from sparsevod_core.fast.onednn import PackedLinear, can_pack, fuse_blocks
 
 pytestmark = pytest.mark.skipif(
-    not can_fuse(torch.float32), reason="this torch has no fused convolutions"
+    not can_pack(torch.float32), reason="this torch has no fused convolutions"
 )
 
 
@@ -40,6 +40,15 @@ def test_a_first_block_without_shortcut_layers_does_not_write_over_its_input() -
     before = maps.clone()
     fused(maps)
     assert torch.equal(maps, before)
+
+
+@torch.inference_mode()
+def test_a_packed_layer_is_the_same_for_any_number_of_rows() -> None:
+    linear = nn.Linear(64, 96).bfloat16()
+    packed = PackedLinear(linear)
+    for count in (1, 7, 100):
+        rows = torch.randn(count, 64).bfloat16()
+        torch.testing.assert_close(packed(rows), linear(rows), atol=0.02, rtol=0.02)
 
 
 def test_other_blocks_stay_as_they_are() -> None:

@@ -1,8 +1,9 @@
-"""Convolutions with what follows them in one pass over the map, for CPUs.
+"""Layers as oneDNN computes them best on CPUs: weights packed, and what follows in the same pass.
 
-oneDNN adds a residual and applies a ReLU while a convolution's result is in the cache, and wants
-its weights in an order that depends on the map. torch calls it so from code that it compiles,
-through the operators used here; they are not public, so that `can_fuse` tries them first.
+oneDNN wants weights in an order that depends on the input's shape, and packs them anew in every
+call unless that was done before; and it adds a residual and applies a ReLU while a result is in the
+cache. torch calls it so from code that it compiles, through the operators used here; they are not
+public, so that `can_pack` tries them first.
 """
 
 from __future__ import annotations
@@ -46,6 +47,25 @@ class FusedConv2d(nn.Module):
         )
 
 
+class PackedLinear(nn.Module):
+    """A wide linear layer with its weights packed."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self._linear = linear
+        self._packed: dict[int, Tensor] = {}
+
+    def forward(self, features: Float[Tensor, "n in"]) -> Float[Tensor, "n out"]:
+        """The layer's output."""
+        linear, count = self._linear, len(features)
+        if count not in self._packed:
+            pack = torch.ops.mkldnn._reorder_linear_weight
+            self._packed[count] = pack(linear.weight, count)
+        return torch.ops.mkldnn._linear_pointwise(
+            features, self._packed[count], linear.bias, "none", [], ""
+        )
+
+
 class FusedBottleneck(nn.Module):
     """A block of ResNet-50 and larger whose norms are folded already.
 
@@ -86,17 +106,24 @@ def fuse_blocks(stage: nn.Module) -> nn.Module:
 
 
 @cache
-def can_fuse(dtype: torch.dtype) -> bool:
+def can_pack(dtype: torch.dtype) -> bool:
     """Whether this torch and this processor do what this module asks, and right."""
     if not torch.backends.mkldnn.is_available():
         return False
     conv = nn.Conv2d(4, 4, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)
     maps = torch.linspace(-1, 1, 4 * 64).view(1, 4, 8, 8).to(dtype)
     maps = maps.to(memory_format=torch.channels_last)
+    linear = nn.Linear(8, 16).to(dtype)
+    rows = torch.linspace(-1, 1, 32).view(4, 8).to(dtype)
     with torch.inference_mode():
-        expected = (conv(maps) + maps).relu()
         try:
-            fused = FusedConv2d(conv, relu=True)(maps, add_to=maps.clone())
+            pairs = (
+                (
+                    FusedConv2d(conv, relu=True)(maps, add_to=maps.clone()),
+                    (conv(maps) + maps).relu(),
+                ),
+                (PackedLinear(linear)(rows), linear(rows)),
+            )
         except (AttributeError, RuntimeError, TypeError):
             return False
-        return torch.allclose(fused.float(), expected.float(), atol=0.05)
+        return all(torch.allclose(a.float(), b.float(), atol=0.05) for a, b in pairs)
