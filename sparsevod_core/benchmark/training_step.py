@@ -51,6 +51,7 @@ class TrainingStep:
         torch.manual_seed(config.seed)
         self.device = device
         self.detector = build_detector(config.model).to(device).train()
+        self.detector.to(memory_format=torch.channels_last)  # as the trainer does
         self.detector.recompute_stages = config.train.checkpoint_stages
         self._train = config.train
         self._criterion = _TimedCriterion(config, device)

@@ -98,7 +98,9 @@ class Trainer:
             self.detector = build_detector(config.model)
         else:
             self.detector = starting_detector(config, self.categories, self.reporter)
-        self.detector.to(self.device).recompute_stages = config.train.checkpoint_stages
+        # Convolutions are a tenth faster in it, forward and backward.
+        self.detector.to(self.device).to(memory_format=torch.channels_last)
+        self.detector.recompute_stages = config.train.checkpoint_stages
         self.optimizer = build_optimizer(self.detector, config.train)
         self.criterion = SetCriterion(config.loss)
         self.model = parallel(self.detector, config)
