@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ from unittest import mock
 import torch
 from hardware import about_this_machine
 from torch import Tensor
+from torchvision.models import get_model
 from traffic import Traffic
 
 from sparsevod_core.allocator import keep_freed_memory
@@ -33,7 +35,7 @@ from sparsevod_core.benchmark.inference import PLAIN, BenchmarkSettings, benchma
 from sparsevod_core.checkpoint import embedded_checkpoint, load_detector
 from sparsevod_core.config import load_config
 from sparsevod_core.data.transforms import pad_to_multiple
-from sparsevod_core.fast import FastDetector
+from sparsevod_core.fast import FastDetector, GraphedDetector
 from sparsevod_core.fast.pyramid import LazyPyramid
 from sparsevod_core.inference import Predictor
 from sparsevod_core.model.build import build_detector
@@ -63,18 +65,26 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("inference.json"))
     parser.add_argument(
-        "--only", nargs="*", help="speed effects accuracy scaling rows_of_the_paper roofline"
+        "--only",
+        nargs="*",
+        help="of the measures, some",
     )
+    parser.add_argument("--process", choices=("fast", PLAIN, RIVAL), help="used by `processes`")
     arguments = parser.parse_args()
+    if arguments.process is not None:
+        sys.stdout.write(json.dumps(in_this_process(arguments.process)))
+        return
     keep_freed_memory()
     device = torch.device(arguments.device)
     measures: dict[str, Callable[[torch.device, int], Any]] = {
         "speed": speed,
+        "processes": processes,
         "effects": effects,
         "accuracy": accuracy,
         "scaling": scaling,
+        "video_length": video_length,
         "rows_of_the_paper": rows_of_the_paper,
         "roofline": roofline,
     }
@@ -92,10 +102,13 @@ def main() -> None:
         sys.stdout.write(json.dumps(result[name], indent=1) + "\n")
         sys.stdout.flush()
         arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    if "speed" in result:
-        for name, demand in DEMANDS.items():
-            found = result["speed"]["proposals all over the image"][name]
-            sys.stdout.write(f"{name}: {found:.2f} (asked for: {demand})\n")
+    for name, demand in DEMANDS.items():
+        for where, found in (
+            ("in one process", result.get("speed", {}).get("proposals all over the image")),
+            ("in processes of their own", result.get("processes")),
+        ):
+            if found:
+                sys.stdout.write(f"{name}, {where}: {found[name]:.2f} (asked for: {demand})\n")
 
 
 def speed(device: torch.device, rounds: int) -> dict[str, Any]:
@@ -121,6 +134,47 @@ def speed(device: torch.device, rounds: int) -> dict[str, Any]:
             "memory_mib_a_support": result["memory_mib"] / SUPPORTS,
         }
     return found
+
+
+def processes(device: torch.device, rounds: int) -> dict[str, Any]:
+    """Milliseconds a frame of fresh processes that take turns, each with the allocator it has.
+
+    `sparsevod` has glibc keep freed memory (benchmarks/allocator.py); who calls a model from a
+    script of their own, ours or torchvision's, has glibc as it is.
+    """
+    if device.type != "cpu":
+        return {}
+    times: dict[str, list[float]] = {"fast": [], PLAIN: [], RIVAL: []}
+    for _ in range(3):
+        for name, found in times.items():
+            command = [sys.executable, __file__, "--process", name]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found.append(json.loads(done.stdout.splitlines()[-1]))
+    milliseconds = {name: median(found) for name, found in times.items()}
+    return {
+        "milliseconds": milliseconds,
+        "times_plain": milliseconds[PLAIN] / milliseconds["fast"],
+        "times_rival": milliseconds[RIVAL] / milliseconds["fast"],
+    }
+
+
+@torch.inference_mode()
+def in_this_process(name: str) -> float:
+    """Median milliseconds of some frames of one program alone."""
+    device = torch.device("cpu")
+    images, sizes = frames(device)
+    if name == RIVAL:
+        network = get_model(RIVAL, weights=None, weights_backbone=None).eval()
+        image = images[0, :, : SIZE[0], : SIZE[1]].float() / 255
+        return turns({name: lambda: network([image])}, device, 4)[name]
+    detector = random_detector(device)
+    if name == PLAIN:
+        memory = detector.remember(images[1:], SIZE)
+        plain = {name: lambda: top_detections(detector.detect(images[:1], sizes[:1], memory))}
+        return turns(plain, device, 4)[name]
+    keep_freed_memory()
+    fast = FastDetector(detector, torch.bfloat16)
+    return turns({name: call(fast, images[:1], sizes[:1], bank_of(fast, images))}, device, 8)[name]
 
 
 def effects(device: torch.device, rounds: int) -> dict[str, Any]:
@@ -152,6 +206,9 @@ def effects(device: torch.device, rounds: int) -> dict[str, Any]:
         "without the lazy pyramid": whole_pyramid,
         "without packed and fused layers": lambda: unfused.detect(target, sizes[:1], bank),
     }
+    if device.type == "cuda":
+        graphed = GraphedDetector(fast)
+        contestants["as one CUDA graph"] = lambda: graphed.detect(target, sizes[:1], bank)
     return turns(contestants, device, rounds)
 
 
@@ -185,7 +242,7 @@ def accuracy(device: torch.device, rounds: int) -> dict[str, Any]:
 
 
 def scaling(device: torch.device, rounds: int) -> dict[str, Any]:
-    """Milliseconds a frame by supports, size, batch and length of the video."""
+    """Milliseconds a frame by supports, size and batch; what is kept of the supports."""
     detector = random_detector(device)
     fast = FastDetector(detector, torch.bfloat16)
     few = max(3, rounds // 2)
@@ -197,10 +254,12 @@ def scaling(device: torch.device, rounds: int) -> dict[str, Any]:
         bank = bank_of(fast, images[: count + 1]) if count else None
         kept[str(count)] = bank.nbytes / 2**20 if bank else 0.0
         supports[str(count)] = call(fast, target, sizes[:1], bank)
-    batches = {
-        str(count): call(fast, images[:count], sizes[:count], bank_of(fast, images[:7]))
-        for count in (1, 2, 4, 8)
-    }
+    whole = GraphedDetector(fast) if device.type == "cuda" else fast
+    some = bank_of(fast, images[:7])
+    batches = {}
+    for count in (1, 2, 4, 8) if device.type == "cpu" else (1, 2, 4, 8, 16, 32):
+        many, many_sizes = images[0].expand(count, -1, -1, -1), sizes[:1].expand(count, 2)
+        batches[str(count)] = call(whole, many, many_sizes, some)
     resolutions = {}
     for height in (300, 450, 600, 750):
         size = (height, height * 5 // 3)
@@ -213,7 +272,6 @@ def scaling(device: torch.device, rounds: int) -> dict[str, Any]:
         "supports_kept_mib": kept,
         "batch": {count: times / int(count) for count, times in by_batch.items()},
         "size": turns(resolutions, device, few),
-        "frames_of_the_video": by_length(device),
     }
 
 
@@ -314,7 +372,9 @@ def bank_of(fast: FastDetector, images: Tensor, size: tuple[int, int] = SIZE) ->
     return fast.remember(images[1:], size)
 
 
-def call(fast: FastDetector, images: Tensor, sizes: Tensor, bank: Any) -> Callable[[], Any]:
+def call(
+    fast: FastDetector | GraphedDetector, images: Tensor, sizes: Tensor, bank: Any
+) -> Callable[[], Any]:
     return lambda: top_detections(fast.detect(images, sizes, bank))
 
 
@@ -366,27 +426,32 @@ def share_of_p2(detector: SparseVOD, device: torch.device) -> float | None:
     return pyramid._is_made[0].float().mean().item()
 
 
-def by_length(device: torch.device) -> dict[str, float]:
-    """Milliseconds a frame of whole videos, `Predictor.video` on the embedded model."""
+def video_length(device: torch.device, rounds: int) -> dict[str, float]:
+    """Milliseconds a frame of whole videos after the first batch, by the embedded model.
+
+    `Predictor.video` decodes, resizes and detects; of three rounds in turn the shortest.
+    """
     predictor = Predictor.from_checkpoint(
         device=str(device), overrides=["inference.precision=auto"]
     )
-    (image, *_), _ = frames(torch.device("cpu"), (224, 280), 1)
-    found = {}
+    batch = predictor.config.inference.batch
+    images, _ = frames(torch.device("cpu"), (224, 280), 1)
+    times: dict[int, list[float]] = {50: [], 200: [], 800: []}
     with tempfile.TemporaryDirectory() as folder:
-        for length in (50, 200, 800):
+        for length in times:
             path = Path(folder) / f"{length}.mp4"
             with VideoWriter(path, 280, 224, frame_rate=Fraction(25)) as writer:
-                for number in range(length):
-                    moved = image[:, :224, :280].roll(number, dims=2)
+                for number in range(length):  # there and back: all lengths show the same
+                    moved = images[0, :, :224, :280].roll(abs(number % 50 - 25), dims=2)
                     writer.write(moved.permute(1, 2, 0).contiguous().numpy())
-            detections = predictor.video(path)
-            next(detections)  # the supports are remembered, and the first batch is done
-            start = time.perf_counter()
-            rest = sum(1 for _ in detections)
-            batch = predictor.config.inference.batch
-            found[str(length)] = 1000 * (time.perf_counter() - start) / (rest + 1 - batch)
-    return found
+        for _ in range(3):
+            for length, found in times.items():
+                detections = predictor.video(Path(folder) / f"{length}.mp4")
+                next(detections)  # the supports are remembered, and the first batch is done
+                start = time.perf_counter()
+                rest = sum(1 for _ in detections) + 1 - batch
+                found.append(1000 * (time.perf_counter() - start) / rest)
+    return {str(length): min(found) for length, found in times.items()}
 
 
 @torch.inference_mode()
