@@ -32,7 +32,9 @@ def main() -> None:
     intensity = np.geomspace(1, 2000, 200)
     axes.loglog(intensity, np.minimum(peak, bandwidth * intensity), color="0.35")
     axes.annotate(f"bf16 products: {peak:.0f} GFLOP/s", (1900, peak * 1.08), ha="right")
-    axes.annotate(f"memory: {bandwidth:.0f} GB/s", (3, bandwidth * 3 * 0.62), rotation=40, ha="left")
+    axes.annotate(
+        f"memory: {bandwidth:.0f} GB/s", (3, bandwidth * 3 * 0.62), rotation=40, ha="left"
+    )
     for name, part in roof["parts"].items():
         moved_gb = part["mib_moved"] * 2**20 / 1e9
         rate = part["gflop"] / (part["milliseconds"] / 1000)

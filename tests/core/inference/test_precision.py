@@ -1,0 +1,63 @@
+"""What `auto` stands for, and which model computes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sparsevod_core.config import load_config
+from sparsevod_core.fast import FastDetector
+from sparsevod_core.inference import Predictor
+from sparsevod_core.inference.device import resolve_precision
+from sparsevod_core.model.build import build_detector
+from sparsevod_core.structures import Category
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("avx512_bf16", "amx", "precision"),
+    [(True, False, "bf16"), (False, True, "bf16"), (False, False, "fp32")],
+)
+def test_auto_is_what_the_processor_computes_with(
+    avx512_bf16: bool, amx: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert resolve_precision("auto", CPU) == precision
+    assert resolve_precision("fp32", CPU) == "fp32"
+    assert resolve_precision("bf16", CPU) == "bf16"
+
+
+def test_a_torch_that_cannot_tell_computes_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert resolve_precision("auto", CPU) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "dtype"),
+    [
+        (["inference.precision=fp32"], torch.float32),
+        (["inference.precision=bf16"], torch.bfloat16),
+        (["inference.fast=false"], None),
+    ],
+)
+def test_the_settings_choose_the_model(overrides: list[str], dtype: torch.dtype | None) -> None:
+    config = load_config("tiny", overrides=["model.num_classes=1", *overrides])
+    detector = build_detector(config.model)
+    predictor = Predictor(detector, config, [Category(1, "square")], device="cpu")
+    model = predictor._model
+    if dtype is None:
+        assert model is detector
+    else:
+        assert isinstance(model, FastDetector) and model.dtype == dtype
+    plain = predictor.plain()
+    assert plain._model is detector and plain.config.inference.precision in ("fp32", "bf16")
+
+
+def test_the_precision_that_is_recorded_is_the_one_that_computes() -> None:
+    config = load_config("tiny", overrides=["model.num_classes=1", "inference.precision=auto"])
+    detector = build_detector(config.model)
+    predictor = Predictor(detector, config, [Category(1, "square")], device="cpu")
+    assert predictor.config.inference.precision == resolve_precision("auto", CPU)
