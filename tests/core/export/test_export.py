@@ -32,6 +32,7 @@ def detector():
     detector = build_detector(config.model).eval()
     for stage in detector.stages:
         nn.init.normal_(stage.aggregation.output.weight, std=0.1)
+        nn.init.zeros_(stage.class_logits.bias)  # scores around a half
     return detector, config
 
 
@@ -107,6 +108,23 @@ def test_pt2_finds_the_same(detector, exported: dict[str, Path], clip) -> None:
         found = [values.numpy() for values in frame(torch.from_numpy(clip[12]), *known)]
     check(found, expected(detector, clip, 12, [2, 9, 16, 23]))
     assert json.loads(extra["sparsevod.json"])["graph"] == "model"
+
+
+def test_the_example_runs_without_torch(exported: dict[str, Path], video_set: Any) -> None:
+    pytest.importorskip("onnxruntime")
+    example = Path(__file__).parents[3] / "examples" / "onnx_video.py"
+    video = video_set.annotations.parent / "long.mp4"
+    done = subprocess.run(
+        [sys.executable, str(example), str(exported["onnx"]), str(video)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert {line.split(":")[0] for line in lines} == {f"frame {n}" for n in range(24)}
+    assert {line.split()[2] for line in lines} <= {"square", "bar"}
+    assert "torch" not in example.read_text().replace("PyTorch", "")
 
 
 @pytest.mark.parametrize(
