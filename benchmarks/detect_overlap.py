@@ -170,7 +170,8 @@ def waiting(wait_s: float) -> Predictor:
 
 
 def r50() -> Predictor:
-    config = load_config("r50", overrides=["model.num_classes=3"])
+    overrides = ["model.num_classes=3", "inference.precision=auto"]
+    config = load_config("r50", overrides=overrides)
     categories = [Category(n, name) for n, name in enumerate(("car", "dog", "bird"), start=1)]
     return Predictor(build_detector(config.model), config, categories, device="cpu")
 
