@@ -39,7 +39,7 @@ class FastDetector(nn.Module):
         self.normalise = copy.deepcopy(detector.normalise)
         self.stem_and_stages = FoldedStages(detector.backbone, dtype)
         self.pyramid_layers = PyramidLayers(detector.backbone, dtype)
-        self.roi_align = detector.roi_align
+        self.roi_align = copy.deepcopy(detector.roi_align)
         self.proposals = copy.deepcopy(detector.proposals)
         stages = [FastStage(stage, dtype) for stage in detector.stages]
         self.stages = nn.ModuleList(stages)  # type: ignore[assignment]

@@ -8,6 +8,7 @@ public, so that `can_pack` tries them first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -15,6 +16,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
+
+_MOST_PACKINGS = 4  # of a layer: those of support frames, whole batches and the last of a video
+
+
+def _packed_once(packings: dict[Any, Tensor], shape: Any, pack: Callable[[], Tensor]) -> Tensor:
+    """The weights for inputs of a shape; the oldest are dropped, as videos come in any size."""
+    if shape not in packings:
+        if len(packings) == _MOST_PACKINGS:
+            del packings[next(iter(packings))]
+        packings[shape] = pack()
+    return packings[shape]
 
 
 class FusedConv2d(nn.Module):
@@ -32,11 +44,12 @@ class FusedConv2d(nn.Module):
         """The result; written over `add_to` where that is given."""
         conv = self._conv
         geometry: tuple[Any, ...] = (conv.padding, conv.stride, conv.dilation, conv.groups)
-        if maps.shape not in self._packed:
-            pack: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-            weight = conv.weight.to_mkldnn()
-            self._packed[maps.shape] = pack(weight, *geometry, list(maps.shape))
-        weight = self._packed[maps.shape]
+
+        def pack() -> Tensor:
+            reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+            return reorder(conv.weight.to_mkldnn(), *geometry, list(maps.shape))
+
+        weight = _packed_once(self._packed, maps.shape, pack)
         if add_to is None:
             return torch.ops.mkldnn._convolution_pointwise(
                 maps, weight, conv.bias, *geometry, "relu" if self._relu else "none", [], ""
@@ -58,12 +71,9 @@ class PackedLinear(nn.Module):
     def forward(self, features: Float[Tensor, "n in"]) -> Float[Tensor, "n out"]:
         """The layer's output."""
         linear, count = self._linear, len(features)
-        if count not in self._packed:
-            pack = torch.ops.mkldnn._reorder_linear_weight
-            self._packed[count] = pack(linear.weight, count)
-        return torch.ops.mkldnn._linear_pointwise(
-            features, self._packed[count], linear.bias, "none", [], ""
-        )
+        reorder = torch.ops.mkldnn._reorder_linear_weight
+        weight = _packed_once(self._packed, count, lambda: reorder(linear.weight, count))
+        return torch.ops.mkldnn._linear_pointwise(features, weight, linear.bias, "none", [], "")
 
 
 class FusedBottleneck(nn.Module):

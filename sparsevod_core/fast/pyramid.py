@@ -149,9 +149,8 @@ class LazyPyramid:
         else:
             above = self._inner_map(1)
             below = _rows(self._maps[0]).index_select(0, place.flatten())
-            place = (image[:, None, None] * above.shape[2] + lines // 2) * above.shape[
-                3
-            ] + columns // 2
+            _, _, height, width = above.shape
+            place = (image[:, None, None] * height + lines // 2) * width + columns // 2
             lateral = self._layers.lateral[0]
             windows = F.linear(below, lateral.weight.flatten(1), lateral.bias)
             windows += _rows(above).index_select(0, place.flatten())

@@ -43,6 +43,18 @@ def test_a_first_block_without_shortcut_layers_does_not_write_over_its_input() -
 
 
 @torch.inference_mode()
+def test_frames_of_many_sizes_do_not_fill_the_memory() -> None:
+    stage = nn.Sequential(Bottleneck(64, 16)).eval()
+    _fold(stage)
+    (block,) = fuse_blocks(stage.to(memory_format=torch.channels_last))
+    packed = PackedLinear(nn.Linear(8, 8))
+    for size in range(4, 24):
+        block(torch.randn(1, 64, size, size).to(memory_format=torch.channels_last))
+        packed(torch.randn(size, 8))
+    assert len(block._spatial._packed) == len(packed._packed) == 4
+
+
+@torch.inference_mode()
 def test_a_packed_layer_is_the_same_for_any_number_of_rows() -> None:
     linear = nn.Linear(64, 96).bfloat16()
     packed = PackedLinear(linear)
