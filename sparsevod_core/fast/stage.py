@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -13,55 +12,7 @@ from sparsevod_core.fast.onednn import PackedLinear, can_pack
 from sparsevod_core.fast.support_bank import SupportBank
 from sparsevod_core.fast.temporal_roi import FastTemporalRoI
 from sparsevod_core.model.interaction import InstanceInteraction
-from sparsevod_core.model.proposal_aggregation import AttentionAggregation, MeanAggregation
 from sparsevod_core.model.stage import RefinementStage
-
-
-class FastAttentionAggregation(nn.Module):
-    """SPFA with the keys and values of the support proposals kept."""
-
-    def __init__(self, aggregation: AttentionAggregation) -> None:
-        super().__init__()
-        self._inner = copy.deepcopy(aggregation)
-
-    def known(self, features: Float[Tensor, "F N C"]) -> tuple[Float[Tensor, "F N C"], ...]:
-        """What is kept of support frames: their proposals' keys and values."""
-        return self._inner.key(features), self._inner.value(features)
-
-    def forward(
-        self, features: Float[Tensor, "B N C"], known: tuple[Float[Tensor, "S N C"], ...]
-    ) -> Float[Tensor, "B N C"]:
-        """Features plus what attention gathers from the supports and from the target itself."""
-        key, value = (
-            torch.cat([kept.flatten(0, 1).expand(len(features), -1, -1), own], dim=1)
-            for kept, own in zip(known, self.known(features), strict=True)
-        )
-        query, key, value = map(self._heads, (self._inner.query(features), key, value))
-        gathered = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        return features + self._inner.output(gathered)
-
-    def _heads(self, x: Float[Tensor, "B n C"]) -> Float[Tensor, "B heads n d"]:
-        return x.unflatten(-1, (self._inner.num_heads, -1)).transpose(1, 2)
-
-
-class FastMeanAggregation(nn.Module):
-    """The mean in its place, with the values of the support proposals kept."""
-
-    def __init__(self, aggregation: MeanAggregation) -> None:
-        super().__init__()
-        self._inner = copy.deepcopy(aggregation)
-
-    def known(self, features: Float[Tensor, "F N C"]) -> tuple[Float[Tensor, "F N C"], ...]:
-        """What is kept of support frames: their proposals' values."""
-        return (self._inner.value(features),)
-
-    def forward(
-        self, features: Float[Tensor, "B N C"], known: tuple[Float[Tensor, "S N C"], ...]
-    ) -> Float[Tensor, "B N C"]:
-        """Features plus the mean."""
-        (own,), (kept,) = self.known(features), known
-        value = torch.cat([kept.flatten(0, 1).expand(len(features), -1, -1), own], dim=1)
-        return features + self._inner.output(value.mean(1, keepdim=True))
 
 
 class NarrowInteraction(nn.Module):
@@ -93,13 +44,9 @@ class FastStage(nn.Module):
 
     def __init__(self, stage: RefinementStage, dtype: torch.dtype) -> None:
         super().__init__()
-        temporal_roi, aggregation = stage.temporal_roi, stage.aggregation
+        temporal_roi = stage.temporal_roi
         self.temporal_roi = None if temporal_roi is None else FastTemporalRoI(temporal_roi, dtype)
-        self.aggregation: FastAttentionAggregation | FastMeanAggregation | None = None
-        if isinstance(aggregation, AttentionAggregation):
-            self.aggregation = FastAttentionAggregation(aggregation)
-        elif aggregation is not None:
-            self.aggregation = FastMeanAggregation(aggregation)
+        self.aggregation = copy.deepcopy(stage.aggregation)
         self.inner = copy.deepcopy(stage)
         self.inner.temporal_roi = self.inner.aggregation = None
         self.inner.interaction = NarrowInteraction(stage.interaction, dtype)  # type: ignore[assignment]
@@ -118,8 +65,9 @@ class FastStage(nn.Module):
         features = self.inner.interact(features, roi_features)
         if self.aggregation is not None:
             if bank is None:
-                known = tuple(own[:0] for own in self.aggregation.known(features))
+                known = self.aggregation.known(features[:, :0])
             else:
-                known = bank.proposals[stage]
-            features = self.aggregation(features, known)
+                kept = bank.proposals[stage]  # each [S, N, C]
+                known = tuple(k.flatten(0, 1).expand(len(features), -1, -1) for k in kept)
+            features = self.aggregation.gather(features, known)
         return self.inner.classify(features), self.inner.refine(boxes_xyxy, features), features

@@ -32,15 +32,33 @@ class AttentionAggregation(nn.Module):
         support_features: Float[Tensor, "B M C"],
     ) -> Float[Tensor, "B N C"]:
         """Features plus what attention gathers; M = S N support proposals, S = 0 allowed."""
-        known = torch.cat([support_features, features], dim=1)
-        return features + self.output(self.attend(features, known))
+        return self.gather(features, self.known(support_features))
+
+    def known(self, features: Float[Tensor, "F n C"]) -> tuple[Float[Tensor, "F n C"], ...]:
+        """K and V of proposals: all that is asked of those of support frames."""
+        return self.key(features), self.value(features)
+
+    def gather(
+        self, features: Float[Tensor, "B N C"], known: tuple[Float[Tensor, "B M C"], ...]
+    ) -> Float[Tensor, "B N C"]:
+        """`forward` with what is known of the support proposals; the target's own come after."""
+        pairs = zip(known, self.known(features), strict=True)
+        key, value = (torch.cat([kept, own], dim=1) for kept, own in pairs)
+        return features + self.output(self._attend(features, key, value))
 
     def attend(
         self, features: Float[Tensor, "B N C"], known: Float[Tensor, "B M C"]
     ) -> Float[Tensor, "B N C"]:
         """softmax(Q K^T / sqrt(d)) V, before the output layer."""
-        query, key = self._heads(self.query(features)), self._heads(self.key(known))
-        value = self._heads(self.value(known))
+        return self._attend(features, *self.known(known))
+
+    def _attend(
+        self,
+        features: Float[Tensor, "B N C"],
+        key: Float[Tensor, "B M C"],
+        value: Float[Tensor, "B M C"],
+    ) -> Float[Tensor, "B N C"]:
+        query, key, value = (self._heads(x) for x in (self.query(features), key, value))
         return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
     def weights(
@@ -69,8 +87,18 @@ class MeanAggregation(nn.Module):
         support_features: Float[Tensor, "B M C"],
     ) -> Float[Tensor, "B N C"]:
         """Features plus the same mean over all proposals for each."""
-        known = torch.cat([support_features, features], dim=1)
-        return features + self.output(self.value(known).mean(1, keepdim=True))
+        return self.gather(features, self.known(support_features))
+
+    def known(self, features: Float[Tensor, "F n C"]) -> tuple[Float[Tensor, "F n C"], ...]:
+        """V of proposals."""
+        return (self.value(features),)
+
+    def gather(
+        self, features: Float[Tensor, "B N C"], known: tuple[Float[Tensor, "B M C"], ...]
+    ) -> Float[Tensor, "B N C"]:
+        """`forward` with what is known of the support proposals."""
+        values = torch.cat([*known, *self.known(features)], dim=1)
+        return features + self.output(values.mean(1, keepdim=True))
 
     def weights(
         self, features: Float[Tensor, "B N C"], known: Float[Tensor, "B M C"]
