@@ -12,7 +12,27 @@ from sparsevod_core.fast.onednn import PackedLinear, can_pack
 from sparsevod_core.fast.support_bank import SupportBank
 from sparsevod_core.fast.temporal_roi import FastTemporalRoI
 from sparsevod_core.model.interaction import InstanceInteraction
+from sparsevod_core.model.proposal_aggregation import AttentionAggregation, MeanAggregation
 from sparsevod_core.model.stage import RefinementStage
+
+
+class KeptAggregation(nn.Module):
+    """SPFA with what it asks of the support proposals kept."""
+
+    def __init__(self, aggregation: AttentionAggregation | MeanAggregation) -> None:
+        super().__init__()
+        self._inner = copy.deepcopy(aggregation)
+
+    def known(self, features: Float[Tensor, "F N C"]) -> tuple[Float[Tensor, "F N C"], ...]:
+        """What is kept of support frames' proposals."""
+        return self._inner.known(features)
+
+    def forward(
+        self, features: Float[Tensor, "B N C"], kept: tuple[Float[Tensor, "S N C"], ...]
+    ) -> Float[Tensor, "B N C"]:
+        """Features plus what the supports and the target itself give."""
+        known = tuple(k.flatten(0, 1).expand(len(features), -1, -1) for k in kept)
+        return self._inner.gather(features, known)
 
 
 class NarrowInteraction(nn.Module):
@@ -46,7 +66,8 @@ class FastStage(nn.Module):
         super().__init__()
         temporal_roi = stage.temporal_roi
         self.temporal_roi = None if temporal_roi is None else FastTemporalRoI(temporal_roi, dtype)
-        self.aggregation = copy.deepcopy(stage.aggregation)
+        aggregation = stage.aggregation
+        self.aggregation = None if aggregation is None else KeptAggregation(aggregation)
         self.inner = copy.deepcopy(stage)
         self.inner.temporal_roi = self.inner.aggregation = None
         self.inner.interaction = NarrowInteraction(stage.interaction, dtype)  # type: ignore[assignment]
@@ -65,9 +86,8 @@ class FastStage(nn.Module):
         features = self.inner.interact(features, roi_features)
         if self.aggregation is not None:
             if bank is None:
-                known = self.aggregation.known(features[:, :0])
+                kept = self.aggregation.known(features[:0])
             else:
-                kept = bank.proposals[stage]  # each [S, N, C]
-                known = tuple(k.flatten(0, 1).expand(len(features), -1, -1) for k in kept)
-            features = self.aggregation.gather(features, known)
+                kept = bank.proposals[stage]
+            features = self.aggregation(features, kept)
         return self.inner.classify(features), self.inner.refine(boxes_xyxy, features), features
