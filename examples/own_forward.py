@@ -24,6 +24,7 @@ print("logits of every stage     [T, B, N, K]", tuple(output.logits.shape))
 print("boxes of every stage      [T, B, N, 4]", tuple(output.boxes_xyxy.shape))
 
 with torch.no_grad():  # at test time the supports of a video go through the model once
-    memory = detector.remember(clip.supports[0], (96, 128))
-    first = detector.detect(clip.images[:1], clip.image_sizes[:1], memory)
+    size = clip.image_sizes[:1]
+    memory = detector.remember(detector.encode(clip.supports[0], size.expand(4, 2)))
+    first = detector.detect(detector.encode(clip.images[:1], size), memory)
 print("same as the first clip:", torch.allclose(first.logits[:, 0], output.logits[:, 0], atol=1e-3))

@@ -205,12 +205,13 @@ class InferenceConfig:
     support: Literal["uniform", "window", "causal"] = "uniform"
     window_stride: int = 1
     """Distance in frames between the supports of `window`."""
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "fp32"
     """Of maps and RoI features; `auto`: bf16 where the processor computes with it, else fp32."""
     fast: bool = True
     """The same numbers sooner (`sparsevod_core.fast`); off: the model as it is trained."""
-    compile: bool = False
-    """On a GPU: record a frame as one CUDA graph; not yet tried on one."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """On a GPU: compile the model; `auto`: where the video or data set is long enough to pay it
+    back."""
     batch: int = 1
     """Target frames of one video that go through the model together."""
 

@@ -75,6 +75,24 @@ class DetectorOutput:
     proposals_xyxy: Float[Tensor, "B N 4"]
     image_sizes: Int[Tensor, "B 2"]
 
+    def __getitem__(self, frames: slice) -> DetectorOutput:
+        """Of some of the target frames."""
+        return DetectorOutput(
+            self.logits[:, frames],
+            self.boxes_xyxy[:, frames],
+            self.proposals_xyxy[frames],
+            self.image_sizes[frames],
+        )
+
+    def clone(self) -> DetectorOutput:
+        """A copy in memory of its own."""
+        return DetectorOutput(
+            self.logits.clone(),
+            self.boxes_xyxy.clone(),
+            self.proposals_xyxy.clone(),
+            self.image_sizes.clone(),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Detections:

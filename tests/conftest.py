@@ -39,6 +39,10 @@ def _holds_shape(hint: Any) -> bool:
 # the shapes that they are given and give.
 jaxtyping.install_import_hook(["sparsevod_core"], f"{__name__}.check_shapes")
 
+# Without a GPU Triton's kernels run in its interpreter; it is chosen when they are imported.
+if not any(Path("/dev").glob("nvidia[0-9]*")):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # A shell that runs the tests in the background has them ignore Ctrl-C, which some tests send.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

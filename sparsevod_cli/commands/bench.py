@@ -49,8 +49,8 @@ def bench(
         bool, typer.Option("--plain", help="The model as it is trained, every layer by itself.")
     ] = False,
     compile_: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="On a GPU: a frame as one CUDA graph.")
-    ] = False,
+        str, typer.Option("--compile", help="On a GPU, compile the model: auto, on or off.")
+    ] = "auto",
     against: Annotated[
         list[str] | None,
         typer.Option(

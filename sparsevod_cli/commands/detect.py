@@ -58,8 +58,8 @@ def detect(
         typer.Option("--precision", help="fp32, bf16 (faster, less exact); else the processor's."),
     ] = None,
     compile_: Annotated[
-        bool | None,
-        typer.Option("--compile/--no-compile", help="On a GPU: a frame as one CUDA graph."),
+        str | None,
+        typer.Option("--compile", help="On a GPU, compile the model: auto, on or off."),
     ] = None,
     score: Annotated[
         float,

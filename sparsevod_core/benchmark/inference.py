@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -30,7 +30,8 @@ from sparsevod_core.benchmark.timing import (
 )
 from sparsevod_core.data.transforms import pad_to_multiple, resize_image
 from sparsevod_core.errors import ConfigError
-from sparsevod_core.fast import FastDetector, GraphedDetector, SupportBank
+from sparsevod_core.fast import Plan, computing_in, optimised, plan_for
+from sparsevod_core.fast.recorded import RecordedDetector
 from sparsevod_core.inference.device import resolve_precision
 from sparsevod_core.machine import describe_machine
 from sparsevod_core.model.detector import SparseVOD, top_detections
@@ -39,8 +40,7 @@ from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.video.reader import VideoReader
 from sparsevod_core.video.writer import VideoWriter
 
-Model: TypeAlias = SparseVOD | FastDetector
-Memory: TypeAlias = SupportMemory | SupportBank
+Model: TypeAlias = SparseVOD | RecordedDetector
 
 PLAIN = "plain"
 YARDSTICKS = ("fasterrcnn_resnet50_fpn_v2", "fcos_resnet50_fpn", "retinanet_resnet50_fpn_v2")
@@ -56,7 +56,8 @@ class BenchmarkSettings:
         batch: target frames that go through the model together.
         precision: `fp32`, `bf16` or `auto` of our model; what it is compared with runs in fp32.
         fast: our model as it is used; else as it is trained, and in bf16 under autocast.
-        compile: on a GPU, a frame as one CUDA graph; its parts are timed without.
+        compile: on a GPU, compile the model: `on`, `off`, or `auto`, which is `on` here; its parts
+            are timed without.
         repeats: timed runs of each contestant.
         warmup: runs before them that are not counted.
         seed: of the frames, and of the weights where they are random.
@@ -67,7 +68,7 @@ class BenchmarkSettings:
     batch: int = 1
     precision: str = "auto"
     fast: bool = True
-    compile: bool = False
+    compile: str = "auto"
     repeats: int = 10
     warmup: int = 2
     seed: int = 0
@@ -117,12 +118,11 @@ def benchmark(
     targets, sizes = pad_to_multiple(list(images[: settings.batch]))
     targets, sizes = targets.to(device), sizes.to(device)
     detector = detector.to(device).eval()
+    plan = _plan(settings, device)
     start = now(device)
-    model = _as_used(detector, settings)
+    model = optimised(detector, plan) if settings.fast else detector
     memory, memory_seconds = _measure_memory(model, images, settings, device)
-    is_recorded = settings.compile and isinstance(model, FastDetector) and device.type == "cuda"
-    whole = GraphedDetector(model) if is_recorded else model  # type: ignore[arg-type]
-    ours = _frame_of(whole, targets, sizes, memory, settings.precision)
+    ours = _frame_of(model, targets, sizes, memory, settings)
     ours()
     first_box_seconds = now(device) - start
     contestants: dict[str, Callable[[], object]] = {"ours": ours}
@@ -131,7 +131,7 @@ def benchmark(
         if name == PLAIN:
             plain_settings = replace(settings, fast=False, precision="fp32")
             kept, _ = _measure_memory(detector, images, plain_settings, device)
-            contestants[name] = _frame_of(detector, targets, sizes, kept, "fp32")
+            contestants[name] = _frame_of(detector, targets, sizes, kept, plain_settings)
             parameters[name] = _num_parameters(detector)
             continue
         network = get_model(name, weights=None, weights_backbone=None).to(device).eval()
@@ -140,7 +140,10 @@ def benchmark(
         contestants[name] = _call(network, frames)
     times = _alternate(contestants, settings, device, reporter)
     peak = peak_memory_mib(device)  # before the parts, which hold nothing more
-    model_parts = _time_parts(model, targets, sizes, memory, settings, device)
+    # Parts are seen only where they are launched one by one.
+    launched = optimised(detector, replace(plan, compiled=False, recorded=False))
+    parts_of = launched if settings.fast else detector
+    model_parts = _time_parts(parts_of, targets, sizes, memory, settings, device)
     median = float(np.median(times["ours"]))
     return {
         "schema": "sparsevod.bench/1",
@@ -169,44 +172,44 @@ def benchmark(
 
 def _measure_memory(
     model: Model, images: Tensor, settings: BenchmarkSettings, device: torch.device
-) -> tuple[Memory | None, float]:
-    """The support memory, made one frame at a time as a video would, and the seconds it took."""
+) -> tuple[SupportMemory | None, float]:
+    """The support memory, of all support frames at once, and the seconds it took."""
     if settings.supports == 0:
         return None, 0.0
     supports, _ = pad_to_multiple(list(images[-settings.supports :]))
+    sizes = torch.tensor([settings.size] * settings.supports, device=device)
     synchronise(device)
     start = time.perf_counter()
-    with _computing(model, device, settings.precision):
-        memory = model.remember(supports.to(device), settings.size)
+    with _computing(settings, device):
+        memory = model.remember(model.encode(supports.to(device), sizes))  # type: ignore[arg-type]
     synchronise(device)
     return memory, time.perf_counter() - start
 
 
-def _as_used(detector: SparseVOD, settings: BenchmarkSettings) -> Model:
-    if not settings.fast:
-        return detector
-    return FastDetector(detector, torch.bfloat16 if settings.precision == "bf16" else torch.float32)
+def _plan(settings: BenchmarkSettings, device: torch.device) -> Plan:
+    return plan_for(device, settings.precision, compiled=settings.compile != "off")  # type: ignore[arg-type]
 
 
-def _computing(
-    model: Model | GraphedDetector, device: torch.device, precision: str
-) -> AbstractContextManager[object]:
-    """The plain model in bf16 is under autocast; the fast one has its precision in itself."""
-    return autocast(device, precision if isinstance(model, SparseVOD) else "fp32")
+@contextmanager
+def _computing(settings: BenchmarkSettings, device: torch.device) -> Iterator[None]:
+    """The plain model in bf16 is under autocast; an optimised one has its precision in itself."""
+    of_autocast = "fp32" if settings.fast else settings.precision
+    with computing_in(settings.precision), autocast(device, of_autocast):  # type: ignore[arg-type]
+        yield
 
 
 def _frame_of(
-    model: Model | GraphedDetector,
+    model: Model,
     targets: Tensor,
     sizes: Tensor,
-    memory: Memory | None,
-    precision: str,
+    memory: SupportMemory | None,
+    settings: BenchmarkSettings,
 ) -> Callable[[], object]:
     """A call that does all that is timed of a batch of frames."""
 
     def frame() -> None:
-        with _computing(model, targets.device, precision):
-            top_detections(model.detect(targets, sizes, memory))  # type: ignore[arg-type]
+        with _computing(settings, targets.device):
+            top_detections(model.detect(model.encode(targets, sizes), memory))  # type: ignore
 
     return frame
 
@@ -231,31 +234,30 @@ def _alternate(
 
 
 def _time_parts(
-    model: Model,
+    model: SparseVOD,
     targets: Tensor,
     sizes: Tensor,
-    memory: Memory | None,
+    memory: SupportMemory | None,
     settings: BenchmarkSettings,
     device: torch.device,
 ) -> dict[str, dict[str, float]]:
     """Parts of the model, in passes of their own: synchronising in between slows a pass down.
 
-    `backbone` of the plain model is with its FPN; the fast one makes that, as `pyramid`, where a
-    RoI looks at it, and pools. The plain model pools in `head`.
+    `backbone` is with the FPN, where that is not made where a RoI looks at it; `pyramid` is that
+    and pooling.
     """
     times: dict[str, list[float]] = {
         name: [] for name in ("backbone", "pyramid", "head", "tfe", "spfa", "output")
     }
-    computing = _computing(model, device, settings.precision)
+    computing = _computing(settings, device)
     with _module_timers(model, device) as inside, computing:
         for number in range(settings.warmup + settings.repeats):
             inside.clear()
             marks = [now(device)]
-            pyramid = model.pyramid(targets, sizes)
+            encoded = model.encode(targets, sizes)
             marks.append(now(device))
-            if not isinstance(pyramid, list):
-                pyramid.pool = _timed(pyramid.pool, "pyramid", inside, device)  # type: ignore
-            output = model.refine(pyramid, sizes, memory)  # type: ignore[arg-type]
+            encoded.pool = _timed(encoded.pool, "pyramid", inside, device)  # type: ignore
+            output = model.detect(encoded, memory)
             marks.append(now(device))
             top_detections(output)
             marks.append(now(device))
@@ -270,7 +272,7 @@ def _time_parts(
 
 
 @contextmanager
-def _module_timers(model: Model, device: torch.device) -> Iterator[dict[str, float]]:
+def _module_timers(model: SparseVOD, device: torch.device) -> Iterator[dict[str, float]]:
     """Seconds spent in all TFE and all SPFA modules since the dict was last cleared."""
     spent: dict[str, float] = {}
     handles = []
@@ -353,5 +355,5 @@ def _num_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _memory_mib(memory: Memory | None) -> float:
+def _memory_mib(memory: SupportMemory | None) -> float:
     return 0.0 if memory is None else memory.nbytes / 2**20

@@ -1,7 +1,6 @@
-"""The detector for use: the same numbers as `sparsevod_core.model`, sooner."""
+"""Optimised inference: the results of `sparsevod_core.model`, faster."""
 
-from sparsevod_core.fast.cuda_graph import GraphedDetector
-from sparsevod_core.fast.detector import FastDetector
-from sparsevod_core.fast.support_bank import SupportBank
+from sparsevod_core.fast.optimise import optimised
+from sparsevod_core.fast.plan import Plan, computing_in, plan_for
 
-__all__ = ["FastDetector", "GraphedDetector", "SupportBank"]
+__all__ = ["Plan", "computing_in", "optimised", "plan_for"]

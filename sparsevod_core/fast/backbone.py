@@ -1,44 +1,96 @@
-"""ResNet with its norms folded into its convolutions, channels last, in one precision."""
+"""ResNet and FPN with norms folded into convolutions, channels last, in one precision."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from sparsevod_core.fast.onednn import can_pack, fuse_blocks
+from sparsevod_core.fast.onednn import fuse_blocks
 from sparsevod_core.model.backbone import Backbone
 
 
-class FoldedStages(nn.Module):
-    """Normalised images to the maps that an FPN starts from, C2..C5.
+class FoldedBackbone(nn.Module):
+    """Normalised images to P2..P5, or to C2..C5 where `layers` are to be run later.
 
     A BatchNorm that uses its stored statistics is a scale and a shift of each channel: the
     convolution before it takes both over, and a pass over every map is spared.
+
+    Args:
+        packed: weights in oneDNN's order, and what follows a convolution in the same pass.
+        top_down: the FPN runs too.
     """
 
-    def __init__(self, backbone: Backbone, dtype: torch.dtype) -> None:
+    def __init__(
+        self, backbone: Backbone, dtype: torch.dtype, *, packed: bool, top_down: bool
+    ) -> None:
         super().__init__()
         parts = copy.deepcopy(nn.ModuleList([backbone.stem, *backbone.stages])).eval()
         _fold(parts)
         self.stem, *stages = parts.to(dtype).to(memory_format=torch.channels_last)
-        on_cpu = next(backbone.parameters()).device.type == "cpu"
-        if on_cpu and not _has_norms(parts) and can_pack(dtype):
+        if packed and not _has_norms(parts):
             stages = [fuse_blocks(stage) for stage in stages]
         self.stages = nn.ModuleList(stages)
+        self.layers = PyramidLayers(backbone, dtype)
+        self._dtype = dtype
+        self._top_down = top_down
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
-        """C2..C5, channels last."""
-        features = self.stem(images)
+        """Four maps, strides 4 to 32, channels last."""
+        features = images.to(dtype=self._dtype, memory_format=torch.channels_last)
+        features = self.stem(features)
         maps = []
         for stage in self.stages:
             features = stage(features)
             maps.append(features)
-        return maps
+        return self.layers(maps) if self._top_down else maps
+
+
+class PyramidLayers(nn.Module):
+    """The FPN's convolutions, level by level from P2 on, channels last, in one precision."""
+
+    lateral: Sequence[nn.Conv2d]
+    output: Sequence[nn.Conv2d]
+    norms: Sequence[nn.Module]
+
+    def __init__(self, backbone: Backbone, dtype: torch.dtype) -> None:
+        super().__init__()
+        layers = nn.ModuleList(
+            [
+                nn.ModuleList(block[0] for block in backbone.fpn.inner_blocks),
+                nn.ModuleList(block[0] for block in backbone.fpn.layer_blocks),
+                backbone.map_norms,
+            ]
+        )
+        layers = copy.deepcopy(layers).to(dtype).to(memory_format=torch.channels_last)
+        self.lateral, self.output, self.norms = layers  # type: ignore[assignment]
+
+    def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
+        """P2..P5 of C2..C5."""
+        levels: list[Tensor] = []
+        inner = None
+        for number in reversed(range(len(maps))):
+            inner = self.inner(number, maps[number], inner)
+            levels.insert(0, self.norms[number](self.output[number](inner)))
+        return levels
+
+    def inner(
+        self,
+        number: int,
+        bottom_up: Float[Tensor, "B _ _ _"],
+        above: Float[Tensor, "B C _ _"] | None,
+    ) -> Float[Tensor, "B C _ _"]:
+        """A level before its last convolution, from the backbone's map and the coarser level."""
+        lateral = self.lateral[number](bottom_up)
+        if above is None:
+            return lateral
+        return lateral + F.interpolate(above, size=lateral.shape[-2:], mode="nearest")
 
 
 def _fold(module: nn.Module) -> None:

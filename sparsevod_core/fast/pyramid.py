@@ -1,74 +1,18 @@
-"""The feature pyramid of target frames, computed where a RoI looks at it, and RoIAlign on it."""
+"""A pyramid computed where a RoI looks at it; target frames and support frames alike."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from sparsevod_core.model.backbone import Backbone
+from sparsevod_core.fast.backbone import PyramidLayers
 from sparsevod_core.model.roi_align import MapsAsRows, PyramidRoIAlign, Samples
 
 TILE = 8  # positions per side; a convolution of one tile is as fast per position as one of a map
-
-
-class PyramidLayers(nn.Module):
-    """The FPN's convolutions, level by level from P2 on, channels last, in one precision."""
-
-    lateral: Sequence[nn.Conv2d]
-    output: Sequence[nn.Conv2d]
-    norms: Sequence[nn.Module]
-
-    def __init__(self, backbone: Backbone, dtype: torch.dtype) -> None:
-        super().__init__()
-        layers = nn.ModuleList(
-            [
-                nn.ModuleList(block[0] for block in backbone.fpn.inner_blocks),
-                nn.ModuleList(block[0] for block in backbone.fpn.layer_blocks),
-                backbone.map_norms,
-            ]
-        )
-        layers = copy.deepcopy(layers).to(dtype).to(memory_format=torch.channels_last)
-        self.lateral, self.output, self.norms = layers  # type: ignore[assignment]
-
-    def inner(
-        self,
-        number: int,
-        bottom_up: Float[Tensor, "B _ _ _"],
-        above: Float[Tensor, "B C _ _"] | None,
-    ) -> Float[Tensor, "B C _ _"]:
-        """A level before its last convolution, from the backbone's map and the coarser level."""
-        lateral = self.lateral[number](bottom_up)
-        if above is None:
-            return lateral
-        return lateral.add_(F.interpolate(above, size=lateral.shape[-2:], mode="nearest"))
-
-
-class WholePyramid:
-    """All of P2..P5 at once: for a GPU, which would have to tell the host what is needed."""
-
-    def __init__(
-        self, layers: PyramidLayers, maps: Sequence[Tensor], roi_align: PyramidRoIAlign
-    ) -> None:
-        self._levels: list[Tensor] = []
-        inner = None
-        for number in reversed(range(len(maps))):
-            inner = layers.inner(number, maps[number], inner)
-            self._levels.insert(0, layers.norms[number](layers.output[number](inner)))
-        self._roi_align = roi_align
-
-    def level(self, number: int) -> Float[Tensor, "B C _ _"]:
-        """The whole map of a level."""
-        return self._levels[number]
-
-    def pool(self, boxes_xyxy: Float[Tensor, "B N 4"]) -> Float[Tensor, "B N C P P"]:
-        """RoIAlign."""
-        pooled = self._roi_align.everywhere(self._levels, boxes_xyxy)
-        return pooled.movedim(2, 4).contiguous().movedim(4, 2)
 
 
 class LazyPyramid:
@@ -79,20 +23,23 @@ class LazyPyramid:
     """
 
     def __init__(
-        self, layers: PyramidLayers, maps: Sequence[Tensor], roi_align: PyramidRoIAlign
+        self,
+        layers: PyramidLayers,
+        maps: Sequence[Float[Tensor, "B _ _ _"]],
+        image_sizes: Int[Tensor, "B 2"],
+        roi_align: PyramidRoIAlign,
     ) -> None:
+        self.image_sizes = image_sizes
         self._layers = layers
         self._maps = maps
         self._roi_align = roi_align
         self._sizes = [(level.shape[2], level.shape[3]) for level in maps]
         self._batch = len(maps[0])
         self._grids = [(-(-height // TILE), -(-width // TILE)) for height, width in self._sizes]
-        areas = torch.tensor([rows * columns * TILE**2 for rows, columns in self._grids])
-        ends = (self._batch * areas).cumsum(0)
-        starts = ends - self._batch * areas + torch.arange(self._batch)[:, None] * areas
-        self._places = MapsAsRows(starts, torch.tensor([TILE * c for _, c in self._grids]))
+        self._places = MapsAsRows.of(self._sizes, self._batch, TILE)
         channels = layers.output[0].out_channels
-        self._rows = maps[0].new_empty(int(ends[-1]), channels)
+        dtype = roi_align.kernels.pooled_dtype or maps[0].dtype
+        self._rows = maps[0].new_empty(self._places.num_rows, channels, dtype=dtype)
         self._is_made = [torch.zeros(self._batch, *grid, dtype=torch.bool) for grid in self._grids]
         self._inner: dict[int, Tensor] = {}
 
@@ -100,14 +47,15 @@ class LazyPyramid:
         """The whole map of a level."""
         self._make(number, torch.ones_like(self._is_made[number]))
         height, width = self._sizes[number]
-        return self._level_rows(number)[:, :height, :width].permute(0, 3, 1, 2)
+        level = self._level_rows(number)[:, :height, :width].permute(0, 3, 1, 2)
+        return level.to(self._maps[0].dtype)
 
     def pool(self, boxes_xyxy: Float[Tensor, "B N 4"]) -> Float[Tensor, "B N C P P"]:
         """RoIAlign; makes the tiles that it reads."""
         samples = self._roi_align.samples(self._sizes, boxes_xyxy)
         for number, grid in enumerate(self._grids):
             self._make(number, _touched(samples, number, grid))
-        return self._roi_align.pool(self._rows, samples, self._places)
+        return self._roi_align.pool(self._rows, self._places, samples).to(self._maps[0].dtype)
 
     def _make(self, number: int, wanted: Bool[Tensor, "B lines columns"]) -> None:
         image, line, column = (wanted & ~self._is_made[number]).nonzero(as_tuple=True)
@@ -120,10 +68,11 @@ class LazyPyramid:
         made = self._layers.norms[number](made).permute(0, 2, 3, 1)  # [tiles, TILE, TILE, C]
         inside = torch.arange(TILE)
         pitch = self._places.pitches[number]
-        start = self._places.starts[image, number]
+        start = self._places.starts[number] + image * self._places.areas[number]
         row = start[:, None] + (line[:, None] * TILE + inside) * pitch
         row = row[:, :, None] + (column[:, None] * TILE + inside)[:, None, :]
-        self._rows.index_copy_(0, row.flatten(), made.reshape(-1, made.shape[-1]))
+        made = made.reshape(-1, made.shape[-1]).to(self._rows.dtype)
+        self._rows.index_copy_(0, row.flatten(), made)
 
     def _windows(
         self,
@@ -167,8 +116,8 @@ class LazyPyramid:
 
     def _level_rows(self, number: int) -> Float[Tensor, "B lines columns C"]:
         lines, columns = self._grids[number]
-        start = int(self._places.starts[0, number])
-        end = start + self._batch * lines * columns * TILE**2
+        start = self._places.starts[number]
+        end = start + self._batch * self._places.areas[number]
         return self._rows[start:end].view(self._batch, lines * TILE, columns * TILE, -1)
 
 

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from sparsevod_core.figures.stage_view import SupportAttention
 from sparsevod_core.model.backbone import STRIDES
 from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.model.pyramid import Pyramid
 
 
 @dataclass(slots=True)
 class Recording:
     """What went into TFE and SPFA, stage by stage, while the block of `recording` ran."""
 
-    temporal_roi: list[tuple[Tensor, ...]] = field(default_factory=list)
-    aggregation: list[tuple[Tensor, ...]] = field(default_factory=list)
+    temporal_roi: list[tuple[Any, ...]] = field(default_factory=list)
+    aggregation: list[tuple[Any, ...]] = field(default_factory=list)
 
 
 @contextmanager
@@ -44,23 +45,9 @@ def recording(detector: SparseVOD) -> Iterator[Recording]:
 
 
 @torch.inference_mode()
-def support_boxes(detector: SparseVOD, images: Tensor, image_sizes: Tensor) -> Tensor:
-    """[T, S, N, 4] boxes of the support frames' proposals, which pass the stages alone.
-
-    Args:
-        detector: with SPFA.
-        images: the support frames, as `SparseVOD.remember` takes them.
-        image_sizes: [S, 2] height and width without padding.
-    """
-    pyramid = detector.pyramid(images, image_sizes)
-    boxes_xyxy, features = detector.proposals(image_sizes)
-    roi_align = detector.roi_align.over(pyramid)
-    boxes = []
-    for stage in detector.stages:
-        features = stage.interact(features, roi_align(boxes_xyxy))
-        boxes_xyxy = stage.refine(boxes_xyxy, features)
-        boxes.append(boxes_xyxy)
-    return torch.stack(boxes)
+def support_boxes(detector: SparseVOD, supports: Pyramid) -> Tensor:
+    """[T, S, N, 4] boxes of the support frames' proposals, which pass the stages alone."""
+    return torch.stack([boxes_xyxy for _, boxes_xyxy in detector.refine_alone(supports)])
 
 
 @torch.inference_mode()
@@ -83,9 +70,9 @@ def attention_of(
     spfa, places, tfe = None, None, None
     if noted.aggregation:
         stages = []
-        for stage, (features, supports) in zip(detector.stages, noted.aggregation, strict=True):
+        for stage, inputs in zip(detector.stages, noted.aggregation, strict=True):
             assert stage.aggregation is not None  # it was recorded
-            weights = stage.aggregation.weights(features, torch.cat([supports, features], dim=1))
+            weights = stage.aggregation.weights(*inputs)
             stages.append(weights[0].unflatten(-1, (num_supports + 1, -1)))
         spfa = _array(torch.stack(stages))
     if noted.temporal_roi:
@@ -94,21 +81,21 @@ def attention_of(
         for stage, inputs in zip(detector.stages, noted.temporal_roi, strict=True):
             assert stage.temporal_roi is not None
             roi_features, maps, _ = inputs
-            place = stage.temporal_roi.places(*inputs)[0].flatten(2).movedim(0, 1)  # [N, S, P P]
-            width = maps.shape[-1]
+            bins = (roi_features.shape[1], -1)  # of each proposal
+            place = stage.temporal_roi.places(roi_features, maps)[0].unflatten(1, bins)
+            place = place.movedim(0, 1)  # [N, S, P P]
+            width = maps.width
             found.append(torch.stack([place % width, place // width], dim=-1) * stride + stride / 2)
-            similar = stage.temporal_roi.similar(*inputs)
-            frames = torch.cat([roi_features[:, None], similar], dim=1)
-            weights = stage.temporal_roi.aggregation.weights(frames)[0].mean(dim=2)  # [F, N, P, P]
-            shares.append(weights.roll(-1, dims=0).flatten(2).movedim(0, 1))
+            weights = stage.temporal_roi.weights(roi_features, maps)[0].mean(-1)  # [F, Q]
+            shares.append(weights.roll(-1, dims=0).unflatten(1, bins).movedim(0, 1))
         places = _array(torch.stack(found)) * np.array(ratio, np.float32)
         tfe = _array(torch.stack(shares))
     scale = np.array([*ratio, *ratio], np.float32)
     return SupportAttention(_array(boxes_xyxy) * scale, spfa, places, tfe)
 
 
-def _note(inputs: list[tuple[Tensor, ...]]) -> Any:
-    def hook(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+def _note(inputs: list[tuple[Any, ...]]) -> Any:
+    def hook(_: nn.Module, given: tuple[Any, ...]) -> None:
         inputs.append(given)
 
     return hook

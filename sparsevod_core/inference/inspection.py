@@ -199,8 +199,8 @@ def predict_stages(
         CheckpointError: a detector whose scores are no numbers.
     """
     images, sizes = predictor.as_seen([frame.image for frame in frames])
-    with torch.inference_mode(), predictor.autocast():
-        output = predictor.detector.detect(images, sizes, memory)
+    with predictor.computing():
+        output = predictor.detector.detect(predictor.detector.encode(images, sizes), memory)
     best = output.logits.float().sigmoid().max(dim=-1)
     if not best.values.isfinite().all():
         raise CheckpointError(
@@ -241,12 +241,12 @@ class _Supports:
         memory = predictor.remember([frame.image for frame in frames])
         if memory is None:
             return None
-        assert isinstance(memory, SupportMemory)
         boxes = []
         for frame in frames:  # one by one: all at once take too much memory
             images, sizes = predictor.as_seen([frame.image])
-            with predictor.autocast():
-                boxes.append(support_boxes(predictor.detector, images, sizes))
+            with predictor.computing():
+                encoded = predictor.detector.encode(images, sizes)
+                boxes.append(support_boxes(predictor.detector, encoded))
         numbered = tuple(SupportFrame(frame.index, frame.image) for frame in frames)
         return cls(numbered, memory, torch.cat(boxes, dim=1))
 
@@ -259,7 +259,7 @@ def _view(predictor: Predictor, target: Frame, supports: _Supports | None) -> St
         (view,) = predict_stages(predictor, [target], supports.memory)
     _, sizes = predictor.as_seen([target.image])
     ratio = _ratio(target.image, sizes[0])
-    with predictor.autocast():
+    with predictor.computing():
         attention = attention_of(
             predictor.detector, noted, supports.boxes_xyxy, ratio, len(supports.frames)
         )

@@ -26,7 +26,9 @@ from sparsevod_core.data.targets import (
 )
 from sparsevod_core.data.transforms import pad_to_multiple, resize_image, resized_size
 from sparsevod_core.errors import CheckpointError, ConfigError, DataError
-from sparsevod_core.fast import FastDetector, GraphedDetector, SupportBank
+from sparsevod_core.fast import Plan, computing_in, optimised, plan_for
+from sparsevod_core.fast.plan import FRAMES_WORTH_COMPILING
+from sparsevod_core.fast.recorded import RecordedDetector
 from sparsevod_core.inference.device import resolve_device, resolve_precision
 from sparsevod_core.model.detector import SparseVOD, top_detections
 from sparsevod_core.model.support import SupportMemory
@@ -36,8 +38,6 @@ from sparsevod_core.video.footage import Footage
 from sparsevod_core.video.reader import VideoReader
 
 Pixels: TypeAlias = np.ndarray | Tensor
-Memory: TypeAlias = SupportMemory | SupportBank
-
 _SUPPORTS_AT_ONCE = 8  # bounds the memory that many supports take on their way through the backbone
 
 
@@ -75,6 +75,7 @@ class Predictor:
         precision = resolve_precision(config.inference.precision, self.device)
         self.config = config.replace({"inference.precision": precision})
         self.detector = detector.to(self.device).eval()
+        self._is_compiled = config.inference.compile == "on"
 
     @classmethod
     def from_checkpoint(
@@ -118,7 +119,25 @@ class Predictor:
         config = self.config.replace({"inference.fast": False})
         return Predictor(self.detector, config, self.categories, device=str(self.device))
 
-    def remember(self, frames: Sequence[Pixels]) -> Memory | None:
+    def expect(self, num_frames: int | None) -> str | None:
+        """Say, before the first frame, how many frames come; None: as many as never end.
+
+        With `inference.compile=auto` on a GPU that decides whether compiling pays.
+
+        Returns:
+            What was decided, as a line for the user; None where there is nothing to decide.
+        """
+        if self.device.type == "cpu":
+            return None
+        setting = self.config.inference.compile
+        is_long = num_frames is None or num_frames >= FRAMES_WORTH_COMPILING
+        self._is_compiled = setting == "on" or (setting == "auto" and is_long)
+        count = "no end of" if num_frames is None else f"{num_frames:,}"
+        if self._is_compiled:
+            return f"compiling the model first ({count} frames; --compile off starts at once)"
+        return f"not compiling the model ({count} frames; --compile on does)"
+
+    def remember(self, frames: Sequence[Pixels]) -> SupportMemory | None:
         """What the detector keeps of support frames; None where there are none, or it needs none.
 
         Args:
@@ -135,7 +154,7 @@ class Predictor:
     def detect(
         self,
         frames: Sequence[Pixels],
-        memory: Memory | None,
+        memory: SupportMemory | None,
         *,
         clip: bool = True,
     ) -> list[Detections]:
@@ -153,10 +172,14 @@ class Predictor:
         if not frames:
             return []
         frames = [_as_array(frame) for frame in frames]
-        with self._computing():
+        with self.computing():
             images, sizes = self.as_seen(frames)
-            output = self._model.detect(images, sizes, memory)  # type: ignore[arg-type]
-            boxes_xyxy, scores, labels = (values.cpu() for values in top_detections(output))
+            # One by one where nothing may depend on how many frames come together.
+            at_once = 1 if self.plan.apart else len(images)
+            parts = zip(images.split(at_once), sizes.split(at_once), strict=True)
+            outputs = [self._model.detect(self._model.encode(*part), memory) for part in parts]
+            best = zip(*map(top_detections, outputs), strict=True)
+            boxes_xyxy, scores, labels = (torch.cat(values).cpu() for values in best)
         if not scores.isfinite().all():
             raise CheckpointError(
                 "the model's scores are not finite numbers",
@@ -171,7 +194,7 @@ class Predictor:
     def video(self, path: Path | str) -> Iterator[FrameDetections]:
         """Every frame of a video file with its detections, in order, as they are computed.
 
-        Support frames are chosen as `config.inference.support` says. Memory does not grow with the
+        Support frames are chosen as `config.inference.support` says. SupportMemory does not grow with the
         length of the video.
 
         Raises:
@@ -204,8 +227,8 @@ class Predictor:
         self, targets: Iterator[Target], pictures: Pictures, clip: bool, known: Iterator[Detections]
     ) -> Iterator[FrameDetections]:
         """Every support goes through the model once, and is remembered while a target needs it."""
-        memories: dict[int, Memory] = {}
-        memory: Memory | None = None
+        memories: dict[int, SupportMemory] = {}
+        memory: SupportMemory | None = None
         supports: list[int] = []
         for batch in batches(targets, self.config.inference.batch):
             frames = [target.frame for target in batch]
@@ -229,31 +252,35 @@ class Predictor:
             for number in [n for n in pictures if n < frames[-1].index and n not in wanted]:
                 del pictures[number]
 
-    def _remember(self, frames: Sequence[Pixels]) -> Memory:
-        with self._computing():
+    def _remember(self, frames: Sequence[Pixels]) -> SupportMemory:
+        with self.computing():
             images, sizes = self.as_seen(frames)
-            height, width = sizes[0].tolist()
-            return self._model.remember(images, (height, width))
+            return self._model.remember(self._model.encode(images, sizes))
 
     @cached_property
-    def _model(self) -> SparseVOD | FastDetector | GraphedDetector:
-        """What computes: made at the first frame, as it copies all weights."""
+    def plan(self) -> Plan:
+        """How the detector computes here."""
         settings = self.config.inference
         if not settings.fast:
-            return self.detector
-        dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-        fast = FastDetector(self.detector, dtype)
-        is_recorded = settings.compile and self.device.type == "cuda"
-        return GraphedDetector(fast) if is_recorded else fast
+            return Plan(precision=settings.precision)
+        return plan_for(self.device, settings.precision, compiled=self._is_compiled)
+
+    @cached_property
+    def _model(self) -> SparseVOD | RecordedDetector:
+        """What computes: made at the first frame, as it copies all weights."""
+        return optimised(self.detector, self.plan) if self.config.inference.fast else self.detector
 
     @contextmanager
-    def _computing(self) -> Iterator[None]:
-        with torch.inference_mode():
-            if self.config.inference.fast:
-                yield
-            else:
-                with self.autocast():
-                    yield
+    def computing(self) -> Iterator[None]:
+        """The precision in which the detector computes, as a context."""
+        settings = self.config.inference
+        is_under_autocast = settings.precision == "bf16" and not settings.fast
+        with (
+            torch.inference_mode(),
+            computing_in(settings.precision),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=is_under_autocast),
+        ):
+            yield
 
     def as_seen(
         self, frames: Sequence[Pixels]
@@ -281,17 +308,12 @@ class Predictor:
         images, sizes = pad_to_multiple(resized)
         return images.to(self.device), sizes.to(self.device)
 
-    def autocast(self) -> torch.autocast:
-        """The precision in which the plain detector computes, as a context."""
-        is_bf16 = self.config.inference.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=is_bf16)
 
-
-def _joined(memories: Sequence[Memory]) -> Memory | None:
+def _joined(memories: Sequence[SupportMemory]) -> SupportMemory | None:
     """One memory of all their support frames, in order."""
     if len(memories) < 2:
         return memories[0] if memories else None
-    return type(memories[0]).joined(memories)  # type: ignore[arg-type]
+    return SupportMemory.joined(memories)
 
 
 def _as_array(frame: Pixels) -> np.ndarray:

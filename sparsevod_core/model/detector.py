@@ -1,8 +1,12 @@
-"""The whole forward: backbone, learned proposals, temporal dynamic head (paper, Fig. 2)."""
+"""The whole forward: backbone, learned proposals, temporal dynamic head (paper, Fig. 2).
+
+`encode` a frame, `remember` support frames, `detect` in target frames with a memory: what is encoded
+of a frame does not depend on what it is used for, and a memory serves all targets of its video.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,11 +14,13 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from sparsevod_core.kernels import BAGS, Kernels
 from sparsevod_core.model.backbone import STRIDES, Backbone
 from sparsevod_core.model.proposals import LearnedProposals
+from sparsevod_core.model.pyramid import Pyramid, WholePyramid
 from sparsevod_core.model.roi_align import PyramidRoIAlign
 from sparsevod_core.model.stage import RefinementStage
-from sparsevod_core.model.support import SupportMemory
+from sparsevod_core.model.support import StageMemory, SupportMaps, SupportMemory
 from sparsevod_core.structures import Clip, DetectorOutput
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # RGB, of ImageNet
@@ -22,6 +28,7 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 PADDING_MULTIPLE = 32
 
 Images = UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"]
+Refined = tuple[Float[Tensor, "B N K"], Float[Tensor, "B N 4"], Float[Tensor, "B N C"]]
 
 
 class Normalise(nn.Module):
@@ -46,13 +53,16 @@ class SparseVOD(nn.Module):
     """Target frames and support frames in, refined proposals of every stage out.
 
     Args:
-        backbone: images to P2..P5.
+        backbone: normalised images to P2..P5.
         proposals: learned boxes and features.
         roi_align: pyramid and boxes to RoI features.
         stages: the T stages; all have TFE and SPFA, or none has.
         support_level: index of the pyramid level in which TFE looks for similar features.
 
     Attributes:
+        kernels: what searches support maps, pools and attends; see `use_kernels`.
+        pyramid_of: what the backbone gives to a pyramid.
+        step: what a stage makes of targets, see `refine_once`.
         recompute_stages: in training, compute the stages a second time in the backward pass
             instead of keeping their activations (Chen et al., 2016).
     """
@@ -74,8 +84,17 @@ class SparseVOD(nn.Module):
         self.roi_align = roi_align
         self.stages = nn.ModuleList(stages)  # type: ignore[assignment]
         self.support_level = support_level
+        self.pyramid_of: Callable[..., Pyramid] = WholePyramid
+        self.step: Callable[..., Refined] = refine_once
         self.recompute_stages = False
         self.normalise = Normalise()
+        self.kernels = BAGS
+
+    def use_kernels(self, kernels: Kernels) -> None:
+        """Have all parts compute with these."""
+        for part in (self, self.roi_align, *(stage.temporal_roi for stage in self.stages)):
+            if part is not None:
+                part.kernels = kernels
 
     @property
     def has_temporal_roi(self) -> bool:
@@ -90,99 +109,107 @@ class SparseVOD(nn.Module):
     def forward(self, clip: Clip) -> DetectorOutput:
         """Targets with their clip's own supports; gradients flow through both."""
         batch, supports = clip.supports.shape[:2]
-        if supports == 0:
-            return self.detect(clip.images, clip.image_sizes, None)
         frames = torch.cat([clip.images, clip.supports.flatten(0, 1)])
-        support_sizes = clip.image_sizes.repeat_interleave(supports, dim=0)
-        pyramid = self.pyramid(frames, torch.cat([clip.image_sizes, support_sizes]))
-        targets = [level[:batch] for level in pyramid]
-        others = [level[batch:] for level in pyramid]
-        memory = self._remember(others, clip.image_sizes, supports)
-        return self.refine(targets, clip.image_sizes, memory)
+        sizes = torch.cat([clip.image_sizes, clip.image_sizes.repeat_interleave(supports, dim=0)])
+        levels = self.maps(frames, sizes)
+        targets, others = (
+            self.pyramid_of([level[part] for level in levels], sizes[part], self.roi_align)
+            for part in (slice(batch), slice(batch, None))
+        )
+        memory = self.remember(others, videos=batch) if supports else None
+        return self.detect(targets, memory)
 
-    def remember(self, images: Images, image_size: tuple[int, int]) -> SupportMemory:
-        """Everything that the targets of one video need of its support frames.
+    def encode(self, images: Images, image_sizes: Int[Tensor, "B 2"]) -> Pyramid:
+        """What is computed of frames alone.
 
         Args:
-            images: the S support frames, RGB 0..255, padded to a multiple of 32.
-            image_size: unpadded (height, width) in pixels.
+            images: RGB 0..255, padded to a multiple of 32.
+            image_sizes: unpadded (height, width) of each in pixels.
         """
-        sizes = torch.tensor([image_size], device=images.device)
-        pyramid = self.pyramid(images, sizes.expand(len(images), 2))
-        return self._remember(pyramid, sizes, len(images))
+        return self.pyramid_of(self.maps(images, image_sizes), image_sizes, self.roi_align)
 
-    def detect(
-        self, images: Images, image_sizes: Int[Tensor, "B 2"], memory: SupportMemory | None
-    ) -> DetectorOutput:
-        """Targets of one video with its memory; None: without supports."""
-        return self.refine(self.pyramid(images, image_sizes), image_sizes, memory)
-
-    def pyramid(
-        self, images: Images, image_sizes: Int[Tensor, "B 2"]
-    ) -> list[Float[Tensor, "B C _ _"]]:
-        """P2..P5."""
+    def maps(self, images: Images, image_sizes: Int[Tensor, "B 2"]) -> list[Tensor]:
+        """What the backbone makes of frames."""
         return self.backbone(self.normalise(images, image_sizes))
 
-    def refine(
-        self,
-        pyramid: Sequence[Float[Tensor, "B C _ _"]],
-        image_sizes: Int[Tensor, "B 2"],
-        memory: SupportMemory | None,
-    ) -> DetectorOutput:
-        """The temporal dynamic head on the targets."""
-        proposals_xyxy, features = self.proposals(image_sizes)
-        boxes_xyxy = proposals_xyxy
-        stage_logits, stage_boxes = [], []
-        roi_align = self.roi_align.over(pyramid)
-        for number, stage in enumerate(self.stages):
-            roi_features = roi_align(boxes_xyxy.detach())
-            logits, boxes_xyxy, features = self._run(
-                stage, features, boxes_xyxy, roi_features, memory, number
-            )
-            stage_logits.append(logits)
-            stage_boxes.append(boxes_xyxy)
-            boxes_xyxy = boxes_xyxy.detach()  # from stage to stage only features carry gradients
+    def remember(self, supports: Pyramid, videos: int = 1) -> SupportMemory:
+        """Everything that the targets of V videos need of their support frames.
+
+        Args:
+            supports: the S frames of each video, side by side.
+        """
+        maps = self.support_maps(supports, videos) if self.has_temporal_roi else None
+        if self.has_aggregation:
+            alone = self.refine_alone(supports)
+            features_of_stages = [features for features, _ in alone]
+        else:
+            features_of_stages = [self.proposals.features[None]] * len(self.stages)
+        kept = zip(self.stages, features_of_stages, strict=True)
+        stages = tuple(stage.keep(features, maps, videos) for stage, features in kept)
+        return SupportMemory(stages, len(supports.image_sizes) // videos)
+
+    def detect(self, targets: Pyramid, memory: SupportMemory | None) -> DetectorOutput:
+        """The temporal dynamic head on target frames.
+
+        Args:
+            targets: of the memory's videos: one of each, or any number where it has one video.
+            memory: None: every frame is seen alone.
+        """
+        proposals_xyxy, _ = self.proposals(targets.image_sizes)
+        refined = list(self.refine(targets, memory))
         return DetectorOutput(
-            torch.stack(stage_logits), torch.stack(stage_boxes), proposals_xyxy, image_sizes
+            torch.stack([logits for logits, _, _ in refined]),
+            torch.stack([boxes_xyxy for _, boxes_xyxy, _ in refined]),
+            proposals_xyxy,
+            targets.image_sizes,
         )
 
-    def _remember(
-        self,
-        pyramid: Sequence[Float[Tensor, "F C _ _"]],
-        image_sizes: Int[Tensor, "V 2"],
-        supports: int,
-    ) -> SupportMemory:
-        """Memory of F = V S support frames, the frames of a video side by side."""
-        maps = pyramid[self.support_level].unflatten(0, (-1, supports))
-        if not self.has_temporal_roi:
-            maps = maps[..., :0, :0]
-        valid = valid_positions(image_sizes, maps.shape[-2:], self.support_level)
-        frame_sizes = image_sizes.repeat_interleave(supports, dim=0)
-        proposals = self._support_proposals(pyramid, frame_sizes)  # [T, F, N, C]
-        return SupportMemory(maps, valid, proposals.unflatten(1, (-1, supports)).movedim(0, 1))
-
-    def _support_proposals(
-        self, pyramid: Sequence[Float[Tensor, "F C _ _"]], image_sizes: Int[Tensor, "F 2"]
-    ) -> Float[Tensor, "T F N C"]:
-        """Support frames pass all stages alone, without TFE and SPFA, so that no target matters."""
-        boxes_xyxy, features = self.proposals(image_sizes)
-        if not self.has_aggregation:
-            return features.new_zeros(0, *features.shape)
-        stage_features = []
-        roi_align = self.roi_align.over(pyramid)
+    def refine(self, targets: Pyramid, memory: SupportMemory | None) -> Iterator[Refined]:
+        """Logits, boxes and proposal features of target frames, stage by stage."""
+        boxes_xyxy, features = self.proposals(targets.image_sizes)
         for number, stage in enumerate(self.stages):
-            boxes_xyxy = boxes_xyxy.detach()
-            roi_features = roi_align(boxes_xyxy)
-            features = self._run(stage.interact, features, roi_features)
-            stage_features.append(features)
-            if number + 1 < len(self.stages):  # nobody asks where the last stage's boxes are
-                boxes_xyxy = stage.refine(boxes_xyxy, features)
-        return torch.stack(stage_features)
+            kept = None if memory is None else memory.stages[number]
+            refined = self._run(self.step, stage, targets, features, boxes_xyxy, kept)
+            yield refined
+            _, boxes_xyxy, features = refined
+            boxes_xyxy = boxes_xyxy.detach()  # from stage to stage only features carry gradients
+
+    def refine_alone(
+        self, frames: Pyramid
+    ) -> Iterator[tuple[Float[Tensor, "F N C"], Float[Tensor, "F N 4"]]]:
+        """Proposal features and boxes of support frames, stage by stage.
+
+        They pass the stages without TFE and SPFA, so that no target matters.
+        """
+        boxes_xyxy, features = self.proposals(frames.image_sizes)
+        for stage in self.stages:
+            features = self._run(stage.interact, features, frames.pool(boxes_xyxy))
+            boxes_xyxy = stage.refine(boxes_xyxy.detach(), features)
+            yield features, boxes_xyxy
+
+    def support_maps(self, supports: Pyramid, videos: int = 1) -> SupportMaps:
+        """What TFE looks for similar features in."""
+        level = supports.level(self.support_level)
+        valid = valid_positions(supports.image_sizes, level.shape[-2:], self.support_level)
+        rows = level.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (videos, -1))
+        valid = valid.flatten(1).unflatten(0, (videos, -1))[:, 0]
+        return SupportMaps(rows, self.kernels.keys(rows, valid), level.shape[-1])
 
     def _run(self, part: Callable[..., Any], *inputs: Any) -> Any:
         if self.recompute_stages and torch.is_grad_enabled():
             return checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=False)
         return part(*inputs)
+
+
+def refine_once(
+    stage: RefinementStage,
+    targets: Pyramid,
+    features: Float[Tensor, "B N C"],
+    boxes_xyxy: Float[Tensor, "B N 4"],
+    memory: StageMemory | None,
+) -> Refined:
+    """Logits, boxes and proposal features after one stage: pool the boxes, then refine them."""
+    return stage(features, boxes_xyxy, targets.pool(boxes_xyxy), memory)
 
 
 def top_detections(

@@ -6,6 +6,8 @@ Paper, section 3.1 "Semantic Proposal Feature Aggregation", equation (1), in the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -26,46 +28,39 @@ class AttentionAggregation(nn.Module):
         self.value = nn.Linear(channels, channels)  # sigma
         self.output = nn.Linear(channels, channels)
 
-    def forward(
-        self,
-        features: Float[Tensor, "B N C"],
-        support_features: Float[Tensor, "B M C"],
-    ) -> Float[Tensor, "B N C"]:
-        """Features plus what attention gathers; M = S N support proposals, S = 0 allowed."""
-        return self.gather(features, self.known(support_features))
-
-    def known(self, features: Float[Tensor, "F n C"]) -> tuple[Float[Tensor, "F n C"], ...]:
+    def keep(self, features: Float[Tensor, "F N C"]) -> tuple[Float[Tensor, "F N C"], ...]:
         """K and V of proposals: all that is asked of those of support frames."""
         return self.key(features), self.value(features)
 
-    def gather(
-        self, features: Float[Tensor, "B N C"], known: tuple[Float[Tensor, "B M C"], ...]
+    def forward(
+        self, features: Float[Tensor, "B N C"], kept: Sequence[Float[Tensor, "V S M C"]] | None
     ) -> Float[Tensor, "B N C"]:
-        """`forward` with what is known of the support proposals; the target's own come after."""
-        pairs = zip(known, self.known(features), strict=True)
-        key, value = (torch.cat([kept, own], dim=1) for kept, own in pairs)
-        return features + self.output(self._attend(features, key, value))
+        """Features plus what attention gathers from the support proposals and their own.
+
+        Args:
+            features: of the targets.
+            kept: what `keep` gave of the support frames; V = B, or V = 1 where all targets are of
+                one video. None: no support frames.
+        """
+        key, value = _with_own(kept, self.keep(features))
+        return features + self.output(self.attend(features, key, value))
 
     def attend(
-        self, features: Float[Tensor, "B N C"], known: Float[Tensor, "B M C"]
-    ) -> Float[Tensor, "B N C"]:
-        """softmax(Q K^T / sqrt(d)) V, before the output layer."""
-        return self._attend(features, *self.known(known))
-
-    def _attend(
         self,
         features: Float[Tensor, "B N C"],
-        key: Float[Tensor, "B M C"],
-        value: Float[Tensor, "B M C"],
+        key: Float[Tensor, "B keys C"],
+        value: Float[Tensor, "B keys C"],
     ) -> Float[Tensor, "B N C"]:
+        """softmax(Q K^T / sqrt(d)) V, before the output layer."""
         query, key, value = (self._heads(x) for x in (self.query(features), key, value))
         return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
     def weights(
-        self, features: Float[Tensor, "B N C"], known: Float[Tensor, "B M C"]
-    ) -> Float[Tensor, "B N M"]:
-        """softmax(Q K^T / sqrt(d)), the mean of the heads: to be looked at."""
-        query, key = self._heads(self.query(features)), self._heads(self.key(known))
+        self, features: Float[Tensor, "B N C"], kept: Sequence[Float[Tensor, "V S M C"]] | None
+    ) -> Float[Tensor, "B N keys"]:
+        """softmax(Q K^T / sqrt(d)) over all support proposals and the target's own, the mean of the heads."""
+        key, _ = _with_own(kept, self.keep(features))
+        query, key = self._heads(self.query(features)), self._heads(key)
         scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
         return scores.softmax(dim=-1).mean(dim=1)
 
@@ -81,28 +76,33 @@ class MeanAggregation(nn.Module):
         self.value = nn.Linear(channels, channels)
         self.output = nn.Linear(channels, channels)
 
-    def forward(
-        self,
-        features: Float[Tensor, "B N C"],
-        support_features: Float[Tensor, "B M C"],
-    ) -> Float[Tensor, "B N C"]:
-        """Features plus the same mean over all proposals for each."""
-        return self.gather(features, self.known(support_features))
-
-    def known(self, features: Float[Tensor, "F n C"]) -> tuple[Float[Tensor, "F n C"], ...]:
+    def keep(self, features: Float[Tensor, "F N C"]) -> tuple[Float[Tensor, "F N C"], ...]:
         """V of proposals."""
         return (self.value(features),)
 
-    def gather(
-        self, features: Float[Tensor, "B N C"], known: tuple[Float[Tensor, "B M C"], ...]
+    def forward(
+        self, features: Float[Tensor, "B N C"], kept: Sequence[Float[Tensor, "V S M C"]] | None
     ) -> Float[Tensor, "B N C"]:
-        """`forward` with what is known of the support proposals."""
-        values = torch.cat([*known, *self.known(features)], dim=1)
+        """Features plus the same mean over all proposals for each."""
+        (values,) = _with_own(kept, self.keep(features))
         return features + self.output(values.mean(1, keepdim=True))
 
     def weights(
-        self, features: Float[Tensor, "B N C"], known: Float[Tensor, "B M C"]
-    ) -> Float[Tensor, "B N M"]:
+        self, features: Float[Tensor, "B N C"], kept: Sequence[Float[Tensor, "V S M C"]] | None
+    ) -> Float[Tensor, "B N keys"]:
         """All the same."""
-        batch, num_known = known.shape[:2]
-        return features.new_full((batch, features.shape[1], num_known), 1 / num_known)
+        (values,) = _with_own(kept, self.keep(features))
+        batch, num_kept = values.shape[:2]
+        return features.new_full((batch, features.shape[1], num_kept), 1 / num_kept)
+
+
+def _with_own(
+    kept: Sequence[Float[Tensor, "V S M C"]] | None, own: Sequence[Float[Tensor, "B N C"]]
+) -> list[Float[Tensor, "B keys C"]]:
+    """What is kept of the support proposals, frame by frame, then the target's own."""
+    if kept is None:
+        return list(own)
+    return [
+        torch.cat([of_supports.flatten(1, 2).expand(len(of_target), -1, -1), of_target], dim=1)
+        for of_supports, of_target in zip(kept, own, strict=True)
+    ]

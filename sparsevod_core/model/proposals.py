@@ -28,7 +28,8 @@ class LearnedProposals(nn.Module):
         """Boxes `xyxy` in pixels of each unpadded image, and features, for every image."""
         scale = image_sizes.flip(-1).repeat(1, 2).to(self.boxes_cxcywh)  # [B, 4] = w h w h
         boxes_xyxy = cxcywh_to_xyxy(self.boxes_cxcywh) * scale[:, None]
-        return boxes_xyxy, self.features.expand(len(image_sizes), -1, -1)
+        # Copies, as all later stages' features are: one compiled stage serves for the first too.
+        return boxes_xyxy, self.features.repeat(len(image_sizes), 1, 1)
 
 
 def initial_boxes(num_proposals: int, init: ProposalInit) -> Float[Tensor, "N 4"]:

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from sparsevod_core.boxes import area
+from sparsevod_core.kernels import BAGS, Kernels
 
-FAR_OUTSIDE = -16384.0  # pixels; exact in bf16
+
+@dataclass(frozen=True, slots=True)
+class MapsAsRows:
+    """Where the positions of a batch's maps lie in one list of rows, by level, fine to coarse.
+
+    Attributes:
+        sizes: (height, width) of the maps.
+        pitches: rows from a line of a map to the next.
+        areas: rows from an image's map to the next image's.
+        starts: row of the first position of the first image.
+        num_rows: of all.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    pitches: tuple[int, ...]
+    areas: tuple[int, ...]
+    starts: tuple[int, ...]
+    num_rows: int
+
+    @classmethod
+    def of(cls, sizes: Sequence[tuple[int, int]], batch: int, tile: int = 1) -> MapsAsRows:
+        """Level by level, image by image, line by line; sides rounded up to whole tiles."""
+        lines, columns = ([-(-size[side] // tile) * tile for size in sizes] for side in (0, 1))
+        areas = [height * width for height, width in zip(lines, columns, strict=True)]
+        starts = [0]
+        for level_area in areas:
+            starts.append(starts[-1] + batch * level_area)
+        return cls(tuple(sizes), tuple(columns), tuple(areas), tuple(starts[:-1]), starts[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,28 +59,8 @@ class Samples:
     column_weights: Float[Tensor, "B N P samples"]
 
 
-@dataclass(frozen=True, slots=True)
-class MapsAsRows:
-    """Where the positions of maps lie in one list of rows.
-
-    Attributes:
-        starts: row of the first position of each image's map of each level.
-        pitches: rows from a line of a level's maps to the next.
-    """
-
-    starts: Int[Tensor, "B levels"]
-    pitches: Int[Tensor, " levels"]
-
-    @classmethod
-    def dense(cls, sizes: Sequence[tuple[int, int]], batch: int) -> MapsAsRows:
-        """Level by level, image by image, line by line, of maps of `sizes` (height, width)."""
-        areas = torch.tensor([height * width for height, width in sizes])
-        starts = (batch * areas).cumsum(0) - batch * areas + torch.arange(batch)[:, None] * areas
-        return cls(starts, torch.tensor([width for _, width in sizes]))
-
-
 class PyramidRoIAlign(nn.Module):
-    """RoIAlign (He et al., ICCV 2017), aligned.
+    """RoIAlign (He et al., ICCV 2017), aligned. Coordinates and weights are in fp32 always.
 
     Args:
         strides: of the pyramid levels, fine to coarse.
@@ -71,43 +76,29 @@ class PyramidRoIAlign(nn.Module):
         output_size: int = 7,
         sampling_ratio: int = 2,
         finest_scale: float = 56,
+        kernels: Kernels = BAGS,
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
         self.output_size = output_size
         self.sampling_ratio = sampling_ratio
         self.finest_scale = finest_scale
+        self.kernels = kernels
 
     def levels(self, boxes_xyxy: Float[Tensor, "*n 4"]) -> Int[Tensor, "*n"]:
         """Pyramid level of each box: floor(log2(sqrt(w h) / finest_scale + 1e-6)), clamped."""
-        size = area(boxes_xyxy).clamp(min=0).sqrt()
+        size = area(boxes_xyxy.float()).clamp(min=0).sqrt()
         level = torch.floor(torch.log2(size / self.finest_scale + 1e-6))
         return level.clamp(0, len(self.strides) - 1).long()
 
     def forward(
         self,
-        pyramid: Sequence[Float[Tensor, "B C _ _"]],
-        boxes_xyxy: Float[Tensor, "B N 4"],
-    ) -> Float[Tensor, "B N C P P"]:
-        """Features of the boxes of each image."""
-        return self.over(pyramid)(boxes_xyxy)
-
-    def over(self, pyramid: Sequence[Float[Tensor, "B C _ _"]]) -> Callable[[Tensor], Tensor]:
-        """`forward` on this pyramid: what all stages share is done once."""
-        if pyramid[0].is_cuda:
-            return partial(self.everywhere, pyramid)
-        rows = torch.cat([level.permute(0, 2, 3, 1).flatten(0, 2) for level in pyramid])
-        sizes = [(level.shape[2], level.shape[3]) for level in pyramid]
-        return partial(self._from_rows, rows, sizes)
-
-    def _from_rows(
-        self,
         rows: Float[Tensor, "positions C"],
-        sizes: Sequence[tuple[int, int]],
+        places: MapsAsRows,
         boxes_xyxy: Float[Tensor, "B N 4"],
     ) -> Float[Tensor, "B N C P P"]:
-        samples = self.samples(sizes, boxes_xyxy)
-        return self.pool(rows, samples, MapsAsRows.dense(sizes, len(boxes_xyxy)))
+        """Features of the boxes of each image, from the maps of all levels as rows."""
+        return self.pool(rows, places, self.samples(places.sizes, boxes_xyxy))
 
     def samples(
         self, sizes: Sequence[tuple[int, int]], boxes_xyxy: Float[Tensor, "B N 4"]
@@ -115,34 +106,32 @@ class PyramidRoIAlign(nn.Module):
         """What each bin reads, on maps of `sizes` (height, width); boxes get no gradient."""
         boxes_xyxy = boxes_xyxy.detach().float()
         levels = self.levels(boxes_xyxy)
-        height, width = torch.tensor(sizes)[levels].unbind(-1)  # [B, N]
-        scaled = boxes_xyxy / torch.tensor(self.strides)[levels][..., None]
+        # Numbers of a level, not a table of them: a table would have to reach the device first.
+        heights, widths = (_of_level(levels, side) for side in zip(*sizes, strict=True))
+        scaled = boxes_xyxy / _of_level(levels, self.strides)[..., None]
         x1, y1, x2, y2 = (scaled - 0.5).unbind(-1)  # aligned: pixel centres at .5
-        columns, column_weights = self._samples(x1, x2, width)
-        lines, line_weights = self._samples(y1, y2, height)
+        columns, column_weights = self._samples(x1, x2, widths)
+        lines, line_weights = self._samples(y1, y2, heights)
         return Samples(levels, lines, line_weights, columns, column_weights)
 
     def pool(
-        self, rows: Float[Tensor, "positions C"], samples: Samples, places: MapsAsRows
+        self, rows: Float[Tensor, "positions C"], places: MapsAsRows, samples: Samples
     ) -> Float[Tensor, "B N C P P"]:
-        """Each bin as a bag of map positions with weights: an embedding lookup.
-
-        On a CPU it is many times as fast as torchvision's operator, whose backward adds number by
-        number, and takes bf16.
-        """
-        index, weights = self.bags(samples, places)
-        pooled = F.embedding_bag(index, rows, per_sample_weights=weights.to(rows), mode="sum")
+        """Each bin as a weighted sum of the rows that it reads."""
+        index, weights = self._bags(places, samples)
+        pooled = self.kernels.weighted_rows(rows, index, weights)
         batch, num_boxes = samples.levels.shape
         pooled = pooled.view(batch, num_boxes, self.output_size, self.output_size, -1)
         return pooled.movedim(4, 2)
 
-    def bags(
-        self, samples: Samples, places: MapsAsRows
+    def _bags(
+        self, places: MapsAsRows, samples: Samples
     ) -> tuple[Int[Tensor, "bins m"], Float[Tensor, "bins m"]]:
         """The m rows that each bin of all boxes sums, and their weights."""
-        batch = len(samples.levels)
-        pitch = places.pitches[samples.levels][..., None, None]
-        starts = places.starts[torch.arange(batch)[:, None], samples.levels]
+        levels = samples.levels
+        image = torch.arange(len(levels), device=levels.device)[:, None]
+        starts = _of_level(levels, places.starts) + image * _of_level(levels, places.areas)
+        pitch = _of_level(levels, places.pitches)[..., None, None]
         place = (starts[..., None, None] + samples.lines * pitch)[:, :, :, None, :, None]
         index = place + samples.columns[:, :, None, :, None, :]  # [B, N, P, P, samples, samples]
         weights = samples.line_weights[:, :, :, None, :, None]
@@ -157,8 +146,9 @@ class PyramidRoIAlign(nn.Module):
         Borders as in torchvision's operator: a sample more than one position outside counts
         nothing; one nearer counts as the border.
         """
-        samples = torch.arange(self.output_size * self.sampling_ratio)
-        step = (high - low) / len(samples)
+        count = self.output_size * self.sampling_ratio
+        samples = torch.arange(count, device=low.device)
+        step = (high - low) / count
         points = low[..., None] + (samples + 0.5) * step[..., None]
         last = length[..., None] - 1
         is_inside = (points >= -1) & (points <= last + 1)
@@ -172,21 +162,10 @@ class PyramidRoIAlign(nn.Module):
         weights = weights.unflatten(2, bins).flatten(3) / self.sampling_ratio
         return positions.unflatten(2, bins).flatten(3), weights
 
-    def everywhere(
-        self, pyramid: Sequence[Float[Tensor, "B C _ _"]], boxes_xyxy: Float[Tensor, "B N 4"]
-    ) -> Float[Tensor, "B N C P P"]:
-        """torchvision's operator; each level pools all boxes, those of others far outside it.
 
-        There they read nothing. The host need not know how many they are: no wait for the GPU.
-        """
-        batch, num_boxes = boxes_xyxy.shape[:2]
-        levels = self.levels(boxes_xyxy).flatten()
-        image = torch.arange(batch, device=boxes_xyxy.device).repeat_interleave(num_boxes)
-        rois = torch.cat([image[:, None].float(), boxes_xyxy.flatten(0, 1).float()], dim=1)
-        outside = torch.where(torch.arange(5, device=rois.device) == 0, rois, FAR_OUTSIDE)
-        size = (self.output_size, self.output_size)
-        pooled = []
-        for level, (level_map, stride) in enumerate(zip(pyramid, self.strides, strict=True)):
-            here = torch.where((levels == level)[:, None], rois, outside).to(level_map)
-            pooled.append(roi_align(level_map, here, size, 1 / stride, self.sampling_ratio, True))
-        return torch.stack(pooled).sum(0).unflatten(0, (batch, num_boxes))
+def _of_level(levels: Int[Tensor, "B N"], numbers: Sequence[int]) -> Int[Tensor, "B N"]:
+    """For each box the number of its level."""
+    found = torch.full_like(levels, numbers[0])
+    for level, number in enumerate(numbers[1:], 1):
+        found = torch.where(levels == level, number, found)
+    return found

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sparsevod_core.model.interaction import InstanceInteraction
 from sparsevod_core.model.proposal_aggregation import AttentionAggregation, MeanAggregation
-from sparsevod_core.model.support import SupportMemory
+from sparsevod_core.model.support import StageMemory, SupportMaps
 from sparsevod_core.model.temporal_roi import TemporalRoIFeatures
 
 
@@ -85,19 +85,29 @@ class RefinementStage(nn.Module):
         features: Float[Tensor, "B N C"],
         boxes_xyxy: Float[Tensor, "B N 4"],
         roi_features: Float[Tensor, "B N C P P"],
-        memory: SupportMemory | None,
-        stage: int,
+        memory: StageMemory | None,
     ) -> tuple[Float[Tensor, "B N K"], Float[Tensor, "B N 4"], Float[Tensor, "B N C"]]:
         """Logits, refined boxes and refined proposal features of the targets."""
         if self.temporal_roi is not None and memory is not None:
-            roi_features = self.temporal_roi(roi_features, memory.maps, memory.valid)
+            assert memory.maps is not None
+            roi_features = self.temporal_roi(roi_features, memory.maps, memory.taps)
         features = self.interact(features, roi_features)
         if self.aggregation is not None:
-            supports = features[:, :0]
-            if memory is not None:
-                supports = memory.stage_proposals(stage, len(features))
-            features = self.aggregation(features, supports)
+            features = self.aggregation(features, None if memory is None else memory.proposals)
         return self.classify(features), self.refine(boxes_xyxy, features), features
+
+    def keep(
+        self, features: Float[Tensor, "F N C"], maps: SupportMaps | None, videos: int
+    ) -> StageMemory:
+        """What targets need of support frames whose proposals have the given features here."""
+        taps = None
+        if self.temporal_roi is not None and maps is not None:
+            taps = self.temporal_roi.keep(maps)
+        proposals: tuple[Tensor, ...] = ()
+        if self.aggregation is not None:
+            kept = self.aggregation.keep(features)
+            proposals = tuple(of_all.unflatten(0, (videos, -1)) for of_all in kept)
+        return StageMemory(maps, taps, proposals)
 
     def interact(
         self, features: Float[Tensor, "B N C"], roi_features: Float[Tensor, "B N C P P"]

@@ -27,19 +27,22 @@ from torch import Tensor, nn
 
 from sparsevod_core.config import LossConfig
 from sparsevod_core.foreign_names import from_mmdetection
+from sparsevod_core.kernels.similarity import Keys
 from sparsevod_core.losses.criterion import SetCriterion
 from sparsevod_core.losses.matcher import match
 from sparsevod_core.model.backbone import Backbone
 from sparsevod_core.model.detector import SparseVOD, top_detections
 from sparsevod_core.model.proposal_aggregation import AttentionAggregation
 from sparsevod_core.model.proposals import LearnedProposals
+from sparsevod_core.model.pyramid import WholePyramid
 from sparsevod_core.model.roi_align import PyramidRoIAlign
 from sparsevod_core.model.stage import BoxDecoder, RefinementStage
+from sparsevod_core.model.support import SupportMaps
 from sparsevod_core.model.temporal_roi import (
     TemporalAttention,
     TemporalMean,
     TemporalRoIFeatures,
-    most_similar_features,
+    bins_of,
 )
 from sparsevod_core.structures import DetectorOutput, Targets
 
@@ -108,7 +111,7 @@ def check_sparse_rcnn(weights: dict, io: dict, config: dict, report: Report) -> 
         for number in range(config["num_stages"]):
             check_stage(detector, number, pyramid, io, report)
         check_final(stored_output(io, config, sizes), io, report.forced, "final")
-        output = detector.refine(pyramid, sizes, None)
+        output = detector.detect(WholePyramid(pyramid, sizes, detector.roi_align), None)
     for number in range(config["num_stages"]):
         for name, mine in (
             ("cls_logits", output.logits[number]),
@@ -133,7 +136,7 @@ def check_stage(
         )
     levels = detector.roi_align.levels(boxes)
     report.forced(f"{name}.roi_levels", levels, io[f"{name}.roi_levels"], EXACT)
-    roi_features = detector.roi_align(pyramid, boxes)
+    roi_features = pooled(detector.roi_align, pyramid, boxes)
     report.forced(f"{name}.roi_feats", roi_features, io[f"{name}.roi_feats"], FEATURES)
     report.forced(f"{name}.attn_feats", stage.attend(features), io[f"{name}.attn_feats"], FEATURES)
     objects = stage.interact(features, io[f"{name}.roi_feats"].view_as(roi_features))
@@ -144,7 +147,7 @@ def check_stage(
     report.forced(f"{name}.deltas", deltas, io[f"{name}.deltas"], FEATURES)
     decoded = stage.box_decoder(boxes, io[f"{name}.deltas"])
     report.forced(f"{name}.boxes_xyxy", decoded, io[f"{name}.boxes_xyxy"], BOXES_PX)
-    logits, refined, _ = stage(features, boxes, roi_features, None, number)
+    logits, refined, _ = stage(features, boxes, roi_features, None)
     report.forced(f"{name} whole: cls_logits", logits, io[f"{name}.cls_logits"], FEATURES)
     report.forced(f"{name} whole: boxes_xyxy", refined, io[f"{name}.boxes_xyxy"], BOXES_PX)
 
@@ -185,7 +188,8 @@ def check_losses(
 
     pyramid = list(detector.backbone.fpn(maps).values())
     with torch.no_grad():
-        free = criterion(detector.refine(pyramid, sizes, None), targets, num_boxes)
+        encoded = WholePyramid(pyramid, sizes, detector.roi_align)
+        free = criterion(detector.detect(encoded, None), targets, num_boxes)
     report.free("free.loss.total", free.total, io["loss.total"])
     criterion(forced_output(detector, pyramid, io, sizes), targets, num_boxes).total.backward()
     stored_gradients = {
@@ -212,13 +216,18 @@ def forced_output(
     boxes = proposals
     stage_logits, stage_boxes = [], []
     for number, stage in enumerate(detector.stages):
-        roi_features = detector.roi_align(pyramid, boxes.detach())
-        logits, boxes, features = stage(features, boxes, roi_features, None, number)
+        roi_features = pooled(detector.roi_align, pyramid, boxes.detach())
+        logits, boxes, features = stage(features, boxes, roi_features, None)
         stage_logits.append(force(logits, f"stage{number}.cls_logits"))
         stage_boxes.append(force(boxes, f"stage{number}.boxes_xyxy"))
         features = force(features, f"stage{number}.obj_feats")
         boxes = stage_boxes[-1].detach()
     return DetectorOutput(torch.stack(stage_logits), torch.stack(stage_boxes), proposals, sizes)
+
+
+def pooled(align: PyramidRoIAlign, levels: list[Tensor], boxes: Tensor) -> Tensor:
+    """RoI features of boxes on these levels."""
+    return WholePyramid(levels, torch.zeros(len(boxes), 2, dtype=torch.long), align).pool(boxes)
 
 
 def build_sparse_rcnn(config: dict) -> SparseVOD:
@@ -287,7 +296,7 @@ def check_temporal_roi_align(weights: dict, io: dict, config: dict, report: Repo
     maps = io["single.ref_feats"][None]  # [1, S, C, H, W]
     boxes = io["rois"][None, :, 1:]
     roi_align = PyramidRoIAlign(strides=[config["single_stride"]], **_roi_settings(config))
-    roi_features = roi_align([io["single.feat"]], boxes)
+    roi_features = pooled(roi_align, [io["single.feat"]], boxes)
     report.forced("single.roi_feats", roi_features, io["single.roi_feats"], FEATURES)
     roi_features = io["single.roi_feats"][None]
     for name in sorted(io):
@@ -296,7 +305,7 @@ def check_temporal_roi_align(weights: dict, io: dict, config: dict, report: Repo
             report.forced(name, similar, io[name], FEATURES)
         elif found := re.fullmatch(r"single\.out\.k(\d+)\.blocks(\d+)", name):
             tfe = _temporal_roi(weights, config, int(found[1]), int(found[2]))
-            report.forced(name, tfe(roi_features, maps, _all_valid(maps)), io[name], FEATURES)
+            report.forced(name, tfe(roi_features, _support_maps(maps)), io[name], FEATURES)
 
     if "fpn.out" in io:
         levels = [io[f"fpn.feat{level}"] for level in range(len(config["fpn_strides"]))]
@@ -304,12 +313,12 @@ def check_temporal_roi_align(weights: dict, io: dict, config: dict, report: Repo
         report.forced("fpn.levels", pyramid.levels(boxes), io["fpn.levels"], EXACT)
         coarsest = io[f"fpn.ref_feats{len(levels) - 1}"][None]
         tfe = _temporal_roi(weights, config, top_k=2, blocks=4)  # the fixture's settings
-        out = tfe(pyramid(levels, boxes), coarsest, _all_valid(coarsest))
+        out = tfe(pooled(pyramid, levels, boxes), _support_maps(coarsest))
         report.forced("fpn.out", out, io["fpn.out"], FEATURES)
     if "nan_case.rois" in io:
-        outside = roi_align([io["single.feat"]], io["nan_case.rois"][None, :, 1:])
+        outside = pooled(roi_align, [io["single.feat"]], io["nan_case.rois"][None, :, 1:])
         tfe = _temporal_roi(weights, config, top_k=2, blocks=4)
-        out = tfe(outside, maps, _all_valid(maps))
+        out = tfe(outside, _support_maps(maps))
         report.finite("nan_case.out (NaN in the reference)", out)
 
 
@@ -323,14 +332,17 @@ def _temporal_roi(weights: dict, config: dict, top_k: int, blocks: int) -> Tempo
 
 
 def _most_similar(roi_features: Tensor, maps: Tensor, top_k: int) -> Tensor:
-    proposals, channels, size, _ = roi_features.shape[1:]
-    queries = roi_features.flatten(3).transpose(2, 3).reshape(1, -1, channels)
-    similar = most_similar_features(queries, maps, _all_valid(maps), top_k)[0]  # [S, Q, C]
+    proposals, _, size, _ = roi_features.shape[1:]
+    tfe = TemporalRoIFeatures(top_k=top_k, aggregation=TemporalMean())
+    similar = tfe.similar(bins_of(roi_features, 1), _support_maps(maps))[0]  # [S, Q, C]
     return similar.unflatten(1, (proposals, size, size)).movedim(-1, 2)
 
 
-def _all_valid(maps: Tensor) -> Tensor:
-    return torch.ones(1, *maps.shape[-2:], dtype=torch.bool)
+def _support_maps(maps: Tensor) -> SupportMaps:
+    """Of maps [V, S, C, H, W] that are valid everywhere."""
+    rows = maps.flatten(3).transpose(2, 3)
+    valid = torch.ones(len(rows), rows.shape[2], dtype=torch.bool)
+    return SupportMaps(rows, Keys.of(rows, valid), maps.shape[-1])
 
 
 def _roi_settings(config: dict) -> dict:
@@ -358,7 +370,7 @@ def check_selsa(weights: dict, io: dict, config: dict, report: Report) -> None:
             getattr(spfa, ours).load_state_dict(
                 {part: weights[f"{theirs}.{part}"] for part in ("weight", "bias")}
             )
-        out = spfa.output(spfa.attend(io["x"][None], io["ref_x"][None]))
+        out = spfa.output(spfa.attend(io["x"][None], *spfa.keep(io["ref_x"][None])))
         report.forced(f"out.blocks{blocks}", out, io[f"out.blocks{blocks}"], FEATURES)
 
 

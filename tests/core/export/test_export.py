@@ -64,8 +64,10 @@ def clip(video_set: Any) -> list[np.ndarray]:
 @torch.inference_mode()
 def expected(detector, clip: list[np.ndarray], target: int, supports: list[int]):
     model, _ = detector
-    memory = model.remember(torch.from_numpy(np.concatenate([clip[i] for i in supports])), SIZE)
-    output = model.detect(torch.from_numpy(clip[target]), torch.tensor([SIZE]), memory)
+    frames = torch.from_numpy(np.concatenate([clip[i] for i in supports]))
+    memory = model.remember(model.encode(frames, torch.tensor([SIZE] * len(supports))))
+    encoded = model.encode(torch.from_numpy(clip[target]), torch.tensor([SIZE]))
+    output = model.detect(encoded, memory)
     return [values[0].numpy() for values in top_detections(output)]
 
 

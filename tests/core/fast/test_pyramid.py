@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from sparsevod_core.config import load_config
-from sparsevod_core.fast.backbone import FoldedStages
-from sparsevod_core.fast.pyramid import LazyPyramid, PyramidLayers, WholePyramid
+from sparsevod_core.fast.backbone import FoldedBackbone
+from sparsevod_core.fast.pyramid import LazyPyramid
 from sparsevod_core.model.build import build_detector
+from sparsevod_core.model.pyramid import WholePyramid
 
 IMAGES = torch.randn(2, 3, 160, 224, generator=torch.Generator().manual_seed(0))
 
@@ -21,9 +22,14 @@ def detector(request):
     return build_detector(load_config("tiny", overrides=overrides).model).eval()
 
 
+SIZES = torch.tensor([IMAGES.shape[-2:]] * 2)
+
+
 def lazy(detector, kind=LazyPyramid):
-    maps = FoldedStages(detector.backbone, torch.float32)(IMAGES)
-    return kind(PyramidLayers(detector.backbone, torch.float32), maps, detector.roi_align)
+    whole = kind is WholePyramid
+    backbone = FoldedBackbone(detector.backbone, torch.float32, packed=False, top_down=whole)
+    layers = () if whole else (backbone.layers,)
+    return kind(*layers, backbone(IMAGES), SIZES, detector.roi_align)
 
 
 @torch.inference_mode()
@@ -38,14 +44,14 @@ def test_levels_are_the_backbones(detector, kind) -> None:
 @pytest.mark.parametrize("kind", [LazyPyramid, WholePyramid])
 def test_roi_features_are_those_of_the_whole_maps(detector, kind) -> None:
     generator = torch.Generator().manual_seed(1)
-    plain = detector.roi_align.over(detector.backbone(IMAGES))
+    plain = WholePyramid(detector.backbone(IMAGES), SIZES, detector.roi_align)
     pyramid = lazy(detector, kind)
     for scale in (20, 100, 300):  # of all levels; later ones read tiles of earlier ones
         corner, size = torch.rand(2, 2, 9, 2, generator=generator)
         corner = corner * 260 - 30  # some leave the image
         boxes_xyxy = torch.cat([corner, corner + size * scale], dim=-1)
         torch.testing.assert_close(
-            pyramid.pool(boxes_xyxy), plain(boxes_xyxy), atol=1e-4, rtol=1e-4
+            pyramid.pool(boxes_xyxy), plain.pool(boxes_xyxy), atol=1e-4, rtol=1e-4
         )
 
 
@@ -68,7 +74,7 @@ def test_batch_norms_are_in_the_convolutions() -> None:
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.8, 1.2)
     backbone.eval()
-    folded = FoldedStages(backbone, torch.float32)
+    folded = FoldedBackbone(backbone, torch.float32, packed=False, top_down=False)
     assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
     images = IMAGES[:1, :, :96, :128]
     features = backbone.stem(images)

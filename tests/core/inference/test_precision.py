@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from sparsevod_core.config import load_config
-from sparsevod_core.fast import FastDetector
 from sparsevod_core.inference import Predictor
 from sparsevod_core.inference.device import resolve_precision
 from sparsevod_core.model.build import build_detector
@@ -51,7 +50,8 @@ def test_the_settings_choose_the_model(overrides: list[str], dtype: torch.dtype 
     if dtype is None:
         assert model is detector
     else:
-        assert isinstance(model, FastDetector) and model.dtype == dtype
+        assert model is not detector and predictor.plan.dtype == dtype
+        assert next(model.backbone.parameters()).dtype == dtype
     plain = predictor.plain()
     assert plain._model is detector and plain.config.inference.precision in ("fp32", "bf16")
 

@@ -40,13 +40,21 @@ def detector():
     return detector.eval()
 
 
+def remember(detector, images, size=(60, 90)):
+    return detector.remember(detector.encode(images, torch.tensor([size] * len(images))))
+
+
+def detect(detector, clip, memory, frames=slice(None)):
+    return detector.detect(detector.encode(clip.images[frames], clip.image_sizes[frames]), memory)
+
+
 @torch.no_grad()
 def test_memory_gives_what_the_clip_gives(detector):
     clip = random_clip()
     whole = detector(clip)
     for index in range(2):
-        memory = detector.remember(clip.supports[index], (60, 90))
-        one = detector.detect(clip.images[index : index + 1], clip.image_sizes[:1], memory)
+        memory = remember(detector, clip.supports[index])
+        one = detect(detector, clip, memory, slice(index, index + 1))
         torch.testing.assert_close(one.logits[:, 0], whole.logits[:, index], atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(
             one.boxes_xyxy[:, 0], whole.boxes_xyxy[:, index], atol=1e-2, rtol=1e-3
@@ -56,30 +64,32 @@ def test_memory_gives_what_the_clip_gives(detector):
 @torch.no_grad()
 def test_batch_of_targets_equals_one_by_one(detector):
     clip = random_clip(batch=3)
-    memory = detector.remember(clip.supports[0], (60, 90))
-    together = detector.detect(clip.images, clip.image_sizes, memory)
+    memory = remember(detector, clip.supports[0])
+    together = detect(detector, clip, memory)
     for index in range(3):
-        one = detector.detect(clip.images[index : index + 1], clip.image_sizes[:1], memory)
+        one = detect(detector, clip, memory, slice(index, index + 1))
         torch.testing.assert_close(
             one.logits[:, 0], together.logits[:, index], atol=1e-3, rtol=1e-3
         )
 
 
 @torch.no_grad()
-def test_memory_is_taken_apart_and_put_together(detector):
+def test_memories_of_single_frames_make_one(detector):
     clip = random_clip(supports=3)
-    memory = detector.remember(clip.supports[0], (60, 90))
-    parts = SupportMemory.joined([memory.select([2]), memory.select([0, 1])])
-    assert parts.num_supports == 3
-    a = detector.detect(clip.images[:1], clip.image_sizes[:1], memory)
-    b = detector.detect(clip.images[:1], clip.image_sizes[:1], parts)  # order does not matter
+    memory = remember(detector, clip.supports[0])
+    parts = [remember(detector, clip.supports[0, chosen]) for chosen in ([2], [0, 1])]
+    joined = SupportMemory.joined(parts)
+    assert joined.num_supports == 3
+    assert joined.nbytes == memory.nbytes
+    a = detect(detector, clip, memory, slice(1))
+    b = detect(detector, clip, joined, slice(1))  # order does not matter
     torch.testing.assert_close(a.logits, b.logits, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
 def test_supports_matter(detector):
     clip = random_clip()
-    alone = detector.detect(clip.images, clip.image_sizes, None)
+    alone = detect(detector, clip, None)
     assert not torch.allclose(alone.logits, detector(clip).logits, atol=1e-3)
 
 
@@ -166,9 +176,9 @@ def test_normalised_maps_have_no_scale():
     torch.manual_seed(0)
     detector = build_detector(small_config(map_norm="layer")).eval()
     clip = random_clip()
-    before = detector.pyramid(clip.images, clip.image_sizes)
+    before = detector.maps(clip.images, clip.image_sizes)
     scale_pyramid(detector, 50)
-    after = detector.pyramid(clip.images, clip.image_sizes)
+    after = detector.maps(clip.images, clip.image_sizes)
     for level, same in zip(before, after, strict=True):
         torch.testing.assert_close(level, same, atol=1e-3, rtol=1e-3)
         # Every position has as long a vector: TFE's scores start within +-sqrt(C / blocks).

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from sparsevod_core.model import temporal_roi
+from sparsevod_core.kernels import GATHER
+from sparsevod_core.kernels.similarity import Keys
+from sparsevod_core.model.support import SupportMaps
 from sparsevod_core.model.temporal_roi import (
     TemporalAttention,
     TemporalMean,
     TemporalRoIFeatures,
-    most_similar_features,
 )
 
 
 def all_valid(maps):
     return torch.ones(maps.shape[0], *maps.shape[-2:], dtype=torch.bool)
+
+
+def support_maps(maps, valid=None, **keys):
+    """Of maps [V, S, C, H, W]."""
+    valid = all_valid(maps) if valid is None else valid
+    rows = maps.flatten(3).transpose(2, 3)
+    return SupportMaps(rows, Keys.of(rows, valid.flatten(1), **keys), maps.shape[-1])
+
+
+def most_similar_features(queries, maps, valid, top_k, **keys):
+    """[V, S, Q, C] of queries [V, Q, C]."""
+    tfe = TemporalRoIFeatures(top_k=top_k, aggregation=TemporalMean(), kernels=GATHER)
+    return tfe.similar(queries, support_maps(maps, valid, **keys))
 
 
 def test_most_similar_matches_a_plain_loop():
@@ -32,12 +48,12 @@ def test_most_similar_matches_a_plain_loop():
             torch.testing.assert_close(ours[0, s, q], weights @ rows[best])
 
 
-def test_chunks_change_nothing(monkeypatch):
+def test_chunks_change_nothing():
     torch.manual_seed(1)
     queries, maps = torch.randn(2, 40, 8), torch.randn(2, 2, 8, 4, 6)
     whole = most_similar_features(queries, maps, all_valid(maps), 2)
-    monkeypatch.setattr(temporal_roi, "SIMILARITY_CHUNK", 7 * 2 * 2 * 24)
-    torch.testing.assert_close(most_similar_features(queries, maps, all_valid(maps), 2), whole)
+    in_parts = most_similar_features(queries, maps, all_valid(maps), 2, at_once=7 * 32)
+    assert torch.equal(in_parts, whole)
 
 
 def test_exact_ties_go_to_the_lower_index():
@@ -97,13 +113,55 @@ def test_one_memory_serves_many_targets():
     torch.manual_seed(4)
     tfe = TemporalRoIFeatures(top_k=2, aggregation=TemporalAttention(channels=8, blocks=4))
     rois, maps = torch.randn(3, 2, 8, 7, 7), torch.randn(1, 2, 8, 4, 5)
-    together = tfe(rois, maps, all_valid(maps))
-    alone = torch.cat([tfe(roi[None], maps, all_valid(maps)) for roi in rois])
+    together = tfe(rois, support_maps(maps))
+    alone = torch.cat([tfe(roi[None], support_maps(maps)) for roi in rois])
     torch.testing.assert_close(together, alone)
 
 
 @pytest.mark.parametrize("aggregation", [TemporalMean(), TemporalAttention(channels=8, blocks=4)])
 def test_supports_equal_to_the_target_change_nothing(aggregation):
-    rois = torch.randn(1, 2, 8, 7, 7)
-    similar = rois[:, None].expand(-1, 3, -1, -1, -1, -1)
-    torch.testing.assert_close(aggregation(rois, similar), rois)
+    bins = torch.randn(1, 2 * 49, 8)
+    similar = bins[:, None].expand(-1, 3, -1, -1)
+    torch.testing.assert_close(aggregation(bins, similar, 7), bins)
+
+
+def test_cosines_closer_than_the_arithmetic_count_as_equal():
+    """Copies of one feature at other lengths: their cosines differ by rounding only."""
+    torch.manual_seed(5)
+    feature = torch.randn(32)
+    maps = torch.stack([feature * (1 + 0.37 * place) for place in range(40)], dim=-1)
+    maps = maps.view(1, 1, 32, 5, 8)
+    queries = torch.cat([feature[None], feature + 0.3 * torch.randn(200, 32)])[None]
+    positions, _ = support_maps(maps).keys.top(queries, 2)
+    assert (positions == torch.tensor([0, 1])).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_choice_does_not_depend_on_how_many_bins_are_searched(threads):
+    """Flat parts of a frame hold many equal positions."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        torch.manual_seed(6)
+        maps = torch.randn(1, 2, 16, 1, 6).repeat_interleave(20, dim=4)
+        queries = torch.randn(1, 333, 16)
+        keys = support_maps(maps).keys
+        together, _ = keys.top(queries, 3)
+        for count in (1, 2, 7, 64, 100):
+            apart = [keys.top(part, 3)[0] for part in queries.split(count, dim=1)]
+            assert torch.equal(torch.cat(apart, dim=2), together)
+        shifted = torch.empty(333 * 16 + 1)[1:].view(1, 333, 16).copy_(queries)  # other alignment
+        assert torch.equal(keys.top(shifted, 3)[0], together)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_joined_maps_are_those_of_all_frames():
+    torch.manual_seed(7)
+    maps = torch.randn(1, 3, 8, 4, 5)
+    whole = support_maps(maps)
+    first, *others = (support_maps(maps[:, [number]]) for number in range(3))
+    joined = first.joined(others)
+    for one, other in zip(joined.tensors, whole.tensors, strict=True):
+        assert torch.equal(one, other)
+    assert dataclasses.replace(joined, keys=whole.keys).width == whole.width

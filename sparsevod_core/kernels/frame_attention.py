@@ -1,0 +1,48 @@
+"""TFE's attention of each RoI bin over the frames, from embeddings that are computed."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def frame_weights(
+    embedded_bins: Float[Tensor, "V Q C"],
+    embedded_similar: Float[Tensor, "V S Q C"],
+    blocks: int,
+    query: Float[Tensor, "V Q C"] | None = None,
+) -> Float[Tensor, "V S+1 Q blocks"]:
+    """Shares of the target frame, first, and of the support frames, in fp32.
+
+    Args:
+        query: what the embeddings are compared with; None: the target's own.
+    """
+    query = embedded_bins if query is None else query
+    scores = [
+        (frames * query[:, None]).unflatten(-1, (blocks, -1)).sum(-1, dtype=_wide(frames))
+        for frames in (embedded_bins[:, None], embedded_similar)
+    ]
+    width = query.shape[-1] // blocks
+    return (torch.cat(scores, dim=1) / math.sqrt(width)).softmax(dim=1)
+
+
+def attend_frames(
+    bins: Float[Tensor, "V Q C"],
+    similar: Float[Tensor, "V S Q C"],
+    embedded_bins: Float[Tensor, "V Q C"],
+    embedded_similar: Float[Tensor, "V S Q C"],
+    blocks: int,
+) -> Float[Tensor, "V Q C"]:
+    """The mean of the raw features of all frames, weighted block by block of the channels."""
+    weights = frame_weights(embedded_bins, embedded_similar, blocks)[..., None]
+    own = weights[:, 0] * bins.unflatten(-1, (blocks, -1))
+    others = weights[:, 1:] * similar.unflatten(-1, (blocks, -1))
+    return (own + others.sum(1)).flatten(2).to(bins.dtype)
+
+
+def _wide(values: Tensor) -> torch.dtype:
+    """At least 32 bits."""
+    return torch.promote_types(values.dtype, torch.float32)

@@ -1,0 +1,133 @@
+"""`similarity.Keys` searched by a Triton kernel with a running top k: no score is ever written."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Float
+from torch import Tensor
+
+from sparsevod_core.kernels.similarity import NORM_EPS, Found, Keys, grid_of
+
+IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+"""Triton's interpreter, which runs kernels on a CPU, has no products of bf16 matrices."""
+
+
+@triton.jit
+def _search(queries, keys, bias, positions, cosines, Q, L, S, grid, C: tl.constexpr,
+            K: tl.constexpr, K_2: tl.constexpr, WIDTH: tl.constexpr, QUERIES: tl.constexpr,
+            POSITIONS: tl.constexpr, PRECISION: tl.constexpr, EPS: tl.constexpr,
+            WIDEN: tl.constexpr):  # fmt: skip
+    frame = tl.program_id(1).to(tl.int64)  # of all videos' support frames
+    video = frame // S
+    rows = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
+    channels = tl.arange(0, WIDTH)
+    columns = tl.arange(0, K_2)
+    is_query = rows < Q
+    place = (video * Q + rows.to(tl.int64))[:, None] * C + channels[None, :]
+    query = tl.load(
+        queries + place, mask=is_query[:, None] & (channels < C)[None, :], other=0.0
+    )
+    wide = query.to(tl.float32)
+    if WIDEN:
+        query = wide
+    scale = grid / tl.maximum(tl.sqrt(tl.sum(wide * wide, 1)), EPS)
+
+    # The k best so far, in no order. Columns past k hold infinity and are never replaced; places
+    # not yet taken have positions that are all different, so that one is replaced at a time.
+    empty = tl.full([QUERIES, K_2], float("-inf"), tl.float32)
+    best = tl.where((columns < K)[None, :], empty, float("inf"))
+    where = tl.zeros([QUERIES, K_2], tl.int32) + (2**30 + columns)[None, :]
+    for start in range(0, L, POSITIONS):
+        offsets = start + tl.arange(0, POSITIONS)
+        is_position = offsets < L
+        key = tl.load(
+            keys + (frame * L + offsets.to(tl.int64))[None, :] * C + channels[:, None],
+            mask=is_position[None, :] & (channels < C)[:, None],
+            other=0.0,
+        )
+        if WIDEN:
+            key = key.to(tl.float32)
+        scores = tl.dot(query, key, input_precision=PRECISION) * scale[:, None]
+        scores = (scores + 12582912.0) - 12582912.0  # 1.5 * 2^23: to whole numbers, half to even
+        allowed = tl.load(bias + video * L + offsets, mask=is_position, other=float("-inf"))
+        scores += allowed[None, :]
+        for _ in tl.static_range(K):
+            value = tl.max(scores, 1)
+            first = tl.min(tl.where(scores == value[:, None], offsets[None, :], 2**30), 1)
+            worst = tl.min(best, 1)
+            last = tl.max(tl.where(best == worst[:, None], where, -1), 1)
+            is_worst = (best == worst[:, None]) & (where == last[:, None])
+            better = is_worst & (value > worst)[:, None]
+            best = tl.where(better, value[:, None], best)
+            where = tl.where(better, first[:, None], where)
+            scores = tl.where(offsets[None, :] == first[:, None], float("-inf"), scores)
+
+    best = tl.where((columns < K)[None, :], best, float("-inf"))
+    out = (frame * Q + rows.to(tl.int64)) * K
+    for rank in tl.static_range(K):
+        value = tl.max(best, 1)
+        first = tl.min(tl.where(best == value[:, None], where, 2**31 - 1), 1)
+        is_found = value > float("-inf")
+        tl.store(positions + out + rank, tl.where(is_found, first, 0), mask=is_query)
+        tl.store(cosines + out + rank, value / grid, mask=is_query)
+        taken = (best == value[:, None]) & (where == first[:, None])
+        best = tl.where(taken, float("-inf"), best)
+
+
+@torch.library.custom_op("sparsevod::most_similar", mutates_args=())
+def _most_similar(
+    queries: Tensor, directions: Tensor, bias: Tensor, top_k: int, precision: str
+) -> tuple[Tensor, Tensor]:
+    videos, supports, length, channels = directions.shape
+    shape = (videos, supports, queries.shape[1], top_k)
+    positions = torch.empty(shape, dtype=torch.int32, device=queries.device)
+    cosines = torch.empty(shape, dtype=torch.float32, device=queries.device)
+    is_narrow = directions.dtype.itemsize == 2
+    at_once = (128, 64) if is_narrow else (64, 32)
+    _search[(triton.cdiv(shape[2], at_once[0]), videos * supports)](
+        queries.to(directions.dtype).contiguous(),
+        directions.contiguous(),
+        bias.contiguous(),
+        positions,
+        cosines,
+        shape[2],
+        length,
+        supports,
+        grid_of(directions.dtype),
+        C=channels,
+        K=top_k,
+        K_2=triton.next_power_of_2(top_k),
+        WIDTH=max(16, triton.next_power_of_2(channels)),
+        QUERIES=at_once[0],
+        POSITIONS=at_once[1],
+        PRECISION=precision,
+        EPS=NORM_EPS,
+        WIDEN=IS_INTERPRETED,
+        num_warps=8,
+        num_stages=2,
+    )
+    return positions, cosines
+
+
+@_most_similar.register_fake
+def _(
+    queries: Tensor, directions: Tensor, bias: Tensor, top_k: int, precision: str
+) -> tuple[Tensor, Tensor]:
+    shape = (*directions.shape[:2], queries.shape[1], top_k)
+    positions = torch.empty(shape, dtype=torch.int32, device=queries.device)
+    return positions, torch.empty(shape, dtype=torch.float32, device=queries.device)
+
+
+@dataclass(frozen=True, slots=True)
+class TritonKeys(Keys):
+    """`Keys` with the search as one kernel."""
+
+    precision: str = "ieee"
+    """Of products of fp32 maps: `ieee`, or `tf32`."""
+
+    def top(self, queries: Float[Tensor, "V Q C"], top_k: int) -> Found:
+        top_k = min(top_k, self.directions.shape[2])
+        return _most_similar(queries, self.directions, self.bias, top_k, self.precision)

@@ -1,0 +1,121 @@
+"""The three ways to search support maps, against cosines computed one by one and each other."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sparsevod_core.fast.int8_search import MOST_POSITIONS, QuantisedKeys, keys_for
+from sparsevod_core.kernels.similarity import Keys, grid_of
+
+pytest.importorskip("triton", reason="Triton comes with PyTorch's builds for GPUs on Linux")
+
+from sparsevod_core.kernels.triton_similarity import TritonKeys
+
+KINDS = [Keys, TritonKeys, QuantisedKeys]
+
+
+def cosines_of(queries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """[1, S, Q, L]."""
+    return torch.einsum(
+        "vqc,vslc->vsql", F.normalize(queries, dim=-1), F.normalize(rows, dim=-1)
+    )
+
+
+def all_valid(rows: torch.Tensor) -> torch.Tensor:
+    return torch.ones(len(rows), rows.shape[2], dtype=torch.bool)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("length", "spread"), [(608, 1.0), (75, 3.0), (5, 1.0)])
+def test_what_is_found_is_as_similar_as_the_best(kind, length: int, spread: float) -> None:
+    generator = torch.Generator().manual_seed(length)
+    # Cubed: a few channels stand out, as in trained maps; worse for integers than even ones.
+    queries = torch.randn(1, 130, 64, generator=generator) ** spread
+    rows = torch.randn(1, 3, length, 64, generator=generator) ** spread
+    positions, found = kind.of(rows, all_valid(rows)).top(queries, 2)
+    exact = cosines_of(queries, rows)
+    best = exact.topk(2, dim=-1).values
+    chosen = exact.gather(3, positions.long())
+    tolerance = 0.01 if kind is QuantisedKeys else 1e-5
+    torch.testing.assert_close(found, chosen, atol=tolerance, rtol=0)
+    assert (best - chosen).max() < 2 * tolerance
+    assert (positions[..., 0] != positions[..., 1]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ties_go_to_the_lower_position(kind) -> None:
+    rows = torch.tensor([1.0, 0.0]).repeat(1, 1, 90, 1)
+    rows[0, 0, [17, 40, 70]] = torch.tensor([1.0, 2.0])
+    rows[0, 0, 80] = torch.tensor([3.0, 6.0])  # the same direction
+    positions, _ = kind.of(rows, all_valid(rows)).top(torch.tensor([[[2.0, 4.0]]]), 4)
+    assert positions.flatten().tolist() == [17, 40, 70, 80]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_positions_that_are_not_valid_are_never_chosen(kind) -> None:
+    rows = torch.randn(1, 2, 40, 8, generator=torch.Generator().manual_seed(0))
+    valid = torch.zeros(1, 40, dtype=torch.bool)
+    valid[0, 33] = True
+    positions, cosines = kind.of(rows, valid).top(rows[:, 0, 5:6].clone(), 2)
+    assert positions[..., 0].flatten().tolist() == [33, 33]
+    assert (cosines[..., 1] == -math.inf).all()
+    assert (positions < 40).all() and (positions >= 0).all()  # there is nothing behind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_cosines_may_be_negative(kind) -> None:
+    rows = -torch.rand(1, 1, 50, 6, generator=torch.Generator().manual_seed(1)) - 0.1
+    queries = torch.ones(1, 1, 6)
+    positions, cosines = kind.of(rows, all_valid(rows)).top(queries, 1)
+    exact = cosines_of(queries, rows)
+    assert cosines.item() < 0
+    assert exact[0, 0, 0, positions.item()] >= exact.max() - 0.01
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_joined_keys_find_what_each_finds(kind) -> None:
+    generator = torch.Generator().manual_seed(2)
+    maps = [torch.randn(1, 1, 60, 16, generator=generator) * size for size in (1, 50, 0.1)]
+    queries = torch.randn(1, 20, 16, generator=generator)
+    first, *others = (kind.of(rows, all_valid(rows)) for rows in maps)
+    joined = first.joined(others).top(queries, 2)
+    for number, one in enumerate((first, *others)):
+        for whole, part in zip(joined, one.top(queries, 2), strict=True):
+            torch.testing.assert_close(whole[:, number], part[:, 0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("top_k", [1, 2, 3, 4])
+@pytest.mark.parametrize(("supports", "length", "count"), [(3, 37, 70), (1, 130, 129), (2, 2, 5)])
+def test_triton_chooses_what_pytorch_chooses(dtype, top_k, supports, length, count) -> None:
+    """Ties, masked positions, fewer positions than k, sizes that fill no block."""
+    generator = torch.Generator().manual_seed(top_k)
+    rows = torch.randn(2, supports, length, 24, generator=generator)
+    rows[:, :, length // 4 : length // 2] = rows[:, :, length // 4 : length // 4 + 1]
+    valid = torch.rand(2, length, generator=generator) > 0.3
+    valid[:, 0] = True
+    valid[1, 2:] = False
+    queries = torch.randn(2, count, 24, generator=generator)
+    queries[0, 3] = 0
+    rows, queries = rows.to(dtype), queries.to(dtype)
+    plain = Keys.of(rows, valid).top(queries, top_k)
+    kernel = TritonKeys.of(rows, valid).top(queries, top_k)
+    there = plain[1] > -math.inf
+    assert torch.equal(kernel[1] > -math.inf, there)
+    # A cosine half-way between two steps of the grid may be rounded to either.
+    step = 1 / grid_of(dtype)
+    torch.testing.assert_close(kernel[1][there], plain[1][there], atol=step, rtol=0)
+    assert (kernel[0] == plain[0])[there].float().mean() > 0.995
+
+
+def test_integers_where_32_bits_are_enough() -> None:
+    rows = torch.zeros(1, 1, MOST_POSITIONS + 1, 1)
+    assert type(keys_for(rows, all_valid(rows))) is Keys
+    few = rows[:, :, :5]
+    assert isinstance(keys_for(few, all_valid(few)), QuantisedKeys)
+    clips = few.expand(2, -1, -1, -1)  # of several videos
+    assert type(keys_for(clips, all_valid(clips))) is Keys
