@@ -19,6 +19,9 @@ import numpy as np
 import pytest
 
 
+CORE = Path(__file__).parents[1] / "sparsevod_core"
+
+
 def check_shapes(function: Callable[..., Any]) -> Callable[..., Any]:
     """beartype on the annotations that hold a shape; mypy looks after the others.
 
@@ -37,7 +40,15 @@ def _holds_shape(hint: Any) -> bool:
 
 # Before a test imports anything of the package: from here on, its functions and dataclasses check
 # the shapes that they are given and give.
-jaxtyping.install_import_hook(["sparsevod_core"], f"{__name__}.check_shapes")
+# Triton compiles its kernels from their source, and takes none that something is wrapped around.
+jaxtyping.install_import_hook(
+    [
+        ".".join(path.relative_to(CORE.parent).with_suffix("").parts)
+        for path in CORE.rglob("*.py")
+        if path.stem != "__init__" and not path.stem.startswith("triton_")
+    ],
+    f"{__name__}.check_shapes",
+)
 
 # Without a GPU Triton's kernels run in its interpreter; it is chosen when they are imported.
 if not any(Path("/dev").glob("nvidia[0-9]*")):

@@ -14,7 +14,7 @@ def frame_weights(
     embedded_similar: Float[Tensor, "V S Q C"],
     blocks: int,
     query: Float[Tensor, "V Q C"] | None = None,
-) -> Float[Tensor, "V S+1 Q blocks"]:
+) -> Float[Tensor, "V frames Q blocks"]:
     """Shares of the target frame, first, and of the support frames, in fp32.
 
     Args:

@@ -1,8 +1,9 @@
 """The most similar positions of support maps, by cosine.
 
-Cosines closer than the arithmetic's error count as equal, and of equal ones the lower position
-wins: they are rounded to a grid before they are compared. Without it flat parts of a frame, where
-many positions are the same, would be decided by the order in which a processor adds.
+Ties are decided by rule. Let v be the k-th largest cosine. Positions above v by more than the error
+of the arithmetic are taken; those within it of v count as equal, and the lowest of them fill up.
+Without the rule flat parts of a frame, where many positions are the same, would be decided by the
+order in which a processor adds.
 """
 
 from __future__ import annotations
@@ -14,18 +15,14 @@ from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 BLOCK = 32  # positions of which the best is found first
 NORM_EPS = 1e-6
+TIE = 2.0**-17  # cosines that differ by less are equal: some sixty times the error of fp32
 
 Found = tuple[Int[Tensor, "V S Q k"], Float[Tensor, "V S Q k"]]
-
-
-def grid_of(dtype: torch.dtype) -> float:
-    """Steps of the grid to which cosines of maps of this type are rounded: 1 is so many."""
-    return 2.0**12 if dtype in (torch.bfloat16, torch.float16) else 2.0**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +57,13 @@ class Keys:
         return [self.directions, self.bias]
 
     def top(self, queries: Float[Tensor, "V Q C"], top_k: int) -> Found:
-        """Positions of the k largest cosines on each support frame, and these, largest first.
+        """Positions of the k largest cosines on each support frame, and these, in any order.
 
         A cosine is minus infinity where there are fewer valid positions than k.
         """
         videos, supports, length, _ = self.directions.shape
-        top_k, grid = min(top_k, length), grid_of(self.directions.dtype)
-        queries = queries.float() * (grid / lengths_of(queries))[..., None]
+        top_k = min(top_k, length)
+        queries = (queries / lengths_of(queries)[..., None]).float()
         padding = -length % BLOCK
         keys = F.pad(self.directions.float(), (0, 0, 0, padding)).flatten(1, 2)
         bias = F.pad(self.bias, (0, padding), value=-math.inf).repeat(1, supports)
@@ -74,21 +71,33 @@ class Keys:
         with torch.autocast(queries.device.type, enabled=False):
             for video in range(videos):  # one product each: sums do not depend on other videos
                 for part in queries[video].split(max(1, self.at_once // (length + padding))):
-                    scores = (part @ keys[video].t()).round_().add_(bias[video])
-                    found.append(top_of_blocks(scores.view(len(part), supports, -1, BLOCK), top_k))
-        positions, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
+                    scores = torch.addmm(bias[video], part, keys[video].t())
+                    found.append(_chosen(scores.view(len(part), supports, -1, BLOCK), top_k))
+        positions, cosines = (torch.cat(parts) for parts in zip(*found, strict=True))
         shape = (videos, -1, supports, top_k)
-        return positions.view(shape).transpose(1, 2), scores.view(shape).transpose(1, 2) / grid
+        return positions.view(shape).transpose(1, 2), cosines.view(shape).transpose(1, 2)
+
+
+def _chosen(
+    scores: Float[Tensor, "q S blocks positions"], top_k: int
+) -> tuple[Int[Tensor, "q S k"], Float[Tensor, "q S k"]]:
+    """The positions that the rule takes, and their scores."""
+    _, values = top_of_blocks(scores, top_k)
+    last = values[..., -1, None, None]
+    levels = (scores > last + TIE).to(torch.int8).add_(scores >= last - TIE)
+    positions, _ = top_of_blocks(levels, top_k)
+    return positions, scores.flatten(2).gather(2, positions)
 
 
 def top_of_blocks(
-    scores: Float[Tensor, "*n blocks positions"], top_k: int
-) -> tuple[Int[Tensor, "*n k"], Float[Tensor, "*n k"]]:
+    scores: Shaped[Tensor, "*n blocks positions"], top_k: int
+) -> tuple[Int[Tensor, "*n k"], Shaped[Tensor, "*n k"]]:
     """The k best of all positions and their scores, best first, ties to the lower position.
 
     One pass over all of them; then only the best block is looked at. `topk` does not say which of
     two equal ones it takes; `max` takes the first.
     """
+    least = -math.inf if scores.dtype.is_floating_point else -1
     best_of_block = scores.amax(-1)  # [*n, blocks]
     place_in_block = torch.arange(scores.shape[-1], device=scores.device)
     positions: list[Tensor] = []
@@ -99,11 +108,11 @@ def top_of_blocks(
         inside = scores.gather(-2, whole).squeeze(-2)  # [*n, positions]
         place = block * scores.shape[-1] + place_in_block
         for taken in positions:
-            inside = inside.masked_fill(place == taken, -math.inf)
+            inside = inside.masked_fill(place == taken, least)
         best = inside.max(-1, keepdim=True).indices
         positions.append(block * scores.shape[-1] + best)
         values.append(value)
-        rest = inside.masked_fill(place_in_block == best, -math.inf).amax(-1, keepdim=True)
+        rest = inside.masked_fill(place_in_block == best, least).amax(-1, keepdim=True)
         best_of_block = best_of_block.scatter(-1, block, rest)
     return torch.cat(positions, dim=-1), torch.cat(values, dim=-1)
 

@@ -9,17 +9,45 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from sparsevod_core.kernels.similarity import NORM_EPS, Found, Keys, grid_of
+from sparsevod_core.kernels.similarity import NORM_EPS, TIE, Found, Keys
 
 IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Triton's interpreter, which runs kernels on a CPU, has no products of bf16 matrices."""
 
 
 @triton.jit
-def _search(queries, keys, bias, positions, cosines, Q, L, S, grid, C: tl.constexpr,
-            K: tl.constexpr, K_2: tl.constexpr, WIDTH: tl.constexpr, QUERIES: tl.constexpr,
+def _cosines(query, scale, keys, bias, offsets, channels, L, C: tl.constexpr,
+             PRECISION: tl.constexpr, WIDEN: tl.constexpr):  # fmt: skip
+    """Of a tile of queries and positions; minus infinity where a position may not be chosen."""
+    is_position = offsets < L
+    key = tl.load(
+        keys + offsets.to(tl.int64)[None, :] * C + channels[:, None],
+        mask=is_position[None, :] & (channels < C)[:, None],
+        other=0.0,
+    )
+    if WIDEN:
+        key = key.to(tl.float32)
+    allowed = tl.load(bias + offsets, mask=is_position, other=float("-inf"))
+    return tl.dot(query, key, input_precision=PRECISION) * scale[:, None] + allowed[None, :]
+
+
+@triton.jit
+def _insert(best, where, value, position):
+    """Put a candidate in the place of the worst of the best, if it is better; the worse value."""
+    worst = tl.min(best, 1)
+    last = tl.max(tl.where(best == worst[:, None], where, -1), 1)
+    is_worst = (best == worst[:, None]) & (where == last[:, None])
+    better = is_worst & (value > worst)[:, None]
+    best = tl.where(better, value[:, None], best)
+    where = tl.where(better, position[:, None], where)
+    return best, where, tl.minimum(value, worst)
+
+
+@triton.jit
+def _search(queries, keys, bias, positions, cosines, Q, L, S, C: tl.constexpr, K: tl.constexpr,
+            K_2: tl.constexpr, WIDTH: tl.constexpr, QUERIES: tl.constexpr,
             POSITIONS: tl.constexpr, PRECISION: tl.constexpr, EPS: tl.constexpr,
-            WIDEN: tl.constexpr):  # fmt: skip
+            TIE: tl.constexpr, WIDEN: tl.constexpr):  # fmt: skip
     frame = tl.program_id(1).to(tl.int64)  # of all videos' support frames
     video = frame // S
     rows = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
@@ -27,54 +55,66 @@ def _search(queries, keys, bias, positions, cosines, Q, L, S, grid, C: tl.conste
     columns = tl.arange(0, K_2)
     is_query = rows < Q
     place = (video * Q + rows.to(tl.int64))[:, None] * C + channels[None, :]
-    query = tl.load(
-        queries + place, mask=is_query[:, None] & (channels < C)[None, :], other=0.0
-    )
+    query = tl.load(queries + place, mask=is_query[:, None] & (channels < C)[None, :], other=0.0)
     wide = query.to(tl.float32)
     if WIDEN:
         query = wide
-    scale = grid / tl.maximum(tl.sqrt(tl.sum(wide * wide, 1)), EPS)
+    scale = 1.0 / tl.maximum(tl.sqrt(tl.sum(wide * wide, 1)), EPS)
+    keys += frame * L * C
+    bias += video * L
 
-    # The k best so far, in no order. Columns past k hold infinity and are never replaced; places
-    # not yet taken have positions that are all different, so that one is replaced at a time.
-    empty = tl.full([QUERIES, K_2], float("-inf"), tl.float32)
-    best = tl.where((columns < K)[None, :], empty, float("inf"))
-    where = tl.zeros([QUERIES, K_2], tl.int32) + (2**30 + columns)[None, :]
+    # The k best so far, in no order, and the best of the others. Columns past k hold infinity and
+    # are never replaced; places not yet taken have positions that are all different, so that one is
+    # replaced at a time.
+    empty = tl.where((columns < K)[None, :], tl.full([QUERIES, K_2], float("-inf"), tl.float32),
+                     float("inf"))  # fmt: skip
+    nowhere = tl.zeros([QUERIES, K_2], tl.int32) + (2**30 + columns)[None, :]
+    best, where = empty, nowhere
+    other = tl.full([QUERIES], float("-inf"), tl.float32)
     for start in range(0, L, POSITIONS):
         offsets = start + tl.arange(0, POSITIONS)
-        is_position = offsets < L
-        key = tl.load(
-            keys + (frame * L + offsets.to(tl.int64))[None, :] * C + channels[:, None],
-            mask=is_position[None, :] & (channels < C)[:, None],
-            other=0.0,
-        )
-        if WIDEN:
-            key = key.to(tl.float32)
-        scores = tl.dot(query, key, input_precision=PRECISION) * scale[:, None]
-        scores = (scores + 12582912.0) - 12582912.0  # 1.5 * 2^23: to whole numbers, half to even
-        allowed = tl.load(bias + video * L + offsets, mask=is_position, other=float("-inf"))
-        scores += allowed[None, :]
+        scores = _cosines(query, scale, keys, bias, offsets, channels, L, C, PRECISION, WIDEN)
         for _ in tl.static_range(K):
             value = tl.max(scores, 1)
             first = tl.min(tl.where(scores == value[:, None], offsets[None, :], 2**30), 1)
-            worst = tl.min(best, 1)
-            last = tl.max(tl.where(best == worst[:, None], where, -1), 1)
-            is_worst = (best == worst[:, None]) & (where == last[:, None])
-            better = is_worst & (value > worst)[:, None]
-            best = tl.where(better, value[:, None], best)
-            where = tl.where(better, first[:, None], where)
+            best, where, worse = _insert(best, where, value, first)
+            other = tl.maximum(other, worse)
             scores = tl.where(offsets[None, :] == first[:, None], float("-inf"), scores)
+        other = tl.maximum(other, tl.max(scores, 1))
 
-    best = tl.where((columns < K)[None, :], best, float("-inf"))
+    # Where the rule for ties has something to decide, it takes a second look: above the tie, in it.
+    last = tl.min(best, 1)
+    is_tied = (other >= last - TIE) & is_query & (other > float("-inf"))
+    if tl.max(is_tied.to(tl.int32), 0) > 0:
+        best, where = empty, nowhere
+        for start in range(0, L, POSITIONS):
+            offsets = start + tl.arange(0, POSITIONS)
+            scores = _cosines(query, scale, keys, bias, offsets, channels, L, C, PRECISION, WIDEN)
+            levels = (scores > (last + TIE)[:, None]).to(tl.float32)
+            levels += (scores >= (last - TIE)[:, None]).to(tl.float32)
+            levels = tl.where(scores > float("-inf"), levels, -1.0)
+            for _ in tl.static_range(K):
+                value = tl.max(levels, 1)
+                first = tl.min(tl.where(levels == value[:, None], offsets[None, :], 2**30), 1)
+                chosen = offsets[None, :] == first[:, None]
+                best, where, worse = _insert(best, where, value, first)
+                levels = tl.where(chosen, -1.0, levels)
+
     out = (frame * Q + rows.to(tl.int64)) * K
     for rank in tl.static_range(K):
-        value = tl.max(best, 1)
-        first = tl.min(tl.where(best == value[:, None], where, 2**31 - 1), 1)
-        is_found = value > float("-inf")
-        tl.store(positions + out + rank, tl.where(is_found, first, 0), mask=is_query)
-        tl.store(cosines + out + rank, value / grid, mask=is_query)
-        taken = (best == value[:, None]) & (where == first[:, None])
-        best = tl.where(taken, float("-inf"), best)
+        position = tl.max(tl.where((columns == rank)[None, :], where, -1), 1)
+        is_found = (position < L) & is_query
+        key = tl.load(
+            keys + position.to(tl.int64)[:, None] * C + channels[None, :],
+            mask=is_found[:, None] & (channels < C)[None, :],
+            other=0.0,
+        )
+        cosine = tl.sum(wide * key.to(tl.float32), 1) * scale
+        is_allowed = is_found & (tl.load(bias + position, mask=is_found, other=-1.0) == 0.0)
+        tl.store(positions + out + rank, tl.where(is_allowed, position, 0), mask=is_query)
+        tl.store(
+            cosines + out + rank, tl.where(is_allowed, cosine, float("-inf")), mask=is_query
+        )
 
 
 @torch.library.custom_op("sparsevod::most_similar", mutates_args=())
@@ -96,7 +136,6 @@ def _most_similar(
         shape[2],
         length,
         supports,
-        grid_of(directions.dtype),
         C=channels,
         K=top_k,
         K_2=triton.next_power_of_2(top_k),
@@ -105,6 +144,7 @@ def _most_similar(
         POSITIONS=at_once[1],
         PRECISION=precision,
         EPS=NORM_EPS,
+        TIE=TIE,
         WIDEN=IS_INTERPRETED,
         num_warps=8,
         num_stages=2,

@@ -76,7 +76,7 @@ class TemporalRoIFeatures(nn.Module):
 
     def weights(
         self, roi_features: Float[Tensor, "B N C P P"], maps: SupportMaps
-    ) -> Float[Tensor, "V S+1 Q blocks"]:
+    ) -> Float[Tensor, "V frames Q blocks"]:
         """Shares of the target frame, first, and of the support frames in what `forward` gives."""
         bins = bins_of(roi_features, len(maps.rows))
         return self.aggregation.weights(bins, self.similar(bins, maps), roi_features.shape[-1])
@@ -107,7 +107,7 @@ class TemporalAttention(nn.Module):
 
     def weights(
         self, bins: Float[Tensor, "V Q C"], similar: Float[Tensor, "V S Q C"], size: int
-    ) -> Float[Tensor, "V S+1 Q blocks"]:
+    ) -> Float[Tensor, "V frames Q blocks"]:
         """Of each frame, the target first."""
         return frame_weights(self.embedded(bins, size), self.embedded(similar, size), self.blocks)
 
@@ -132,7 +132,7 @@ class TemporalMean(nn.Module):
 
     def weights(
         self, bins: Float[Tensor, "V Q C"], similar: Float[Tensor, "V S Q C"], size: int
-    ) -> Float[Tensor, "V S+1 Q 1"]:
+    ) -> Float[Tensor, "V frames Q 1"]:
         """All the same."""
         videos, supports, count, _ = similar.shape
         return bins.new_full((videos, supports + 1, count, 1), 1 / (supports + 1))
@@ -146,7 +146,7 @@ def bins_of(roi_features: Float[Tensor, "B N C P P"], videos: int) -> Float[Tens
 def shares(
     cosines: Float[Tensor, "V S Q k"], bins: Float[Tensor, "V Q C"]
 ) -> Float[Tensor, "V S Q k"]:
-    """Softmax of the cosines, best first, of the positions that were found (minus infinity: none).
+    """Softmax of the cosines of the positions that were found (minus infinity: not).
 
     By hand: torch's is slow over so few. A bin of zero norm (outside the image) gets zeros: all its
     cosines are equal, and any choice would be arbitrary.

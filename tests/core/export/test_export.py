@@ -27,6 +27,8 @@ CATEGORIES = (Category(7, "square"), Category(3, "bar"))
 @pytest.fixture(scope="module")
 def detector():
     overrides = ["model.num_classes=2", "model.num_stages=2", "model.num_proposals=8"]
+    # Few positions to choose from: runtimes round differently, and may flip a near tie of many.
+    overrides.append("model.support_level=p4")
     config = load_config("tiny", overrides=overrides)
     torch.manual_seed(0)
     detector = build_detector(config.model).eval()

@@ -36,9 +36,11 @@ def long_video(video_set: Any) -> Path:
 def test_weights_are_those_that_spfa_attends_with() -> None:
     torch.manual_seed(0)
     spfa = AttentionAggregation(channels=8, num_heads=1)
-    features, known = torch.randn(2, 3, 8), torch.randn(2, 5, 8)
-    by_hand = spfa.weights(features, known) @ spfa.value(known)
-    torch.testing.assert_close(by_hand, spfa.attend(features, known))
+    features, supports = torch.randn(2, 3, 8), torch.randn(2, 5, 8)
+    kept = [of_supports[:, None] for of_supports in spfa.keep(supports)]
+    values = spfa.value(torch.cat([supports, features], dim=1))
+    by_hand = features + spfa.output(spfa.weights(features, kept) @ values)
+    torch.testing.assert_close(by_hand, spfa(features, kept))
 
 
 @pytest.mark.parametrize("kind", ["attention", "average"])
@@ -65,12 +67,12 @@ def test_points_lie_where_the_support_map_is_most_similar(long_video: Path) -> N
         (view,) = inspect_stages(model, long_video, frames=[9]).views
     assert view.attention is not None and view.attention.tfe_points is not None
     roi_features, maps, _ = noted.temporal_roi[-1]
-    width = maps.shape[-1]
+    width = maps.width
     height_px, width_px = view.image.shape[:2]
     stride = 4  # of P2, where preset tiny looks
     for proposal, support, n in ((0, 0, 0), (3, 1, 24), (7, 2, 48)):
         query = roi_features[0, proposal].flatten(1)[:, n]
-        rows = maps[0, support].flatten(1).T
+        rows = maps.rows[0, support]
         best = int(F.cosine_similarity(rows, query[None], dim=1).argmax())
         at = np.array([best % width, best // width]) * stride + stride / 2
         at = at * [width_px / 96, height_px / 64]
@@ -83,8 +85,9 @@ def test_support_frames_pass_the_stages_alone(video_set: Any) -> None:
     model = predictor()
     images, sizes = model.as_seen(video_set.images["long"][:2])
     with torch.inference_mode():
-        alone = model.detector.detect(images, sizes, None)
-        boxes = support_boxes(model.detector, images, sizes)
+        encoded = model.detector.encode(images, sizes)
+        alone = model.detector.detect(encoded, None)
+        boxes = support_boxes(model.detector, encoded)
     torch.testing.assert_close(boxes, alone.boxes_xyxy)
 
 

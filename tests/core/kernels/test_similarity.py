@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from sparsevod_core.fast.int8_search import MOST_POSITIONS, QuantisedKeys, keys_for
-from sparsevod_core.kernels.similarity import Keys, grid_of
+from sparsevod_core.kernels.similarity import TIE, Keys
 
 pytest.importorskip("triton", reason="Triton comes with PyTorch's builds for GPUs on Linux")
 
@@ -39,7 +39,8 @@ def test_what_is_found_is_as_similar_as_the_best(kind, length: int, spread: floa
     positions, found = kind.of(rows, all_valid(rows)).top(queries, 2)
     exact = cosines_of(queries, rows)
     best = exact.topk(2, dim=-1).values
-    chosen = exact.gather(3, positions.long())
+    chosen, order = exact.gather(3, positions.long()).sort(dim=-1, descending=True)
+    found = found.gather(3, order)
     tolerance = 0.01 if kind is QuantisedKeys else 1e-5
     torch.testing.assert_close(found, chosen, atol=tolerance, rtol=0)
     assert (best - chosen).max() < 2 * tolerance
@@ -52,7 +53,7 @@ def test_ties_go_to_the_lower_position(kind) -> None:
     rows[0, 0, [17, 40, 70]] = torch.tensor([1.0, 2.0])
     rows[0, 0, 80] = torch.tensor([3.0, 6.0])  # the same direction
     positions, _ = kind.of(rows, all_valid(rows)).top(torch.tensor([[[2.0, 4.0]]]), 4)
-    assert positions.flatten().tolist() == [17, 40, 70, 80]
+    assert sorted(positions.flatten().tolist()) == [17, 40, 70, 80]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,8 +62,7 @@ def test_positions_that_are_not_valid_are_never_chosen(kind) -> None:
     valid = torch.zeros(1, 40, dtype=torch.bool)
     valid[0, 33] = True
     positions, cosines = kind.of(rows, valid).top(rows[:, 0, 5:6].clone(), 2)
-    assert positions[..., 0].flatten().tolist() == [33, 33]
-    assert (cosines[..., 1] == -math.inf).all()
+    assert positions[cosines > -math.inf].tolist() == [33, 33]
     assert (positions < 40).all() and (positions >= 0).all()  # there is nothing behind
 
 
@@ -104,12 +104,12 @@ def test_triton_chooses_what_pytorch_chooses(dtype, top_k, supports, length, cou
     rows, queries = rows.to(dtype), queries.to(dtype)
     plain = Keys.of(rows, valid).top(queries, top_k)
     kernel = TritonKeys.of(rows, valid).top(queries, top_k)
-    there = plain[1] > -math.inf
-    assert torch.equal(kernel[1] > -math.inf, there)
-    # A cosine half-way between two steps of the grid may be rounded to either.
-    step = 1 / grid_of(dtype)
-    torch.testing.assert_close(kernel[1][there], plain[1][there], atol=step, rtol=0)
-    assert (kernel[0] == plain[0])[there].float().mean() > 0.995
+    torch.testing.assert_close(kernel[1].sort().values, plain[1].sort().values, atol=1e-6, rtol=0)
+    chosen = [
+        positions.masked_fill(cosines.isinf(), -1).sort().values
+        for positions, cosines in (kernel, plain)
+    ]
+    assert torch.equal(*chosen)
 
 
 def test_integers_where_32_bits_are_enough() -> None:

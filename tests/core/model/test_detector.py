@@ -76,13 +76,15 @@ def test_batch_of_targets_equals_one_by_one(detector):
 @torch.no_grad()
 def test_memories_of_single_frames_make_one(detector):
     clip = random_clip(supports=3)
-    memory = remember(detector, clip.supports[0])
-    parts = [remember(detector, clip.supports[0, chosen]) for chosen in ([2], [0, 1])]
-    joined = SupportMemory.joined(parts)
-    assert joined.num_supports == 3
-    assert joined.nbytes == memory.nbytes
+    alone = [remember(detector, clip.supports[0, [number]]) for number in range(3)]
+    memory = SupportMemory.joined(alone)
+    shuffled = SupportMemory.joined([alone[2], alone[0], alone[1]])
+    assert memory.num_supports == shuffled.num_supports == 3
+    assert memory.nbytes == sum(one.nbytes - one.stages[0].maps.keys.bias.nbytes for one in alone) + (
+        alone[0].stages[0].maps.keys.bias.nbytes
+    )
     a = detect(detector, clip, memory, slice(1))
-    b = detect(detector, clip, joined, slice(1))  # order does not matter
+    b = detect(detector, clip, shuffled, slice(1))  # order does not matter
     torch.testing.assert_close(a.logits, b.logits, atol=1e-4, rtol=1e-4)
 
 

@@ -133,7 +133,7 @@ def test_cosines_closer_than_the_arithmetic_count_as_equal():
     maps = maps.view(1, 1, 32, 5, 8)
     queries = torch.cat([feature[None], feature + 0.3 * torch.randn(200, 32)])[None]
     positions, _ = support_maps(maps).keys.top(queries, 2)
-    assert (positions == torch.tensor([0, 1])).all()
+    assert (positions.sort().values == torch.tensor([0, 1])).all()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
