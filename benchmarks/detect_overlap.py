@@ -26,6 +26,8 @@ from hardware import about_this_machine
 from sparsevod_core.config import load_config
 from sparsevod_core.inference import Predictor, detect_video
 from sparsevod_core.inference.drawing import Drawing, Painter
+from sparsevod_core.inference.intake import Intake, Staged
+from sparsevod_core.inference.transfers import PlainTransfers
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.structures import Category, Detections
 from sparsevod_core.video.reader import VideoReader
@@ -37,13 +39,21 @@ BOXES = 8  # drawn on each frame
 
 
 class Waiting(Predictor):
-    """Finds always the same, after waiting as one does for a GPU."""
+    """Finds always the same, after a time that passes by itself, as that of a GPU does."""
 
     wait_s = 0.0
+    _is_done_s = 0.0
 
-    def detect(self, frames: Any, memory: Any, *, clip: bool = True) -> list[Detections]:
-        time.sleep(self.wait_s * len(frames))
-        return [same_detections()] * len(frames)
+    def _start(self, staged: Staged, memory: Any, *, clip: bool) -> Callable[[], list[Detections]]:
+        count = len(staged.frames)
+        done_s = max(self._is_done_s, time.perf_counter()) + self.wait_s * count
+        self._is_done_s = done_s
+
+        def read() -> list[Detections]:
+            time.sleep(max(done_s - time.perf_counter(), 0))
+            return [same_detections()] * count
+
+        return read
 
 
 def main() -> None:
@@ -165,6 +175,8 @@ def waiting(wait_s: float) -> Predictor:
     )
     categories = [Category(n, name) for n, name in enumerate(("car", "dog", "bird"), start=1)]
     predictor = Waiting(build_detector(config.model), config, categories, device="cpu")
+    to_device = PlainTransfers(predictor.device)
+    predictor.intake = Intake(config.data, to_device, where="device", ahead=1)
     predictor.wait_s = wait_s
     return predictor
 

@@ -98,16 +98,21 @@ def describe_machine() -> Machine:
     )
 
 
+def num_processors() -> int:
+    """Those that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def describe_cpu() -> Cpu:
     """Model name, usable cores and bf16 support."""
     info = _read(Path("/proc/cpuinfo"))
     model = re.search(r"^model name\s*:\s*(.+)$", info, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", info, re.MULTILINE)
     flag_set = set(flags.group(1).split()) if flags else set()
-    has_affinity = hasattr(os, "sched_getaffinity")
     return Cpu(
         model=model.group(1) if model else platform.processor() or platform.machine(),
-        cores=len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1,
+        cores=num_processors(),
         bf16=bool(flag_set & {"avx512_bf16", "amx_bf16", "bf16"}),
         amx="amx_tile" in flag_set,
     )

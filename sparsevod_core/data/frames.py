@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from jaxtyping import UInt8
 
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import DataError
+from sparsevod_core.machine import num_processors
+from sparsevod_core.video.overlap import DEPTH, map_ahead
 from sparsevod_core.video.reader import VideoReader
 
 _OPEN_VIDEOS = 4
@@ -24,8 +26,8 @@ class FrameReader:
 
     Args:
         videos: the set.
-        threads: decoding threads of a video; 0: as many as there are cores. Give 1 where many
-            processes read at once.
+        threads: that decode, a video or image files; 0: as many as there are cores. Give 1 where
+            many processes read at once.
     """
 
     def __init__(self, videos: VideoSet, *, threads: int = 0) -> None:
@@ -50,20 +52,32 @@ class FrameReader:
         A frame that is asked for twice is decoded once, and the frames of a video file are sought
         together: give a whole clip in one call.
         """
-        images: dict[int, np.ndarray] = {}
+        in_image_files: list[int] = []
         in_video_files: defaultdict[Path, dict[int, int]] = defaultdict(dict)
         for frame in dict.fromkeys(frames):
             path, index = self._videos.frame_path(frame)
             if index is None:
-                images[frame] = _read_image(path, self._videos.root)
+                in_image_files.append(frame)
             else:
                 in_video_files[path][frame] = index
+        images = dict(zip(in_image_files, self._images(in_image_files, DEPTH), strict=True))
         for path, indices in in_video_files.items():
             decoded = self._reader(path).frames_at(list(indices.values()))
-            images.update({frame: one.image for frame, one in zip(indices, decoded, strict=True)})
-        for frame, image in images.items():
-            self._check_size(frame, image)
+            for frame, one in zip(indices, decoded, strict=True):
+                self._check_size(frame, one.image)
+                images[frame] = one.image
         return [images[frame] for frame in frames]
+
+    def in_order(
+        self, frames: Sequence[int], ahead: int = DEPTH
+    ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        """The RGB pixels of frames of one video, one by one; raises as `read` does, in its turn.
+
+        Image files are decoded `ahead` frames ahead, or one for each thread where that is more. A
+        video file has one decoder, with threads of its own.
+        """
+        _, index = self._videos.frame_path(frames[0])
+        return self._images(frames, ahead) if index is None else map(self.read, frames)
 
     def close(self) -> None:
         """Close the video files. Reading again opens them again."""
@@ -72,6 +86,17 @@ class FrameReader:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_readers": OrderedDict(), "_left_to_parent": None}
+
+    def _images(self, frames: Sequence[int], ahead: int) -> Iterator[np.ndarray]:
+        threads = min(self._threads or num_processors(), len(frames))
+        depth = max(ahead, threads) if threads > 1 else 0
+        return map_ahead(self._image, frames, threads=threads, depth=depth)
+
+    def _image(self, frame: int) -> np.ndarray:
+        path, _ = self._videos.frame_path(frame)
+        image = _read_image(path, self._videos.root)
+        self._check_size(frame, image)
+        return image
 
     def _reader(self, path: Path) -> VideoReader:
         if self._process != os.getpid():

@@ -75,16 +75,20 @@ def causal_targets(
 def batches(targets: Iterable[Target], size: int) -> Iterator[list[Target]]:
     """Consecutive targets with the same supports, at most `size` of them together.
 
-    A video that breaks off gives every target before the break first.
+    A full batch is given before the next target is asked for. A video that breaks off gives every
+    target before the break first.
     """
     batch: list[Target] = []
     broken: VideoError | None = None
     try:
         for target in targets:
-            if batch and (len(batch) == size or target.supports != batch[0].supports):
+            if batch and target.supports != batch[0].supports:
                 yield batch
                 batch = []
             batch.append(target)
+            if len(batch) == size:
+                yield batch
+                batch = []
     except VideoError as error:
         broken = error
     if batch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.structures import Category, Detections, Frame, FrameDetections
 from sparsevod_core.video.footage import Footage
+from sparsevod_core.video.overlap import depth_for
 
 
 class VideoDetector(Protocol):
@@ -26,10 +27,12 @@ class VideoDetector(Protocol):
     def num_supports(self) -> int:
         """Support frames per target: as configured, 0 where the model looks at none."""
 
-    def frames(self, video: Footage, *, clip: bool = True) -> Iterator[FrameDetections]:
-        """Every frame of a video, in order, with its detections in its own pixels, best first.
+    def videos(
+        self, videos: Iterable[Footage], *, clip: bool = True
+    ) -> Iterator[tuple[int, FrameDetections]]:
+        """Every frame of the videos, in order, with its detections in its own pixels, best first.
 
-        The supports' memory is computed once for the video.
+        With each frame comes its video's number, from 0. A video's supports are remembered once.
         """
 
 
@@ -37,11 +40,11 @@ def detect_videos(
     predictor: VideoDetector, videos: VideoSet, chosen: Sequence[int], *, clip: bool = True
 ) -> Iterator[tuple[int, Detections]]:
     """Position in `videos` and detections of every frame of the chosen videos, in order."""
+    ahead = depth_for(predictor.config.inference.batch)
     with closing(FrameReader(videos)) as reader:
-        for video in chosen:
-            listed = ListedFrames(reader, videos.video_frames(video))
-            for found in predictor.frames(listed, clip=clip):
-                yield listed.positions[found.frame.index], found.detections
+        listed = [ListedFrames(reader, videos.video_frames(video), ahead) for video in chosen]
+        for number, found in predictor.videos(listed, clip=clip):
+            yield listed[number].positions[found.frame.index], found.detections
 
 
 class ListedFrames:
@@ -50,11 +53,13 @@ class ListedFrames:
     Args:
         reader: of the set.
         positions: of the video's frames in the set.
+        ahead: see `FrameReader.in_order`.
     """
 
-    def __init__(self, reader: FrameReader, positions: range) -> None:
+    def __init__(self, reader: FrameReader, positions: range, ahead: int) -> None:
         self.positions = positions
         self._reader = reader
+        self._ahead = ahead
 
     def num_frames(self) -> int:
         return len(self.positions)
@@ -64,5 +69,6 @@ class ListedFrames:
         return [Frame(index, None, image) for index, image in zip(indices, images, strict=True)]
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, position in enumerate(self.positions):
-            yield Frame(index, None, self._reader.read(position))
+        images = self._reader.in_order(self.positions, self._ahead)
+        for index, image in enumerate(images):
+            yield Frame(index, None, image)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from sparsevod_core.machine import num_processors
+
 Result = TypeVar("Result")
-
-
-def num_processors() -> int:
-    """Those that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def of_classes(function: Callable[[int], Result], classes: Iterable[int]) -> list[Result]:

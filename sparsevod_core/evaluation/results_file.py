@@ -12,7 +12,6 @@ from sparsevod_core.data.json_stream import stream_list
 from sparsevod_core.errors import DataError
 from sparsevod_core.evaluation.detection_table import DetectionTable
 from sparsevod_core.evaluation.ground_truth import GroundTruth
-from sparsevod_core.evaluation.processors import num_processors
 from sparsevod_core.evaluation.result_columns import (
     BrokenEntryError,
     Columns,
@@ -20,6 +19,7 @@ from sparsevod_core.evaluation.result_columns import (
     columns_of,
 )
 from sparsevod_core.evaluation.results_pieces import NoPiecesError, cut, read_pieces
+from sparsevod_core.machine import num_processors
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 PARALLEL_BYTES = 1 << 25

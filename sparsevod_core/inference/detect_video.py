@@ -25,7 +25,7 @@ from sparsevod_core.structures import FrameDetections
 from sparsevod_core.video.containers import Encoding
 from sparsevod_core.video.live import LiveStream
 from sparsevod_core.video.opening import open_source
-from sparsevod_core.video.overlap import ReadAhead, WriteBehind
+from sparsevod_core.video.overlap import ReadAhead, WriteBehind, depth_for
 from sparsevod_core.video.sources import Source
 
 
@@ -138,11 +138,14 @@ def detect_video(
         )
         _say_padding(outputs, source, reporter)
         known = () if journal is None else iter(journal)
-        frames = video if isinstance(video, LiveStream) else ReadAhead(video)
+        depth = depth_for(predictor.config.inference.batch)
+        frames = video if isinstance(video, LiveStream) else ReadAhead(video, depth)
         latencies_s: list[float] = []
         bar = reporter.progress(f"detecting in {source.stem}", video.declared_num_frames)
-        with bar as progress, WriteBehind(outputs.write) as behind:
-            for found in _until_break(predictor.frames(frames, known=known), breaks):
+        with bar as progress, WriteBehind(outputs.write, depth) as behind:
+            for found in _until_break(
+                predictor.frames(frames, known=known, is_live=source.is_live), breaks
+            ):
                 if isinstance(video, LiveStream):
                     latencies_s.append(video.now_s() - float(found.frame.time_s or 0))
                 if journal is not None and found.frame.index >= journal.num_frames:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import TypeAlias
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from sparsevod_core.checkpoint import embedded_checkpoint, load_detector
@@ -24,20 +23,22 @@ from sparsevod_core.data.targets import (
     uniform_targets,
     window_targets,
 )
-from sparsevod_core.data.transforms import pad_to_multiple, resize_image, resized_size
-from sparsevod_core.errors import CheckpointError, ConfigError, DataError
+from sparsevod_core.errors import ConfigError
 from sparsevod_core.fast import Plan, computing_in, optimised, plan_for
 from sparsevod_core.fast.plan import FRAMES_WORTH_COMPILING
 from sparsevod_core.fast.recorded import RecordedDetector
 from sparsevod_core.inference.device import resolve_device, resolve_precision
+from sparsevod_core.inference.intake import Intake, Pixels, Staged
+from sparsevod_core.inference.readout import packed, unpacked
+from sparsevod_core.inference.supports import VideoSupports
 from sparsevod_core.model.detector import SparseVOD, top_detections
 from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category, Detections, FrameDetections
 from sparsevod_core.video.footage import Footage
+from sparsevod_core.video.overlap import collected, map_ahead
 from sparsevod_core.video.reader import VideoReader
 
-Pixels: TypeAlias = np.ndarray | Tensor
 _SUPPORTS_AT_ONCE = 8  # bounds the memory that many supports take on their way through the backbone
 
 
@@ -53,6 +54,9 @@ class Predictor:
         config: `inference` and the sizes in `data` are used.
         categories: `categories[k]` is the class of label k.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Attributes:
+        intake: the way of frames to the device, and how many batches are on it at once.
 
     Raises:
         ConfigError: a device that is not there, or as many categories as classes are needed.
@@ -76,6 +80,7 @@ class Predictor:
         self.config = config.replace({"inference.precision": precision})
         self.detector = detector.to(self.device).eval()
         self._is_compiled = config.inference.compile == "on"
+        self.intake = Intake.of(self.device, self.config.data)
 
     @classmethod
     def from_checkpoint(
@@ -171,30 +176,12 @@ class Predictor:
         """
         if not frames:
             return []
-        frames = [_as_array(frame) for frame in frames]
-        with self.computing():
-            images, sizes = self.as_seen(frames)
-            # One by one where nothing may depend on how many frames come together.
-            at_once = 1 if self.plan.apart else len(images)
-            parts = zip(images.split(at_once), sizes.split(at_once), strict=True)
-            outputs = [self._model.detect(self._model.encode(*part), memory) for part in parts]
-            best = zip(*map(top_detections, outputs), strict=True)
-            boxes_xyxy, scores, labels = (torch.cat(values).cpu() for values in best)
-        if not scores.isfinite().all():
-            raise CheckpointError(
-                "the model's scores are not finite numbers",
-                hint="training has diverged: look at the loss in the run's metrics.jsonl",
-            )
-        found = zip(boxes_xyxy, scores, labels, sizes.tolist(), frames, strict=True)
-        return [
-            _in_source_pixels(boxes, score, label, size, frame.shape, clip=clip)
-            for boxes, score, label, size, frame in found
-        ]
+        return self._start(self.intake.stage(frames).fill(), memory, clip=clip)()
 
     def video(self, path: Path | str) -> Iterator[FrameDetections]:
         """Every frame of a video file with its detections, in order, as they are computed.
 
-        Support frames are chosen as `config.inference.support` says. SupportMemory does not grow with the
+        Support frames are chosen as `config.inference.support` says. Memory does not grow with the
         length of the video.
 
         Raises:
@@ -205,57 +192,113 @@ class Predictor:
             yield from self.frames(reader)
 
     def frames(
-        self, video: Footage, *, clip: bool = True, known: Iterable[Detections] = ()
+        self,
+        video: Footage,
+        *,
+        clip: bool = True,
+        known: Iterable[Detections] = (),
+        is_live: bool = False,
     ) -> Iterator[FrameDetections]:
         """As `video`, of a video that is open already; `clip` as for `detect`.
 
         Args:
             known: what an earlier run found in the first frames: these do not go through the model.
                 The others get the same supports, and go in the same batches, as they would without.
+            is_live: a frame's detections are given before the next frame is asked for, as they are
+                with `causal` supports; else, on a GPU, the next two batches are read before.
         """
+        batches = self._batches(self._targets(video), iter(known))
+        for _, found in self._detect_all(batches, clip, 0 if is_live else self._ahead):
+            yield found
+
+    def videos(
+        self, videos: Iterable[Footage], *, clip: bool = True
+    ) -> Iterator[tuple[int, FrameDetections]]:
+        """As `frames`, of several videos one after the other; with each frame its video's number.
+
+        On a GPU the next video is begun while the last batches of one are computed.
+        """
+        batches = chain.from_iterable(
+            self._batches(self._targets(video), iter(()), number)
+            for number, video in enumerate(videos)
+        )
+        yield from self._detect_all(batches, clip, self._ahead)
+
+    @property
+    def _ahead(self) -> int:
+        is_causal = self.config.inference.support == "causal"
+        return 0 if is_causal else self.intake.ahead
+
+    def _targets(self, video: Footage) -> tuple[Iterator[Target], Pictures]:
+        """The frames of a video with their supports, and where the pictures of these come."""
         settings, count = self.config.inference, self.num_supports
         pictures: Pictures = {}
         if settings.support == "uniform" or count == 0:
-            targets = uniform_targets(video, count, pictures)
-        elif settings.support == "window":
-            targets = window_targets(video, count, settings.window_stride, pictures)
-        else:
-            targets = causal_targets(video, count, pictures)
-        yield from self._detect_all(targets, pictures, clip, iter(known))
+            return uniform_targets(video, count, pictures), pictures
+        if settings.support == "window":
+            return window_targets(video, count, settings.window_stride, pictures), pictures
+        return causal_targets(video, count, pictures), pictures
 
-    def _detect_all(
-        self, targets: Iterator[Target], pictures: Pictures, clip: bool, known: Iterator[Detections]
-    ) -> Iterator[FrameDetections]:
-        """Every support goes through the model once, and is remembered while a target needs it."""
-        memories: dict[int, SupportMemory] = {}
-        memory: SupportMemory | None = None
-        supports: list[int] = []
-        for batch in batches(targets, self.config.inference.batch):
-            frames = [target.frame for target in batch]
+    def _batches(
+        self,
+        targets: tuple[Iterator[Target], Pictures],
+        known: Iterator[Detections],
+        video: int = 0,
+    ) -> Iterator[_Batch]:
+        """The targets of a video in batches, not yet on their way to the device."""
+        supports = VideoSupports(targets[1], lambda one: self._remember([one]), _joined)
+        for batch in batches(targets[0], self.config.inference.batch):
             found = list(islice(known, len(batch)))
             if len(found) < len(batch):
                 found = []  # a batch that is known in part goes through the model whole
-            if not found:
-                if batch[0].supports != supports:
-                    supports = batch[0].supports
-                    for number in dict.fromkeys(supports):
-                        if number not in memories:  # alone: the numbers do not depend on when
-                            memories[number] = self._remember([pictures.pop(number)])
-                    memory = _joined([memories[number] for number in supports])
-                    # A frame that is ahead, or the target itself, is a support again further on.
-                    first = frames[0].index
-                    memories = {n: m for n, m in memories.items() if n in supports or n >= first}
-                found = self.detect([frame.image for frame in frames], memory, clip=clip)
-            yield from map(FrameDetections, frames, found)
-            # Supports of a batch that was known are not remembered yet, and may be wanted.
-            wanted = batch[-1].supports
-            for number in [n for n in pictures if n < frames[-1].index and n not in wanted]:
-                del pictures[number]
+            images = [target.frame.image for target in batch]
+            staged = None if found else self.intake.stage(images)
+            yield _Batch(video, batch, supports, found, staged)
+
+    def _detect_all(
+        self, batches: Iterable[_Batch], clip: bool, ahead: int
+    ) -> Iterator[tuple[int, FrameDetections]]:
+        """All in order; `ahead` later batches are launched, and as many staged, before one is read.
+
+        So the device has its next batch when it is done with one, whatever the host does meanwhile.
+        """
+        filled = map_ahead(_Batch.fill, batches, threads=1, depth=ahead)
+        begun = (self._begin(batch, clip) for batch in filled)
+        for frames in collected(begun, ahead):
+            yield from frames
+
+    def _begin(self, batch: _Batch, clip: bool) -> Callable[[], list[tuple[int, FrameDetections]]]:
+        """Launch a batch; what comes back waits for it."""
+        if batch.staged is None:
+            read = batch.known.copy
+        else:
+            memory = batch.supports.memory_of(batch.targets)
+            read = self._start(batch.staged, memory, clip=clip)
+        batch.supports.drop_behind(batch.targets)
+        video, frames = batch.video, [target.frame for target in batch.targets]
+        return lambda: [
+            (video, FrameDetections(frame, found))
+            for frame, found in zip(frames, read(), strict=True)
+        ]
+
+    def _start(
+        self, staged: Staged, memory: SupportMemory | None, *, clip: bool
+    ) -> Callable[[], list[Detections]]:
+        """Launch `detect` for frames that are filled in; what comes back waits for it."""
+        with self.computing():
+            images, sizes = staged.load()
+            # One by one where nothing may depend on how many frames come together.
+            at_once = 1 if self.plan.apart else len(images)
+            parts = zip(images.split(at_once), sizes.split(at_once), strict=True)
+            outputs = [self._model.detect(self._model.encode(*part), memory) for part in parts]
+            found = torch.cat([packed(*top_detections(output)) for output in outputs])
+            read = self.intake.transfers.down(found)
+        resized, sources = staged.sizes, [frame.shape[:2] for frame in staged.frames]
+        return lambda: unpacked(read(), resized, sources, clip=clip)
 
     def _remember(self, frames: Sequence[Pixels]) -> SupportMemory:
         with self.computing():
-            images, sizes = self.as_seen(frames)
-            return self._model.remember(self._model.encode(images, sizes))
+            return self._model.remember(self._model.encode(*self.as_seen(frames)))
 
     @cached_property
     def plan(self) -> Plan:
@@ -293,20 +336,32 @@ class Predictor:
         Raises:
             DataError: what is no frame.
         """
-        data = self.config.data
-        resized = []
-        for frame in map(_as_array, frames):
-            if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
-                raise DataError(
-                    f"a frame of shape {frame.shape} and type {frame.dtype}: expected RGB pixels "
-                    "[height, width, 3], or a tensor [3, height, width], of type uint8"
-                )
-            height, width, _ = frame.shape
-            size = resized_size(height, width, data.short_side, data.long_side)
-            pixels = torch.from_numpy(np.require(frame, requirements=["C", "W"]))
-            resized.append(resize_image(pixels.permute(2, 0, 1), size))
-        images, sizes = pad_to_multiple(resized)
-        return images.to(self.device), sizes.to(self.device)
+        return self.intake.stage(frames).fill().load()
+
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Targets that go through the model together.
+
+    Attributes:
+        video: number of their video.
+        supports: of that video.
+        known: what is known of all of them already; empty: nothing.
+        staged: their pictures; None where all is known.
+    """
+
+    video: int
+    targets: list[Target]
+    supports: VideoSupports[SupportMemory]
+    known: list[Detections]
+    staged: Staged | None
+
+    def fill(self) -> _Batch:
+        """See `Staged.fill`."""
+        if self.staged is not None:
+            self.staged.fill()
+        return self
 
 
 def _joined(memories: Sequence[SupportMemory]) -> SupportMemory | None:
@@ -314,32 +369,6 @@ def _joined(memories: Sequence[SupportMemory]) -> SupportMemory | None:
     if len(memories) < 2:
         return memories[0] if memories else None
     return SupportMemory.joined(memories)
-
-
-def _as_array(frame: Pixels) -> np.ndarray:
-    """Pixels in the order of an array."""
-    if isinstance(frame, Tensor):
-        frame = frame.movedim(0, -1).cpu().numpy() if frame.ndim == 3 else frame.cpu().numpy()
-    return frame
-
-
-def _in_source_pixels(
-    boxes_xyxy: Float[Tensor, "N 4"],
-    scores: Float[Tensor, " N"],
-    labels: Int[Tensor, " N"],
-    resized: Sequence[int],
-    source: Sequence[int],
-    *,
-    clip: bool,
-) -> Detections:
-    """From pixels of the resized frame to those of the source; both start with height and width."""
-    (height, width), (resized_height, resized_width) = source[:2], resized
-    ratios = np.array([width / resized_width, height / resized_height] * 2, dtype=np.float32)
-    boxes = boxes_xyxy.float().numpy() * ratios
-    if clip:
-        boxes = boxes.clip(0, np.array([width, height] * 2, dtype=np.float32))
-    is_box = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    return Detections(boxes, scores.float().numpy(), labels.numpy())[is_box]
 
 
 def _pairs(overrides: Sequence[str]) -> dict[str, str]:

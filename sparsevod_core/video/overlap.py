@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -16,10 +18,57 @@ from sparsevod_core.structures import Frame
 from sparsevod_core.video.footage import Footage
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 DEPTH = 8
 """Items between two threads at most: bounds the memory, and evens out what varies from one to
 another."""
+
+
+def depth_for(batch: int) -> int:
+    """Items between a thread and another that gives or takes `batch` of them at once."""
+    return max(DEPTH, 2 * batch)
+
+
+def collected(started: Iterable[Callable[[], R]], depth: int) -> Iterator[R]:
+    """What has been started gives, in order; it is waited for once `depth` more are started.
+
+    What starting raises is raised here after the results of all that was started before.
+    """
+    waiting: deque[Callable[[], R]] = deque()
+    starting, failure = iter(started), None
+    while True:
+        try:
+            waiting.append(next(starting))
+        except StopIteration:
+            break
+        except Exception as error:
+            failure = error
+            break
+        if len(waiting) > depth:
+            yield waiting.popleft()()
+    while waiting:
+        yield waiting.popleft()()
+    if failure is not None:
+        raise failure
+
+
+def map_ahead(
+    function: Callable[[T], R], items: Iterable[T], *, threads: int, depth: int
+) -> Iterator[R]:
+    """`function` of each item, in order, computed in `threads` threads at most `depth` items ahead.
+
+    Items are asked for in the thread that asks for results. What an item or `function` raises is
+    raised after the results before it. Depth 0: no threads, each result when it is asked for.
+    """
+    if depth == 0:
+        yield from map(function, items)
+        return
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
+    try:
+        yield from collected((pool.submit(function, item).result for item in items), depth)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def read_ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
@@ -72,13 +121,14 @@ def read_ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
 class ReadAhead:
     """A video whose frames are decoded ahead where all are read in order."""
 
-    def __init__(self, video: Footage) -> None:
+    def __init__(self, video: Footage, depth: int = DEPTH) -> None:
         self._video = video
+        self._depth = depth
         self.num_frames = video.num_frames
         self.frames_at = video.frames_at
 
     def __iter__(self) -> Iterator[Frame]:
-        return read_ahead(self._video)
+        return read_ahead(self._video, self._depth)
 
 
 class WriteBehind(Generic[T]):

@@ -321,13 +321,13 @@ def test_killed_and_resumed_gives_the_same_files(
     assert not Path("cut/out.mp4").exists() and not Path("cut/a.json").exists()
     assert run(*arguments("cut")) == 2  # it is in the way
     calls = []
-    original = Predictor.detect
+    original = Predictor._start
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             Predictor,
-            "detect",
-            lambda self, frames, *rest, **more: (
-                calls.append(len(frames)) or original(self, frames, *rest, **more)
+            "_start",
+            lambda self, staged, *rest, **more: (
+                calls.append(len(staged.frames)) or original(self, staged, *rest, **more)
             ),
         )
         assert run(*arguments("cut"), "--resume") == 0

@@ -218,7 +218,8 @@ def test_pictures_do_not_pile_up(video: Path) -> None:
             lambda: window_targets(reader, 4, 1, pictures),
             lambda: causal_targets(reader, 4, pictures),
         ):
-            kept = [len(pictures) for _ in predict._detect_all(make(), pictures, True, iter(()))]
+            batches = predict._batches((make(), pictures), iter(()))
+            kept = [len(pictures) for _ in predict._detect_all(batches, True, 0)]
             assert max(kept[4:]) <= 4
             pictures.clear()
 

@@ -6,6 +6,8 @@ import gc
 import json
 import multiprocessing
 import pickle
+import shutil
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +127,60 @@ def test_a_forked_reader_leaves_the_files_of_its_parent_alone(video_set: TinySet
     assert child.exitcode == 0
     np.testing.assert_array_equal(in_child, alone)
     np.testing.assert_array_equal(in_parent, alone[4:])
+
+
+def test_image_files_are_decoded_ahead_in_threads(
+    image_set: TinySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    videos = VideoSet.load(image_set.annotations)
+    together = threading.Barrier(3)
+    read_image = frames_module._read_image
+
+    def meet(path: Path, root: Path) -> np.ndarray:
+        together.wait(10)  # no frame is there before three are on their way
+        return read_image(path, root)
+
+    monkeypatch.setattr(frames_module, "_read_image", meet)
+    reader = FrameReader(videos, threads=3)
+    images = list(reader.in_order(videos.video_frames(0), ahead=3))
+    assert len(images) == 24
+    for frame, image in enumerate(images):
+        np.testing.assert_array_equal(image, rendered(videos, image_set, frame))
+    for image, frame in zip(reader.read_many([3, 1, 2]), [3, 1, 2], strict=True):
+        np.testing.assert_array_equal(image, rendered(videos, image_set, frame))
+
+
+def test_frames_of_a_video_file_are_decoded_one_after_the_other(
+    video_set: TinySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    videos = VideoSet.load(video_set.annotations)
+    readers: set[int] = set()
+
+    class WatchedReader(frames_module.VideoReader):
+        def frames_at(self, indices: Any) -> Any:
+            readers.add(threading.get_ident())
+            return super().frames_at(indices)
+
+    monkeypatch.setattr(frames_module, "VideoReader", WatchedReader)
+    reader = FrameReader(videos, threads=3)
+    for frame, image in enumerate(reader.in_order(videos.video_frames(0))):
+        assert distance(image, rendered(videos, video_set, frame)) < 3
+    assert readers == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_broken_image_is_named_in_its_turn(
+    image_set: TinySet, tmp_path: Path, threads: int
+) -> None:
+    copy = tmp_path / "set"
+    shutil.copytree(image_set.annotations.parent, copy)
+    (copy / "long" / "000004.png").write_bytes(b"none")
+    videos = VideoSet.load(copy / image_set.annotations.name)
+    read = FrameReader(videos, threads=threads).in_order(videos.video_frames(0))
+    for frame in range(4):
+        np.testing.assert_array_equal(next(read), rendered(videos, image_set, frame))
+    with pytest.raises(DataError, match=r"long/000004\.png: not an image"):
+        next(read)
 
 
 def broken_set(tmp_path: Path, image_bytes: bytes | None, size: tuple[int, int]) -> VideoSet:

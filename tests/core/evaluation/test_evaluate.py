@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from sparsevod_core.data.sampling import uniform_supports, window_supports
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.evaluation.evaluate import evaluate, evaluate_predictions, shard_videos
 from sparsevod_core.inference import Predictor
+from sparsevod_core.inference.intake import Intake, Staged
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.reporting import SilentReporter
@@ -69,21 +70,21 @@ def box_of(number: int, category: Category) -> tuple[float, float, float, float]
 
 
 @dataclass
-class Seer:
+class Seer(Predictor):
     """Reads a frame's number from its colour and finds what `make_videos` says is there.
 
     Its memory holds the numbers of the support frames; it keeps a log of what it was given. The
     way through a video is the real one.
     """
 
-    frames = Predictor.frames
-    _detect_all = Predictor._detect_all
-
     config: Config = field(default_factory=Config)
     categories: Sequence[Category] = (CAR, DOG)
     remembered: list[int] = field(default_factory=list)
     detected: list[tuple[list[int], list[int]]] = field(default_factory=list)
     clips: set[bool] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.intake = Intake.of(torch.device("cpu"), self.config.data)
 
     @property
     def num_supports(self) -> int:
@@ -97,14 +98,14 @@ class Seer:
         valid = torch.ones(1, 1, 1, dtype=torch.bool)
         return SupportMemory(maps, valid, values.view(1, 1, -1, 1, 1))
 
-    def detect(
-        self, frames: Sequence[np.ndarray], memory: SupportMemory | None, *, clip: bool = True
-    ) -> list[Detections]:
-        numbers = [int(frame[0, 0, 0]) for frame in frames]
+    def _start(
+        self, staged: Staged, memory: SupportMemory | None, *, clip: bool
+    ) -> Callable[[], list[Detections]]:
+        numbers = [int(frame[0, 0, 0]) for frame in staged.frames]
         supports = [] if memory is None else memory.maps.flatten().int().tolist()
         self.detected.append((numbers, supports))
         self.clips.add(clip)
-        return [self._find(number) for number in numbers]
+        return lambda: [self._find(number) for number in numbers]
 
     def _find(self, number: int) -> Detections:
         names = ["car", "dog"][: 1 + (number % 2 == 0)]

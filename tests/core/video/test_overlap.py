@@ -7,7 +7,14 @@ import time
 
 import pytest
 
-from sparsevod_core.video.overlap import WriteBehind, read_ahead
+from sparsevod_core.video.overlap import (
+    DEPTH,
+    WriteBehind,
+    collected,
+    depth_for,
+    map_ahead,
+    read_ahead,
+)
 
 
 def test_same_items_in_order():
@@ -72,6 +79,87 @@ def test_the_next_items_are_made_while_one_is_used():
     assert next(got) == 1
     assert third_is_made.wait(5)  # though nobody asked for it
     assert list(got) == [2, 3]
+
+
+def test_results_come_in_order_whatever_takes_longest():
+    def slow_at_first(number):
+        time.sleep(0.05 if number == 0 else 0)
+        return -number
+
+    for depth in (0, 1, 7):
+        assert list(map_ahead(slow_at_first, range(20), threads=4, depth=depth)) == [
+            -number for number in range(20)
+        ]
+    assert list(map_ahead(slow_at_first, [], threads=4, depth=2)) == []
+
+
+def test_as_many_at_a_time_as_there_are_threads():
+    together = threading.Barrier(3)
+
+    def meet(number):
+        together.wait(5)
+        return number
+
+    assert list(map_ahead(meet, range(6), threads=3, depth=3)) == list(range(6))
+
+
+def test_no_more_than_depth_items_are_asked_for_ahead():
+    asked = []
+
+    def items():
+        for number in range(100):
+            asked.append(number)
+            yield number
+
+    for depth in (0, 3):
+        asked.clear()
+        got = map_ahead(lambda number: number, items(), threads=2, depth=depth)
+        next(got)
+        assert len(asked) == depth + 1
+        got.close()
+
+
+def test_what_fails_is_raised_after_the_results_before_it():
+    def half(number):
+        return 6 // number
+
+    def items():
+        yield from (3, 2)
+        raise ValueError("broken")
+
+    for depth in (0, 1, 9):
+        got = map_ahead(half, (3, 0, 2), threads=2, depth=depth)
+        assert next(got) == 2
+        with pytest.raises(ZeroDivisionError):
+            next(got)
+        got = map_ahead(half, items(), threads=2, depth=depth)
+        assert [next(got), next(got)] == [2, 3]
+        with pytest.raises(ValueError, match="broken"):
+            next(got)
+
+
+def test_closing_ends_the_threads():
+    before = threading.active_count()
+    got = map_ahead(lambda number: number, range(100), threads=3, depth=5)
+    next(got)
+    got.close()
+    assert threading.active_count() == before
+
+
+def test_an_interrupt_is_not_put_off():
+    def started():
+        yield lambda: 1
+        yield lambda: 2
+        raise KeyboardInterrupt
+
+    got = collected(started(), 1)
+    assert next(got) == 1
+    with pytest.raises(KeyboardInterrupt):
+        next(got)
+
+
+def test_there_is_room_for_the_next_batch_while_one_is_worked_on():
+    assert [depth_for(batch) for batch in (1, 4, 16)] == [DEPTH, DEPTH, 32]
 
 
 def test_all_is_written_in_order_before_the_block_ends():
