@@ -165,7 +165,9 @@ class TrainConfig:
     """Epochs after which `step` divides the rate by 10."""
     ema: float = 0.0
     """Decay a step of the moving average of the weights that is evaluated and kept; 0: none."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    record: bool = True
+    """On a GPU: record forward and backward of each shape of clips as CUDA graphs."""
     checkpoint_stages: bool = False
     """Compute the stages a second time in the backward pass instead of keeping their activations:
     less memory, more time, the same gradients."""

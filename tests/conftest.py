@@ -18,7 +18,6 @@ import jaxtyping
 import numpy as np
 import pytest
 
-
 CORE = Path(__file__).parents[1] / "sparsevod_core"
 
 

@@ -70,9 +70,7 @@ def stage_differences(
     refined_of_stages = detector.refine(plain_frames[0], memory)
     for number, refined in enumerate(refined_of_stages):
         inputs = (one.to(fast_device) for one in (features, boxes))
-        found = fast.step(
-            fast.stages[number], fast_frames[0], *inputs, fast_memory.stages[number]
-        )
+        found = fast.step(fast.stages[number], fast_frames[0], *inputs, fast_memory.stages[number])
         differences.append(_difference(boxes, refined, [one.to(device) for one in found]))
         _, boxes, features = refined
     return differences

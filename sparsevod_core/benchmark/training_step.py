@@ -18,6 +18,7 @@ from sparsevod_core.config import Config
 from sparsevod_core.data.dataset import ClipDataset, clip_settings
 from sparsevod_core.data.loader import TrainingBatch, training_loader
 from sparsevod_core.data.records import VideoSet
+from sparsevod_core.fast import computing_in, plan_for_training, trainable
 from sparsevod_core.losses.criterion import SetCriterion
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.reporting import Progress
@@ -53,11 +54,16 @@ class TrainingStep:
         self.detector = build_detector(config.model).to(device).train()
         self.detector.to(memory_format=torch.channels_last)  # as the trainer does
         self.detector.recompute_stages = config.train.checkpoint_stages
+        plan = plan_for_training(device, config.train.precision, recorded=config.train.record)
+        self._model = trainable(self.detector, plan)
         self._train = config.train
         self._criterion = _TimedCriterion(config, device)
         self._parameters = [p for p in self.detector.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=config.train.learning_rate, weight_decay=config.train.weight_decay
+            self._parameters,
+            lr=config.train.learning_rate,
+            weight_decay=config.train.weight_decay,
+            fused=plan.recorded or None,
         )
 
     def __call__(self, batch: TrainingBatch) -> None:
@@ -81,14 +87,15 @@ class TrainingStep:
     def _train_on(self, batch: TrainingBatch, done: Callable[[], object]) -> None:
         batch = batch.to(self.device, non_blocking=True)
         num_boxes = max(sum(len(targets.labels) for targets in batch.targets), 1)
-        with autocast(self.device, self._train.precision):
-            output = self.detector(batch.clip)
-        done()
-        losses = self._criterion(output, batch.targets, float(num_boxes))
-        done()
-        self._optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()
-        done()
+        with computing_in(self._train.precision):
+            with autocast(self.device, self._train.precision):
+                output = self._model(batch.clip)
+            done()
+            losses = self._criterion(output, batch.targets, float(num_boxes))
+            done()
+            self._optimizer.zero_grad(set_to_none=True)
+            losses.total.backward()
+            done()
         nn.utils.clip_grad_norm_(self._parameters, self._train.clip_grad_norm)
         self._optimizer.step()
         done()

@@ -51,7 +51,9 @@ class SupportGraph(_Graph):
         # of all detectors have the same inputs.
         maps = self.detector.support_maps(frame)
         kept = [
-            torch.stack(stage.proposals) if stage.proposals else image.new_zeros(1, 1, 1, 1, 1).float()
+            torch.stack(stage.proposals)
+            if stage.proposals
+            else image.new_zeros(1, 1, 1, 1, 1).float()
             for stage in memory.stages
         ]  # [kept, 1, 1, N, C]
         return maps.rows[0], torch.stack(kept)[:, :, 0].permute(2, 0, 1, 3, 4)

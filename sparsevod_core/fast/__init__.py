@@ -1,6 +1,6 @@
 """Optimised inference: the results of `sparsevod_core.model`, faster."""
 
-from sparsevod_core.fast.optimise import optimised
-from sparsevod_core.fast.plan import Plan, computing_in, plan_for
+from sparsevod_core.fast.optimise import optimised, trainable
+from sparsevod_core.fast.plan import Plan, computing_in, plan_for, plan_for_training
 
-__all__ = ["Plan", "computing_in", "optimised", "plan_for"]
+__all__ = ["Plan", "computing_in", "optimised", "plan_for", "plan_for_training", "trainable"]

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from sparsevod_core.fast.onednn import fuse_blocks
+from sparsevod_core.fast.fused import BiasActConv2d, Fuse, fuse_blocks
 from sparsevod_core.model.backbone import Backbone
 
 
@@ -23,21 +23,21 @@ class FoldedBackbone(nn.Module):
     convolution before it takes both over, and a pass over every map is spared.
 
     Args:
-        packed: weights in oneDNN's order, and what follows a convolution in the same pass.
+        fuse: makes one pass of a convolution and what follows it; None: each layer by itself.
         top_down: the FPN runs too.
     """
 
     def __init__(
-        self, backbone: Backbone, dtype: torch.dtype, *, packed: bool, top_down: bool
+        self, backbone: Backbone, dtype: torch.dtype, *, fuse: Fuse | None, top_down: bool
     ) -> None:
         super().__init__()
         parts = copy.deepcopy(nn.ModuleList([backbone.stem, *backbone.stages])).eval()
         _fold(parts)
         self.stem, *stages = parts.to(dtype).to(memory_format=torch.channels_last)
-        if packed and not _has_norms(parts):
-            stages = [fuse_blocks(stage) for stage in stages]
+        if fuse is not None and not _has_norms(parts):
+            stages = [fuse_blocks(stage, fuse) for stage in stages]
         self.stages = nn.ModuleList(stages)
-        self.layers = PyramidLayers(backbone, dtype)
+        self.layers = PyramidLayers(backbone, dtype, fuse if top_down else None)
         self._dtype = dtype
         self._top_down = top_down
 
@@ -59,7 +59,7 @@ class PyramidLayers(nn.Module):
     output: Sequence[nn.Conv2d]
     norms: Sequence[nn.Module]
 
-    def __init__(self, backbone: Backbone, dtype: torch.dtype) -> None:
+    def __init__(self, backbone: Backbone, dtype: torch.dtype, fuse: Fuse | None = None) -> None:
         super().__init__()
         layers = nn.ModuleList(
             [
@@ -70,6 +70,11 @@ class PyramidLayers(nn.Module):
         )
         layers = copy.deepcopy(layers).to(dtype).to(memory_format=torch.channels_last)
         self.lateral, self.output, self.norms = layers  # type: ignore[assignment]
+        self._upsamples = fuse is BiasActConv2d
+        if self._upsamples:
+            for convolutions in (self.lateral, self.output):
+                for number, conv in enumerate(convolutions):
+                    convolutions[number] = BiasActConv2d(conv, False)  # type: ignore[index]
 
     def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
         """P2..P5 of C2..C5."""
@@ -87,10 +92,12 @@ class PyramidLayers(nn.Module):
         above: Float[Tensor, "B C _ _"] | None,
     ) -> Float[Tensor, "B C _ _"]:
         """A level before its last convolution, from the backbone's map and the coarser level."""
-        lateral = self.lateral[number](bottom_up)
         if above is None:
-            return lateral
-        return lateral + F.interpolate(above, size=lateral.shape[-2:], mode="nearest")
+            return self.lateral[number](bottom_up)
+        if self._upsamples:
+            return self.lateral[number](bottom_up, add_to=above)
+        upsampled = F.interpolate(above, size=bottom_up.shape[-2:], mode="nearest")
+        return self.lateral[number](bottom_up) + upsampled
 
 
 def _fold(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""`torch.compile` of a detector's parts: the frame encoder, and one stage that serves as all.
+"""`torch.compile` of one stage, which serves as all.
 
 The six stages run the same code on weights of their own. The compiler takes weights as inputs, so
 that it works once; its results are kept on disk, and the next process takes them from there.
@@ -14,8 +14,7 @@ from sparsevod_core.model.detector import SparseVOD
 
 
 def compiled(detector: SparseVOD) -> SparseVOD:
-    """The same detector, weights shared, whose parts are compiled when they first run."""
+    """The same detector, weights shared, whose stage is compiled when it first runs."""
     quick = copy.copy(detector)
-    quick.maps = torch.compile(detector.maps, dynamic=False)  # type: ignore[method-assign]
     quick.step = torch.compile(detector.step, dynamic=False)
     return quick

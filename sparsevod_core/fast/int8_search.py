@@ -23,9 +23,7 @@ MOST_POSITIONS = 2**17 - BLOCK  # leaves 14 bits and the sign of 32 for the scor
 _SMALLEST = -(2**31)
 
 
-def keys_for(
-    rows: Float[Tensor, "V S L C"], valid: Bool[Tensor, "V L"]
-) -> QuantisedKeys | Keys:
+def keys_for(rows: Float[Tensor, "V S L C"], valid: Bool[Tensor, "V L"]) -> QuantisedKeys | Keys:
     """Integers where 32 bits are enough for the positions of one video's maps."""
     fits = len(rows) == 1 and rows.shape[2] <= MOST_POSITIONS
     return QuantisedKeys.of(rows, valid) if fits else Keys.of(rows, valid)

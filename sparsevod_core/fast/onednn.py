@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck
 
 _MOST_PACKINGS = 4  # of a layer: those of support frames, whole batches and the last of a video
 
@@ -29,10 +28,10 @@ def _packed_once(packings: dict[Any, Tensor], shape: Any, pack: Callable[[], Ten
     return packings[shape]
 
 
-class FusedConv2d(nn.Module):
-    """A convolution, then perhaps a sum with another map, then perhaps a ReLU."""
+class PackedConv2d(nn.Module):
+    """See `fused.FusedConv`."""
 
-    def __init__(self, conv: nn.Conv2d, *, relu: bool) -> None:
+    def __init__(self, conv: nn.Conv2d, relu: bool) -> None:
         super().__init__()
         self._conv = conv
         self._relu = relu
@@ -76,45 +75,6 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(features, weight, linear.bias, "none", [], "")
 
 
-class FusedBottleneck(nn.Module):
-    """A block of ResNet-50 and larger whose norms are folded already.
-
-    It writes over its input where that is not needed any more, as `is_input_free` says.
-    """
-
-    def __init__(self, block: Bottleneck, *, is_input_free: bool) -> None:
-        super().__init__()
-        self._reduce = FusedConv2d(block.conv1, relu=True)
-        self._spatial = FusedConv2d(block.conv2, relu=True)
-        self._expand = FusedConv2d(block.conv3, relu=True)
-        self._shortcut = None
-        if block.downsample is not None:
-            self._shortcut = FusedConv2d(block.downsample[0], relu=False)
-        self._is_input_free = is_input_free
-
-    def forward(self, maps: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B _ _ _"]:
-        """ReLU(residual branch + shortcut)."""
-        residual = self._spatial(self._reduce(maps))
-        if self._shortcut is not None:
-            shortcut = self._shortcut(maps)
-        else:
-            shortcut = maps if self._is_input_free else maps.clone()
-        return self._expand(residual, add_to=shortcut)
-
-
-def fuse_blocks(stage: nn.Module) -> nn.Module:
-    """The blocks of a ResNet stage fused, where they are bottlenecks; else the stage as it is.
-
-    Inside a stage each block's input is nobody else's; the first block's is the stage before's map.
-    """
-    blocks = list(stage.children())
-    if not all(isinstance(block, Bottleneck) for block in blocks):
-        return stage
-    return nn.Sequential(
-        *(FusedBottleneck(block, is_input_free=number > 0) for number, block in enumerate(blocks))
-    )
-
-
 @cache
 def can_pack(dtype: torch.dtype) -> bool:
     """Whether this torch and this processor do what this module asks, and right."""
@@ -129,7 +89,7 @@ def can_pack(dtype: torch.dtype) -> bool:
         try:
             pairs = (
                 (
-                    FusedConv2d(conv, relu=True)(maps, add_to=maps.clone()),
+                    PackedConv2d(conv, True)(maps, add_to=maps.clone()),
                     (conv(maps) + maps).relu(),
                 ),
                 (PackedLinear(linear)(rows), linear(rows)),

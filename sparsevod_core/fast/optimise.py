@@ -7,12 +7,15 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import nn
 
 from sparsevod_core.fast.backbone import FoldedBackbone
 from sparsevod_core.fast.compiled import compiled
+from sparsevod_core.fast.fused import BiasActConv2d
+from sparsevod_core.fast.graphed_training import GraphedTraining
 from sparsevod_core.fast.int8_search import keys_for
 from sparsevod_core.fast.interaction import NarrowInteraction
-from sparsevod_core.fast.onednn import can_pack
+from sparsevod_core.fast.onednn import PackedConv2d, can_pack
 from sparsevod_core.fast.plan import Plan
 from sparsevod_core.fast.pyramid import LazyPyramid
 from sparsevod_core.fast.recorded import RecordedDetector
@@ -26,15 +29,14 @@ def optimised(detector: SparseVOD, plan: Plan) -> SparseVOD | RecordedDetector:
 
     Norms lie in the convolutions, and maps are channels-last.
     """
-    packed = plan.packed and can_pack(plan.dtype)
+    packed = plan.fused == "onednn" and can_pack(plan.dtype)
+    fuse = PackedConv2d if packed else BiasActConv2d if plan.fused == "triton" else None
     fast = copy.copy(detector)
     fast._modules = {
-        name: copy.deepcopy(part)
-        for name, part in detector._modules.items()
-        if name != "backbone"
+        name: copy.deepcopy(part) for name, part in detector._modules.items() if name != "backbone"
     }
     fast.backbone = FoldedBackbone(  # type: ignore[assignment]
-        detector.backbone, plan.dtype, packed=packed, top_down=not plan.lazy_pyramid
+        detector.backbone, plan.dtype, fuse=fuse, top_down=not plan.lazy_pyramid
     )
     kernels = plan.chosen_kernels()
     if plan.int8_search:
@@ -56,3 +58,12 @@ def optimised(detector: SparseVOD, plan: Plan) -> SparseVOD | RecordedDetector:
         return fast
     quick = compiled(fast) if plan.compiled else fast
     return RecordedDetector(fast, quick, recorded=plan.recorded)
+
+
+def trainable(detector: SparseVOD, plan: Plan) -> nn.Module:
+    """`detector` itself with the kernels of a plan, as one recording for each shape where it says so.
+
+    See `plan_for_training`.
+    """
+    detector.use_kernels(plan.chosen_kernels(trains=True))
+    return GraphedTraining(detector) if plan.recorded else detector

@@ -33,8 +33,9 @@ class Plan:
         lazy_pyramid: P2..P5 are made where a box looks, which the host has to know: for CPUs.
         taps: TFE's embedding as a sum of taps made once per support map: for CPUs.
         int8_search: TFE searches 8-bit integers: for CPUs that multiply them.
-        packed: weights in oneDNN's order, and what follows a layer in the same pass: for CPUs.
-        compiled: `torch.compile` of the frame encoder, and of one stage that serves as all.
+        fused: what follows a convolution goes in one pass with it (`onednn`, for CPUs, where
+            weights are packed too) or in one after it (`triton`).
+        compiled: `torch.compile` of one stage, which serves as all.
         recorded: one CUDA graph for a batch of frames.
         apart: target frames go through the model one by one, so that nothing depends on how many
             come together.
@@ -45,7 +46,7 @@ class Plan:
     lazy_pyramid: bool = False
     taps: bool = False
     int8_search: bool = False
-    packed: bool = False
+    fused: Literal["none", "onednn", "triton"] = "none"
     compiled: bool = False
     recorded: bool = False
     apart: bool = False
@@ -73,6 +74,7 @@ def plan_for(device: torch.device, precision: Precision, *, compiled: bool = Fal
         return Plan(
             precision=precision,
             kernels="triton" if has_triton() else "gather",
+            fused="triton" if has_triton() else "none",
             compiled=compiled,
             recorded=True,
         )
@@ -81,9 +83,21 @@ def plan_for(device: torch.device, precision: Precision, *, compiled: bool = Fal
         lazy_pyramid=True,
         taps=True,
         int8_search=precision == "bf16" and multiplies_int8(),
-        packed=True,
+        fused="onednn",
         apart=precision != "bf16",
     )
+
+
+def plan_for_training(device: torch.device, precision: Precision, *, recorded: bool = True) -> Plan:
+    """The quickest plan for training on a device.
+
+    Args:
+        recorded: forward and backward as CUDA graphs, on a GPU.
+    """
+    if device.type == "cuda":
+        kernels: Literal["triton", "gather"] = "triton" if has_triton() else "gather"
+        return Plan(precision=precision, kernels=kernels, recorded=recorded)
+    return Plan(precision=precision)
 
 
 @contextmanager

@@ -120,9 +120,7 @@ class _Launched:
 class _Recording:
     """One graph with the memory that it reads and writes."""
 
-    def __init__(
-        self, detector: SparseVOD, targets: Frames, memory: SupportMemory | None
-    ) -> None:
+    def __init__(self, detector: SparseVOD, targets: Frames, memory: SupportMemory | None) -> None:
         self.batch = len(targets.images)
         self._targets = Frames(targets.images.clone(), targets.image_sizes.clone())
         self._memory = copy.deepcopy(memory)
@@ -158,9 +156,7 @@ def _filled(targets: Frames, batch: int) -> Frames:
     return Frames(targets.images[chosen], targets.image_sizes[chosen])
 
 
-def _launched(
-    detector: SparseVOD, targets: Frames, memory: SupportMemory | None
-) -> DetectorOutput:
+def _launched(detector: SparseVOD, targets: Frames, memory: SupportMemory | None) -> DetectorOutput:
     return detector.detect(detector.encode(targets.images, targets.image_sizes), memory)
 
 

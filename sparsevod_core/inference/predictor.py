@@ -339,7 +339,6 @@ class Predictor:
         return self.intake.stage(frames).fill().load()
 
 
-
 @dataclass(frozen=True, slots=True)
 class _Batch:
     """Targets that go through the model together.

@@ -22,9 +22,7 @@ def _attend(bins, similar, embedded_bins, embedded_similar, out, Q, S, scale, BL
     inside = (
         (rows < Q)[:, None, None] & (block < BLOCKS)[None, :, None] & (part < PART)[None, None, :]
     )
-    place = (
-        rows.to(tl.int64)[:, None, None] * C + block[None, :, None] * PART + part[None, None, :]
-    )
+    place = rows.to(tl.int64)[:, None, None] * C + block[None, :, None] * PART + part[None, None, :]
     own = video * Q * C + place
     query = tl.load(embedded_bins + own, mask=inside, other=0.0).to(tl.float32)
     total = tl.load(bins + own, mask=inside, other=0.0).to(tl.float32)

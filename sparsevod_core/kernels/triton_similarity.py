@@ -59,7 +59,8 @@ def _search(queries, keys, bias, positions, cosines, Q, L, S, C: tl.constexpr, K
     wide = query.to(tl.float32)
     if WIDEN:
         query = wide
-    scale = 1.0 / tl.maximum(tl.sqrt(tl.sum(wide * wide, 1)), EPS)
+    square = tl.sum(wide * wide, 1)
+    scale = 1.0 / tl.maximum(tl.sqrt(square), EPS)
     keys += frame * L * C
     bias += video * L
 
@@ -83,8 +84,9 @@ def _search(queries, keys, bias, positions, cosines, Q, L, S, C: tl.constexpr, K
         other = tl.maximum(other, tl.max(scores, 1))
 
     # Where the rule for ties has something to decide, it takes a second look: above the tie, in it.
+    # A query of zeros, a bin outside the image, ties with everything and is used nowhere.
     last = tl.min(best, 1)
-    is_tied = (other >= last - TIE) & is_query & (other > float("-inf"))
+    is_tied = (other >= last - TIE) & (square > 0.0) & (other > float("-inf"))
     if tl.max(is_tied.to(tl.int32), 0) > 0:
         best, where = empty, nowhere
         for start in range(0, L, POSITIONS):
@@ -112,9 +114,7 @@ def _search(queries, keys, bias, positions, cosines, Q, L, S, C: tl.constexpr, K
         cosine = tl.sum(wide * key.to(tl.float32), 1) * scale
         is_allowed = is_found & (tl.load(bias + position, mask=is_found, other=-1.0) == 0.0)
         tl.store(positions + out + rank, tl.where(is_allowed, position, 0), mask=is_query)
-        tl.store(
-            cosines + out + rank, tl.where(is_allowed, cosine, float("-inf")), mask=is_query
-        )
+        tl.store(cosines + out + rank, tl.where(is_allowed, cosine, float("-inf")), mask=is_query)
 
 
 @torch.library.custom_op("sparsevod::most_similar", mutates_args=())

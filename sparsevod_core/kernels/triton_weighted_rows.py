@@ -66,9 +66,7 @@ def triton_weighted_rows(rows: Tensor, index: Tensor, weights: Tensor) -> Tensor
 
 
 @torch.library.custom_op("sparsevod::weighted_rows_backward", mutates_args=())
-def _gradients(
-    grad: Tensor, rows: Tensor, index: Tensor, weights: Tensor
-) -> tuple[Tensor, Tensor]:
+def _gradients(grad: Tensor, rows: Tensor, index: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     grad_rows = torch.zeros(rows.shape, dtype=torch.float32, device=rows.device)
     grad_weights = torch.empty(weights.shape, dtype=torch.float32, device=rows.device)
     grid, sizes = _sizes(index, rows.shape[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -27,7 +26,5 @@ def bagged(
     It takes weights of the type of `rows` only. Rows of less than 32 bits are therefore widened;
     whoever pools from them many times keeps them in fp32.
     """
-    pooled = F.embedding_bag(
-        index, rows.float(), per_sample_weights=weights.float(), mode="sum"
-    )
+    pooled = F.embedding_bag(index, rows.float(), per_sample_weights=weights.float(), mode="sum")
     return pooled.to(rows.dtype)

@@ -51,9 +51,7 @@ class TemporalRoIFeatures(nn.Module):
         mixed = self.aggregation(bins, similar, roi_features.shape[-1], self.kernels)
         return mixed.view(roi_features.movedim(2, 4).shape).movedim(4, 2)
 
-    def similar(
-        self, bins: Float[Tensor, "V Q C"], maps: SupportMaps
-    ) -> Float[Tensor, "V S Q C"]:
+    def similar(self, bins: Float[Tensor, "V Q C"], maps: SupportMaps) -> Float[Tensor, "V S Q C"]:
         """For each bin and support frame a mix of the most similar features, un-normalised."""
         positions, cosines = maps.keys.top(bins.detach(), self.top_k)
         if torch.is_grad_enabled():

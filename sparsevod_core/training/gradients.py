@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from sparsevod_core import distributed
 from sparsevod_core.config import Config
 from sparsevod_core.data.loader import TrainingBatch
+from sparsevod_core.fast.plan import Precision, computing_in
 from sparsevod_core.losses.criterion import Losses, SetCriterion
 
 
@@ -43,7 +44,7 @@ def accumulate_gradients(
     num_boxes: float,
     *,
     device: torch.device,
-    precision: str,
+    precision: Precision,
 ) -> Losses:
     """Forward, loss and backward of each batch; the gradients add up to those of all as one batch.
 
@@ -51,7 +52,7 @@ def accumulate_gradients(
         model: the detector, in DDP where there are several processes: they exchange gradients once.
         batches: of one step; each moves to `device` when it is its turn.
         num_boxes: boxes of all of them, averaged over the ranks: what every loss is divided by.
-        precision: `fp32`, or `bf16` autocast.
+        precision: `fp32`, `tf32`, or `bf16` autocast.
 
     Returns:
         The losses of the step.
@@ -59,7 +60,7 @@ def accumulate_gradients(
     losses: Losses | None = None
     for number, batch in enumerate(batches, 1):
         batch = batch.to(device, non_blocking=True)
-        with _exchange(model, is_last=number == len(batches)):
+        with _exchange(model, is_last=number == len(batches)), computing_in(precision):
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 output = model(batch.clip)
             part = criterion(output, batch.targets, num_boxes)

@@ -13,10 +13,13 @@ from sparsevod_core.config import TrainConfig
 STEP_DECAY = 0.1
 
 
-def build_optimizer(detector: nn.Module, config: TrainConfig) -> AdamW:
+def build_optimizer(detector: nn.Module, config: TrainConfig, *, fused: bool = False) -> AdamW:
     """AdamW with one rate and one decay for all parameters, as Sparse R-CNN has it.
 
     Only where `train.backbone_rate` says so the backbone is a group with a rate of its own.
+
+    Args:
+        fused: all parameters in a few kernels, for GPUs.
     """
     trained = {name: p for name, p in detector.named_parameters() if p.requires_grad}
     groups: list[dict[str, Any]] = [{"params": list(trained.values()), "rate": 1.0}]
@@ -27,7 +30,9 @@ def build_optimizer(detector: nn.Module, config: TrainConfig) -> AdamW:
             {"params": others, "rate": 1.0},
             {"params": backbone, "rate": config.backbone_rate},
         ]
-    return AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+    return AdamW(
+        groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused or None
+    )
 
 
 def is_backbone(name: str) -> bool:

@@ -23,7 +23,7 @@ from sparsevod_core.evaluation.evaluate import evaluate, evaluate_predictions, s
 from sparsevod_core.inference import Predictor
 from sparsevod_core.inference.intake import Intake, Staged
 from sparsevod_core.model.build import build_detector
-from sparsevod_core.model.support import SupportMemory
+from sparsevod_core.model.support import StageMemory, SupportMemory
 from sparsevod_core.reporting import SilentReporter
 from sparsevod_core.structures import Category, Detections
 
@@ -93,16 +93,16 @@ class Seer(Predictor):
     def _remember(self, frames: Sequence[np.ndarray]) -> SupportMemory:
         numbers = [int(frame[0, 0, 0]) for frame in frames]
         self.remembered += numbers
-        values = torch.tensor(numbers, dtype=torch.float32)
-        maps = values.view(1, -1, 1, 1, 1)
-        valid = torch.ones(1, 1, 1, dtype=torch.bool)
-        return SupportMemory(maps, valid, values.view(1, 1, -1, 1, 1))
+        kept = torch.tensor(numbers, dtype=torch.float32).view(1, -1, 1, 1)
+        return SupportMemory((StageMemory(None, None, (kept,)),), len(numbers))
 
     def _start(
         self, staged: Staged, memory: SupportMemory | None, *, clip: bool
     ) -> Callable[[], list[Detections]]:
         numbers = [int(frame[0, 0, 0]) for frame in staged.frames]
-        supports = [] if memory is None else memory.maps.flatten().int().tolist()
+        supports = []
+        if memory is not None:
+            supports = memory.stages[0].proposals[0].flatten().int().tolist()
         self.detected.append((numbers, supports))
         self.clips.add(clip)
         return lambda: [self._find(number) for number in numbers]

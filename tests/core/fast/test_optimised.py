@@ -68,7 +68,8 @@ PLANS = {
     "cpu": plan_for(CPU, "fp32"),
     "lazy pyramid": Plan(lazy_pyramid=True),
     "taps": Plan(taps=True),
-    "packed": Plan(packed=True),
+    "packed": Plan(fused="onednn"),
+    "one pass after a convolution": Plan(fused="triton"),
     "gathers": Plan(kernels="gather"),
     "taps and gathers": Plan(kernels="gather", taps=True, lazy_pyramid=True),
 }
@@ -92,7 +93,7 @@ def test_a_gpus_kernels_give_the_plain_numbers(changes: dict) -> None:
     pytest.importorskip("triton", reason="Triton comes with PyTorch's builds for GPUs on Linux")
     detector = build(support_level="p5", **changes)
     plan = dataclasses.replace(plan_for(CUDA, "fp32"), recorded=False)
-    assert plan == Plan(kernels="triton")
+    assert plan == Plan(kernels="triton", fused="triton")
     plain, fast = outputs(detector), outputs(optimised(detector, plan))
     torch.testing.assert_close(fast.logits, plain.logits, atol=1e-4, rtol=0)
     torch.testing.assert_close(fast.boxes_xyxy, plain.boxes_xyxy, atol=0.03, rtol=0)
@@ -191,7 +192,7 @@ def test_a_plan_is_what_is_built() -> None:
 def test_a_gpu_gets_kernels_graphs_and_the_compiler_where_it_pays() -> None:
     pytest.importorskip("triton", reason="Triton comes with PyTorch's builds for GPUs on Linux")
     plan = plan_for(CUDA, "bf16")
-    assert plan == Plan(precision="bf16", kernels="triton", recorded=True)
+    assert plan == Plan(precision="bf16", kernels="triton", fused="triton", recorded=True)
     assert plan_for(CUDA, "tf32", compiled=True).compiled
     assert isinstance(optimised(build(), plan), RecordedDetector)
     assert not plan.apart  # batches are what makes a GPU fast

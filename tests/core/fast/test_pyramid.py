@@ -27,7 +27,7 @@ SIZES = torch.tensor([IMAGES.shape[-2:]] * 2)
 
 def lazy(detector, kind=LazyPyramid):
     whole = kind is WholePyramid
-    backbone = FoldedBackbone(detector.backbone, torch.float32, packed=False, top_down=whole)
+    backbone = FoldedBackbone(detector.backbone, torch.float32, fuse=None, top_down=whole)
     layers = () if whole else (backbone.layers,)
     return kind(*layers, backbone(IMAGES), SIZES, detector.roi_align)
 
@@ -74,7 +74,7 @@ def test_batch_norms_are_in_the_convolutions() -> None:
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.8, 1.2)
     backbone.eval()
-    folded = FoldedBackbone(backbone, torch.float32, packed=False, top_down=False)
+    folded = FoldedBackbone(backbone, torch.float32, fuse=None, top_down=False)
     assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
     images = IMAGES[:1, :, :96, :128]
     features = backbone.stem(images)

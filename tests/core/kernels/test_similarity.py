@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from sparsevod_core.fast.int8_search import MOST_POSITIONS, QuantisedKeys, keys_for
-from sparsevod_core.kernels.similarity import TIE, Keys
+from sparsevod_core.kernels.similarity import Keys
 
 pytest.importorskip("triton", reason="Triton comes with PyTorch's builds for GPUs on Linux")
 
@@ -20,9 +20,7 @@ KINDS = [Keys, TritonKeys, QuantisedKeys]
 
 def cosines_of(queries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """[1, S, Q, L]."""
-    return torch.einsum(
-        "vqc,vslc->vsql", F.normalize(queries, dim=-1), F.normalize(rows, dim=-1)
-    )
+    return torch.einsum("vqc,vslc->vsql", F.normalize(queries, dim=-1), F.normalize(rows, dim=-1))
 
 
 def all_valid(rows: torch.Tensor) -> torch.Tensor:

@@ -34,8 +34,12 @@ def test_weighted_rows_and_their_gradients(dtype, other, channels, m, count) -> 
     torch.testing.assert_close(found.double(), exact, **near)
     grad = torch.randn(plain.shape, generator=generator).to(dtype)
     right = torch.autograd.grad(plain, (rows, weights), grad)
-    for ours, reference in zip(torch.autograd.grad(found, (rows, weights), grad), right, strict=True):
-        wide = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.1, "rtol": 0.02}
+    for ours, reference in zip(
+        torch.autograd.grad(found, (rows, weights), grad), right, strict=True
+    ):
+        wide = (
+            {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.1, "rtol": 0.02}
+        )
         torch.testing.assert_close(ours, reference, **wide)
 
 

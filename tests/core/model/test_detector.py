@@ -80,9 +80,9 @@ def test_memories_of_single_frames_make_one(detector):
     memory = SupportMemory.joined(alone)
     shuffled = SupportMemory.joined([alone[2], alone[0], alone[1]])
     assert memory.num_supports == shuffled.num_supports == 3
-    assert memory.nbytes == sum(one.nbytes - one.stages[0].maps.keys.bias.nbytes for one in alone) + (
-        alone[0].stages[0].maps.keys.bias.nbytes
-    )
+    assert memory.nbytes == sum(
+        one.nbytes - one.stages[0].maps.keys.bias.nbytes for one in alone
+    ) + (alone[0].stages[0].maps.keys.bias.nbytes)
     a = detect(detector, clip, memory, slice(1))
     b = detect(detector, clip, shuffled, slice(1))  # order does not matter
     torch.testing.assert_close(a.logits, b.logits, atol=1e-4, rtol=1e-4)
