@@ -27,6 +27,9 @@ class VideoDetector(Protocol):
     def num_supports(self) -> int:
         """Support frames per target: as configured, 0 where the model looks at none."""
 
+    def expect(self, num_frames: int | None) -> str | None:
+        """Told, before the first of them, how many frames come; a line for the user, or None."""
+
     def videos(
         self, videos: Iterable[Footage], *, clip: bool = True
     ) -> Iterator[tuple[int, FrameDetections]]:

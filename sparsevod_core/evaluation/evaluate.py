@@ -88,6 +88,9 @@ def evaluate(
             stack.enter_context(_kept_on_interrupt(writer, reporter))
         advance = stack.enter_context(_progress_of_all(sum(lengths), reporter))
         mine = [chosen[position] for position in shard]
+        decided = predictor.expect(sum(lengths[position] for position in shard))
+        if decided is not None:
+            reporter.message(decided)
         for frame, detections in detect_videos(predictor, videos, mine, clip=clip):
             found = FrameResults(videos.image_id(frame), *classes.select(detections))
             evaluator.update(*found)

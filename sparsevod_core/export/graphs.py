@@ -1,8 +1,8 @@
 """The detector as two graphs of plain tensor operations, for frames of one size.
 
-The support graph makes of a support frame what targets need of it; the frame graph makes detections
-of a target frame and of what was made of its S support frames, side by side. Both run the detector's
-own code, with kernels that every exporter knows.
+The support graph computes what targets need of a support frame. The frame graph computes detections
+from a target frame and the outputs of the support graph for its S support frames, side by side.
+Both run the detector's own code, with kernels that every exporter knows.
 """
 
 from __future__ import annotations

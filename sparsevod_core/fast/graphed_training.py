@@ -7,6 +7,7 @@ GPU runs them. The graphs replay the same kernels. Matching, which needs the hos
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -34,7 +35,7 @@ class GraphedTraining(nn.Module):
         super().__init__()
         self.detector = detector
         self._seen: set[tuple[torch.Size, ...]] = set()
-        self._recorded: dict[tuple[torch.Size, ...], nn.Module] = {}
+        self._recorded: dict[tuple[torch.Size, ...], Any] = {}
         self._is_usable = True
 
     def forward(self, clip: Clip) -> DetectorOutput:
@@ -46,8 +47,8 @@ class GraphedTraining(nn.Module):
                 self._record(shape, tensors)
             self._seen.add(shape)
             if shape in self._recorded:
-                outputs = self._recorded[shape](*tensors)
-                return DetectorOutput(*outputs, clip.image_sizes)
+                logits, boxes_xyxy, proposals_xyxy = self._recorded[shape](*tensors)
+                return DetectorOutput(logits, boxes_xyxy, proposals_xyxy, clip.image_sizes)
         return self.detector(clip)
 
     def _has_room(self) -> bool:

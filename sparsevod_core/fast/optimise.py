@@ -35,15 +35,16 @@ def optimised(detector: SparseVOD, plan: Plan) -> SparseVOD | RecordedDetector:
     fast._modules = {
         name: copy.deepcopy(part) for name, part in detector._modules.items() if name != "backbone"
     }
-    fast.backbone = FoldedBackbone(  # type: ignore[assignment]
+    backbone = FoldedBackbone(
         detector.backbone, plan.dtype, fuse=fuse, top_down=not plan.lazy_pyramid
     )
+    fast.backbone = backbone  # type: ignore[assignment]
     kernels = plan.chosen_kernels()
     if plan.int8_search:
         kernels = replace(kernels, keys=keys_for)
     fast.use_kernels(kernels)
     if plan.lazy_pyramid:
-        fast.pyramid_of = partial(LazyPyramid, fast.backbone.layers)
+        fast.pyramid_of = partial(LazyPyramid, backbone.layers)
     for stage in fast.stages:
         stage.interaction = NarrowInteraction(  # type: ignore[assignment]
             stage.interaction, plan.dtype, packed=packed and plan.precision == "bf16"
@@ -61,7 +62,7 @@ def optimised(detector: SparseVOD, plan: Plan) -> SparseVOD | RecordedDetector:
 
 
 def trainable(detector: SparseVOD, plan: Plan) -> nn.Module:
-    """`detector` itself with the kernels of a plan, as one recording for each shape where it says so.
+    """`detector` itself with the kernels of a plan, recorded where it says so.
 
     See `plan_for_training`.
     """

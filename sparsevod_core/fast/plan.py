@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -107,7 +107,7 @@ def computing_in(precision: Precision) -> Iterator[None]:
     By default PyTorch takes TF32, whose numbers have 10 bits, in convolutions. With maps in bf16,
     which have 7, the head's products may have them too.
     """
-    places = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [place.fp32_precision for place in places]
     for place in places:
         place.fp32_precision = "ieee" if precision == "fp32" else "tf32"

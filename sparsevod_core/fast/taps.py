@@ -63,7 +63,9 @@ class TappedTemporalRoI(TemporalRoIFeatures):
         query = self.aggregation.embedded(bins, size)
         # The taps lack the bias. In one factor it adds the same to the scores of all frames; the
         # other factor has it.
-        own = query - self.aggregation.embed.bias
+        bias = self.aggregation.embed.bias
+        assert bias is not None
+        own = query - bias
         scores = frame_weights(own, embedded[None], self.aggregation.blocks, query)
         mixed = _mixed(bins[0], maps.rows[0], positions[0].int(), weights, scores[0])
         return mixed.view(batch, num, size, size, channels).permute(0, 1, 4, 2, 3)

@@ -137,6 +137,9 @@ def detect_video(
             open_outputs(files, predictor, video, painter, encoding or Encoding(), checkpoint)
         )
         _say_padding(outputs, source, reporter)
+        decided = predictor.expect(None if source.is_live else video.declared_num_frames)
+        if decided is not None:
+            reporter.message(decided)
         known = () if journal is None else iter(journal)
         depth = depth_for(predictor.config.inference.batch)
         frames = video if isinstance(video, LiveStream) else ReadAhead(video, depth)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from jaxtyping import Int, UInt8
@@ -25,8 +26,7 @@ from sparsevod_core.data.targets import (
 )
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.fast import Plan, computing_in, optimised, plan_for
-from sparsevod_core.fast.plan import FRAMES_WORTH_COMPILING
-from sparsevod_core.fast.recorded import RecordedDetector
+from sparsevod_core.fast.plan import FRAMES_WORTH_COMPILING, Precision
 from sparsevod_core.inference.device import resolve_device, resolve_precision
 from sparsevod_core.inference.intake import Intake, Pixels, Staged
 from sparsevod_core.inference.readout import packed, unpacked
@@ -80,6 +80,7 @@ class Predictor:
         self.config = config.replace({"inference.precision": precision})
         self.detector = detector.to(self.device).eval()
         self._is_compiled = config.inference.compile == "on"
+        self._num_expected = 0
         self.intake = Intake.of(self.device, self.config.data)
 
     @classmethod
@@ -125,22 +126,30 @@ class Predictor:
         return Predictor(self.detector, config, self.categories, device=str(self.device))
 
     def expect(self, num_frames: int | None) -> str | None:
-        """Say, before the first frame, how many frames come; None: as many as never end.
+        """Say, before its first frame, how long a video or data set is; None: nobody knows.
 
-        With `inference.compile=auto` on a GPU that decides whether compiling pays.
+        With `inference.compile=auto` on a GPU the frames expected so far decide whether compiling
+        pays.
 
         Returns:
-            What was decided, as a line for the user; None where there is nothing to decide.
+            What was decided, as a line for the user; None where there is nothing to say.
         """
-        if self.device.type == "cpu":
-            return None
         setting = self.config.inference.compile
-        is_long = num_frames is None or num_frames >= FRAMES_WORTH_COMPILING
-        self._is_compiled = setting == "on" or (setting == "auto" and is_long)
-        count = "no end of" if num_frames is None else f"{num_frames:,}"
-        if self._is_compiled:
-            return f"compiling the model first ({count} frames; --compile off starts at once)"
-        return f"not compiling the model ({count} frames; --compile on does)"
+        if self.device.type == "cpu":
+            is_ignored = setting == "on" and self._num_expected == 0
+            self._num_expected += num_frames or 1
+            return (
+                "compiling pays on a GPU only: --compile on changes nothing" if is_ignored else None
+            )
+        unknown = FRAMES_WORTH_COMPILING if num_frames is None else num_frames
+        self._num_expected += unknown
+        is_long = self._num_expected >= FRAMES_WORTH_COMPILING
+        if setting != "auto" or not is_long or self._is_compiled:
+            return None
+        self._is_compiled = True
+        for made in ("plan", "_model"):
+            self.__dict__.pop(made, None)
+        return "compiling the model first, as there are many frames (--compile off starts at once)"
 
     def remember(self, frames: Sequence[Pixels]) -> SupportMemory | None:
         """What the detector keeps of support frames; None where there are none, or it needs none.
@@ -300,17 +309,23 @@ class Predictor:
         with self.computing():
             return self._model.remember(self._model.encode(*self.as_seen(frames)))
 
+    @property
+    def precision(self) -> Precision:
+        """In which maps and RoI features are computed."""
+        return cast(Precision, self.config.inference.precision)  # `auto` was resolved
+
     @cached_property
     def plan(self) -> Plan:
         """How the detector computes here."""
         settings = self.config.inference
         if not settings.fast:
-            return Plan(precision=settings.precision)
-        return plan_for(self.device, settings.precision, compiled=self._is_compiled)
+            return Plan(precision=self.precision)
+        return plan_for(self.device, self.precision, compiled=self._is_compiled)
 
     @cached_property
-    def _model(self) -> SparseVOD | RecordedDetector:
-        """What computes: made at the first frame, as it copies all weights."""
+    def _model(self) -> Any:
+        """What computes, a `SparseVOD` or a `RecordedDetector`; made at the first frame, as it
+        copies all weights."""
         return optimised(self.detector, self.plan) if self.config.inference.fast else self.detector
 
     @contextmanager
@@ -320,7 +335,7 @@ class Predictor:
         is_under_autocast = settings.precision == "bf16" and not settings.fast
         with (
             torch.inference_mode(),
-            computing_in(settings.precision),
+            computing_in(self.precision),
             torch.autocast(self.device.type, torch.bfloat16, enabled=is_under_autocast),
         ):
             yield

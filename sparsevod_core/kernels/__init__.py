@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sparsevod_core.kernels.frame_attention import attend_frames
-from sparsevod_core.kernels.similarity import Keys
+from sparsevod_core.kernels.similarity import Keys, SearchedKeys
 from sparsevod_core.kernels.weighted_rows import bagged, gathered
 
 Name = Literal["bags", "gather", "triton"]
@@ -33,7 +33,7 @@ class Kernels:
     """
 
     weighted_rows: Callable[[Tensor, Tensor, Tensor], Tensor]
-    keys: Callable[[Tensor, Tensor], Keys] = Keys.of
+    keys: Callable[[Tensor, Tensor], SearchedKeys] = Keys.of
     attend_frames: Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor] = attend_frames
     pooled_dtype: torch.dtype | None = None
 

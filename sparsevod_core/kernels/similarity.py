@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,17 @@ NORM_EPS = 1e-6
 TIE = 2.0**-17  # cosines that differ by less are equal: some sixty times the error of fp32
 
 Found = tuple[Int[Tensor, "V S Q k"], Float[Tensor, "V S Q k"]]
+
+
+class SearchedKeys(Protocol):
+    """What support maps are searched by; `Keys` says what each member means."""
+
+    @property
+    def tensors(self) -> list[Tensor]: ...
+
+    def joined(self, others: Sequence[Any]) -> Self: ...
+
+    def top(self, queries: Float[Tensor, "V Q C"], top_k: int) -> Found: ...
 
 
 @dataclass(frozen=True, slots=True)

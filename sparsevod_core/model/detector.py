@@ -1,7 +1,7 @@
 """The whole forward: backbone, learned proposals, temporal dynamic head (paper, Fig. 2).
 
-`encode` a frame, `remember` support frames, `detect` in target frames with a memory: what is encoded
-of a frame does not depend on what it is used for, and a memory serves all targets of its video.
+`encode` frames, `remember` support frames, `detect` objects in target frames with that memory. An
+encoded frame does not depend on its use, and a memory serves all targets of its video.
 """
 
 from __future__ import annotations

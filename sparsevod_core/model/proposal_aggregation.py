@@ -58,7 +58,7 @@ class AttentionAggregation(nn.Module):
     def weights(
         self, features: Float[Tensor, "B N C"], kept: Sequence[Float[Tensor, "V S M C"]] | None
     ) -> Float[Tensor, "B N keys"]:
-        """softmax(Q K^T / sqrt(d)) over all support proposals and the target's own, the mean of the heads."""
+        """softmax(Q K^T / sqrt(d)) over support proposals, then the target's own; mean of heads."""
         key, _ = _with_own(kept, self.keep(features))
         query, key = self._heads(self.query(features)), self._heads(key)
         scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparsevod_core.kernels.similarity import Keys
+from sparsevod_core.kernels.similarity import SearchedKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class SupportMaps:
     """
 
     rows: Float[Tensor, "V S L C"]
-    keys: Keys
+    keys: SearchedKeys
     width: int
 
     def joined(self, others: Sequence[SupportMaps]) -> SupportMaps:

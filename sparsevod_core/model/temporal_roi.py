@@ -100,8 +100,8 @@ class TemporalAttention(nn.Module):
         kernels: Kernels = BAGS,
     ) -> Float[Tensor, "V Q C"]:
         """Weighted mean over the S + 1 frames; RoIs have `size` bins a side."""
-        embedded = (self.embedded(rows, size) for rows in (bins, similar))
-        return kernels.attend_frames(bins, similar, *embedded, self.blocks)
+        embedded_bins, embedded_similar = self.embedded(bins, size), self.embedded(similar, size)
+        return kernels.attend_frames(bins, similar, embedded_bins, embedded_similar, self.blocks)
 
     def weights(
         self, bins: Float[Tensor, "V Q C"], similar: Float[Tensor, "V S Q C"], size: int

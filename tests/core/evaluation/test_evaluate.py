@@ -84,6 +84,7 @@ class Seer(Predictor):
     clips: set[bool] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.device, self._num_expected = torch.device("cpu"), 0
         self.intake = Intake.of(torch.device("cpu"), self.config.data)
 
     @property

@@ -61,3 +61,45 @@ def test_the_precision_that_is_recorded_is_the_one_that_computes() -> None:
     detector = build_detector(config.model)
     predictor = Predictor(detector, config, [Category(1, "square")], device="cpu")
     assert predictor.config.inference.precision == resolve_precision("auto", CPU)
+
+
+def gpu_predictor(monkeypatch: pytest.MonkeyPatch, setting: str) -> Predictor:
+    """Of a machine whose GPU is played by the CPU until something computes."""
+    overrides = ["model.num_classes=1", f"inference.compile={setting}"]
+    config = load_config("tiny", overrides=overrides)
+    predictor = Predictor(
+        build_detector(config.model), config, [Category(1, "square")], device="cpu"
+    )
+    monkeypatch.setattr(predictor, "device", torch.device("cuda"))
+    return predictor
+
+
+def test_a_gpu_compiles_where_there_are_many_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = gpu_predictor(monkeypatch, "auto")
+    assert predictor.expect(300) is None and not predictor.plan.compiled
+    line = predictor.expect(100_000)  # a second video
+    assert line is not None and "--compile off" in line
+    assert predictor.plan.compiled and predictor.plan.recorded
+    assert predictor.expect(5) is None and predictor.plan.compiled  # said once
+    stream = gpu_predictor(monkeypatch, "auto")
+    assert stream.expect(None) is not None and stream.plan.compiled
+
+
+@pytest.mark.parametrize(("setting", "compiled"), [("on", True), ("off", False)])
+def test_the_setting_decides_whatever_comes(
+    setting: str, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for num_frames in (1, 10**6, None):
+        predictor = gpu_predictor(monkeypatch, setting)
+        assert predictor.expect(num_frames) is None
+        assert predictor.plan.compiled is compiled
+
+
+def test_compiling_on_a_cpu_is_ignored_and_said_once() -> None:
+    config = load_config("tiny", overrides=["model.num_classes=1", "inference.compile=on"])
+    predictor = Predictor(
+        build_detector(config.model), config, [Category(1, "square")], device="cpu"
+    )
+    line = predictor.expect(10)
+    assert line is not None and "changes nothing" in line
+    assert predictor.expect(10) is None and not predictor.plan.compiled
