@@ -33,9 +33,9 @@ app = typer.Typer(
 
 def _show_version(value: bool) -> None:
     if value:
-        from importlib.metadata import version
+        from sparsevod_core.version import version
 
-        typer.echo(f"sparsevod {version('sparsevod')}")
+        typer.echo(f"sparsevod {version()}")
         raise typer.Exit
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -68,17 +69,22 @@ def overrides_with(
     seed: int | None = None,
     *,
     config_file: Path | None = None,
+    defaults: Mapping[str, object] | None = None,
     **settings: object,
 ) -> list[str]:
-    """Settings of `--config`, then `--set`, then the options that were given: the last wins.
+    """Settings of `defaults`, `--config`, `--set`, and the options that were given: the last wins.
 
-    Keys use two underscores for the dot: `train__epochs=3` becomes `train.epochs=3`.
+    Keys of options use two underscores for the dot: `train__epochs=3` becomes `train.epochs=3`.
+
+    Args:
+        defaults: what the command takes where nobody says anything, by dotted key.
     """
-    texts = list(overrides or [])
+    texts = [f"{key}={value}" for key, value in (defaults or {}).items()]
     if config_file is not None:
         from sparsevod_core.config import file_overrides
 
-        texts = [*file_overrides(config_file), *texts]
+        texts += file_overrides(config_file)
+    texts += overrides or []
     for key, value in settings.items():
         if value is not None:
             texts.append(f"{key.replace('__', '.')}={value}")

@@ -418,8 +418,9 @@ def _cast(value: Any, hint: Any, dotted: str) -> Any:
         rest = [argument for argument in arguments if argument is not type(None)]
         return _cast(value, rest[0], dotted)
     if origin is Literal:
-        # YAML 1.1 reads a bare `off` as False.
-        text = "off" if value is False and "off" in arguments else value
+        # YAML 1.1 reads a bare `off` as False, a bare `on` as True.
+        word = {False: "off", True: "on"}.get(value) if isinstance(value, bool) else None
+        text = word if word in arguments else value
         if text not in arguments:
             choices = ", ".join(map(str, arguments))
             raise ConfigError(

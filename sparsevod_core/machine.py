@@ -8,8 +8,11 @@ import re
 import warnings
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
 from pathlib import Path
+
+from sparsevod_core.version import version
 
 PACKAGES = {  # name on the package index -> name to import
     "torch": "torch",
@@ -104,6 +107,22 @@ def num_processors() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+def describe_run(device: str, precision: str) -> dict[str, str | int]:
+    """What the numbers of a run depend on beside its settings, for JSON: `version`, `device` (as
+    torch names it, a GPU with its model), `precision` and `threads`.
+    """
+    import torch
+
+    kind = torch.device(device)
+    gpu = f" ({torch.cuda.get_device_name(kind)})" if kind.type == "cuda" else ""
+    return {
+        "version": version(),
+        "device": f"{device}{gpu}",
+        "precision": precision,
+        "threads": torch.get_num_threads(),
+    }
+
+
 def describe_cpu() -> Cpu:
     """Model name, usable cores and bf16 support."""
     info = _read(Path("/proc/cpuinfo"))
@@ -120,7 +139,8 @@ def describe_cpu() -> Cpu:
 
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for package in ("sparsevod", *PACKAGES):
+    found["sparsevod"] = version()
+    for package in PACKAGES:
         installed = _version(package)
         if installed is not None:
             found[package] = installed
@@ -129,7 +149,7 @@ def _versions() -> dict[str, str]:
 
 def _version(package: str) -> str | None:
     try:
-        return version(package)
+        return installed_version(package)
     except PackageNotFoundError:
         return None
 

@@ -23,6 +23,8 @@ from sparsevod_cli.options import (
 from sparsevod_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sparsevod_core.config import Config
+    from sparsevod_core.model.detector import SparseVOD
     from sparsevod_core.reporting import Reporter
 
 app = typer.Typer(
@@ -40,17 +42,25 @@ def bench(
         typer.Option("--backbone", help="Time this preset with seeded random weights."),
     ] = None,
     size: Annotated[str, typer.Option("--size", help="Frame size, HEIGHTxWIDTH.")] = "600x1000",
-    supports: Annotated[int, typer.Option("--supports", help="Support frames.")] = 6,
-    batch: Annotated[int, typer.Option("--batch", help="Target frames per pass.")] = 1,
+    supports: Annotated[
+        int | None, typer.Option("--supports", help="Support frames; default: 6.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Target frames per pass; default: 1.")
+    ] = None,
     precision: Annotated[
-        str, typer.Option("--precision", help="fp32, bf16 or auto: the processor's.")
-    ] = "auto",
+        str | None,
+        typer.Option(
+            "--precision", help="fp32, tf32 or bf16; default: bf16 if the hardware has it."
+        ),
+    ] = None,
     plain: Annotated[
         bool, typer.Option("--plain", help="The model as it is trained, every layer by itself.")
     ] = False,
     compile_: Annotated[
-        str, typer.Option("--compile", help="On a GPU, compile the model: auto, on or off.")
-    ] = "auto",
+        str | None,
+        typer.Option("--compile", help="On a GPU, compile the model: on (the default) or off."),
+    ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,8 +85,8 @@ def bench(
     frames_per_second, parts (by name: median, min, p95, seconds of a frame), first_box_seconds
     (model made ready, supports, one frame), memory_seconds, memory_mib (of all supports),
     parameters, against (by name: seconds_per_frame, parameters, times_as_long), peak_memory_mib
-    (of the GPU, else of the process), settings, device, threads, machine, model
-    (config, and checkpoint, "embedded" for the package's own, or weights: random).
+    (of the GPU, else of the process), settings, run (version, device, precision, threads), machine,
+    model (config, and checkpoint, "embedded" for the package's own, or weights: random).
 
     Example: sparsevod bench --backbone r50 --size 600x1000 --supports 6 --against torchvision
     """
@@ -85,32 +95,40 @@ def bench(
     from sparsevod_core.benchmark.inference import YARDSTICKS, BenchmarkSettings, benchmark
     from sparsevod_core.inference import resolve_device
 
-    if precision not in ("auto", "fp32", "bf16"):
-        raise ConfigError(f"--precision {precision}: expected auto, fp32 or bf16")
-    settings = BenchmarkSettings(
-        size=parse_size(size),
-        supports=supports,
-        batch=batch,
-        precision=precision,
-        fast=not plain,
-        compile=compile_,
-        repeats=repeats,
-        warmup=warmup,
-        seed=seed or 0,
+    texts = overrides_with(
+        overrides,
+        seed,
+        config_file=config,
+        defaults=_FRAME_DEFAULTS,
+        inference__supports=supports,
+        inference__batch=batch,
+        inference__precision=precision,
+        inference__compile=compile_,
+        inference__fast=False if plain else None,
     )
     names = [n for name in against or [] for n in (YARDSTICKS if name == "torchvision" else [name])]
     from sparsevod_cli.progress import ConsoleReporter
 
     reporter = ConsoleReporter()
     if backbone is None and config is None:
-        detector, described = _trained(checkpoint, overrides, reporter)
+        detector, resolved, described = _trained(checkpoint, texts, reporter)
     elif checkpoint is None:
-        detector, described = _random(backbone, config, overrides, settings.seed)
+        detector, resolved, described = _random(backbone, texts)
     else:
         raise ConfigError("bench takes --checkpoint, or --backbone and --config: not both")
     result = benchmark(
         detector,
-        settings,
+        BenchmarkSettings(
+            size=parse_size(size),
+            supports=resolved.inference.supports,
+            batch=resolved.inference.batch,
+            precision=resolved.inference.precision,
+            fast=resolved.inference.fast,
+            compile=resolved.inference.compile,
+            repeats=repeats,
+            warmup=warmup,
+            seed=resolved.seed,
+        ),
         device=resolve_device(device),
         against=list(dict.fromkeys(names)),
         reporter=reporter,
@@ -118,6 +136,14 @@ def bench(
     result["model"] = described
     _give(result, _show, json_out)
 
+
+_FRAME_DEFAULTS = {
+    "inference.supports": 6,
+    "inference.batch": 1,
+    "inference.precision": "auto",
+    "inference.compile": "on",
+}
+"""Under what conditions a frame is measured where nobody says anything."""
 
 _Annotations = Annotated[
     Path | None,
@@ -201,7 +227,7 @@ def train(
     Keys of --json: schema ("sparsevod.bench-train/1"), clips_per_second, seconds_per_step,
     data_wait_share, parts (data_wait, forward, matching, loss, backward, optimiser: seconds of a
     step as median, min and p95, and share of all parts), peak_memory_mib (of the GPU, else of the
-    process), clips, settings, device, threads, machine.
+    process), clips, settings, run (version, device, precision, threads), machine.
 
     Example: sparsevod bench train --annotations train.json --root frames --precision bf16
     """
@@ -239,40 +265,42 @@ def _give(
 
 
 def _trained(
-    checkpoint: Path | None, overrides: list[str] | None, reporter: Reporter
-) -> tuple[Any, dict[str, Any]]:
-    """The detector that was named, or the embedded one, and what the result says about it."""
+    checkpoint: Path | None, texts: list[str], reporter: Reporter
+) -> tuple[SparseVOD, Config, dict[str, Any]]:
+    """The detector that was named, or the bundled one, its settings, and what is said about it."""
     from sparsevod_core.checkpoint import load_detector
     from sparsevod_core.embedded import checkpoint_name
 
-    if overrides:
-        raise ConfigError(
-            f"--set {overrides[0]}: a trained model is timed as it is",
-            hint="with --backbone NAME it is built as set, with random weights",
-        )
+    for text in texts:
+        if not text.startswith(("inference.", "seed=")):
+            raise ConfigError(
+                f"--set {text}: a trained model is timed as it is",
+                hint="with --backbone NAME it is built as set, with random weights",
+            )
     path = named_or_embedded(checkpoint, reporter)
     detector, loaded = load_detector(path, reporter=reporter)
-    return detector, {
-        "checkpoint": checkpoint_name(path),
-        "config": loaded.config.to_dict()["model"],
-    }
+    resolved = loaded.config.replace(dict(text.split("=", 1) for text in texts))
+    return (
+        detector,
+        resolved,
+        {"checkpoint": checkpoint_name(path), "config": resolved.to_dict()["model"]},
+    )
 
 
-def _random(
-    backbone: str | None, config: Path | None, overrides: list[str] | None, seed: int
-) -> tuple[Any, dict[str, Any]]:
-    """The detector of a preset or a config with seeded weights, and what the result says of it."""
+def _random(backbone: str | None, texts: list[str]) -> tuple[SparseVOD, Config, dict[str, Any]]:
+    """The detector of a preset with seeded weights, its settings, and what is said about it."""
     import torch
 
     from sparsevod_core.config import load_config
     from sparsevod_core.model.build import build_detector
 
-    resolved = load_config(backbone, config, overrides_with(overrides, seed))
-    torch.manual_seed(seed)
-    return build_detector(resolved.model), {
-        "weights": f"random, seed {seed}",
-        "config": resolved.to_dict()["model"],
-    }
+    resolved = load_config(backbone, overrides=texts)
+    torch.manual_seed(resolved.seed)
+    return (
+        build_detector(resolved.model),
+        resolved,
+        {"weights": f"random, seed {resolved.seed}", "config": resolved.to_dict()["model"]},
+    )
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -288,8 +316,8 @@ def _show(result: dict[str, Any]) -> None:
     console.table("milliseconds per frame", ["", "median", "min", "p95"], rows)
     settings = result["settings"]
     console.say(
-        f"{result['frames_per_second']:.2f} frames/s on {result['device']} "
-        f"({result['threads']} threads, {settings['precision']}); memory of "
+        f"{result['frames_per_second']:.2f} frames/s on {result['run']['device']} "
+        f"({result['run']['threads']} threads, {settings['precision']}); memory of "
         f"{settings['supports']} supports: {result['memory_seconds']:.2f} s, "
         f"{result['memory_mib']:.1f} MiB; peak {result['peak_memory_mib']:.0f} MiB"
     )
@@ -312,7 +340,7 @@ def _show_data(result: dict[str, Any]) -> None:
     )
     console.say(
         f"{loader['clips_per_second']:.1f} clips/s loading alone, "
-        f"{training['clips_per_second']:.1f} in training on {result['device']}; "
+        f"{training['clips_per_second']:.1f} in training on {result['run']['device']}; "
         f"{training['data_wait_share']:.1%} of a step waits for data"
     )
 
@@ -335,7 +363,7 @@ def _show_training(result: dict[str, Any]) -> None:
         [["a training step", *numbers, ""], *rows],
     )
     console.say(
-        f"{result['clips_per_second']:.1f} clips/s on {result['device']}; "
+        f"{result['clips_per_second']:.1f} clips/s on {result['run']['device']}; "
         f"{result['data_wait_share']:.1%} of a step waits for data; "
         f"peak {result['peak_memory_mib']:.0f} MiB"
     )

@@ -55,7 +55,10 @@ def detect(
     batch: Batch = None,
     precision: Annotated[
         str | None,
-        typer.Option("--precision", help="fp32, bf16 (faster, less exact); else the processor's."),
+        typer.Option(
+            "--precision",
+            help="fp32, tf32 or bf16 (faster, less exact); default: bf16 if the hardware has it.",
+        ),
     ] = None,
     compile_: Annotated[
         str | None,
@@ -211,7 +214,8 @@ def detect(
     --json, --jsonl, --csv, --coco and --mot take - for stdout. They hold every detection, whatever
     its score; docs/detections.md shows each. The JSON's keys: schema ("sparsevod.detections/1"),
     video, width, height (pixels, rotation applied), frame_rate ("30000/1001", or null), checkpoint
-    ("embedded" for the package's own), support (mode, supports, window_stride), seed, categories
+    ("embedded" for the package's own), support (mode, supports, window_stride), seed, run
+    (version, device, precision, threads), categories
     (id, name), frames, num_frames, truncated (whether the video broke off, or Ctrl-C did it). Of a
     frame: index (from 0), time_s (seconds, or null), detections, best first. Of a detection:
     box_xyxy (x1, y1, x2, y2 in pixels of the video, inside it), score (0 to 1), label (the class's
@@ -264,20 +268,22 @@ def detect(
         reporter.message(f"--shard {shard} has none of these videos")
     if not to_do:
         return
-    if support is None and any(job.source.is_live for job in to_do):
-        support = "causal"
-        reporter.message("a stream has no future frames: --support causal")
     checkpoint = named_or_embedded(checkpoint, reporter)
+    defaults = {"inference.precision": "auto"}
+    is_live = any(job.source.is_live for job in to_do)
     settings = overrides_with(
         overrides,
         seed,
         config_file=config_file,
+        defaults=defaults | ({"inference.support": "causal"} if is_live else {}),
         inference__supports=supports,
         inference__support=support,
         inference__batch=batch,
-        inference__precision=precision or "auto",
+        inference__precision=precision,
         inference__compile=compile_,
     )
+    if is_live and sum(text.startswith("inference.support=") for text in settings) == 1:
+        reporter.message("a stream has no future frames: --support causal")
     code = launch(
         _detect_jobs,
         min(gpus, len(to_do)) if gpus else None,

@@ -118,8 +118,8 @@ def evaluate(
     frame_id, file_name, num_boxes, missed, wrong_class, false_alarms, errors: kind, true,
     predicted, score, true_xywh, found_xywh), worst_videos (video, AP50, num_frames, the same
     counts, frames), annotations, checkpoint ("embedded" for the package's own), predictions,
-    settings, classes_left_out, classes_unknown. Several results: schema ("sparsevod.evals/1") and
-    results, by name.
+    settings, run (version, device, precision, threads), classes_left_out, classes_unknown. Several
+    results: schema ("sparsevod.evals/1") and results, by name.
 
     Videos are shared among --gpus processes; the numbers are those of one. With --save-predictions
     a run that was cut off, however, goes on with --resume after the videos that were finished.

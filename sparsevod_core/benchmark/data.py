@@ -20,7 +20,7 @@ from sparsevod_core.benchmark.training_step import (
 )
 from sparsevod_core.config import Config
 from sparsevod_core.errors import ConfigError
-from sparsevod_core.machine import describe_machine
+from sparsevod_core.machine import describe_machine, describe_run
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 
@@ -36,7 +36,7 @@ def benchmark_data(
 
     The result is ready for JSON. Keys: `loader` {clips_per_second, seconds_per_batch}, `training`
     {clips_per_second, seconds_per_step, wait_seconds_per_step, data_wait_share}, `clips`,
-    `settings`, `peak_memory_mib`, `device`, `threads`, `machine`. Times are {median, min, p95}.
+    `settings`, `peak_memory_mib`, `run`, `machine`. Times are {median, min, p95}.
     Where the loader has processes, they run on during a step: a machine without a core for each
     gives them what the step leaves.
 
@@ -78,7 +78,6 @@ def benchmark_data(
         "clips": len(dataset),
         "settings": measured_settings(dataset, config, steps, warmup),
         "peak_memory_mib": peak_memory_mib(device),
-        "device": str(device),
-        "threads": torch.get_num_threads(),
+        "run": describe_run(str(device), config.train.precision),
         "machine": asdict(describe_machine()),
     }

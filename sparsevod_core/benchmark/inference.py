@@ -33,7 +33,7 @@ from sparsevod_core.errors import ConfigError
 from sparsevod_core.fast import Plan, computing_in, optimised, plan_for
 from sparsevod_core.fast.recorded import RecordedDetector
 from sparsevod_core.inference.device import resolve_precision
-from sparsevod_core.machine import describe_machine
+from sparsevod_core.machine import describe_machine, describe_run
 from sparsevod_core.model.detector import SparseVOD, top_detections
 from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.reporting import Reporter, SilentReporter
@@ -167,8 +167,7 @@ def benchmark(
         },
         "peak_memory_mib": peak,
         "settings": {**asdict(settings), "size": list(settings.size)},
-        "device": str(device),
-        "threads": torch.get_num_threads(),
+        "run": describe_run(str(device), settings.precision),
         "machine": asdict(describe_machine()),
     }
 

@@ -23,7 +23,7 @@ from sparsevod_core.benchmark.training_step import (
 from sparsevod_core.config import Config
 from sparsevod_core.data.loader import TrainingBatch
 from sparsevod_core.errors import ConfigError
-from sparsevod_core.machine import describe_machine
+from sparsevod_core.machine import describe_machine, describe_run
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 
@@ -39,8 +39,8 @@ def benchmark_training(
 
     The result is ready for JSON. Keys: `clips_per_second`, `seconds_per_step` {median, min, p95},
     `data_wait_share` (of whole steps), `parts` {data_wait, forward, matching, loss, backward,
-    optimiser: {median, min, p95, share}}, `peak_memory_mib`, `clips`, `settings`, `device`,
-    `threads`, `machine`. Seconds are those of a step, shares of the time of all parts.
+    optimiser: {median, min, p95, share}}, `peak_memory_mib`, `clips`, `settings`, `run`,
+    `machine`. Seconds are those of a step, shares of the time of all parts.
 
     Args:
         config: `data`, `model`, `loss`, `train` and `seed` are used.
@@ -86,8 +86,7 @@ def benchmark_training(
             **measured_settings(dataset, config, steps, warmup),
             "precision": config.train.precision,
         },
-        "device": str(device),
-        "threads": torch.get_num_threads(),
+        "run": describe_run(str(device), config.train.precision),
         "machine": asdict(describe_machine()),
     }
 

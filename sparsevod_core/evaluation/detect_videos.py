@@ -27,6 +27,10 @@ class VideoDetector(Protocol):
     def num_supports(self) -> int:
         """Support frames per target: as configured, 0 where the model looks at none."""
 
+    @property
+    def run(self) -> dict[str, str | int]:
+        """Version, device, precision and threads, to be recorded."""
+
     def expect(self, num_frames: int | None) -> str | None:
         """Told, before the first of them, how many frames come; a line for the user, or None."""
 

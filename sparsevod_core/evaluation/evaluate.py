@@ -115,6 +115,7 @@ def evaluate(
         predictions=save_predictions,
         root=videos.root,
         settings=settings,
+        run=predictor.run,
         classes_left_out=tuple(classes.left_out),
         classes_unknown=tuple(classes.unknown),
         truth=truth,

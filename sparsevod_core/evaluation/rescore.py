@@ -39,6 +39,7 @@ class Evaluation:
         predictions: the results file that was scored, or written with `save_predictions`.
         root: where the frames lie that the model saw; None where only predictions were scored.
         settings: how the model was used; None where only predictions were scored.
+        run: version, device, precision and threads; None where only predictions were scored.
         classes_left_out: the model's classes that the annotations lack; their boxes were dropped.
         classes_unknown: the annotations' classes that the model lacks; they score 0.
         motion: AP by speed of the objects: `coco` and `fgfa`, see `motion.motion_ap`; None for
@@ -59,6 +60,7 @@ class Evaluation:
     predictions: Path | None = None
     root: Path | None = None
     settings: dict[str, Any] | None = None
+    run: dict[str, str | int] | None = None
     classes_left_out: tuple[str, ...] = ()
     classes_unknown: tuple[str, ...] = ()
     truth: GroundTruth | None = field(default=None, repr=False, compare=False)
@@ -83,6 +85,7 @@ class Evaluation:
             "checkpoint": None if self.checkpoint is None else checkpoint_name(self.checkpoint),
             "predictions": None if self.predictions is None else str(self.predictions),
             "settings": self.settings,
+            "run": self.run,
             "classes_left_out": list(self.classes_left_out),
             "classes_unknown": list(self.classes_unknown),
         }

@@ -195,4 +195,5 @@ def _header(predictor: Predictor, video: OpenVideo, checkpoint: Path | None) -> 
             "window_stride": settings.window_stride,
         },
         "seed": predictor.config.seed,
+        "run": predictor.run,
     }

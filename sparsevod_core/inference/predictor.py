@@ -31,6 +31,7 @@ from sparsevod_core.inference.device import resolve_device, resolve_precision
 from sparsevod_core.inference.intake import Intake, Pixels, Staged
 from sparsevod_core.inference.readout import packed, unpacked
 from sparsevod_core.inference.supports import VideoSupports
+from sparsevod_core.machine import describe_run
 from sparsevod_core.model.detector import SparseVOD, top_detections
 from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.reporting import Reporter
@@ -308,6 +309,11 @@ class Predictor:
     def _remember(self, frames: Sequence[Pixels]) -> SupportMemory:
         with self.computing():
             return self._model.remember(self._model.encode(*self.as_seen(frames)))
+
+    @property
+    def run(self) -> dict[str, str | int]:
+        """What results depend on beside the settings; see `describe_run`."""
+        return describe_run(str(self.device), self.precision)
 
     @property
     def precision(self) -> Precision:

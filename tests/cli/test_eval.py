@@ -300,7 +300,7 @@ def test_a_model_on_image_folders(
         "window_stride": 1,
         "precision": "fp32",
         "fast": True,
-        "compile": False,
+        "compile": "auto",
         "batch": 4,
         "short_side": 64,
         "long_side": 96,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Generic
 
 from sparsevod_core.data.formats.annotated import AnnotatedVideo
@@ -15,6 +14,7 @@ from sparsevod_core.data.formats.rendered_video import RenderedVideo, render
 from sparsevod_core.data.formats.worker_pool import ordered_results
 from sparsevod_core.errors import DataError
 from sparsevod_core.reporting import Reporter
+from sparsevod_core.version import version
 
 
 def convert(
@@ -49,7 +49,7 @@ def convert(
         SparseVodError: a process was killed.
     """
     result.boxes_per_class = {str(category["name"]): 0 for category in categories}
-    about = {"tool": f"sparsevod {version('sparsevod')}", "split": result.split, **info}
+    about = {"tool": f"sparsevod {version()}", "split": result.split, **info}
     class_names = {category["id"]: str(category["name"]) for category in categories}
     work = _Work(read, class_names, origin)
     if strict and result.problems:

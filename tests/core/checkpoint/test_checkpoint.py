@@ -390,3 +390,18 @@ def test_weights_that_are_not_those_of_the_config(saved: Path, tiny: Checkpoint)
     wider = tiny.model | {"proposals.features": torch.zeros(16, 65)}
     with pytest.raises(CheckpointError, match=r"has shape \[16, 65\], expected \[16, 64\]$"):
         load_detector(rewritten(saved, model=wider))
+
+
+def test_settings_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """`inference.compile` was a switch that was off by default."""
+    from sparsevod_core.checkpoint import load_checkpoint
+    from sparsevod_core.embedded import embedded_checkpoint
+
+    contents = torch.load(embedded_checkpoint(), weights_only=True)
+    for earlier, today in ((False, "auto"), (True, "on")):
+        contents["config"]["inference"]["compile"] = earlier
+        contents["config"]["train"].pop("record", None)
+        torch.save(contents, tmp_path / "earlier.pth")
+        config = load_checkpoint(tmp_path / "earlier.pth").config
+        assert config.inference.compile == today
+        assert config.train.record

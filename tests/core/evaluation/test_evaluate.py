@@ -360,7 +360,7 @@ def test_the_result_says_what_was_evaluated(tmp_path: Path) -> None:
         "seed": 0,
         "precision": "fp32",
         "fast": True,
-        "compile": False,
+        "compile": "auto",
         "batch": 3,
         "short_side": 600,
         "long_side": 1000,
