@@ -40,7 +40,10 @@ Support = Annotated[
 ]
 Batch = Annotated[
     int | None,
-    typer.Option("--batch", help="Frames of a video that go through the model together."),
+    typer.Option(
+        "--batch",
+        help="Frames of a video that go through the model together; default: 16 on a GPU, else 1.",
+    ),
 ]
 JsonOut = Annotated[
     Path | None,

@@ -214,13 +214,15 @@ class InferenceConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     """On a GPU: compile the model; `auto`: where the video or data set is long enough to pay it
     back."""
-    batch: int = 1
-    """Target frames of one video that go through the model together."""
+    batch: int | None = None
+    """Target frames of one video that go through the model together; none: 16 on a GPU, else 1,
+    and 1 with `causal` supports, as frames of a stream are not waited for."""
 
     def __post_init__(self) -> None:
         _check_range("inference.supports", self.supports, 0)
         _check_range("inference.window_stride", self.window_stride, 1)
-        _check_range("inference.batch", self.batch, 1)
+        if self.batch is not None:
+            _check_range("inference.batch", self.batch, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,7 +121,7 @@ def bench(
         BenchmarkSettings(
             size=parse_size(size),
             supports=resolved.inference.supports,
-            batch=resolved.inference.batch,
+            batch=resolved.inference.batch or 1,
             precision=resolved.inference.precision,
             fast=resolved.inference.fast,
             compile=resolved.inference.compile,

@@ -24,6 +24,10 @@ class VideoDetector(Protocol):
     def categories(self) -> Sequence[Category]: ...
 
     @property
+    def batch(self) -> int:
+        """Frames of a video that go through the model together."""
+
+    @property
     def num_supports(self) -> int:
         """Support frames per target: as configured, 0 where the model looks at none."""
 
@@ -47,7 +51,7 @@ def detect_videos(
     predictor: VideoDetector, videos: VideoSet, chosen: Sequence[int], *, clip: bool = True
 ) -> Iterator[tuple[int, Detections]]:
     """Position in `videos` and detections of every frame of the chosen videos, in order."""
-    ahead = depth_for(predictor.config.inference.batch)
+    ahead = depth_for(predictor.batch)
     with closing(FrameReader(videos)) as reader:
         listed = [ListedFrames(reader, videos.video_frames(video), ahead) for video in chosen]
         for number, found in predictor.videos(listed, clip=clip):

@@ -193,6 +193,7 @@ def _settings(predictor: VideoDetector, clip: bool) -> dict[str, Any]:
     config = predictor.config
     return {
         **dataclasses.asdict(config.inference),
+        "batch": predictor.batch,
         "supports": predictor.num_supports,
         "short_side": config.data.short_side,
         "long_side": config.data.long_side,

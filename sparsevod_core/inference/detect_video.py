@@ -141,7 +141,7 @@ def detect_video(
         if decided is not None:
             reporter.message(decided)
         known = () if journal is None else iter(journal)
-        depth = depth_for(predictor.config.inference.batch)
+        depth = depth_for(predictor.batch)
         frames = video if isinstance(video, LiveStream) else ReadAhead(video, depth)
         latencies_s: list[float] = []
         bar = reporter.progress(f"detecting in {source.stem}", video.declared_num_frames)

@@ -26,7 +26,7 @@ from sparsevod_core.data.targets import (
 )
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.fast import Plan, computing_in, optimised, plan_for
-from sparsevod_core.fast.plan import FRAMES_WORTH_COMPILING, Precision
+from sparsevod_core.fast.plan import FRAMES_WORTH_COMPILING, Precision, batch_for
 from sparsevod_core.inference.device import resolve_device, resolve_precision
 from sparsevod_core.inference.intake import Intake, Pixels, Staged
 from sparsevod_core.inference.readout import packed, unpacked
@@ -78,7 +78,11 @@ class Predictor:
         self.categories = tuple(categories)
         self.device = resolve_device(device)
         precision = resolve_precision(config.inference.precision, self.device)
-        self.config = config.replace({"inference.precision": precision})
+        batch = config.inference.batch
+        if batch is None:
+            batch = 1 if config.inference.support == "causal" else batch_for(self.device)
+        self.batch = batch
+        self.config = config.replace({"inference.precision": precision, "inference.batch": batch})
         self.detector = detector.to(self.device).eval()
         self._is_compiled = config.inference.compile == "on"
         self._num_expected = 0
@@ -257,7 +261,7 @@ class Predictor:
     ) -> Iterator[_Batch]:
         """The targets of a video in batches, not yet on their way to the device."""
         supports = VideoSupports(targets[1], lambda one: self._remember([one]), _joined)
-        for batch in batches(targets[0], self.config.inference.batch):
+        for batch in batches(targets[0], self.batch):
             found = list(islice(known, len(batch)))
             if len(found) < len(batch):
                 found = []  # a batch that is known in part goes through the model whole

@@ -25,6 +25,7 @@ from sparsevod_core.inference.drawing import Drawing
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.support import StageMemory, SupportMemory
 from sparsevod_core.structures import Category, DetectorOutput, FrameDetections
+from sparsevod_core.version import version
 from sparsevod_core.video.containers import Encoding
 from sparsevod_core.video.reader import VideoReader
 from sparsevod_core.video.writer import VideoWriter
@@ -398,6 +399,9 @@ def test_video_and_json_agree_with_the_source(video: Path, tmp_path: Path) -> No
 
     content = json.loads(as_json.read_text())
     frames = content.pop("frames")
+    run = content.pop("run")
+    assert (run["version"], run["device"], run["precision"]) == (version(), "cpu", "fp32")
+    assert run["threads"] == torch.get_num_threads()
     assert content == {
         "schema": "sparsevod.detections/1",
         "video": str(video),

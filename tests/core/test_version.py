@@ -14,8 +14,11 @@ REPOSITORY = Path(__file__).parents[2]
 
 WITHOUT_METADATA = """
 import importlib.metadata as metadata
+installed = metadata.version
 def version(name):
-    raise metadata.PackageNotFoundError(name)
+    if name == "sparsevod":
+        raise metadata.PackageNotFoundError(name)
+    return installed(name)
 metadata.version = version
 import runpy, sys
 sys.argv = ["sparsevod", *sys.argv[1:]]

@@ -85,6 +85,7 @@ class Seer(Predictor):
 
     def __post_init__(self) -> None:
         self.device, self._num_expected = torch.device("cpu"), 0
+        self.batch = self.config.inference.batch or 1
         self.intake = Intake.of(torch.device("cpu"), self.config.data)
 
     @property
