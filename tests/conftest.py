@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import beartype
+import hypothesis
 import jaxtyping
 import numpy as np
 import pytest
@@ -42,6 +43,16 @@ jaxtyping.install_import_hook(["sparsevod_core"], f"{__name__}.check_shapes")
 # A shell that runs the tests in the background has them ignore Ctrl-C, which some tests send.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Examples are the same in every run, however long each takes on a busy machine. To look for others:
+# pytest --hypothesis-profile default
+hypothesis.settings.register_profile(
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("repeatable")
 
 REPOSITORY = Path(__file__).parents[1]
 
