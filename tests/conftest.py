@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import itertools
 import json
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import beartype
+import hypothesis
 import jaxtyping
 import numpy as np
 import pytest
@@ -56,6 +60,16 @@ if not any(Path("/dev").glob("nvidia[0-9]*")):
 # A shell that runs the tests in the background has them ignore Ctrl-C, which some tests send.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Examples are the same in every run, however long each takes on a busy machine. To look for others:
+# pytest --hypothesis-profile default
+hypothesis.settings.register_profile(
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("repeatable")
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -118,6 +132,20 @@ def shared_dir() -> Path:
         if (folder / "data" / "videos").is_dir():
             return folder
     pytest.skip(f"no real data at {path}; set SPARSEVOD_SHARED to the folder that holds data/")
+
+
+# Below 32768, where no system takes the ports that it gives to whoever asks for any: between the
+# choice of a port and its use, none is given to somebody else. Processes of a run start apart.
+_ports = itertools.count(20_000 + 20 * (os.getpid() % 500))
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of this machine at which nobody listens."""
+    for port in _ports:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError
 
 
 def _render() -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:

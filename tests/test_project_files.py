@@ -72,7 +72,7 @@ def make(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     # Under `make test` this runs inside make, whose own flags must not reach it.
     env = {"PATH": os.environ["PATH"]}
     return subprocess.run(
-        ["make", *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=60
+        ["make", *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=600
     )
 
 

@@ -29,7 +29,14 @@ from sparsevod_core.distributed.network import (
     parse_endpoint,
     wait_for_listener,
 )
-from sparsevod_core.distributed.worker import DeathError, WorkerError, first_error, work
+from sparsevod_core.distributed.worker import (
+    DeathError,
+    WorkerError,
+    first_error,
+    let_go,
+    words_in,
+    work,
+)
 from sparsevod_core.errors import ConfigError, SparseVodError
 from sparsevod_core.reporting import Reporter
 
@@ -146,9 +153,13 @@ class _Agent(LocalElasticAgent):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        words = words_in(self.folder)  # before the look at the processes
         result = super()._monitor_workers(worker_group)
         if result.state == WorkerState.FAILED:
             self._judge(first_error(self.folder, result.failures))
+        elif result.state == WorkerState.HEALTHY:
+            for one in words:
+                let_go(one)
         return result
 
     def _judge(self, error: BaseException) -> None:

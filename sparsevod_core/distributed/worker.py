@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from sparsevod_core.allocator import keep_freed_memory
 from sparsevod_core.errors import SparseVodError
 
-LAST_WORDS_S = 1  # so that the launcher sees the death of a process before those it drags along
+LAST_WORDS_S = 1  # for other machines' launchers to see the death of a process that it drags along
 STOPPED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
 
 Result = TypeVar("Result")
@@ -45,6 +45,7 @@ def work(
     keep_freed_memory()
     _share_the_cores()
     rank, num_processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    launcher = os.getppid()
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see _Agent._start_workers
         result = function(*args, **kwargs)
@@ -71,10 +72,28 @@ def work(
         unfinished.write_text(json.dumps(record), encoding="utf-8")
         unfinished.rename(folder / f"{rank}.json")
         if not known:
+            # The death of another process may drag this one along, and the launcher is to see that
+            # first: it lets this one go when it has looked at all of them since these words.
             time.sleep(LAST_WORDS_S)
+            while not _heard(folder, rank).exists() and os.getppid() == launcher:
+                time.sleep(0.02)
     # Not sys.exit: the process group's threads, still waiting for the others, would abort or hang.
     sys.stderr.flush()
     os._exit(exit_code)
+
+
+def words_in(folder: Path) -> list[Path]:
+    """Files in which processes have left word."""
+    return list(folder.glob("*.json"))
+
+
+def let_go(words: Path) -> None:
+    """Let the process that left these words end."""
+    _heard(words.parent, int(words.stem)).touch()
+
+
+def _heard(folder: Path, rank: int) -> Path:
+    return folder / f"{rank}.heard"
 
 
 def first_error(folder: Path, failures: Mapping[int, Any]) -> BaseException:
@@ -85,9 +104,10 @@ def first_error(folder: Path, failures: Mapping[int, Any]) -> BaseException:
         failures: elastic's `ProcessFailure` by rank.
     """
     records = []
-    for path in folder.glob("*.json"):
+    for path in words_in(folder):
         records.append(json.loads(path.read_text(encoding="utf-8")))
         path.unlink()
+        _heard(folder, int(path.stem)).unlink(missing_ok=True)
     first = min(records, key=lambda record: (not record["known"], record["time"]), default=None)
     if first is not None and first["known"]:
         error = SparseVodError(first["message"], first["hint"])

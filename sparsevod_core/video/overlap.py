@@ -137,13 +137,16 @@ class WriteBehind(Generic[T]):
     Use it as a context manager: leaving it well waits for all items; leaving it with an exception
     drops those that wait. What `write` raises is raised by the next `put`, or on leaving; it is
     not called again then.
+
+    Attributes:
+        is_over: set once what waits is dropped.
     """
 
     def __init__(self, write: Callable[[T], object], depth: int = DEPTH) -> None:
         self._write = write
         self._waiting: queue.Queue[T | None] = queue.Queue(depth)
         self._error: BaseException | None = None
-        self._is_over = threading.Event()
+        self.is_over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="write behind", daemon=True)
 
     def __enter__(self) -> WriteBehind[T]:
@@ -162,7 +165,7 @@ class WriteBehind(Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         if kind is not None:
-            self._is_over.set()
+            self.is_over.set()
         self._waiting.put(None)
         self._thread.join()
         if kind is None:
@@ -171,7 +174,7 @@ class WriteBehind(Generic[T]):
     def _work(self) -> None:
         # After an error items are still taken, so that nobody waits for room for ever.
         while (item := self._waiting.get()) is not None:
-            if self._error is None and not self._is_over.is_set():
+            if self._error is None and not self.is_over.is_set():
                 try:
                     self._write(item)
                 except BaseException as error:
@@ -180,5 +183,5 @@ class WriteBehind(Generic[T]):
     def _raise_error(self) -> None:
         if self._error is not None:
             error, self._error = self._error, None
-            self._is_over.set()
+            self.is_over.set()
             raise error

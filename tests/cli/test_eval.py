@@ -94,7 +94,7 @@ def test_predictions_need_no_torch(files: Path) -> None:
         [sys.executable, "-c", probe, "eval", *map(str, inputs)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.stderr.splitlines()[-1] == "0 False"
 

@@ -79,7 +79,7 @@ class Eval:
             env={**os.environ, "OMP_NUM_THREADS": "1", "END": end, "HOW": how},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
         )
         return done
 

@@ -36,7 +36,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "sparsevod_cli", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         env={"COLUMNS": "100", "PATH": "", "NO_COLOR": "1"},
         stdin=subprocess.DEVNULL,
     )
@@ -61,7 +61,7 @@ def test_the_commands_are_there() -> None:
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_help_imports_nothing_heavy(path: tuple[str, ...]) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROBE, *path, "-h"], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", PROBE, *path, "-h"], capture_output=True, text=True, timeout=600
     )
     assert f"Usage: {' '.join(('sparsevod', *path))} " in done.stdout
     assert not HEAVY & set(json.loads(done.stderr.splitlines()[-1]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torchvision.ops as tv
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -23,14 +23,12 @@ def boxes(max_count: int = 8, min_side: float = 0.5) -> st.SearchStrategy[Tensor
     )
 
 
-@settings(deadline=None)
 @given(boxes(), boxes())
 def test_giou_of_all_pairs_equals_torchvisions(first: Tensor, second: Tensor) -> None:
     ours = generalized_iou(first[:, None], second[None])
     torch.testing.assert_close(ours, tv.generalized_box_iou(first, second), rtol=1e-9, atol=1e-9)
 
 
-@settings(deadline=None)
 @given(boxes(), boxes())
 def test_giou_is_symmetric_and_between_minus_one_and_one(first: Tensor, second: Tensor) -> None:
     pairs = generalized_iou(first[:, None], second[None])
@@ -38,7 +36,6 @@ def test_giou_is_symmetric_and_between_minus_one_and_one(first: Tensor, second: 
     torch.testing.assert_close(pairs, generalized_iou(second[:, None], first[None]).T)
 
 
-@settings(deadline=None)
 @given(boxes())
 def test_giou_of_a_box_with_itself_is_one(first: Tensor) -> None:
     torch.testing.assert_close(
@@ -46,7 +43,6 @@ def test_giou_of_a_box_with_itself_is_one(first: Tensor) -> None:
     )
 
 
-@settings(deadline=None)
 @given(boxes(), st.floats(min_value=-100, max_value=100), st.floats(min_value=0.5, max_value=4))
 def test_giou_does_not_change_with_place_or_scale(
     first: Tensor, shift: float, scale: float
@@ -76,7 +72,6 @@ def test_giou_and_its_gradient_stay_finite_for_degenerate_boxes() -> None:
     assert odd.grad is not None and bool(torch.isfinite(odd.grad).all())
 
 
-@settings(deadline=None)
 @given(boxes())
 def test_conversions_equal_torchvisions(first: Tensor) -> None:
     centred = tv.box_convert(first, "xyxy", "cxcywh")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsevod_core.config import (
@@ -185,13 +185,11 @@ def test_value_may_contain_an_equals_sign() -> None:
     assert config.data.train_annotations == "a=b.json"
 
 
-@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=2**63 - 1))
 def test_whole_numbers_keep_every_digit(seed: int) -> None:
     assert load_config(overrides=[f"seed={seed}"]).seed == seed
 
 
-@settings(deadline=None)
 @given(st.floats(min_value=1e-12, max_value=1.0))
 def test_floats_survive_yaml(rate: float) -> None:
     config = Config().replace({"train.learning_rate": rate})

@@ -17,7 +17,7 @@ from sparsevod_core.errors import ConfigError
 
 # Spawned processes import the function by name, so it is in a script of its own.
 SCRIPT = """
-import os, sys
+import os, sys, time
 import torch
 from sparsevod_core import distributed
 from sparsevod_core.errors import DataError, SparseVodError
@@ -48,12 +48,32 @@ def talk_then_fail(how):
             print(said, flush=True)
         if rank == 1 and how == "with a word":
             raise DataError("frame 7 is broken", hint="repair it")
-        if rank == 1 and how == "in silence":
+        if rank == 1 and how.startswith("in silence"):
             os.kill(os.getpid(), 9)
         distributed.gather(None)  # the other one waits here
 
 
+def look_late():
+    # The launcher's first look at the processes comes after all of them could have ended.
+    from sparsevod_core.distributed.elastic import LocalElasticAgent
+
+    monitor, is_first = LocalElasticAgent._monitor_workers, True
+
+    def monitor_late(agent, group):
+        nonlocal is_first
+        if is_first:
+            while not list(agent.folder.glob("0.json")):
+                time.sleep(0.02)
+            time.sleep(2)
+        is_first = False
+        return monitor(agent, group)
+
+    LocalElasticAgent._monitor_workers = monitor_late
+
+
 if __name__ == "__main__":
+    if sys.argv[1].endswith("looks late"):
+        look_late()
     try:
         launch(talk_then_fail, 2, "cpu", sys.argv[1])
     except SparseVodError as error:
@@ -69,7 +89,7 @@ def run_two(folder: Path, how: str) -> list[str]:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=600,
     )
     assert done.stderr == ""
     return done.stdout.splitlines()
@@ -136,7 +156,8 @@ def test_a_process_that_ended_in_the_middle_of_its_last_words_is_named(tmp_path:
     assert str(error).startswith("process 2 was killed (SIGKILL)")
 
 
-def test_a_killed_process_is_named(tmp_path: Path) -> None:
-    _, error = run_two(tmp_path, "in silence")
+@pytest.mark.parametrize("how", ["in silence", "in silence, and the launcher looks late"])
+def test_a_killed_process_is_named(tmp_path: Path, how: str) -> None:
+    _, error = run_two(tmp_path, how)
     assert error.startswith("process 2 was killed (SIGKILL)")
     assert "--resume" in error

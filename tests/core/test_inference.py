@@ -325,20 +325,32 @@ def test_the_result_does_not_depend_on_the_batch(
     assert max(differences) < 0.01
 
 
-def test_supports_matter_and_bf16_is_close(checkpoint: Path, video_set: Any) -> None:
-    frames = video_set.images["long"][:3]
-
-    def scores(*overrides: str) -> np.ndarray:
+def test_supports_matter(checkpoint: Path, video_set: Any) -> None:
+    def scores(supports: int) -> np.ndarray:
+        overrides = [f"inference.supports={supports}"]
         predict = Predictor.from_checkpoint(checkpoint, device="cpu", overrides=overrides)
         memory = predict.remember(video_set.images["long"][10:14])
-        assert memory is None or memory.num_supports == 4
-        return np.stack([one.scores for one in predict.detect(frames, memory, clip=False)])
+        assert (0 if memory is None else memory.num_supports) == min(supports, 4)
+        (found,) = predict.detect(video_set.images["long"][:1], memory, clip=False)
+        return found.scores
 
-    exact = scores()
-    assert np.abs(scores("inference.supports=0") - exact).max() > 1e-3
-    rounded = scores("inference.precision=bf16")
-    assert 0 < np.abs(rounded - exact).max() < 0.2  # a place that TFE chose may be another one
-    assert np.abs(rounded - exact).mean() < 0.02
+    assert np.abs(scores(0) - scores(4)).max() > 1e-3
+
+
+def test_bf16_is_close(video_set: Any) -> None:
+    """Of trained weights: random ones make a rounding larger from stage to stage."""
+
+    def scores(precision: str) -> np.ndarray:
+        overrides = [f"inference.precision={precision}"]
+        predict = Predictor.from_checkpoint(device="cpu", overrides=overrides)
+        memory = predict.remember(video_set.images["long"][10:14])
+        return np.stack(
+            [one.scores for one in predict.detect(video_set.images["long"][:3], memory, clip=False)]
+        )
+
+    exact, rounded = scores("fp32"), scores("bf16")
+    assert exact.max() > 0.5
+    assert 0 < np.abs(rounded - exact).max() < 0.02
 
 
 def test_many_supports_pass_the_backbone_a_few_at_a_time(checkpoint: Path, video_set: Any) -> None:

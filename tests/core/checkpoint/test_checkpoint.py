@@ -333,7 +333,7 @@ def test_the_hint_saves_the_weights_alone(tmp_path: Path) -> None:
     hint = refusal(path).hint
     assert hint is not None and "\n" not in hint
     line = hint[hint.index("python -c") :].replace("python", sys.executable, 1)
-    subprocess.run(line, shell=True, check=True, timeout=120)
+    subprocess.run(line, shell=True, check=True, timeout=600)
     assert marker.exists()
     clean = Path(f"{path}.clean.pth")
     assert torch.equal(torch.load(clean, weights_only=True)["state_dict"]["a"], torch.arange(3))

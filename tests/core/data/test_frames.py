@@ -122,8 +122,8 @@ def test_a_forked_reader_leaves_the_files_of_its_parent_alone(video_set: TinySet
     child = context.Process(target=read_in_child)
     child.start()
     in_parent = [reader.read(frame) for frame in range(4, 24)]
-    in_child = results.get(timeout=60)
-    child.join(timeout=60)
+    in_child = results.get(timeout=600)
+    child.join(timeout=600)
     assert child.exitcode == 0
     np.testing.assert_array_equal(in_child, alone)
     np.testing.assert_array_equal(in_parent, alone[4:])

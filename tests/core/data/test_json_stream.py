@@ -31,7 +31,7 @@ def read(path: Path) -> dict[str, list[Any]]:
     indent=st.none() | st.integers(0, 3),
     ascii_only=st.booleans(),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_object_cut_anywhere(
     content: dict[str, Any],
     chunk: int,

@@ -244,7 +244,7 @@ def test_decoders_left_as_garbage_do_not_stop_the_workers(
     monkeypatch.setattr(gc, "freeze", lambda: None)  # the second line of defence
     gc.disable()
     previous = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(60)
+    signal.alarm(600)
     try:
         for name in video_set.images:
             VideoReader(video_set.annotations.parent / f"{name}.mp4").frames_at([0])
@@ -263,7 +263,7 @@ def test_opencv_threads_of_the_parent_do_not_stop_the_workers(clips: ClipDataset
 
     threads = cv2.getNumThreads()
     previous = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(60)
+    signal.alarm(600)
     try:
         cv2.setNumThreads(2)
         cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (9, 9), 2)  # makes the pool

@@ -138,7 +138,7 @@ def _near(box: Json, shift: float, width: float, height: float, score: float) ->
 
 
 @given(cases())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_equals_pycocotools(tmp_path_factory: pytest.TempPathFactory, case: Any) -> None:
     annotations, results = case
     ours = rescored(tmp_path_factory.mktemp("case"), annotations, results)

@@ -396,13 +396,13 @@ def test_shards_cover_every_video_once_and_are_even(lengths: list[int], world_si
     assert max(loads) - min(loads) <= max(lengths, default=0)
 
 
-def _evaluate_on(rank: int, world_size: int, folder: Path) -> None:
+def _evaluate_on(rank: int, world_size: int, folder: Path, port: int) -> None:
     import os
 
     from sparsevod_core import distributed
 
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": (folder / "port").read_text()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with distributed.process_group(torch.device("cpu")):
         model = seer()
         result = evaluate(model, VideoSet.load(folder / "truth.json"))
@@ -410,15 +410,12 @@ def _evaluate_on(rank: int, world_size: int, folder: Path) -> None:
     (folder / f"{rank}.json").write_text(json.dumps({"result": result.to_dict(), "seen": seen}))
 
 
-def test_processes_that_share_the_videos_get_the_numbers_of_one(tmp_path: Path) -> None:
-    import socket
-
+def test_processes_that_share_the_videos_get_the_numbers_of_one(
+    tmp_path: Path, free_port: int
+) -> None:
     videos = VideoSet.load(make_videos(tmp_path))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        (tmp_path / "port").write_text(str(probe.getsockname()[1]))
     torch.multiprocessing.start_processes(
-        _evaluate_on, args=(2, tmp_path), nprocs=2, start_method="spawn"
+        _evaluate_on, args=(2, tmp_path, free_port), nprocs=2, start_method="spawn"
     )
     told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     alone = json.loads(json.dumps(evaluate(seer(), videos).to_dict()))

@@ -69,7 +69,7 @@ def test_nothing_found_is_an_empty_list(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "found.json").read_text()) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(0, 1))
 def test_a_file_torn_at_any_byte_ends_as_if_it_had_not_been(
     tmp_path_factory: pytest.TempPathFactory, share: float

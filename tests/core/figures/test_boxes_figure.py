@@ -97,7 +97,7 @@ def test_any_frame_size(size: tuple[int, int]) -> None:
     assert changed(drawn).any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_boxes(data: st.DataObject) -> None:
     width, height = data.draw(st.integers(1, 200)), data.draw(st.integers(1, 200))
@@ -146,7 +146,7 @@ def test_labels_stay_inside_the_picture(box: tuple[float, ...]) -> None:
     assert 0 <= y <= PICTURE[1] - 14
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60))
 def test_labels_never_cover_one_another(seed: int, count: int) -> None:
     generator = np.random.default_rng(seed)

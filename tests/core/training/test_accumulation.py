@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -74,7 +73,7 @@ def test_several_batches_are_one_large_batch(
 
 
 def test_two_processes_that_accumulate_are_one_large_batch(
-    settings: Callable[..., Config], at_once: Path, tmp_path: Path
+    settings: Callable[..., Config], at_once: Path, tmp_path: Path, free_port: int
 ) -> None:
     config = settings(
         *SHORT,
@@ -83,10 +82,7 @@ def test_two_processes_that_accumulate_are_one_large_batch(
         "train.checkpoint_stages=true",  # which DDP must get along with
     )
     (tmp_path / "config.yaml").write_text(config.to_yaml())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port)}
     ranks = [
         subprocess.Popen(
             [sys.executable, "-c", RANK, str(tmp_path / "config.yaml"), str(tmp_path / "run")],
@@ -102,7 +98,7 @@ def test_two_processes_that_accumulate_are_one_large_batch(
         )
         for rank in ("0", "1")
     ]
-    said = [process.communicate(timeout=100)[1] for process in ranks]
+    said = [process.communicate(timeout=600)[1] for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0], said
     assert_same_steps(at_once, tmp_path / "run")
 

@@ -22,21 +22,26 @@ BITS = 8
 
 
 class Sender:
-    """Sends MPEG-TS to whoever connects, connection by connection.
+    """Sends a stream to whoever connects, connection by connection, and never by the clock.
 
     Args:
         sizes: (width, height) of each connection's frames.
         num_frames: of each connection.
-        interval_s: from one frame to the next.
+        at_once: of all frames, those that are sent unasked; each later one waits until it is
+            allowed. None: all.
     """
 
-    def __init__(self, sizes=((64, 48),), num_frames=50, interval_s=0.04) -> None:
+    def __init__(self, sizes=((64, 48),), num_frames=50, at_once=None) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._interval_s = interval_s
         self._connections = [(size, num_frames) for size in sizes]
+        self._allowed = threading.Semaphore(len(sizes) * num_frames if at_once is None else at_once)
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def allow(self, num_frames):
+        """Send so many more."""
+        self._allowed.release(num_frames)
 
     def __enter__(self):
         self._thread.start()
@@ -44,6 +49,7 @@ class Sender:
 
     def __exit__(self, *_):
         self._is_over.set()
+        self.allow(1)
         self._listener.close()
         self._thread.join(10)
 
@@ -56,15 +62,17 @@ class Sender:
             self._listener.close()
 
     def _send(self, connection, width, height, num_frames):
-        with connection.makefile("wb") as file, av.open(file, "w", format="mpegts") as out:
+        # FLV: FFmpeg gives a frame as soon as it is there; of MPEG-TS it would await the next.
+        with connection.makefile("wb") as file, av.open(file, "w", format="flv") as out:
             stream = out.add_stream("libx264", rate=25)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.options = {"tune": "zerolatency", "preset": "ultrafast"}
             for number in range(num_frames):
+                self._allowed.acquire()
+                if self._is_over.is_set():
+                    return
                 out.mux(stream.encode(picture(number, width, height)))
                 file.flush()
-                if self._is_over.wait(self._interval_s):
-                    return
             out.mux(stream.encode(None))
 
 
@@ -84,38 +92,48 @@ def live(url: str, **options) -> LiveStream:
     return LiveStream(Source("stream", url), patience_s=0.5, **options)
 
 
-def test_the_newest_frame_wins_over_a_slow_reader():
-    with Sender() as sender, live(sender.url) as stream:
+def test_the_newest_frame_wins_over_a_slow_reader(reporter):
+    with Sender(at_once=25) as sender, live(sender.url, reporter=reporter) as stream:
         assert (stream.width, stream.height, stream.is_recording) == (64, 48, False)
-        frames = []
-        for frame in stream:
-            frames.append(frame)
-            time.sleep(0.3)  # a model that is seven times as slow as the source
-        seen = numbers(frames)
-        assert seen == sorted(set(seen))  # never one twice, never back
-        assert seen[-1] >= 45  # no backlog that grows: near the end when the source ends
-        assert len(seen) + stream.num_dropped == 50
-        assert [frame.index for frame in frames] == list(range(len(frames)))
-        times = [frame.time_s for frame in frames]
-        assert times == sorted(set(times)) and 1 < times[-1] < 5
+        frames = iter(stream)
+        first = next(frames)
+        begun_s = stream.now_s()
+        sender.allow(25)
+        assert reporter.has_warned.wait(60)  # all others came while the first was in work
+        ended_s = stream.now_s()
+        last, *others = frames
+    assert others == []
+    assert numbers([first])[0] < 25
+    assert numbers([last]) == [49]
+    assert stream.num_dropped == 48
+    assert (first.index, last.index) == (0, 1)
+    millisecond = 0.001
+    assert begun_s - millisecond <= last.time_s <= ended_s + millisecond
+    assert first.time_s < last.time_s
 
 
 def test_a_reader_that_is_fast_enough_gets_every_frame():
-    # So slow that it is fast enough on a machine with other work, too.
-    with Sender(num_frames=34, interval_s=0.1) as sender, live(sender.url) as stream:
-        first, second, *others, last = numbers(stream)
-    # FFmpeg gives at once what came while it found out what the stream is, and the last two.
-    assert first == 0 and second < 20
-    assert others[:10] == list(range(second + 1, second + 11))
-    assert last == 33
+    with Sender(at_once=25) as sender, live(sender.url) as stream:
+        frames = iter(stream)
+        # FFmpeg gives at once what came while it found out what the stream is.
+        while numbers([next(frames)]) != [24]:
+            pass
+        for number in range(25, 50):
+            sender.allow(1)
+            assert numbers([next(frames)]) == [number]
+        assert list(frames) == []
 
 
 def test_a_lost_connection_is_made_again_and_the_size_stays(reporter):
     with (
-        Sender(sizes=[(64, 48), (96, 80)], num_frames=20) as sender,
+        Sender(sizes=[(64, 48), (96, 80)], num_frames=20, at_once=20) as sender,
         live(sender.url, reporter=reporter) as stream,
     ):
-        frames = list(stream)
+        frames = []
+        for frame in stream:
+            frames.append(frame)
+            if numbers([frame]) == [19]:
+                sender.allow(20)
         assert stream.num_reconnections == 1
     assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
     assert numbers(frames).count(19) == 2  # both connections to their end
@@ -125,18 +143,24 @@ def test_a_lost_connection_is_made_again_and_the_size_stays(reporter):
     assert "counts as over" in reporter.warnings[-1]
 
 
-def test_it_ends_after_the_duration():
-    with Sender(num_frames=250) as sender, live(sender.url, duration_s=0.6) as stream:
+def test_it_ends_after_the_duration(reporter):
+    with (
+        Sender(at_once=25) as sender,
+        live(sender.url, duration_s=0.6, reporter=reporter) as stream,
+    ):
         frames = list(stream)
-        assert 0.6 <= stream.now_s() < 5
+        assert stream.now_s() >= 0.6
+        assert reporter.warnings == []  # the connection stands, and has more to come
+        sender.allow(25)
     assert frames[-1].time_s <= Fraction(7, 10)
 
 
 def test_no_server_is_an_error_without_the_password():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(VideoError, match=r"tcp://127\.0\.0\.1:\d+: cannot connect") as raised:
-        live(f"tcp://user:secret@127.0.0.1:{port}")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # nobody listens, and nobody else can
+        port = silent.getsockname()[1]
+        with pytest.raises(VideoError, match=r"tcp://127\.0\.0\.1:\d+: cannot connect") as raised:
+            live(f"tcp://user:secret@127.0.0.1:{port}")
     assert "secret" not in raised.value.message
 
 
@@ -195,11 +219,13 @@ def reporter():
     class Listener:
         def __init__(self):
             self.messages, self.warnings = [], []
+            self.has_warned = threading.Event()
 
         def message(self, text):
             self.messages.append(text)
 
         def warning(self, text):
             self.warnings.append(text)
+            self.has_warned.set()
 
     return Listener()

@@ -144,7 +144,7 @@ files = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(files, min_size=1, max_size=3))
 def test_whatever_the_fast_reader_says_the_careful_one_says_too(texts: list[str]) -> None:
     for text, found in zip(texts, fast(*texts), strict=True):
