@@ -24,6 +24,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from sparsevod_core.model.backbone import STRIDES
+from sparsevod_core.model.pyramid import WholePyramid
 from sparsevod_core.model.roi_align import PyramidRoIAlign
 
 # Stages, images, boxes on each, channels, height and width in pixels.
@@ -68,12 +69,13 @@ def measure(
     ]
     corner, size = torch.rand(2, stages, images, boxes, 2, generator=generator)
     frame = torch.tensor([width, height])
+    sizes = torch.tensor([[height, width]]).expand(images, 2)
     boxes_xyxy = torch.cat([corner * frame, (corner + size) * frame], dim=-1)
     own = PyramidRoIAlign(strides=STRIDES)
 
     def sparsevod(maps: list[Tensor]) -> Tensor:
-        pool = own.over(maps)
-        return torch.stack([pool(of_stage) for of_stage in boxes_xyxy])
+        frames = WholePyramid(maps, sizes, own)
+        return torch.stack([frames.pool(of_stage) for of_stage in boxes_xyxy])
 
     def torchvision(maps: list[Tensor]) -> Tensor:
         return torch.stack([level_by_level(maps, of_stage, own) for of_stage in boxes_xyxy])

@@ -17,23 +17,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from sparsevod_core.fast import FastDetector
-from sparsevod_core.fast.pyramid import LazyPyramid, WholePyramid
+from sparsevod_core.fast.pyramid import LazyPyramid
+from sparsevod_core.model.detector import SparseVOD
 
 
 class Traffic(TorchDispatchMode):
     """Counts by part: backbone, pyramid (with RoIAlign), tfe, spfa and head, which is the rest."""
 
-    def __init__(self, fast: FastDetector) -> None:
+    def __init__(self, fast: SparseVOD) -> None:
         super().__init__()
         self.flops: dict[str, float] = defaultdict(float)
         self.integer_flops: dict[str, float] = defaultdict(float)
         self.bytes: dict[str, float] = defaultdict(float)
         self._part = ["head"]
         self._undo: list[Callable[[], None]] = []
-        self._within(fast.stem_and_stages, "forward", "backbone")
-        for kind in (LazyPyramid, WholePyramid):
-            self._within(kind, "pool", "pyramid")
+        self._within(fast.backbone, "forward", "backbone")
+        self._within(LazyPyramid, "pool", "pyramid")
         for stage in fast.stages:
             for module, part in ((stage.temporal_roi, "tfe"), (stage.aggregation, "spfa")):
                 if module is not None:

@@ -39,9 +39,10 @@ def export_detector(
 
     Both take `image`: uint8 RGB [1, 3, height, width] of `image_size`. The support graph gives
     `support_maps` [1, L, C] (L map positions) and `support_proposals` [1, T, 2, N, C] (keys and
-    values). Those of S frames, at least two, go side by side into the frame graph, which gives
-    `boxes_xyxy` [N, 4] in pixels of the image, `scores` [N] in 0..1 and `labels` [N], best first.
-    Classes, size and names are in the metadata of both files under "sparsevod", as JSON.
+    values; of a detector that averages proposals values alone, [1, T, 1, N, C]). Those of S frames,
+    at least two, go side by side into the frame graph, which gives `boxes_xyxy` [N, 4] in pixels of
+    the image, `scores` [N] in 0..1 and `labels` [N], best first. Classes, size and names stand in
+    both files, in the metadata under "sparsevod", as JSON.
 
     Returns:
         The files written.
