@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from sparsevod_core.allocator import keep_freed_memory
 from sparsevod_core.errors import SparseVodError
+from sparsevod_core.spinning import spin_only_when_alone
 
 LAST_WORDS_S = 1  # for other machines' launchers to see the death of a process that it drags along
 STOPPED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
@@ -43,6 +44,7 @@ def work(
     for name, value in environment.items():
         os.environ.setdefault(name, value)
     keep_freed_memory()
+    spin_only_when_alone()
     _share_the_cores()
     rank, num_processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     launcher = os.getppid()

@@ -42,10 +42,12 @@ def test_only_settings_of_ours_and_of_the_libraries_are_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("API_TOKEN", "secret")
     shown = machine.describe_machine().environment
-    assert (shown["OMP_NUM_THREADS"], shown["LOCAL_RANK"]) == ("1", "0")
+    assert (shown["OMP_NUM_THREADS"], shown["GOMP_SPINCOUNT"]) == ("1", "1000")
+    assert shown["LOCAL_RANK"] == "0"
     assert "API_TOKEN" not in shown
 
 
