@@ -3,13 +3,14 @@
 STAMP := .venv/.installed
 TEST_WORKERS ?= 2
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench gpu-check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    boxes at once, then a model of your own, on rendered videos; VIDEO=file.mp4 adds yours"
 	@echo "make test    the whole test suite"
 	@echo "make bench   seconds a frame, what makes it so, and how exact it stays; 20 minutes"
+	@echo "make gpu-check  with a GPU: tests there, speed and exactness against what is asked; 4 minutes"
 	@echo "make lint    style, types and import directions"
 	@echo "make clean   remove caches and the demo's output (rm -rf .venv removes the environment)"
 
@@ -27,6 +28,10 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	.venv/bin/python benchmarks/inference.py --out inference.json
+
+# For machines that have torch already, from a source folder: no environment, no network.
+gpu-check:
+	$(or $(PYTHON),python3) benchmarks/gpu_check.py --out benchmarks/results/gpu_check.json
 
 clean:
 	rm -rf demo build dist inference.json *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -16,11 +16,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args
 
-import beartype
 import hypothesis
-import jaxtyping
 import numpy as np
 import pytest
+
+try:
+    import beartype
+    import jaxtyping
+except ImportError:  # a machine with a GPU and little else: tests/gpu run there, shapes unchecked
+    CHECKS_SHAPES = False
+else:
+    CHECKS_SHAPES = True
 
 CORE = Path(__file__).parents[1] / "sparsevod_core"
 
@@ -44,14 +50,15 @@ def _holds_shape(hint: Any) -> bool:
 # Before a test imports anything of the package: from here on, its functions and dataclasses check
 # the shapes that they are given and give.
 # Triton compiles its kernels from their source, and takes none that something is wrapped around.
-jaxtyping.install_import_hook(
-    [
-        ".".join(path.relative_to(CORE.parent).with_suffix("").parts)
-        for path in CORE.rglob("*.py")
-        if path.stem != "__init__" and not path.stem.startswith("triton_")
-    ],
-    f"{__name__}.check_shapes",
-)
+if CHECKS_SHAPES:
+    jaxtyping.install_import_hook(
+        [
+            ".".join(path.relative_to(CORE.parent).with_suffix("").parts)
+            for path in CORE.rglob("*.py")
+            if path.stem != "__init__" and not path.stem.startswith("triton_")
+        ],
+        f"{__name__}.check_shapes",
+    )
 
 # Without a GPU Triton's kernels run in its interpreter; it is chosen when they are imported.
 if not any(Path("/dev").glob("nvidia[0-9]*")):

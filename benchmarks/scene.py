@@ -1,0 +1,43 @@
+"""What the measures look at: frames of a seeded scene, and detectors of seeded random weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sparsevod_core.config import load_config
+from sparsevod_core.data.transforms import pad_to_multiple
+from sparsevod_core.model.build import build_detector
+from sparsevod_core.model.detector import SparseVOD
+
+
+def scene_frames(count: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """A still scene with detail of every size, seen from a camera that moves; padded, and sizes."""
+    generator = torch.Generator().manual_seed(1)
+    scene = torch.zeros(1, 3, *size)
+    for octave in range(7):
+        noise = torch.randn(1, 3, 5 * 2**octave, 8 * 2**octave, generator=generator)
+        scene += 0.75**octave * torch.nn.functional.interpolate(noise, size=size, mode="bicubic")
+    scene = ((scene / scene.std() * 0.22 + 0.5).clamp(0, 1) * 255).byte()[0]
+    return pad_to_multiple(
+        [scene.roll((5 * number, 9 * number), dims=(1, 2)) for number in range(count)]
+    )
+
+
+def random_detector(preset: str, size: tuple[int, int], *settings: str) -> SparseVOD:
+    """Seeded, on the CPU, with maps of unit deviation as trained ones have.
+
+    SPFA's output, zero at the start, is drawn too, so that it matters.
+    """
+    torch.manual_seed(0)
+    config = load_config(preset, overrides=list(settings))
+    detector = build_detector(config.model).eval().requires_grad_(False)
+    for stage in detector.stages:
+        if stage.aggregation is not None:
+            torch.nn.init.normal_(stage.aggregation.output.weight, std=0.02)
+    with torch.inference_mode():
+        levels = detector.maps(*scene_frames(1, size))
+    for block, level in zip(detector.backbone.fpn.layer_blocks, levels, strict=True):
+        block[0].weight /= level.std().item()
+        block[0].bias /= level.std().item()
+    return detector
