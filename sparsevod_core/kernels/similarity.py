@@ -9,7 +9,7 @@ order in which a processor adds.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
@@ -76,7 +76,10 @@ class Keys:
         top_k = min(top_k, length)
         queries = (queries / lengths_of(queries)[..., None]).float()
         padding = -length % BLOCK
-        keys = F.pad(self.directions.float(), (0, 0, 0, padding)).flatten(1, 2)
+        keys = self.directions.float()
+        if padding:  # else it would copy them
+            keys = F.pad(keys, (0, 0, 0, padding))
+        keys = keys.flatten(1, 2)
         bias = F.pad(self.bias, (0, padding), value=-math.inf).repeat(1, supports)
         found = []
         with torch.autocast(queries.device.type, enabled=False):
@@ -93,30 +96,40 @@ def _chosen(
     scores: Float[Tensor, "q S blocks positions"], top_k: int
 ) -> tuple[Int[Tensor, "q S k"], Float[Tensor, "q S k"]]:
     """The positions that the rule takes, and their scores."""
-    _, values = top_of_blocks(scores, top_k)
-    last = values[..., -1, None, None]
-    levels = (scores > last + TIE).to(torch.int8).add_(scores >= last - TIE)
-    positions, _ = top_of_blocks(levels, top_k)
+    best_of_block = scores.amax(-1)  # the one pass over all of them
+    _, values = top_of_blocks(scores, best_of_block, top_k)
+    last = values[..., -1:]
+
+    def level(some: Tensor) -> Tensor:  # never falls, so that a block's best has its best level
+        return (some > last + TIE).to(torch.int8).add_(some >= last - TIE)
+
+    positions, _ = top_of_blocks(scores, best_of_block, top_k, level)
     return positions, scores.flatten(2).gather(2, positions)
 
 
 def top_of_blocks(
-    scores: Shaped[Tensor, "*n blocks positions"], top_k: int
+    scores: Float[Tensor, "*n blocks positions"],
+    best_of_block: Float[Tensor, "*n blocks"],
+    top_k: int,
+    rank: Callable[[Tensor], Tensor] = lambda some: some,
 ) -> tuple[Int[Tensor, "*n k"], Shaped[Tensor, "*n k"]]:
-    """The k best of all positions and their scores, best first, ties to the lower position.
+    """The k best of all positions and their ranks, best first, ties to the lower position.
 
-    One pass over all of them; then only the best block is looked at. `topk` does not say which of
-    two equal ones it takes; `max` takes the first.
+    Only the best block is looked at. `topk` does not say which of two equal ones it takes; `max`
+    takes the first.
+
+    Args:
+        rank: what is compared in place of scores; must not fall where they rise.
     """
-    least = -math.inf if scores.dtype.is_floating_point else -1
-    best_of_block = scores.amax(-1)  # [*n, blocks]
+    best_of_block = rank(best_of_block)
+    least = -math.inf if best_of_block.dtype.is_floating_point else -1
     place_in_block = torch.arange(scores.shape[-1], device=scores.device)
     positions: list[Tensor] = []
     values: list[Tensor] = []
     for _ in range(top_k):
         value, block = best_of_block.max(-1, keepdim=True)
         whole = block[..., None].expand(*block.shape, scores.shape[-1])
-        inside = scores.gather(-2, whole).squeeze(-2)  # [*n, positions]
+        inside = rank(scores.gather(-2, whole).squeeze(-2))  # [*n, positions]
         place = block * scores.shape[-1] + place_in_block
         for taken in positions:
             inside = inside.masked_fill(place == taken, least)

@@ -151,7 +151,8 @@ def shares(
     """
     factors = (cosines - cosines[..., :1].detach()).exp()
     weights = factors / factors.sum(-1, keepdim=True)
-    return weights * (bins.detach() != 0).any(-1)[:, None, :, None]
+    is_inside = bins.detach().abs().amax(-1) > 0  # on a CPU several times as fast as any(bins != 0)
+    return weights * is_inside[:, None, :, None]
 
 
 def _cosines(
