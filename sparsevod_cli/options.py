@@ -11,6 +11,8 @@ import typer
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.reporting import Reporter
 
+DEFAULT_BACKBONE = "r50"
+
 CheckpointFile = Annotated[
     Path | None,
     typer.Option(
@@ -45,6 +47,22 @@ Batch = Annotated[
         help="Frames of a video that go through the model together; default: 16 on a GPU, else 1.",
     ),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="fp32, tf32 (a GPU's faster fp32), bf16, or auto (the default): bf16 where the "
+        "hardware computes with it.",
+    ),
+]
+Compile = Annotated[
+    str | None,
+    typer.Option(
+        "--compile",
+        help="Compile the model: auto (only where the video is long enough to pay it back), on or "
+        "off.",
+    ),
+]
 JsonOut = Annotated[
     Path | None,
     typer.Option("--json", help="Write the machine-readable result here (- for stdout)."),
@@ -75,12 +93,15 @@ def overrides_with(
     defaults: Mapping[str, object] | None = None,
     **settings: object,
 ) -> list[str]:
-    """Settings of `defaults`, `--config`, `--set`, and the options that were given: the last wins.
-
-    Keys of options use two underscores for the dot: `train__epochs=3` becomes `train.epochs=3`.
+    """Defaults, `--config`, `--set`, then the options that were given: the last wins.
 
     Args:
-        defaults: what the command takes where nobody says anything, by dotted key.
+        overrides: what `--set` gave.
+        seed: what `--seed` gave.
+        config_file: what `--config` gave.
+        defaults: by dotted key, what the command sets where nobody says otherwise.
+        settings: what other options gave, None where one was not given. Keys use two underscores
+            for the dot: `train__epochs=3` becomes `train.epochs=3`.
     """
     texts = [f"{key}={value}" for key, value in (defaults or {}).items()]
     if config_file is not None:

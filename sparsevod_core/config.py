@@ -166,6 +166,8 @@ class TrainConfig:
     ema: float = 0.0
     """Decay a step of the moving average of the weights that is evaluated and kept; 0: none."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """`tf32`: fp32 with TensorFloat-32 products on a GPU, the same as fp32 elsewhere; `bf16`:
+    autocast."""
     record: bool = True
     """On a GPU: record forward and backward of each shape of clips as CUDA graphs."""
     checkpoint_stages: bool = False
@@ -208,7 +210,9 @@ class InferenceConfig:
     window_stride: int = 1
     """Distance in frames between the supports of `window`."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "fp32"
-    """Of maps and RoI features; `auto`: bf16 where the processor computes with it, else fp32."""
+    """`fp32` is full fp32 on every device; `tf32`: fp32 with TensorFloat-32 products on a GPU, the
+    same as fp32 elsewhere; `bf16`: of maps and RoI features; `auto`: bf16 where the hardware
+    computes with it, else fp32."""
     fast: bool = True
     """The same numbers sooner (`sparsevod_core.fast`); off: the model as it is trained."""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -289,12 +293,24 @@ def load_config(
         _merge(tree, _read_yaml(PRESETS_DIR / f"{preset}.yaml"))
     if file is not None:
         _merge(tree, _read_yaml(Path(file)))
+    for key, value in override_pairs(overrides).items():
+        _set_dotted(tree, key, value)
+    return config_from_dict(tree)
+
+
+def override_pairs(overrides: Sequence[str]) -> dict[str, str]:
+    """Values by dotted key of `a.b=c` texts, for `Config.replace`; the last of a key counts.
+
+    Raises:
+        ConfigError: a text without `=`.
+    """
+    pairs = {}
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator:
             raise ConfigError(f"--set {text!r}: expected key=value, e.g. --set train.epochs=1")
-        _set_dotted(tree, key.strip(), value.strip())
-    return config_from_dict(tree)
+        pairs[key.strip()] = value.strip()
+    return pairs
 
 
 def file_overrides(file: Path | str) -> list[str]:
@@ -313,8 +329,8 @@ def _texts(node: Mapping[str, Any], prefix: str = "") -> list[str]:
     for key, value in node.items():
         if isinstance(value, Mapping):
             texts += _texts(value, f"{prefix}{key}.")
-        else:  # YAML 1.1 reads a bare `off` as False
-            texts.append(f"{prefix}{key}={'off' if value is False else value}")
+        else:
+            texts.append(f"{prefix}{key}={value}")
     return texts
 
 
@@ -324,12 +340,32 @@ def config_from_dict(tree: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: unknown key or a value that does not fit.
     """
-    return _build(Config, tree, "")
+    return _build(Config, _in_present_form(tree), "")
+
+
+def _in_present_form(tree: Any) -> Any:
+    """`tree` as this version writes it: once `inference.compile` was true or false, its default."""
+    inference = tree.get("inference") if isinstance(tree, Mapping) else None
+    if not isinstance(inference, Mapping) or not isinstance(inference.get("compile"), bool):
+        return tree
+    compile_ = "on" if inference["compile"] else "auto"
+    return {**tree, "inference": {**inference, "compile": compile_}}
+
+
+class _SettingsLoader(yaml.SafeLoader):
+    """Reads a bare `on` or `off`, values of several settings, as the word: YAML 1.1 has bools."""
+
+    def construct_word_or_bool(self, node: yaml.ScalarNode) -> str | bool:
+        word = str(node.value).lower()
+        return word if word in ("on", "off") else self.construct_yaml_bool(node)
+
+
+_SettingsLoader.add_constructor("tag:yaml.org,2002:bool", _SettingsLoader.construct_word_or_bool)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = _SettingsLoader(path.read_text(encoding="utf-8")).get_single_data()
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the config file: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -339,7 +375,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected settings by name, got {type(loaded).__name__}")
-    return loaded
+    return _in_present_form(loaded)
 
 
 def _merge(tree: dict[str, Any], update: Mapping[str, Any], prefix: str = "") -> None:
@@ -420,16 +456,13 @@ def _cast(value: Any, hint: Any, dotted: str) -> Any:
         rest = [argument for argument in arguments if argument is not type(None)]
         return _cast(value, rest[0], dotted)
     if origin is Literal:
-        # YAML 1.1 reads a bare `off` as False, a bare `on` as True.
-        word = {False: "off", True: "on"}.get(value) if isinstance(value, bool) else None
-        text = word if word in arguments else value
-        if text not in arguments:
+        if value not in arguments:
             choices = ", ".join(map(str, arguments))
             raise ConfigError(
                 f"{dotted}={value}: expected one of {choices}",
                 hint=_did_you_mean(str(value), [str(choice) for choice in arguments]),
             )
-        return text
+        return value
     if origin is tuple:
         items = value
         if isinstance(value, str):
@@ -439,9 +472,9 @@ def _cast(value: Any, hint: Any, dotted: str) -> Any:
         return tuple(_cast(item, arguments[0], dotted) for item in items)
     if hint is bool:
         text = str(value).lower()
-        if text not in ("true", "false"):
+        if text not in ("true", "on", "false", "off"):
             raise ConfigError(f"{dotted}={value}: expected true or false")
-        return text == "true"
+        return text in ("true", "on")
     try:
         if hint is int and not isinstance(value, bool):
             if not isinstance(value, float) or value.is_integer():

@@ -49,6 +49,6 @@ def frames_per_second(
             )
             seconds[key].append(measured["seconds_per_frame"]["median"])
     fps = {key: 1 / statistics.median(values) for key, values in seconds.items()}
-    about = {key: measured[key] for key in ("machine", "device", "threads", "settings")}
+    about = {key: measured[key] for key in ("machine", "run", "settings")}
     write_json(file, {"fps": fps, **about})
     return fps

@@ -10,11 +10,14 @@ import typer
 
 from sparsevod_cli import console
 from sparsevod_cli.options import (
+    DEFAULT_BACKBONE,
     CheckpointFile,
+    Compile,
     ConfigFile,
     Device,
     JsonOut,
     Overrides,
+    Precision,
     Seed,
     named_or_embedded,
     overrides_with,
@@ -23,6 +26,7 @@ from sparsevod_cli.options import (
 from sparsevod_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sparsevod_core.benchmark.inference import BenchmarkSettings
     from sparsevod_core.config import Config
     from sparsevod_core.model.detector import SparseVOD
     from sparsevod_core.reporting import Reporter
@@ -41,26 +45,20 @@ def bench(
         str | None,
         typer.Option("--backbone", help="Time this preset with seeded random weights."),
     ] = None,
-    size: Annotated[str, typer.Option("--size", help="Frame size, HEIGHTxWIDTH.")] = "600x1000",
+    size: Annotated[
+        str | None, typer.Option("--size", help="Frame size, HEIGHTxWIDTH; else 600x1000.")
+    ] = None,
     supports: Annotated[
-        int | None, typer.Option("--supports", help="Support frames; default: 6.")
+        int | None, typer.Option("--supports", help="Support frames; else 6.")
     ] = None,
     batch: Annotated[
-        int | None, typer.Option("--batch", help="Target frames per pass; default: 1.")
+        int | None, typer.Option("--batch", help="Target frames per pass; else 1.")
     ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            "--precision", help="fp32, tf32 or bf16; default: bf16 if the hardware has it."
-        ),
-    ] = None,
+    precision: Precision = None,
     plain: Annotated[
         bool, typer.Option("--plain", help="The model as it is trained, every layer by itself.")
     ] = False,
-    compile_: Annotated[
-        str | None,
-        typer.Option("--compile", help="On a GPU, compile the model: on (the default) or off."),
-    ] = None,
+    compile_: Compile = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,14 +77,16 @@ def bench(
 
     It is --backbone's or --config's with random weights, or the one of --checkpoint, or, where none
     is named, the one that comes with the package. Frames are given at the size at which they enter
-    the model. The support memory is made once, as for a video; its time stands apart.
+    the model (data.short_side x data.long_side without --size). What --config and --set say of
+    them, of supports, batch and precision holds where the option is not given. The support memory
+    is made once, as for a video; its time stands apart.
 
     Keys of --json: schema ("sparsevod.bench/1"), seconds_per_frame (median, min, p95),
     frames_per_second, parts (by name: median, min, p95, seconds of a frame), first_box_seconds
     (model made ready, supports, one frame), memory_seconds, memory_mib (of all supports),
     parameters, against (by name: seconds_per_frame, parameters, times_as_long), peak_memory_mib
-    (of the GPU, else of the process), settings, run (version, device, precision, threads), machine,
-    model (config, and checkpoint, "embedded" for the package's own, or weights: random).
+    (of the GPU, else of the process), settings, run (version, device, precision, threads),
+    machine, model (config, and checkpoint, "embedded" for the package's own, or weights: random).
 
     Example: sparsevod bench --backbone r50 --size 600x1000 --supports 6 --against torchvision
     """
@@ -95,36 +95,37 @@ def bench(
     from sparsevod_core.benchmark.inference import YARDSTICKS, BenchmarkSettings, benchmark
     from sparsevod_core.inference import resolve_device
 
-    texts = overrides_with(
-        overrides,
-        seed,
-        config_file=config,
-        defaults=_FRAME_DEFAULTS,
-        inference__supports=supports,
-        inference__batch=batch,
-        inference__precision=precision,
-        inference__compile=compile_,
-        inference__fast=False if plain else None,
-    )
+    if checkpoint is not None and backbone is not None:
+        raise ConfigError("bench takes --checkpoint or --backbone, not both")
     names = [n for name in against or [] for n in (YARDSTICKS if name == "torchvision" else [name])]
     from sparsevod_cli.progress import ConsoleReporter
 
     reporter = ConsoleReporter()
-    if backbone is None and config is None:
-        detector, resolved, described = _trained(checkpoint, texts, reporter)
-    elif checkpoint is None:
-        detector, resolved, described = _random(backbone, texts)
+    settings = overrides_with(
+        overrides,
+        seed,
+        config_file=config,
+        defaults=_stated(BenchmarkSettings()),
+        inference__supports=supports,
+        inference__batch=batch,
+        inference__precision=precision,
+        inference__fast=False if plain else None,
+        inference__compile=compile_,
+    )
+    if backbone is not None or (config is not None and checkpoint is None):
+        detector, resolved, described = _random(backbone, settings)
     else:
-        raise ConfigError("bench takes --checkpoint, or --backbone and --config: not both")
+        detector, resolved, described = _trained(checkpoint, settings, reporter)
+    inference, data = resolved.inference, resolved.data
     result = benchmark(
         detector,
         BenchmarkSettings(
-            size=parse_size(size),
-            supports=resolved.inference.supports,
-            batch=resolved.inference.batch or 1,
-            precision=resolved.inference.precision,
-            fast=resolved.inference.fast,
-            compile=resolved.inference.compile,
+            size=parse_size(size) if size else (data.short_side, data.long_side),
+            supports=inference.supports,
+            batch=inference.batch or 1,
+            precision=inference.precision,
+            fast=inference.fast,
+            compile=inference.compile,
             repeats=repeats,
             warmup=warmup,
             seed=resolved.seed,
@@ -137,14 +138,6 @@ def bench(
     _give(result, _show, json_out)
 
 
-_FRAME_DEFAULTS = {
-    "inference.supports": 6,
-    "inference.batch": 1,
-    "inference.precision": "auto",
-    "inference.compile": "on",
-}
-"""Under what conditions a frame is measured where nobody says anything."""
-
 _Annotations = Annotated[
     Path | None,
     typer.Option("--annotations", help="COCO-VID JSON; else data/imagenet_vid/train.json."),
@@ -152,7 +145,9 @@ _Annotations = Annotated[
 _Root = Annotated[
     Path | None, typer.Option("--root", help="Folder that its file names start from.")
 ]
-_Preset = Annotated[str, typer.Option("--backbone", help="Preset: tiny, r50, r101 or x101.")]
+_Preset = Annotated[
+    str | None, typer.Option("--backbone", help="Preset: tiny, r50, r101 or x101; else r50.")
+]
 _Workers = Annotated[
     int | None, typer.Option("--workers", help="Loader processes; 0: the training process.")
 ]
@@ -163,7 +158,7 @@ _Warmup = Annotated[int, typer.Option("--warmup", help="Those before them.")]
 def data(
     annotations: _Annotations = None,
     root: _Root = None,
-    backbone: _Preset = "r50",
+    backbone: _Preset = None,
     workers: _Workers = None,
     steps: Annotated[int, typer.Option("--steps", help="Measured batches and steps.")] = 30,
     warmup: _Warmup = 5,
@@ -177,6 +172,10 @@ def data(
 
     Loads and augments clips as `sparsevod train` does: first alone, then for real training steps
     of a model with random weights.
+
+    Keys of --json: schema ("sparsevod.bench-data/1"), loader (clips_per_second, seconds_per_batch),
+    training (clips_per_second, seconds_per_step, wait_seconds_per_step, data_wait_share), clips,
+    settings, peak_memory_mib, run (version, device, precision, threads), machine.
 
     Example: sparsevod bench data --annotations train.json --root frames --backbone tiny --workers 2
     """
@@ -193,7 +192,7 @@ def data(
         data__workers=workers,
     )
     result = benchmark_data(
-        load_config(backbone, config, settings),
+        load_config(backbone or DEFAULT_BACKBONE, config, settings),
         device=resolve_device(device),
         steps=steps,
         warmup=warmup,
@@ -206,10 +205,10 @@ def data(
 def train(
     annotations: _Annotations = None,
     root: _Root = None,
-    backbone: _Preset = "r50",
+    backbone: _Preset = None,
     workers: _Workers = None,
     precision: Annotated[
-        str | None, typer.Option("--precision", help="fp32 or bf16; else the preset's.")
+        str | None, typer.Option("--precision", help="fp32, tf32 or bf16; else the preset's.")
     ] = None,
     steps: Annotated[int, typer.Option("--steps", help="Measured steps.")] = 30,
     warmup: _Warmup = 5,
@@ -245,7 +244,7 @@ def train(
         train__precision=precision,
     )
     result = benchmark_training(
-        load_config(backbone, config, settings),
+        load_config(backbone or DEFAULT_BACKBONE, config, settings),
         device=resolve_device(device),
         steps=steps,
         warmup=warmup,
@@ -264,43 +263,56 @@ def _give(
         console.write_json(json_out, result)
 
 
+def _stated(settings: BenchmarkSettings) -> dict[str, object]:
+    """The conditions of a measurement, as settings: where nobody says otherwise these hold."""
+    short_side, long_side = settings.size
+    return {
+        "data.short_side": short_side,
+        "data.long_side": long_side,
+        "inference.supports": settings.supports,
+        "inference.batch": settings.batch,
+        "inference.precision": settings.precision,
+        "inference.fast": settings.fast,
+        "inference.compile": settings.compile,
+        "seed": settings.seed,
+    }
+
+
 def _trained(
-    checkpoint: Path | None, texts: list[str], reporter: Reporter
+    checkpoint: Path | None, settings: list[str], reporter: Reporter
 ) -> tuple[SparseVOD, Config, dict[str, Any]]:
-    """The detector that was named, or the bundled one, its settings, and what is said about it."""
+    """The detector that was named, or the embedded one, and what the result says about it."""
     from sparsevod_core.checkpoint import load_detector
+    from sparsevod_core.config import override_pairs
     from sparsevod_core.embedded import checkpoint_name
 
-    for text in texts:
-        if not text.startswith(("inference.", "seed=")):
-            raise ConfigError(
-                f"--set {text}: a trained model is timed as it is",
-                hint="with --backbone NAME it is built as set, with random weights",
-            )
     path = named_or_embedded(checkpoint, reporter)
     detector, loaded = load_detector(path, reporter=reporter)
-    resolved = loaded.config.replace(dict(text.split("=", 1) for text in texts))
-    return (
-        detector,
-        resolved,
-        {"checkpoint": checkpoint_name(path), "config": resolved.to_dict()["model"]},
-    )
+    config = loaded.config.replace(override_pairs(settings))
+    if config.model != loaded.config.model:
+        of_model = ", ".join(text for text in settings if text.startswith("model."))
+        raise ConfigError(
+            f"{of_model}: a trained model is timed as it is",
+            hint="with --backbone NAME it is built as set, with random weights",
+        )
+    described = {"checkpoint": checkpoint_name(path), "config": config.to_dict()["model"]}
+    return detector, config, described
 
 
-def _random(backbone: str | None, texts: list[str]) -> tuple[SparseVOD, Config, dict[str, Any]]:
-    """The detector of a preset with seeded weights, its settings, and what is said about it."""
+def _random(backbone: str | None, settings: list[str]) -> tuple[SparseVOD, Config, dict[str, Any]]:
+    """The detector of a preset or a config with seeded weights, and what the result says of it."""
     import torch
 
     from sparsevod_core.config import load_config
     from sparsevod_core.model.build import build_detector
 
-    resolved = load_config(backbone, overrides=texts)
-    torch.manual_seed(resolved.seed)
-    return (
-        build_detector(resolved.model),
-        resolved,
-        {"weights": f"random, seed {resolved.seed}", "config": resolved.to_dict()["model"]},
-    )
+    config = load_config(backbone, overrides=settings)
+    torch.manual_seed(config.seed)
+    described = {
+        "weights": f"random, seed {config.seed}",
+        "config": config.to_dict()["model"],
+    }
+    return build_detector(config.model), config, described
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -314,10 +326,10 @@ def _show(result: dict[str, Any]) -> None:
         for name, entry in result["against"].items()
     ]
     console.table("milliseconds per frame", ["", "median", "min", "p95"], rows)
-    settings = result["settings"]
+    settings, run = result["settings"], result["run"]
     console.say(
-        f"{result['frames_per_second']:.2f} frames/s on {result['run']['device']} "
-        f"({result['run']['threads']} threads, {settings['precision']}); memory of "
+        f"{result['frames_per_second']:.2f} frames/s on {run['device']} "
+        f"({run['threads']} threads, {run['precision']}); memory of "
         f"{settings['supports']} supports: {result['memory_seconds']:.2f} s, "
         f"{result['memory_mib']:.1f} MiB; peak {result['peak_memory_mib']:.0f} MiB"
     )

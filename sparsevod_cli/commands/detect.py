@@ -11,9 +11,11 @@ from sparsevod_cli import console
 from sparsevod_cli.options import (
     Batch,
     CheckpointFile,
+    Compile,
     ConfigFile,
     Device,
     Overrides,
+    Precision,
     Seed,
     Support,
     Supports,
@@ -53,17 +55,8 @@ def detect(
     supports: Supports = None,
     support: Support = None,
     batch: Batch = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            "--precision",
-            help="fp32, tf32 or bf16 (faster, less exact); default: bf16 if the hardware has it.",
-        ),
-    ] = None,
-    compile_: Annotated[
-        str | None,
-        typer.Option("--compile", help="On a GPU, compile the model: auto, on or off."),
-    ] = None,
+    precision: Precision = None,
+    compile_: Compile = None,
     score: Annotated[
         float,
         typer.Option(
@@ -214,12 +207,11 @@ def detect(
     --json, --jsonl, --csv, --coco and --mot take - for stdout. They hold every detection, whatever
     its score; docs/detections.md shows each. The JSON's keys: schema ("sparsevod.detections/1"),
     video, width, height (pixels, rotation applied), frame_rate ("30000/1001", or null), checkpoint
-    ("embedded" for the package's own), support (mode, supports, window_stride), seed, run
-    (version, device, precision, threads), categories
-    (id, name), frames, num_frames, truncated (whether the video broke off, or Ctrl-C did it). Of a
-    frame: index (from 0), time_s (seconds, or null), detections, best first. Of a detection:
-    box_xyxy (x1, y1, x2, y2 in pixels of the video, inside it), score (0 to 1), label (the class's
-    name), class_id (its id in your annotations).
+    ("embedded" for the package's own), support (mode, supports, window_stride), seed, run (version,
+    device, precision, threads), categories (id, name), frames, num_frames, truncated (whether the
+    video broke off, or Ctrl-C did it). Of a frame: index (from 0), time_s (seconds, or null),
+    detections, best first. Of a detection: box_xyxy (x1, y1, x2, y2 in pixels of the video, inside
+    it), score (0 to 1), label (the class's name), class_id (its id in your annotations).
 
     Example: sparsevod detect car.mp4
 
@@ -233,6 +225,7 @@ def detect(
     """
     is_main = console.is_first_process()
     from sparsevod_cli.progress import ConsoleReporter
+    from sparsevod_core.config import override_pairs
     from sparsevod_core.distributed.launch import launch
     from sparsevod_core.inference.detect_videos import plan
     from sparsevod_core.inference.drawing import Drawing
@@ -268,22 +261,23 @@ def detect(
         reporter.message(f"--shard {shard} has none of these videos")
     if not to_do:
         return
-    checkpoint = named_or_embedded(checkpoint, reporter)
-    defaults = {"inference.precision": "auto"}
-    is_live = any(job.source.is_live for job in to_do)
-    settings = overrides_with(
+    given = overrides_with(
         overrides,
         seed,
         config_file=config_file,
-        defaults=defaults | ({"inference.support": "causal"} if is_live else {}),
         inference__supports=supports,
         inference__support=support,
         inference__batch=batch,
         inference__precision=precision,
         inference__compile=compile_,
     )
-    if is_live and sum(text.startswith("inference.support=") for text in settings) == 1:
+    defaults = {"inference.precision": "auto"}
+    is_chosen = "inference.support" in override_pairs(given)
+    if not is_chosen and any(job.source.is_live for job in to_do):
+        defaults["inference.support"] = "causal"
         reporter.message("a stream has no future frames: --support causal")
+    settings = overrides_with(given, defaults=defaults)
+    checkpoint = named_or_embedded(checkpoint, reporter)
     code = launch(
         _detect_jobs,
         min(gpus, len(to_do)) if gpus else None,

@@ -159,17 +159,21 @@ def evaluate(
             )
         results = _score_files(annotations, from_predictions, reporter)
     else:
+        from sparsevod_core.config import override_pairs
         from sparsevod_core.distributed.launch import launch
         from sparsevod_core.evaluation.report import with_report
 
         checkpoint = named_or_embedded(checkpoint, reporter)
+        given = overrides_with(settings, data__val_annotations=annotations, data__val_root=root)
+        is_named = "data.val_annotations" in override_pairs(given)
+        # The root that the checkpoint records is that of the set that it records.
+        settings = overrides_with(given, defaults={"data.val_root": None} if is_named else None)
         result = launch(
             _evaluate_model,
             gpus,
             device,
             checkpoint,
-            annotations,
-            root,
+            is_named,
             limit_videos,
             settings=settings,
             device=device,
@@ -250,8 +254,7 @@ def _named(texts: list[str]) -> dict[str, Path]:
 
 def _evaluate_model(
     checkpoint: Path,
-    annotations: Path | None,
-    root: Path | None,
+    is_named: bool,
     limit_videos: int | None,
     *,
     settings: list[str],
@@ -272,7 +275,7 @@ def _evaluate_model(
             overrides=settings,
             reporter=reporter if distributed.is_main() else None,
         )
-        videos = _videos(checkpoint, predictor.config, annotations, root)
+        videos = _videos(checkpoint, predictor.config, is_named)
         return evaluate_model(
             predictor,
             videos,
@@ -283,21 +286,18 @@ def _evaluate_model(
         )
 
 
-def _videos(
-    checkpoint: Path, config: Config, annotations: Path | None, root: Path | None
-) -> VideoSet:
+def _videos(checkpoint: Path, config: Config, is_named: bool) -> VideoSet:
     """The set that was named, else the one that the checkpoint's config records."""
     from sparsevod_core.data.records import VideoSet
     from sparsevod_core.embedded import checkpoint_name
 
-    if annotations is not None:
-        return VideoSet.load(annotations, root)
-    recorded, recorded_root = config.data.val_annotations, config.data.val_root
-    if recorded is None or not Path(recorded).is_file():
-        what = "no validation set" if recorded is None else f"{recorded}, which is not there"
+    annotations, root = config.data.val_annotations, config.data.val_root
+    if annotations is None or not (is_named or Path(annotations).is_file()):
+        what = "no validation set" if annotations is None else f"{annotations}, which is not there"
         prepare = ", or prepare ImageNet VID: sparsevod prepare-vid ROOT -o data/imagenet_vid"
         raise DataError(
             f"which videos? the model ({checkpoint_name(checkpoint)}) records {what}",
-            hint="name a set with --annotations GT.json --root DIR" + (prepare if recorded else ""),
+            hint="name a set with --annotations GT.json --root DIR"
+            + (prepare if annotations else ""),
         )
-    return VideoSet.load(Path(recorded), root or (Path(recorded_root) if recorded_root else None))
+    return VideoSet.load(Path(annotations), None if root is None else Path(root))

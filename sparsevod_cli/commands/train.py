@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsevod_cli import console
-from sparsevod_cli.options import ConfigFile, Device, JsonOut, Overrides, Seed, overrides_with
+from sparsevod_cli.options import (
+    DEFAULT_BACKBONE,
+    ConfigFile,
+    Device,
+    JsonOut,
+    Overrides,
+    Seed,
+    overrides_with,
+)
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 if TYPE_CHECKING:
     from sparsevod_core.config import Config
 
-DEFAULT_BACKBONE = "r50"
 MAX_RESTARTS = 3
 SCHEMA = "sparsevod.train/1"
 

@@ -98,18 +98,10 @@ def _from_ours(contents: Any) -> Checkpoint | None:
         raise CheckpointError("a SparseVOD checkpoint whose training is not a dict")
     try:
         categories = tuple(Category(int(c["id"]), str(c["name"])) for c in contents["categories"])
-        config = config_from_dict(_as_written_today(contents["config"]))
+        config = config_from_dict(contents["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"a SparseVOD checkpoint with broken settings: {error!r}") from error
     return Checkpoint(config, categories, model, contents["training"])
-
-
-def _as_written_today(settings: Any) -> Any:
-    """Settings of earlier versions: `inference.compile` was off where nobody had switched it on."""
-    inference = settings.get("inference") if isinstance(settings, dict) else None
-    if isinstance(inference, dict) and inference.get("compile") is False:
-        return settings | {"inference": inference | {"compile": "auto"}}
-    return settings
 
 
 def _description(contents: Any) -> str:

@@ -15,7 +15,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from sparsevod_core.checkpoint import embedded_checkpoint, load_detector
-from sparsevod_core.config import Config
+from sparsevod_core.config import Config, override_pairs
 from sparsevod_core.data.targets import (
     Pictures,
     Target,
@@ -112,7 +112,7 @@ class Predictor:
         path = embedded_checkpoint() if path is None else path
         target = resolve_device(device)
         detector, checkpoint = load_detector(path, device=target, reporter=reporter)
-        config = checkpoint.config.replace(_pairs(overrides))
+        config = checkpoint.config.replace(override_pairs(overrides))
         if config.model != checkpoint.config.model:
             raise ConfigError(
                 f"{path} holds a trained model: settings under `model` cannot change any more"
@@ -393,13 +393,3 @@ def _joined(memories: Sequence[SupportMemory]) -> SupportMemory | None:
     if len(memories) < 2:
         return memories[0] if memories else None
     return SupportMemory.joined(memories)
-
-
-def _pairs(overrides: Sequence[str]) -> dict[str, str]:
-    pairs = {}
-    for text in overrides:
-        key, separator, value = text.partition("=")
-        if not separator:
-            raise ConfigError(f"--set {text!r}: expected key=value, e.g. --set inference.batch=4")
-        pairs[key.strip()] = value.strip()
-    return pairs

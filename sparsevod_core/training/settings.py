@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparsevod_core.config import Config, DataConfig, load_config
+from sparsevod_core.config import Config, DataConfig, file_overrides, load_config
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 FROM_NOISE = ("model.norm=group", "model.frozen_stages=0")
+NO_VALIDATION = "data.val_annotations=none"
 
 MAY_CHANGE = (
     "data.train_annotations",
@@ -24,6 +25,7 @@ MAY_CHANGE = (
     "train.patience",
     "train.tensorboard",
     "train.checkpoint_stages",
+    "train.record",
     "train.log_every",
     "train.checkpoint_every",
     "train.eval_every",
@@ -40,33 +42,29 @@ def new_run_settings(
 ) -> Config:
     """Preset, file and overrides, and what follows from them.
 
-    Without pretrained weights nothing is frozen and every norm is a GroupNorm, unless an override
-    says otherwise; own training annotations go without the default validation set.
+    Without pretrained weights nothing is frozen and every norm is a GroupNorm, and own training
+    annotations go without the default validation set, unless file or overrides say otherwise.
 
     Raises:
         ConfigError: unknown setting, or values that do not fit together.
         DataError: the annotation files are not there.
     """
     reporter = reporter or SilentReporter()
-    # The model's overrides may fit together only once `FROM_NOISE` is among them.
-    train = load_config(backbone, file, [o for o in overrides if o.startswith("train.")]).train
-    if train.backbone_weights == "none" and train.init_from is None:
-        config = load_config(backbone, file, [*FROM_NOISE, *overrides])
-        norm, frozen = config.model.norm, config.model.frozen_stages
-        preset = load_config(backbone, file).model
-        if (norm, frozen) != (preset.norm, preset.frozen_stages):
-            reporter.message(
-                "training from scratch, without backbone weights: "
-                f"model.norm={norm}, model.frozen_stages={frozen}"
-            )
-    else:
-        config = load_config(backbone, file, overrides)
-    default = DataConfig()
-    if (
-        config.data.train_annotations != default.train_annotations
-        and config.data.val_annotations == default.val_annotations
-    ):
-        config = config.replace({"data.val_annotations": None})
+    given = [*([] if file is None else file_overrides(file)), *overrides]
+    # Those of the model may fit together only once `FROM_NOISE` is among them.
+    of_model = [text for text in given if text.startswith("model.")]
+    preset = load_config(backbone)
+    others = load_config(backbone, overrides=[text for text in given if text not in of_model])
+    is_from_noise = others.train.backbone_weights == "none" and others.train.init_from is None
+    has_own_data = others.data.train_annotations != DataConfig().train_annotations
+    defaults = [*(FROM_NOISE if is_from_noise else ()), *([NO_VALIDATION] if has_own_data else ())]
+    config = load_config(backbone, overrides=[*defaults, *given])
+    norm, frozen = config.model.norm, config.model.frozen_stages
+    if is_from_noise and (norm, frozen) != (preset.model.norm, preset.model.frozen_stages):
+        reporter.message(
+            "training from scratch, without backbone weights: "
+            f"model.norm={norm}, model.frozen_stages={frozen}"
+        )
     require_annotations(config.data)
     _require_weights_that_fit(config)
     return config
@@ -126,9 +124,14 @@ def require_annotations(data: DataConfig) -> None:
 
 
 def _require_weights_that_fit(config: Config) -> None:
-    weights = config.train.backbone_weights
-    if weights == "none" or config.train.init_from is not None:
+    weights, frozen = config.train.backbone_weights, config.model.frozen_stages
+    if config.train.init_from is not None or (weights == "none" and not frozen):
         return
+    if weights == "none":
+        raise ConfigError(
+            f"model.frozen_stages={frozen} would freeze random weights",
+            hint="add --set model.frozen_stages=0, or give weights: --backbone-weights imagenet",
+        )
     why = None
     if config.model.backbone == "tiny":
         why = "the tiny backbone has no pretrained weights"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsevod_core.config import (
@@ -145,7 +145,21 @@ def test_learning_rate_is_a_number_however_it_is_written(
 @pytest.mark.parametrize("text", ["off", "'off'", "OFF"])
 def test_yaml_off_is_the_word_off(text: str, tmp_path: Path) -> None:
     # YAML 1.1 reads a bare off as False.
-    assert load_config(file=write(tmp_path, f"model:\n  tfe: {text}\n")).model.tfe == "off"
+    file = write(
+        tmp_path, f"model: {{tfe: {text}}}\ninference: {{compile: {text}, fast: {text}}}\n"
+    )
+    for config in (load_config(file=file), load_config(overrides=file_overrides(file))):
+        assert (config.model.tfe, config.inference.compile) == ("off", "off")
+        assert config.inference.fast is False
+
+
+@pytest.mark.parametrize(("text", "now"), [("false", "auto"), ("true", "on")])
+def test_files_of_the_time_when_compile_was_a_bool(text: str, now: str, tmp_path: Path) -> None:
+    """`false` was the default: it was nobody's choice."""
+    file = write(tmp_path, f"inference:\n  compile: {text}\n")
+    assert load_config(file=file).inference.compile == now
+    assert load_config(overrides=file_overrides(file)).inference.compile == now
+    assert config_from_dict({"inference": {"compile": text == "true"}}).inference.compile == now
 
 
 def test_off_as_an_option() -> None:
@@ -185,11 +199,13 @@ def test_value_may_contain_an_equals_sign() -> None:
     assert config.data.train_annotations == "a=b.json"
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=2**63 - 1))
 def test_whole_numbers_keep_every_digit(seed: int) -> None:
     assert load_config(overrides=[f"seed={seed}"]).seed == seed
 
 
+@settings(deadline=None)
 @given(st.floats(min_value=1e-12, max_value=1.0))
 def test_floats_survive_yaml(rate: float) -> None:
     config = Config().replace({"train.learning_rate": rate})
@@ -351,9 +367,12 @@ def test_every_setting_of_the_loss_is_a_number() -> None:
 def test_a_file_as_overrides_says_what_the_file_says(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(
-        "model: {tfe: off}\ntrain: {milestones: [2, 3], max_steps: null, learning_rate: 1e-4}\n"
+        "model: {tfe: off}\ninference: {fast: false}\n"
+        "train: {milestones: [2, 3], max_steps: null, learning_rate: 1e-4}\n"
     )
     assert load_config(overrides=file_overrides(file)) == load_config(file=file)
+    file.write_text(Config().to_yaml())
+    assert load_config("tiny", overrides=file_overrides(file)) == Config()
     file.write_text("train: {rate: 1}\n")
     with pytest.raises(ConfigError, match=r"train\.rate"):
         file_overrides(file)
