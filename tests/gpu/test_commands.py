@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def run_folder(image_set: Any, tmp_path_factory: pytest.TempPathFactory) -> Path
     config, out = folder / "small.yaml", folder / "run"
     config.write_text(SMALL)
     common = ("--config", config, "--backbone", "tiny")
-    run("train", "--annotations", image_set.annotations, *common, "-o", out, "--max-steps", 2)
+    run("train", "--annotations", image_set.annotations, *common, "--output", out, "--max-steps", 2)
     run("train", "--resume", out, "--max-steps", 4, "--gpus", 1)
     return out
 
@@ -60,7 +61,7 @@ def video(image_set: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sparsevod_core.video.writer import VideoWriter
 
     path = tmp_path_factory.mktemp("video") / "long.mp4"
-    with VideoWriter(path, 96, 64, frame_rate=25) as writer:  # type: ignore[arg-type]
+    with VideoWriter(path, 96, 64, frame_rate=Fraction(25)) as writer:
         for frame in image_set.images["long"]:
             writer.write(frame)
     return path
