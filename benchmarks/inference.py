@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import torch
 from hardware import about_this_machine
+from scene import random_detector, scene_frames
 from torch import Tensor
 from torchvision.models import get_model
 from traffic import Traffic
@@ -31,11 +32,8 @@ from sparsevod_core.allocator import keep_freed_memory
 from sparsevod_core.benchmark.accuracy import stage_differences
 from sparsevod_core.benchmark.inference import PLAIN, BenchmarkSettings, benchmark
 from sparsevod_core.checkpoint import embedded_checkpoint, load_detector
-from sparsevod_core.config import load_config
-from sparsevod_core.data.transforms import pad_to_multiple
 from sparsevod_core.fast import optimised, plan_for
 from sparsevod_core.inference import Predictor
-from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.detector import SparseVOD, top_detections
 from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.video.writer import VideoWriter
@@ -109,7 +107,7 @@ def speed(rounds: int) -> dict[str, Any]:
     """A frame as it is used, against our plain fp32 model and torchvision's detector in fp32."""
     found = {}
     for name, init in (("proposals all over the image", "image"), ("small proposals", "grid")):
-        detector = random_detector(init)
+        detector = r50(init)
         settings = BenchmarkSettings(repeats=rounds, warmup=1)
         result = benchmark(detector, settings, device=CPU, against=[PLAIN, RIVAL])
         found[name] = {
@@ -158,7 +156,7 @@ def in_this_process(name: str) -> float:
         network = get_model(RIVAL, weights=None, weights_backbone=None).eval()
         image = images[0, :, : SIZE[0], : SIZE[1]].float() / 255
         return turns({name: lambda: network([image])}, 4)[name]
-    detector = random_detector()
+    detector = r50()
     if name == PLAIN:
         return turns({name: call(detector, images[:1], sizes[:1], kept(detector, images))}, 4)[name]
     keep_freed_memory()
@@ -176,7 +174,7 @@ def effects(rounds: int) -> dict[str, Any]:
         "without the lazy pyramid": replace(PLAN, lazy_pyramid=False),
         "without packed and fused layers": replace(PLAN, fused="none"),
     }
-    detector = random_detector()
+    detector = r50()
     images, sizes = frames()
     contestants: dict[str, Callable[[], Any]] = {}
     for name, plan in plans.items():
@@ -189,9 +187,9 @@ def accuracy(rounds: int) -> dict[str, Any]:
     """The largest differences of any stage; see `sparsevod_core.benchmark.accuracy`."""
     found: dict[str, Any] = {}
     for name, detector in (
-        ("R50, proposals all over the image", random_detector()),
-        ("R50, small proposals", random_detector("grid")),
-        ("R50, untrained maps as they are", random_detector(unit_maps=False)),
+        ("R50, proposals all over the image", r50()),
+        ("R50, small proposals", r50("grid")),
+        ("R50, untrained maps as they are", r50(unit_maps=False)),
         ("the embedded model, trained", load_detector(embedded_checkpoint())[0].eval()),
     ):
         size = (224, 280) if "embedded" in name else SIZE
@@ -216,7 +214,7 @@ def accuracy(rounds: int) -> dict[str, Any]:
 
 def scaling(rounds: int) -> dict[str, Any]:
     """Milliseconds a frame by supports, size and batch; what is kept of the supports."""
-    detector = random_detector()
+    detector = r50()
     fast = optimised(detector, PLAN)
     few = max(3, rounds // 2)
     images, sizes = frames(count=15)
@@ -251,7 +249,7 @@ def rows_of_the_paper(rounds: int) -> dict[str, float]:
     """Milliseconds a frame of the variants in the paper's Tables 2, 4 and 5; they take turns."""
     contestants: dict[str, Callable[[], Any]] = {}
     for name, tfe, spfa, count in PAPER:
-        detector = random_detector(tfe=tfe, spfa=spfa)
+        detector = r50(tfe=tfe, spfa=spfa)
         fast = optimised(detector, PLAN)
         images, sizes = frames(count=count + 1)
         contestants[name] = call(fast, images[:1], sizes[:1], kept(fast, images))
@@ -260,7 +258,7 @@ def rows_of_the_paper(rounds: int) -> dict[str, float]:
 
 def roofline(rounds: int) -> dict[str, Any]:
     """Operations and memory traffic of each part, beside what the machine can do at most."""
-    detector = random_detector()
+    detector = r50()
     images, sizes = frames()
     counted: Any = optimised(detector, replace(PLAN, fused="none"))  # layers that can be counted
     frame = call(counted, images[:1], sizes[:1], kept(counted, images))
@@ -294,41 +292,21 @@ def roofline(rounds: int) -> dict[str, Any]:
     }
 
 
-def random_detector(
+def r50(
     init: str = "image",
     *,
     tfe: str = "attention",
     spfa: str = "attention",
     unit_maps: bool = True,
 ) -> SparseVOD:
-    """Seeded R50; SPFA's output, zero at the start, is drawn too, so that it matters."""
-    torch.manual_seed(0)
-    variant = [f"model.proposal_init={init}", f"model.tfe={tfe}", f"model.spfa={spfa}"]
-    config = load_config("r50", overrides=variant)
-    detector = build_detector(config.model).eval().requires_grad_(False)
-    for stage in detector.stages:
-        if stage.aggregation is not None:
-            torch.nn.init.normal_(stage.aggregation.output.weight, std=0.02)
-    if unit_maps:
-        images, sizes = frames()
-        with torch.inference_mode():
-            levels = detector.maps(images[:1], sizes[:1])
-        for block, level in zip(detector.backbone.fpn.layer_blocks, levels, strict=True):
-            block[0].weight /= level.std().item()
-            block[0].bias /= level.std().item()
-    return detector
+    """A variant with seeded random weights."""
+    variant = (f"model.proposal_init={init}", f"model.tfe={tfe}", f"model.spfa={spfa}")
+    return random_detector("r50", SIZE, *variant, unit_maps=unit_maps)
 
 
 def frames(size: tuple[int, int] = SIZE, count: int = SUPPORTS + 1) -> tuple[Tensor, Tensor]:
-    """A still scene with detail of every size, seen from a camera that moves."""
-    generator = torch.Generator().manual_seed(1)
-    scene = torch.zeros(1, 3, *size)
-    for octave in range(7):
-        noise = torch.randn(1, 3, 5 * 2**octave, 8 * 2**octave, generator=generator)
-        scene += 0.75**octave * torch.nn.functional.interpolate(noise, size=size, mode="bicubic")
-    scene = ((scene / scene.std() * 0.22 + 0.5).clamp(0, 1) * 255).byte()[0]
-    moved = [scene.roll((5 * number, 9 * number), dims=(1, 2)) for number in range(count)]
-    return pad_to_multiple(moved)
+    """Padded frames of the scene, and their sizes."""
+    return scene_frames(count, size)
 
 
 @torch.inference_mode()

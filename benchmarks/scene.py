@@ -24,8 +24,10 @@ def scene_frames(count: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     )
 
 
-def random_detector(preset: str, size: tuple[int, int], *settings: str) -> SparseVOD:
-    """Seeded, on the CPU, with maps of unit deviation as trained ones have.
+def random_detector(
+    preset: str, size: tuple[int, int], *settings: str, unit_maps: bool = True
+) -> SparseVOD:
+    """Seeded, on the CPU, with maps of unit deviation as trained ones have, or left as they are.
 
     SPFA's output, zero at the start, is drawn too, so that it matters.
     """
@@ -35,6 +37,8 @@ def random_detector(preset: str, size: tuple[int, int], *settings: str) -> Spars
     for stage in detector.stages:
         if stage.aggregation is not None:
             torch.nn.init.normal_(stage.aggregation.output.weight, std=0.02)
+    if not unit_maps:
+        return detector
     with torch.inference_mode():
         levels = detector.maps(*scene_frames(1, size))
     for block, level in zip(detector.backbone.fpn.layer_blocks, levels, strict=True):
