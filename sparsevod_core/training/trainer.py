@@ -240,11 +240,15 @@ class Trainer:
 
     def _stop(self, interruption: Interruption) -> None:
         self.save()
+        self.tell_how_to_go_on()
+        interruption.take_effect()
+
+    def tell_how_to_go_on(self) -> None:
+        """Where the run stands, and the command that resumes it."""
         self.reporter.message(
             f"stopped after step {self.position.step} of {self.schedule.total_steps}; "
             f"go on with: {self.run.resume_command(distributed.launch_options())}"
         )
-        interruption.take_effect()
 
     def _result(self) -> TrainingResult:
         position = self.position

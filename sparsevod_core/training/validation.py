@@ -30,15 +30,19 @@ def evaluate_run(trainer: Trainer, interruption: Interruption) -> None:
     """
     assert trainer.validation is not None
     position, reporter = trainer.position, trainer.reporter
-    with interruption.at_once():
-        scores = validate(
-            trainer.result_detector,
-            trainer.config,
-            trainer.categories,
-            trainer.validation,
-            trainer.device,
-            reporter,
-        )
+    try:
+        with interruption.at_once():
+            scores = validate(
+                trainer.result_detector,
+                trainer.config,
+                trainer.categories,
+                trainer.validation,
+                trainer.device,
+                reporter,
+            )
+    except (KeyboardInterrupt, SystemExit):
+        trainer.tell_how_to_go_on()
+        raise
     is_best = position.take_in(scores)
     epochs = trainer.schedule.epochs_begun(position.step)
     if distributed.is_main():

@@ -8,35 +8,8 @@ import sys
 
 import pytest
 
-from sparsevod_core.spinning import COMPANY
-
-# Whether threads sleep at the end of loops, after some looks. Those that spin would do so for ever.
-SLEEPS = """
-import queue, resource, threading
-import torch
-from sparsevod_core.spinning import LOOKS_ALONE, _watch
-
-looks = queue.Queue()
-def take():
-    while True:
-        yield looks.get()
-        looks.task_done()
-threading.Thread(target=_watch, args=(take(),), daemon=True).start()
-
-values = torch.zeros(2**17)
-def sleeps_after(*shares):
-    for share in shares:
-        looks.put(share)
-    looks.join()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
-    for _ in range(50):
-        values.add_(1)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before >= 25
-
-alone = [0.0] * LOOKS_ALONE
-print(sleeps_after(*alone), sleeps_after(1.0), sleeps_after(*alone[1:]), sleeps_after(0.0))
-print(sleeps_after(1.0, *alone[1:], 1.0, *alone[1:]), sleeps_after(0.0))
-"""
+from sparsevod_core import spinning
+from sparsevod_core.spinning import COMPANY, LOOKS_ALONE
 
 # The share of the time without a core, of a process that shares one: idle, then busy.
 SHARES = """
@@ -85,10 +58,27 @@ def run(script: str, **environment: str) -> str:
     ).stdout
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one thread waits for nobody")
-def test_threads_sleep_from_the_first_look_without_a_core_until_some_looks_with_all() -> None:
-    said = run(SLEEPS, OMP_NUM_THREADS="2", GOMP_SPINCOUNT=str(10**9)).split()
-    assert said == ["False", "True", "True", "False", "True", "False"]
+def test_threads_sleep_from_the_first_look_without_a_core_until_some_looks_with_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What that does to libgomp's threads takes free cores: benchmarks/company.py measures it."""
+    done: list[str] = []
+    monkeypatch.setattr(spinning, "_sleep_after_loops", lambda: not done.append("sleep"))
+    monkeypatch.setattr(spinning, "_spin_after_loops", lambda: done.append("spin"))
+    alone, beside = COMPANY / 2, 2 * COMPANY
+    spinning._watch([alone, alone])
+    assert done == []
+    spinning._watch([alone, beside, beside, *[alone] * (LOOKS_ALONE - 1), beside])
+    assert done == ["sleep"]
+    spinning._watch([beside, *[alone] * (LOOKS_ALONE + 3), beside])
+    assert done == ["sleep", "sleep", "spin", "sleep"]
+
+
+def test_openmp_that_is_not_there_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(spinning, "_sleep_after_loops", lambda: bool(asked.append(1)))
+    spinning._watch([2 * COMPANY] * 3)
+    assert len(asked) == 3
 
 
 def test_the_share_is_of_this_process_and_of_threads_that_would_run() -> None:
