@@ -88,6 +88,11 @@ def plan_for(device: torch.device, precision: Precision, *, compiled: bool = Fal
     )
 
 
+def compiling_pays(device: torch.device) -> bool:
+    """Whether the compiler makes frames faster there at all."""
+    return device.type == "cuda"
+
+
 def batch_for(device: torch.device) -> int:
     """Target frames that go through the model together where nobody says how many."""
     return 16 if device.type == "cuda" else 1

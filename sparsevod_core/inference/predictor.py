@@ -26,7 +26,7 @@ from sparsevod_core.data.targets import (
 )
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.fast import Plan, computing_in, optimised, plan_for
-from sparsevod_core.fast.plan import FRAMES_WORTH_COMPILING, Precision, batch_for
+from sparsevod_core.fast.plan import FRAMES_WORTH_COMPILING, Precision, batch_for, compiling_pays
 from sparsevod_core.inference.device import resolve_device, resolve_precision
 from sparsevod_core.inference.intake import Intake, Pixels, Staged
 from sparsevod_core.inference.readout import packed, unpacked
@@ -140,7 +140,7 @@ class Predictor:
             What was decided, as a line for the user; None where there is nothing to say.
         """
         setting = self.config.inference.compile
-        if self.device.type == "cpu":
+        if not compiling_pays(self.device):
             is_ignored = setting == "on" and self._num_expected == 0
             self._num_expected += num_frames or 1
             return (
