@@ -36,7 +36,7 @@ from xml.etree import ElementTree
 import numpy as np
 from hardware import about_this_machine
 
-from sparsevod_core.data.formats.imagenet_classes import IMAGENET_VID_CLASSES
+from sparsevod_core.class_lists.imagenet_vid import IMAGENET_VID_CLASSES
 
 CLASS_IDS = {item.wnid: item.id for item in IMAGENET_VID_CLASSES}
 GROUP = "Data/VID/train/ILSVRC2015_VID_train_0000"

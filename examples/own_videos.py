@@ -8,10 +8,10 @@ FOLDER holds labels of any format that `sparsevod prepare-vid` knows, and the vi
 import sys
 from pathlib import Path
 
-from sparsevod_core.data.formats.layouts import recognise
-from sparsevod_core.data.formats.own_videos import prepare_own_videos
 from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
+from sparsevod_core.prepare.layouts import recognise
+from sparsevod_core.prepare.own_videos import prepare_own_videos
 
 folder, output = map(Path, sys.argv[1:])
 label_format, sign = recognise(folder)

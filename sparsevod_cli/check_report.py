@@ -14,8 +14,8 @@ from sparsevod_cli.check_page import counted, dataset_page
 from sparsevod_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from sparsevod_core.data.checks.findings import Finding
-    from sparsevod_core.data.checks.report import DatasetReport
+    from sparsevod_core.prepare.checks.findings import Finding
+    from sparsevod_core.prepare.checks.report import DatasetReport
 
 SHOWN_PLACES = 3
 WIDTH = 79
@@ -36,8 +36,8 @@ def check_sets(
         Exit code: 1 where training would stop or, if `strict`, there is any problem.
     """
     from sparsevod_cli.progress import ConsoleReporter
-    from sparsevod_core.data.checks.report import SCHEMA, check_datasets
     from sparsevod_core.figures.saving import figure_kind
+    from sparsevod_core.prepare.checks.report import SCHEMA, check_datasets
 
     if page is not None:
         figure_kind(page)
@@ -124,7 +124,7 @@ def _spread(values: tuple[float, float, float] | None, unit: str) -> str:
 
 
 def _show_classes(report: DatasetReport) -> None:
-    from sparsevod_core.data.checks.classes import ids_in_words
+    from sparsevod_core.prepare.checks.classes import ids_in_words
 
     counted_in = ("boxes", "frames", "videos", "tracks")
     counts = [

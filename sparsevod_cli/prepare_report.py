@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sparsevod_cli import console
 
 if TYPE_CHECKING:
-    from sparsevod_core.data.formats.prepared_split import PreparedSplit
+    from sparsevod_core.prepare.prepared_split import PreparedSplit
 
 SHOWN_PROBLEMS = 10
 """Of each kind and split on the terminal."""

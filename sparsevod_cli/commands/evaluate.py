@@ -161,7 +161,7 @@ def evaluate(
     else:
         from sparsevod_core.config import override_pairs
         from sparsevod_core.distributed.launch import launch
-        from sparsevod_core.evaluation.report import with_report
+        from sparsevod_core.evaluation.errors.report import with_report
 
         checkpoint = named_or_embedded(checkpoint, reporter)
         given = overrides_with(settings, data__val_annotations=annotations, data__val_root=root)
@@ -205,7 +205,7 @@ def _finish(
 ) -> None:
     """Tables and JSON, then figures: what takes a while can be interrupted without a loss."""
     from sparsevod_cli.evaluation_tables import show_result, show_results
-    from sparsevod_core.evaluation.report import draw_figures
+    from sparsevod_core.evaluation.errors.report import draw_figures
 
     values = {name: one.to_dict() for name, one in results.items()}
     several = len(values) > 1
@@ -226,7 +226,7 @@ def _score_files(
     annotations: Path, from_predictions: list[str], reporter: Reporter
 ) -> dict[str, Evaluation]:
     """Each results file by its name; of its detections only the errors are kept."""
-    from sparsevod_core.evaluation.report import with_report
+    from sparsevod_core.evaluation.errors.report import with_report
     from sparsevod_core.evaluation.rescore import evaluate_predictions
 
     return {

@@ -14,7 +14,7 @@ from sparsevod_cli.options import JsonOut, Seed
 from sparsevod_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sparsevod_core.data.formats.prepared_split import PreparedSplit
+    from sparsevod_core.prepare.prepared_split import PreparedSplit
 
 
 _OWN = "Your own videos"
@@ -226,7 +226,7 @@ def prepare_vid(
             hint="sparsevod prepare-vid ILSVRC2015 -o data/imagenet_vid",
         )
     if synthetic:
-        from sparsevod_core.data.synthetic import SyntheticConfig, prepare_synthetic
+        from sparsevod_core.prepare.synthetic.convert import SyntheticConfig, prepare_synthetic
 
         if output or splits or no_det or strict or dry_run or is_own or workers is not None:
             raise ConfigError(
@@ -272,8 +272,8 @@ def _convert(
 ) -> list[PreparedSplit]:
     """Find out the format where it is left open, and convert."""
     from sparsevod_cli.progress import ConsoleReporter
-    from sparsevod_core.data.formats.imagenet_layout import holds_imagenet_vid
-    from sparsevod_core.data.formats.imagenet_vid import prepare_imagenet_vid
+    from sparsevod_core.prepare.imagenet_vid.convert import prepare_imagenet_vid
+    from sparsevod_core.prepare.imagenet_vid.layout import holds_imagenet_vid
 
     reporter = ConsoleReporter()
     if label_format == "imagenet" or (label_format == "auto" and holds_imagenet_vid(root)):
@@ -285,9 +285,9 @@ def _convert(
         return prepare_imagenet_vid(
             root, output, include_det=not no_det, reporter=reporter, **options
         )
-    from sparsevod_core.data.formats.label_set import Hints
-    from sparsevod_core.data.formats.layouts import recognise
-    from sparsevod_core.data.formats.own_videos import FORMATS, prepare_own_videos
+    from sparsevod_core.prepare.label_set import Hints
+    from sparsevod_core.prepare.layouts import recognise
+    from sparsevod_core.prepare.own_videos import FORMATS, prepare_own_videos
 
     if label_format not in ("auto", *FORMATS):
         raise ConfigError(f"--format {label_format}: expected auto, imagenet, {', '.join(FORMATS)}")

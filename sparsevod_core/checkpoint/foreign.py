@@ -12,9 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from sparsevod_core.checkpoint.contents import SOURCE_NAMES, Checkpoint
+from sparsevod_core.class_lists.coco import COCO_CATEGORIES
+from sparsevod_core.class_lists.imagenet_vid import IMAGENET_VID_CLASSES
 from sparsevod_core.config import Config
-from sparsevod_core.data.coco_classes import COCO_CATEGORIES
-from sparsevod_core.data.formats.imagenet_classes import IMAGENET_VID_CLASSES
 from sparsevod_core.errors import CheckpointError
 from sparsevod_core.foreign_names import Kind, from_mmdetection, from_original, kind_of
 from sparsevod_core.structures import Category

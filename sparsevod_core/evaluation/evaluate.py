@@ -15,12 +15,12 @@ import numpy as np
 from sparsevod_core import distributed
 from sparsevod_core.checkpoint.digest import digest
 from sparsevod_core.data.records import VideoSet
-from sparsevod_core.evaluation.class_match import ClassMatch
-from sparsevod_core.evaluation.coco import BoxAPEvaluator
-from sparsevod_core.evaluation.detect_videos import VideoDetector, detect_videos
-from sparsevod_core.evaluation.ground_truth import GroundTruth
+from sparsevod_core.evaluation.metrics.coco import BoxAPEvaluator
+from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
+from sparsevod_core.evaluation.predictions.class_match import ClassMatch
+from sparsevod_core.evaluation.predictions.detect_videos import VideoDetector, detect_videos
+from sparsevod_core.evaluation.predictions.results_writer import FrameResults, ResultsWriter
 from sparsevod_core.evaluation.rescore import Evaluation, evaluate_predictions, score
-from sparsevod_core.evaluation.results_writer import FrameResults, ResultsWriter
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 __all__ = ["Evaluation", "VideoDetector", "evaluate", "evaluate_predictions", "shard_videos"]

@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsevod_core.embedded import checkpoint_name
-from sparsevod_core.evaluation.average_precision import precision_and_recall, uncounted
-from sparsevod_core.evaluation.coco import BoxAP, box_ap, nan_to_none
-from sparsevod_core.evaluation.degradation import degradation_ap
-from sparsevod_core.evaluation.detection_table import DetectionTable
-from sparsevod_core.evaluation.ground_truth import GroundTruth
-from sparsevod_core.evaluation.motion import (
+from sparsevod_core.evaluation.metrics.average_precision import precision_and_recall, uncounted
+from sparsevod_core.evaluation.metrics.coco import BoxAP, box_ap, nan_to_none
+from sparsevod_core.evaluation.metrics.degradation import degradation_ap
+from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
+from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
+from sparsevod_core.evaluation.metrics.motion import (
     UnknownMotionError,
     ignored_by_speed,
     known_motion_iou,
     motion_ap,
 )
-from sparsevod_core.evaluation.ranking import rank_all
-from sparsevod_core.evaluation.results_file import read_results
+from sparsevod_core.evaluation.metrics.ranking import rank_all
+from sparsevod_core.evaluation.predictions.results_file import read_results
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 if TYPE_CHECKING:
-    from sparsevod_core.evaluation.report import ErrorReport
+    from sparsevod_core.evaluation.errors.report import ErrorReport
 
 SCHEMA = "sparsevod.eval/1"
 

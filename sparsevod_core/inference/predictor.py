@@ -16,14 +16,6 @@ from torch import Tensor
 
 from sparsevod_core.checkpoint import embedded_checkpoint, load_detector
 from sparsevod_core.config import Config, override_pairs
-from sparsevod_core.data.targets import (
-    Pictures,
-    Target,
-    batches,
-    causal_targets,
-    uniform_targets,
-    window_targets,
-)
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.fast import Plan, computing_in, optimised, plan_for
 from sparsevod_core.fast.plan import FRAMES_WORTH_COMPILING, Precision, batch_for, compiling_pays
@@ -31,6 +23,14 @@ from sparsevod_core.inference.device import resolve_device, resolve_precision
 from sparsevod_core.inference.intake import Intake, Pixels, Staged
 from sparsevod_core.inference.readout import packed, unpacked
 from sparsevod_core.inference.supports import VideoSupports
+from sparsevod_core.inference.targets import (
+    Pictures,
+    Target,
+    batches,
+    causal_targets,
+    uniform_targets,
+    window_targets,
+)
 from sparsevod_core.machine import describe_run
 from sparsevod_core.model.detector import SparseVOD, top_detections
 from sparsevod_core.model.support import SupportMemory

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from sparsevod_core.data.targets import Pictures, Target
+from sparsevod_core.inference.targets import Pictures, Target
 
 Memory = TypeVar("Memory")
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow  # each process imports torch
 SCRIPT = """
 import os, signal
 from sparsevod_cli.main import main
-from sparsevod_core.evaluation.results_writer import ResultsWriter
+from sparsevod_core.evaluation.predictions.results_writer import ResultsWriter
 
 write, written = ResultsWriter.write, 0
 

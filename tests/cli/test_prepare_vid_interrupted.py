@@ -21,7 +21,7 @@ PREPARE = """
 import time
 from pathlib import Path
 
-import sparsevod_core.data.formats.imagenet_vid as imagenet_vid
+import sparsevod_core.prepare.imagenet_vid.convert as imagenet_vid
 from sparsevod_cli.main import main
 
 read_folder = imagenet_vid.read_folder

@@ -1,0 +1,94 @@
+"""Which classes are taken for which, what is missed and what is seen where nothing is."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from sparsevod_core.evaluation.errors.assignment import MIN_IOU, MIN_SCORE, Assignment
+from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
+from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
+
+BACKGROUND = "background"
+NUM_TOP = 10
+
+
+@dataclass(frozen=True, slots=True)
+class TakenFor:
+    """Boxes of one class that were found as another."""
+
+    true: str
+    predicted: str
+    count: int
+    share: float
+    """Of the boxes of the true class, 0..1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Confusion:
+    """Counts of boxes and detections by true and predicted class.
+
+    Attributes:
+        class_names: K classes in the annotations' order.
+        matrix: true class by predicted class; in the last column the boxes that were missed, in the
+            last row the detections where no box is.
+    """
+
+    class_names: tuple[str, ...]
+    matrix: Int[np.ndarray, "K_plus_1 K_plus_1"]
+
+    @classmethod
+    def of(cls, truth: GroundTruth, table: DetectionTable, assignment: Assignment) -> Confusion:
+        """Count what was assigned."""
+        background = len(truth.category_names)
+        predicted = table.categories[assignment.detections].astype(np.int64)
+        # Where nothing was assigned, box_of is -1: the background, appended last.
+        true = np.append(truth.categories, background)[assignment.box_of]
+        missed = truth.categories[assignment.is_missed]
+        matrix = np.zeros((background + 1, background + 1), dtype=np.int64)
+        np.add.at(matrix, (true, predicted), 1)
+        np.add.at(matrix, (missed, background), 1)
+        return cls(truth.category_names, matrix)
+
+    def top(self, count: int = NUM_TOP) -> list[TakenFor]:
+        """The most frequent confusions of two classes, most frequent first."""
+        between = self.matrix[:-1, :-1].copy()
+        np.fill_diagonal(between, 0)
+        boxes = self.matrix[:-1].sum(axis=1)
+        order = np.argsort(-between, axis=None, kind="stable")[:count]
+        rows, columns = np.unravel_index(order, between.shape)
+        return [
+            TakenFor(
+                true=self.class_names[row],
+                predicted=self.class_names[column],
+                count=int(between[row, column]),
+                share=float(between[row, column] / boxes[row]),
+            )
+            for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
+            if between[row, column]
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: `score`, `iou`, `correct`, `wrong_class`, `missed`, `false_alarms`, `top`, then
+        `per_class` (the same four by name), `classes` (names of rows and columns) and `matrix`.
+        """
+        correct = self.matrix[:-1, :-1].diagonal()
+        wrong = self.matrix[:-1, :-1].sum(axis=1) - correct
+        counts = np.stack([correct, wrong, self.matrix[:-1, -1], self.matrix[-1, :-1]], axis=1)
+        kinds = ("correct", "wrong_class", "missed", "false_alarms")
+        return {
+            "score": MIN_SCORE,
+            "iou": MIN_IOU,
+            **dict(zip(kinds, counts.sum(axis=0).tolist(), strict=True)),
+            "top": [dataclasses.asdict(one) for one in self.top()],
+            "per_class": {
+                name: dict(zip(kinds, row, strict=True))
+                for name, row in zip(self.class_names, counts.tolist(), strict=True)
+            },
+            "classes": [*self.class_names, BACKGROUND],
+            "matrix": self.matrix.tolist(),
+        }

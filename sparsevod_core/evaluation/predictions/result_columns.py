@@ -1,0 +1,110 @@
+"""Entries of a results file into columns: whole arrays at once, one by one where one is odd."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from sparsevod_core.evaluation.metrics.detection_table import compact_positions
+from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
+from sparsevod_core.evaluation.metrics.json_entries import (
+    EntryError,
+    Id,
+    box_xywh,
+    finite,
+    position_of,
+)
+
+_NUMBERS = {float, int}  # and not bool, which is a kind of int
+
+
+class Columns(NamedTuple):
+    """D detections in the file's order; the columns of a `DetectionTable`."""
+
+    images: Int[np.ndarray, " D"]
+    categories: Int[np.ndarray, " D"]
+    boxes_xywh: Float[np.ndarray, "D 4"]
+    scores: Float[np.ndarray, " D"]
+
+
+class BrokenEntryError(Exception):
+    """The first entry that cannot be scored: its position among those given, and why not."""
+
+    def __init__(self, position: int, reason: str) -> None:
+        super().__init__(position, reason)
+        self.position = position
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class KnownIds:
+    """Positions of the ground truth's ids, and the file they stand in."""
+
+    images: dict[Id, int]
+    categories: dict[Id, int]
+    file: str
+
+    @classmethod
+    def of(cls, truth: GroundTruth) -> KnownIds:
+        return cls.of_lists(truth.image_ids, truth.category_ids, str(truth.path))
+
+    @classmethod
+    def of_lists(cls, image_ids: Sequence[Id], category_ids: Sequence[Id], file: str) -> KnownIds:
+        return cls(
+            {id_: position for position, id_ in enumerate(image_ids)},
+            {id_: position for position, id_ in enumerate(category_ids)},
+            file,
+        )
+
+
+def columns_of(entries: Sequence[Any], known: KnownIds) -> Columns:
+    """Columns of the entries of a results file.
+
+    Raises:
+        BrokenEntryError: no object, a field missing, an id that the ground truth lacks, a box
+            that is not four finite numbers, or a score that is not one.
+    """
+    try:
+        images = [known.images[entry["image_id"]] for entry in entries]
+        categories = [known.categories[entry["category_id"]] for entry in entries]
+        boxes = [entry["bbox"] for entry in entries]
+        scores = [entry["score"] for entry in entries]
+        is_plain = set(map(type, boxes)) == {list} and set(map(len, boxes)) == {4}
+        numbers = list(chain.from_iterable(boxes)) if is_plain else []
+        is_plain &= {*map(type, numbers), *map(type, scores)} <= _NUMBERS
+        columns = _columns(known, images, categories, numbers, scores)
+    except (TypeError, LookupError, OverflowError):
+        return _one_by_one(entries, known)
+    if is_plain and np.isfinite(columns.boxes_xywh).all() and np.isfinite(columns.scores).all():
+        return columns
+    return _one_by_one(entries, known)
+
+
+def _one_by_one(entries: Sequence[Any], known: KnownIds) -> Columns:
+    images, categories, boxes, scores = array("q"), array("q"), array("d"), array("d")
+    for position, entry in enumerate(entries):
+        try:
+            among = f"among the images of {known.file}"
+            images.append(position_of(entry, "image_id", known.images, among))
+            among = f"among the categories of {known.file}"
+            categories.append(position_of(entry, "category_id", known.categories, among))
+            boxes.extend(box_xywh(entry))
+            scores.append(finite(entry, "score"))
+        except EntryError as error:
+            raise BrokenEntryError(position, str(error)) from None
+    return _columns(known, images, categories, boxes, scores)
+
+
+def _columns(known: KnownIds, images: Any, categories: Any, boxes: Any, scores: Any) -> Columns:
+    return Columns(
+        np.array(images, dtype=np.int32),
+        np.array(categories, dtype=compact_positions(len(known.categories))),
+        np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        np.array(scores, dtype=np.float64),
+    )

@@ -1,0 +1,217 @@
+"""Finds videos, stills and lists in a tree of ImageNet VID's official layout; opens no frame.
+
+    ROOT/Data/VID/train/GROUP/SNIPPET/000000.JPEG    ROOT/Annotations/VID/...  the same with .xml
+    ROOT/Data/VID/val/SNIPPET/000000.JPEG            ROOT/ImageSets/...        the lists
+    ROOT/Data/DET/train/FOLDER/IMAGE.JPEG
+
+A snippet is a video. The lists are those that FGFA published and everyone trains with; without
+them the folders are taken as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sparsevod_core.errors import DataError
+from sparsevod_core.prepare.imagenet_vid.lists import (
+    SNIPPET_LISTS,
+    STILLS_LIST,
+    find_list,
+    read_list,
+    read_snippet_list,
+    without_year,
+)
+
+SPLITS = ("train", "val")
+JPEG_SUFFIXES = (".jpeg", ".jpg")
+TARGETS_PER_SNIPPET = 15
+
+_DEEPEST_FOLDER = 3  # below train or val; links may go round in a circle
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFolder:
+    """A folder of frames: one video, or some of DET's stills.
+
+    Attributes:
+        path: below `Data` and `Annotations`, e.g. `VID/val/ILSVRC2015_val_00007010`.
+        split: `train` or `val`.
+        is_video: False for DET's stills.
+        listed_frames: how many frames the list gives the video; None without a list.
+        targets: numbers of the training targets among a training video's frames, as listed, sorted;
+            None without a list, and for other folders.
+        stems: the stills to take, as listed; None takes all.
+    """
+
+    path: str
+    split: str
+    is_video: bool = True
+    listed_frames: int | None = None
+    targets: tuple[int, ...] | None = None
+    stems: tuple[str, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """What follows `VID/val/`: unique within the split."""
+        return self.path.split("/", 2)[-1]
+
+
+@dataclass(slots=True)
+class Listing:
+    """What is to be read of a split.
+
+    Attributes:
+        folders: those present, in the list's order or sorted.
+        missing: listed, but not in the tree.
+        unlisted: in the tree, but not listed, so left out.
+        listed_videos, listed_frames: in the list, present or not; None without a list.
+        problems: one line for each thing that is wrong with the list or the folders.
+    """
+
+    folders: list[FrameFolder] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unlisted: list[str] = field(default_factory=list)
+    listed_videos: int | None = None
+    listed_frames: int | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+def holds_imagenet_vid(path: Path) -> bool:
+    """Whether `find_root` finds the layout here."""
+    return _root_in(path) is not None
+
+
+def find_root(path: Path) -> Path:
+    """`path`, or the `ILSVRC...` folder in it, whichever holds `Data/VID`.
+
+    Raises:
+        DataError: neither does.
+    """
+    root = _root_in(path)
+    if root is not None:
+        return root
+    raise DataError(
+        f"{path}: no ImageNet VID here: expected the folder Data/VID/train or Data/VID/val",
+        hint="give the unpacked ILSVRC2015 folder, or make a small set to try things with: "
+        "sparsevod prepare-vid --synthetic data/synthetic",
+    )
+
+
+def splits_in(root: Path) -> list[str]:
+    """The splits whose frames are in the tree."""
+    return [split for split in SPLITS if (root / "Data" / "VID" / split).is_dir()]
+
+
+def list_videos(root: Path, split: str) -> Listing:
+    """The videos of a split: those of its list, or all when there is no list.
+
+    Raises:
+        DataError: a line of the list that cannot be read, or a name in it that leaves the tree.
+    """
+    listing = Listing()
+    # Either year's tree goes with either year's list.
+    in_tree: dict[str, str] = {}
+    for name in _folders_with_frames(root / "Data" / "VID", split, listing.problems):
+        other = in_tree.setdefault(without_year(name), name)
+        if other != name:
+            place = root / "Data" / "VID" / name
+            listing.problems.append(f"{place}: the same video as {other}, left out")
+    path = find_list(root, SNIPPET_LISTS[split])
+    if path is None:
+        listing.folders = [FrameFolder(f"VID/{name}", split) for name in in_tree.values()]
+        return listing
+    listed = read_snippet_list(path, listing.problems)
+    listing.listed_videos = len(listed)
+    listing.listed_frames = sum(snippet.length for snippet in listed.values())
+    for key, snippet in listed.items():
+        present = in_tree.pop(key, None)
+        if present is None:
+            listing.missing.append(snippet.name)
+            continue
+        chosen = tuple(sorted(snippet.numbers)) if split == "train" else None
+        folder = FrameFolder(f"VID/{present}", split, listed_frames=snippet.length, targets=chosen)
+        listing.folders.append(folder)
+    listing.unlisted.extend(in_tree.values())
+    return listing
+
+
+def list_stills(root: Path) -> Listing:
+    """DET's training stills, by folder: those of the list, or all when there is no list.
+
+    Raises:
+        DataError: a line of the list that cannot be read, or a name in it that leaves the tree.
+    """
+    listing = Listing()
+    data = root / "Data" / "DET"
+    if not data.is_dir():
+        return listing
+    path = find_list(root, STILLS_LIST)
+    if path is None:
+        names = _folders_with_frames(data, "train", listing.problems)
+        listing.folders = [FrameFolder(f"DET/{name}", "train", is_video=False) for name in names]
+        return listing
+    stems: dict[str, dict[str, None]] = {}
+    for place, words in read_list(path, num_words=2):
+        name, _, stem = words[0].rpartition("/")
+        of_folder = stems.setdefault(name, {})
+        if stem in of_folder:
+            listing.problems.append(f"{place}: {words[0]} is listed twice")
+        of_folder[stem] = None
+    listing.listed_frames = sum(map(len, stems.values()))
+    for name, chosen in stems.items():
+        if (data / name).is_dir():
+            folder = FrameFolder(f"DET/{name}", "train", is_video=False, stems=tuple(chosen))
+            listing.folders.append(folder)
+        else:
+            listing.missing.extend(f"{name}/{stem}" for stem in chosen)
+    return listing
+
+
+def spread_targets(length: int) -> list[int]:
+    """The training targets of a video that no list names: 15 of its frames, spread evenly.
+
+    Frame floor((i + 1/2) L / 15) for i = 0..14, without duplicates where the video is shorter.
+    """
+    places = ((2 * i + 1) * length // (2 * TARGETS_PER_SNIPPET) for i in range(TARGETS_PER_SNIPPET))
+    return sorted(set(places)) if length else []
+
+
+def _root_in(path: Path) -> Path | None:
+    places = (path, *sorted(path.glob("ILSVRC*")))
+    return next((place for place in places if (place / "Data" / "VID").is_dir()), None)
+
+
+def _folders_with_frames(data: Path, split: str, problems: list[str]) -> Iterator[str]:
+    """Folders below `data / split` that have a JPEG, sorted; links are followed."""
+    if not (data / split).is_dir():
+        return
+    has_frames, subfolders = _look_into(data / split, problems)
+    if has_frames:
+        problems.append(f"{data / split}: frames lie here, expected a folder for each video")
+        subfolders = []
+    waiting = [(f"{split}/{name}", 1) for name in reversed(subfolders)]
+    while waiting:
+        folder, depth = waiting.pop()
+        has_frames, subfolders = _look_into(data / folder, problems)
+        if has_frames:
+            yield folder
+        elif depth < _DEEPEST_FOLDER:
+            waiting += [(f"{folder}/{name}", depth + 1) for name in reversed(subfolders)]
+
+
+def _look_into(folder: Path, problems: list[str]) -> tuple[bool, list[str]]:
+    """Whether there is a JPEG, which ends the search, and if not the subfolders, sorted."""
+    subfolders = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.lower().endswith(JPEG_SUFFIXES) and not entry.name.startswith("."):
+                    return True, []
+                if entry.is_dir():
+                    subfolders.append(entry.name)
+    except OSError as error:
+        problems.append(f"{folder}: cannot read the folder: {error.strerror}")
+    return False, sorted(subfolders)

@@ -1,0 +1,262 @@
+"""Formats with one label file a frame: which file belongs to which frame, and which to a split.
+
+A frame without a label file has no box; a video without any is left out.
+
+images/train/a/000001.jpg   labels/train/a/000001.txt     parallel trees, split inside
+train/images/a/000001.jpg   train/labels/a/000001.txt     split outside
+a/000001.jpg                a/000001.txt                  side by side
+videos/a.mp4                labels/a/000000.txt           frames inside a video file
+videos/a.mp4                labels/a_000000.txt
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from sparsevod_core.data.annotation_join import VIDEO_FILE_NAME
+from sparsevod_core.prepare.annotated import AnnotatedFrame, AnnotatedVideo
+from sparsevod_core.prepare.frame_names import group_frames, split_number
+from sparsevod_core.prepare.image_size import IMAGE_SUFFIXES
+from sparsevod_core.prepare.label_set import (
+    SPLIT_NAMES,
+    Hints,
+    Split,
+    first_frame_number,
+    walk_files,
+)
+from sparsevod_core.prepare.media import (
+    Media,
+    VideoFrames,
+    finish,
+    inputs_of,
+    media_inputs,
+    open_media,
+)
+
+_IMAGE_FOLDERS = ("images", "Images", "JPEGImages", "frames", "videos", "imgs")
+_LABEL_FOLDERS = ("labels", "Labels", "Annotations", "annotations")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledVideo:
+    """One video and its label files; a frame without one has no box.
+
+    Attributes:
+        media: its frames.
+        labels: number of a frame, and its label file relative to the root.
+    """
+
+    media: Media
+    labels: tuple[tuple[int, str], ...]
+
+    @property
+    def name(self) -> str:
+        return self.media.name
+
+    def inputs(self, every_file: bool) -> Iterator[str]:
+        """See `label_set.Source`."""
+        yield from media_inputs(self.media, every_file)
+        yield from inputs_of((label for _, label in self.labels), every_file)
+
+
+@dataclass(slots=True)
+class FileTree:
+    """Every file below a root that may matter, relative to it."""
+
+    images: list[str] = field(default_factory=list)
+    videos: list[str] = field(default_factory=list)
+    labels: set[str] = field(default_factory=set)
+
+
+def list_files(root: Path, label_suffix: str) -> FileTree:
+    """Images, video files, and files that end in `label_suffix`."""
+    tree = FileTree()
+    for folder, files in walk_files(root):
+        for file in files:
+            path = f"{folder}/{file}" if folder else file
+            name = file.lower()
+            if name.endswith(IMAGE_SUFFIXES):
+                tree.images.append(path)
+            elif VIDEO_FILE_NAME.search(name):
+                tree.videos.append(path)
+            elif file.endswith(label_suffix):
+                tree.labels.add(path)
+    return tree
+
+
+def split_by_folder(tree: FileTree) -> Callable[[str], str | None]:
+    """Tells the split of a file: `train` and `val` where folders say so, else `all`.
+
+    Where both splits are there, files in neither get None.
+    """
+    found = {_named_split(file) for file in (*tree.images, *tree.videos)}
+    return _named_split if {"train", "val"} <= found else lambda _: "all"
+
+
+def _named_split(file: str) -> str | None:
+    for part in PurePosixPath(file).parts[:2]:
+        for split, names in SPLIT_NAMES.items():
+            if part in names:
+                return split
+    return None
+
+
+def pair_labels(
+    tree: FileTree,
+    label_suffix: str,
+    split_of: Callable[[str], str | None],
+    hints: Hints,
+) -> tuple[dict[str, Split], list[str]]:
+    """Videos with their labels, by split, and notes for the user.
+
+    Args:
+        tree: what lies below the root.
+        label_suffix: of label files, e.g. `.txt`.
+        split_of: the split of an image or a video file; None leaves it out.
+        hints: for grouping frames and for numbers in video files.
+    """
+    # By split, and by the folders that names of videos leave out.
+    files: defaultdict[tuple[str | None, str], list[str]] = defaultdict(list)
+    for image in tree.images:
+        files[split_of(image), _base(image)].append(image)
+    taken: set[str] = set()
+    videos: defaultdict[str | None, list[LabelledVideo]] = defaultdict(list)
+    unlabelled: defaultdict[str | None, list[LabelledVideo]] = defaultdict(list)
+    for (split, base), images in files.items():
+        for group in group_frames(images, base, by_folder=hints.group_by_folder):
+            labels = [
+                (number, label)
+                for number, image in group.files
+                if (label := _label_of(image, label_suffix, tree.labels))
+            ]
+            taken.update(label for _, label in labels)
+            video = LabelledVideo(group, tuple(labels))
+            (videos if labels or not group.is_video else unlabelled)[split].append(video)
+    in_files = _labels_of_video_files(tree, taken, split_of)
+    first = first_frame_number([numbers for _, _, numbers, _ in in_files], hints.first_frame)
+    for split, file, numbers, labels_of_file in in_files:
+        taken.update(labels_of_file)
+        name = PurePosixPath(file).relative_to(_base(file)).with_suffix("").as_posix()
+        if any(video.name == name for video in videos[split]):
+            name += PurePosixPath(file).suffix
+        shifted = tuple(zip((n - first for n in numbers), labels_of_file, strict=True))
+        video = LabelledVideo(VideoFrames(name, file), shifted)
+        (videos if shifted else unlabelled)[split].append(video)
+    splits = {split: Split(videos[split]) for split in ("train", "val", "all") if videos[split]}
+    _name_strays(tree, taken, splits)
+    for split, target in splits.items():
+        target.problems += map(_no_labels, unlabelled[split])
+    notes = []
+    if in_files and first:
+        notes.append(f"labels count the frames of a video file from {first}")
+    if videos[None]:
+        names = ", ".join(video.name for video in videos[None][:3])
+        notes.append(f"neither in train nor in val, left out: {len(videos[None])} ({names})")
+    return splits, notes
+
+
+def read_labelled(
+    root: Path,
+    source: LabelledVideo,
+    add_boxes: Callable[[AnnotatedVideo, AnnotatedFrame, Path], bool],
+) -> AnnotatedVideo:
+    """Open a video's frames and read the label file of each.
+
+    Args:
+        root: that names start from.
+        source: the video.
+        add_boxes: adds the boxes of a label file to a frame; False leaves the frame out.
+    """
+    video = open_media(root, source.media)
+    labels = dict(source.labels)
+    frames, video.frames = video.frames, []
+    for frame in frames:
+        label = labels.pop(frame.number, None)
+        if label is None or add_boxes(video, frame, root / label):
+            video.frames.append(frame)
+    if isinstance(source.media, VideoFrames):
+        for number, label in sorted(labels.items()):
+            video.problems.append(
+                f"{root / label}: frame {number} (counted from 0), but {source.media.file} has "
+                f"{len(frames)} frames"
+            )
+    return finish(video)
+
+
+def _base(file: str) -> str:
+    """The leading folders that only say `images` or `train`: names of videos start behind them."""
+    base: list[str] = []
+    words = {*_IMAGE_FOLDERS, *(name for names in SPLIT_NAMES.values() for name in names)}
+    for part in PurePosixPath(file).parent.parts:
+        if part not in words:
+            break
+        base.append(part)
+    return "/".join(base)
+
+
+def _label_of(image: str, suffix: str, labels: set[str]) -> str | None:
+    stem = image.rpartition(".")[0]
+    return next((stem + suffix for stem in _label_stems(stem) if stem + suffix in labels), None)
+
+
+def _label_stems(stem: str) -> Iterator[str]:
+    """Where the label of `stem` may lie, likeliest first."""
+    yield stem
+    parts = stem.split("/")
+    for place, part in reversed(list(enumerate(parts[:-1]))):
+        if part in _IMAGE_FOLDERS:
+            for name in _LABEL_FOLDERS:
+                yield "/".join([*parts[:place], name, *parts[place + 1 :]])
+    for place in range(min(len(parts), 2)):
+        for name in _LABEL_FOLDERS:
+            yield "/".join([*parts[:place], name, *parts[place:]])
+
+
+def _labels_of_video_files(
+    tree: FileTree, taken: set[str], split_of: Callable[[str], str | None]
+) -> list[tuple[str | None, str, list[int], list[str]]]:
+    """Split, video file, frame numbers as annotated, ascending, and the label file of each."""
+    by_video: defaultdict[str, dict[int, str]] = defaultdict(dict)
+    for label in sorted(tree.labels - taken):
+        path = PurePosixPath(label)
+        prefix, number = split_number(path.stem)
+        if number is not None:
+            inside = prefix in ("", path.parent.name)
+            by_video[str(path.parent if inside else path.parent / prefix)][number] = label
+    found = []
+    for file in tree.videos:
+        stems = _label_stems(file.rpartition(".")[0])
+        labels = next((by_video[stem] for stem in stems if stem in by_video), {})
+        numbers = sorted(labels)
+        found.append((split_of(file), file, numbers, [labels[number] for number in numbers]))
+    return found
+
+
+def _no_labels(video: LabelledVideo) -> str:
+    """A video without any label was hardly looked at: its frames are no frames without objects."""
+    media = video.media
+    file = media.file if isinstance(media, VideoFrames) else media.files[0][1].rpartition("/")[0]
+    return (
+        f"{file or video.name}: video {video.name} has no label file for any frame, left out (an "
+        "empty one says that nothing is there)"
+    )
+
+
+def _name_strays(tree: FileTree, taken: set[str], splits: dict[str, Split]) -> None:
+    """Label files that belong to no frame, a line for each folder."""
+    folders_of_labels = {label.rpartition("/")[0] for label in taken}
+    strays: defaultdict[str, list[str]] = defaultdict(list)
+    for label in sorted(tree.labels - taken):
+        folder, _, name = label.rpartition("/")
+        is_label = split_number(PurePosixPath(name).stem)[1] is not None
+        if is_label and (folder in folders_of_labels or {*_LABEL_FOLDERS} & {*folder.split("/")}):
+            strays[folder].append(name)
+    for folder, names in strays.items():
+        split = _named_split(folder + "/_")
+        target = splits.get(split or "") or next(iter(splits.values()), None)
+        if target is not None:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            target.problems.append(f"{folder}/{names[0]}{more}: no image or video goes with it")

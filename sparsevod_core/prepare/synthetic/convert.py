@@ -1,0 +1,306 @@
+"""Renders a small video set in ImageNet VID's layout, to train on in minutes and to test with.
+
+Six classes of patterned objects move, turn, grow and hide one another over a panning landscape.
+Some frames are blurred, dark, noisy or covered, the ones around them are not: what video detection
+is about. Training and validation share nothing but the classes. The same settings give the same
+bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import UInt8
+
+from sparsevod_core.errors import ConfigError, DataError
+from sparsevod_core.prepare.degradations_json import write_degradations
+from sparsevod_core.prepare.imagenet_vid.convert import prepare_imagenet_vid
+from sparsevod_core.prepare.imagenet_vid.layout import SPLITS, spread_targets
+from sparsevod_core.prepare.prepared_split import PreparedSplit
+from sparsevod_core.prepare.synthetic.classes import OBJECT_CLASSES
+from sparsevod_core.prepare.synthetic.scene import RenderedFrame, Scene, VisibleObject
+from sparsevod_core.reporting import Progress, Reporter, SilentReporter
+
+T = TypeVar("T")
+
+SETTINGS_FILE = "synthetic.json"
+PREVIEW_FILE = "preview.mp4"
+PREVIEW_RATE = Fraction(10)
+JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticConfig:
+    """What is rendered; recorded in the set."""
+
+    train_videos: int = 396
+    """Many short ones: what is learnt generalises with the number of scenes, not of frames."""
+    val_videos: int = 36
+    frames: int = 10
+    """Of each training video."""
+    val_frames: int = 25
+    """Of each validation video."""
+    width: int = 320
+    height: int = 240
+    classes: tuple[str, ...] = tuple(OBJECT_CLASSES)
+    min_objects: int = 1
+    max_objects: int = 3
+    mixed_share: float = 0.11
+    """Of the videos with several objects this share holds two classes, the others one. In ImageNet
+    VID 61 of the 555 validation videos hold more than one, and a frame 1.6 objects."""
+    degraded_share: float = 0.4
+    """At most this share of a video's frames is degraded, in bursts of 2 to 5."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.classes if name not in OBJECT_CLASSES]
+        checks = {
+            "at least one video for training and one for validation": min(
+                self.train_videos, self.val_videos
+            )
+            >= 1,
+            "1 to 999999 frames": (
+                min(self.frames, self.val_frames) >= 1
+                and max(self.frames, self.val_frames) <= 999_999
+            ),
+            "frames of 64x64 to 4096x4096 pixels": (
+                min(self.width, self.height) >= 64 and max(self.width, self.height) <= 4096
+            ),
+            f"classes out of {', '.join(OBJECT_CLASSES)}": bool(self.classes) and not unknown,
+            "1 <= min_objects <= max_objects": 1 <= self.min_objects <= self.max_objects,
+            "a mixed share of 0 to 1": 0 <= self.mixed_share <= 1,
+            "a degraded share of 0 to 0.4, so that every object is seen well": (
+                0 <= self.degraded_share <= 0.4
+            ),
+            "a seed of 0 or more": self.seed >= 0,
+        }
+        for expectation, holds in checks.items():
+            if not holds:
+                raise ConfigError(f"cannot render this synthetic set: expected {expectation}")
+
+    def length(self, split: str) -> int:
+        """Frames of each video of `split`."""
+        return self.frames if split == "train" else self.val_frames
+
+
+def prepare_synthetic(
+    folder: Path, config: SyntheticConfig | None = None, *, reporter: Reporter | None = None
+) -> list[PreparedSplit]:
+    """Render the set into `folder` and convert it to `train.json` and `val.json` there.
+
+    The first validation video is there as `preview.mp4` too, for what takes a video file. The
+    folder appears when it is complete. One that already holds the same set is left as it is and
+    only converted again.
+
+    Args:
+        folder: new, empty, or of an earlier call with the same `config`.
+        config: what to render.
+        reporter: told about progress.
+
+    Raises:
+        DataError: the folder holds something else, or cannot be written.
+    """
+    config, reporter = config or SyntheticConfig(), reporter or SilentReporter()
+    folder = folder.absolute()
+    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    info = {"synthetic": settings}
+    if _holds(folder, settings):
+        reporter.message(f"{folder}: this set is already rendered")
+        return _convert(folder, info, reporter)
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        _start_over(partial, settings)
+        _render(partial, config, reporter)
+        prepared = _convert(partial, info, reporter)
+        partial.replace(folder)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot write the set: {error}") from error
+    for split in prepared:
+        split.file = folder / f"{split.split}.json"
+    return prepared
+
+
+def _convert(root: Path, info: dict[str, Any], reporter: Reporter) -> list[PreparedSplit]:
+    return prepare_imagenet_vid(
+        root, root, include_det=False, strict=True, info=info, reporter=reporter
+    )
+
+
+def _holds(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether the folder is this very set; an error if it is something else."""
+    try:
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return False
+        if json.loads((folder / SETTINGS_FILE).read_text("utf-8")) == settings:
+            return True
+        what = "another synthetic set"
+    except (OSError, ValueError):
+        what = "something else"
+    raise DataError(
+        f"{folder}: holds {what}", hint="give another folder, or remove this one yourself"
+    )
+
+
+def _start_over(partial: Path, settings: dict[str, Any]) -> None:
+    """An empty folder to render into, in place of what an interrupted call left."""
+    if partial.exists():
+        if not (partial / SETTINGS_FILE).is_file():
+            raise DataError(f"{partial}: in the way, and not of an interrupted rendering")
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    (partial / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _render(root: Path, config: SyntheticConfig, reporter: Reporter) -> None:
+    degradations: dict[str, dict[str, float]] = {}
+    total = config.train_videos * config.frames + config.val_videos * config.val_frames
+    with reporter.progress("rendering", total) as progress:
+        for split in SPLITS:
+            for video, names in enumerate(_deal_classes(config, split)):
+                degradations |= _render_video(root, config, split, video, names, progress)
+    write_degradations(root, degradations)
+    _write_lists(root, config)
+    _write_preview(root, config)
+
+
+def _deal_classes(config: SyntheticConfig, split: str) -> list[list[str]]:
+    """The classes of each video's objects; each class leads equally often, in any number of them.
+
+    As far as that goes: 18 videos are even with six classes and 1 to 3 objects.
+    """
+    num_videos = config.train_videos if split == "train" else config.val_videos
+    rng = np.random.default_rng((config.seed, SPLITS.index(split)))
+    counts = range(config.min_objects, config.max_objects + 1)
+    count_of = {name: iter(_deal(rng, counts, num_videos)) for name in config.classes}
+    dealt = []
+    for name in _deal(rng, config.classes, num_videos):
+        names = [name] * next(count_of[name])
+        others = [other for other in config.classes if other != name]
+        if len(names) > 1 and others and rng.random() < config.mixed_share:
+            names[int(rng.integers(len(names)))] = others[int(rng.integers(len(others)))]
+        dealt.append(names)
+    return dealt
+
+
+def _deal(rng: np.random.Generator, values: Sequence[T], number: int) -> list[T]:
+    """So many values in random order, each as often as any other as far as that goes."""
+    rounds = -(-number // len(values))
+    return [values[i] for _ in range(rounds) for i in rng.permutation(len(values))][:number]
+
+
+def _scene(config: SyntheticConfig, split: str, video: int, class_names: list[str]) -> Scene:
+    return Scene(
+        (config.seed, SPLITS.index(split), video + 1),
+        class_names,
+        num_frames=config.length(split),
+        height=config.height,
+        width=config.width,
+        degraded_share=config.degraded_share,
+    )
+
+
+def _render_video(
+    root: Path,
+    config: SyntheticConfig,
+    split: str,
+    video: int,
+    class_names: list[str],
+    progress: Progress,
+) -> dict[str, dict[str, float]]:
+    """Write JPEGs and XML of one video; returns its degraded frames by file name."""
+    scene = _scene(config, split, video, class_names)
+    folder = f"VID/{split}/{_snippet(split, video)}"
+    for kind in ("Data", "Annotations"):
+        (root / kind / folder).mkdir(parents=True)
+    degradations = {}
+    for index in range(config.length(split)):
+        frame = scene.frame(index)
+        name = f"Data/{folder}/{index:06d}.JPEG"
+        _write_jpeg(root / name, frame.image)
+        xml = _annotation_xml(_snippet(split, video), index, frame, config)
+        (root / "Annotations" / folder / f"{index:06d}.xml").write_text(xml, encoding="utf-8")
+        if frame.degradation:
+            degradations[name] = frame.degradation
+        progress.advance(note=folder)
+    return degradations
+
+
+def _write_jpeg(path: Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
+    import cv2
+
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    path.write_bytes(encoded.tobytes())
+
+
+def _write_preview(root: Path, config: SyntheticConfig) -> None:
+    """The first validation video as a file."""
+    from sparsevod_core.video.containers import Encoding
+    from sparsevod_core.video.writer import VideoWriter
+
+    scene = _scene(config, "val", 0, _deal_classes(config, "val")[0])
+    preview, size = root / PREVIEW_FILE, (config.width, config.height)
+    with VideoWriter(preview, *size, frame_rate=PREVIEW_RATE, encoding=Encoding(crf=12)) as writer:
+        for index in range(config.val_frames):
+            writer.write(scene.frame(index).image)
+
+
+def _snippet(split: str, video: int) -> str:
+    """Named like the official ones; training videos lie in groups of a thousand."""
+    name = f"synthetic_{split}_{video:08d}"
+    return f"synthetic_VID_train_{video // 1000:04d}/{name}" if split == "train" else name
+
+
+def _write_lists(root: Path, config: SyntheticConfig) -> None:
+    train, val, classes = [], [], []
+    for video in range(config.train_videos):
+        for number in spread_targets(config.frames):
+            train.append(f"train/{_snippet('train', video)} 1 {number} {config.frames}\n")
+    for video in range(config.val_videos):
+        first = video * config.val_frames + 1
+        val.append(f"val/{_snippet('val', video)} {first} 0 {config.val_frames}\n")
+    for number, name in enumerate(config.classes, start=1):
+        classes.append(f"{_wnid(number)} {number} {name}\n")
+    for path, lines in (
+        ("ImageSets/VID/VID_train_15frames.txt", train),
+        ("ImageSets/VID/VID_val_videos.txt", val),
+        ("devkit/data/map_vid.txt", classes),
+    ):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("".join(lines), encoding="utf-8")
+
+
+def _wnid(number: int) -> str:
+    return f"s{number:08d}"  # WordNet's nouns begin with n
+
+
+def _annotation_xml(snippet: str, index: int, frame: RenderedFrame, config: SyntheticConfig) -> str:
+    objects = "".join(_object_xml(item, config) for item in frame.objects)
+    return (
+        "<annotation>\n"
+        f"\t<folder>{snippet}</folder>\n"
+        f"\t<filename>{index:06d}</filename>\n"
+        "\t<source>\n\t\t<database>SparseVOD synthetic</database>\n\t</source>\n"
+        f"\t<size>\n\t\t<width>{config.width}</width>\n\t\t<height>{config.height}</height>\n"
+        f"\t</size>\n{objects}</annotation>\n"
+    )
+
+
+def _object_xml(item: VisibleObject, config: SyntheticConfig) -> str:
+    left, top, right, bottom = item.box_xyxy
+    return (
+        f"\t<object>\n\t\t<trackid>{item.track}</trackid>\n"
+        f"\t\t<name>{_wnid(config.classes.index(item.class_name) + 1)}</name>\n"
+        f"\t\t<bndbox>\n\t\t\t<xmax>{right}</xmax>\n\t\t\t<xmin>{left}</xmin>\n"
+        f"\t\t\t<ymax>{bottom}</ymax>\n\t\t\t<ymin>{top}</ymin>\n\t\t</bndbox>\n"
+        f"\t\t<occluded>{int(item.occluded)}</occluded>\n\t\t<generated>0</generated>\n"
+        "\t</object>\n"
+    )

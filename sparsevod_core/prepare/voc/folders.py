@@ -1,0 +1,98 @@
+"""Pascal VOC's XML, one file a frame, in a folder for each video.
+
+Coordinates are taken as written, in pixels, width = xmax - xmin, as for ImageNet, whose files have
+the same form; `<trackid>` is the object's track where it is there. The picture's size must be the
+one that the XML says. A frame without an XML has no box. Classes are called as written; they count
+from 1 in the order of `--classes`, else sorted by name. `label_tree.py` says where files may lie.
+
+Source: M. Everingham et al., The PASCAL VOC Challenge, development kit; ImageNet VID's kit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsevod_core.errors import DataError
+from sparsevod_core.prepare.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
+from sparsevod_core.prepare.class_names import categories_of, read_class_list
+from sparsevod_core.prepare.label_set import Hints, LabelSet, Split
+from sparsevod_core.prepare.label_tree import (
+    LabelledVideo,
+    list_files,
+    pair_labels,
+    read_labelled,
+    split_by_folder,
+)
+from sparsevod_core.prepare.media import add_box
+from sparsevod_core.prepare.voc.xml_reader import read_voc_xml
+from sparsevod_core.reporting import Reporter
+
+
+def find_voc(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
+    """The set in a folder.
+
+    Without a class list every XML is read once more beforehand: the classes of all splits must be
+    known before the first is written.
+
+    Raises:
+        DataError: a class list that cannot be used, or no object in any XML.
+    """
+    tree = list_files(root, ".xml")
+    splits, notes = pair_labels(tree, ".xml", split_by_folder(tree), hints)
+    if hints.classes is not None:
+        names = read_class_list(hints.classes, first_id=1)
+    else:
+        names = dict(enumerate(_names_in_use(root, splits, reporter), start=1))
+    ids = {name: class_id for class_id, name in names.items()}
+    return LabelSet(root, categories_of(names, root), splits, VocReader(root, ids), notes)
+
+
+@dataclass(frozen=True, slots=True)
+class VocReader:
+    """Reads one video."""
+
+    root: Path
+    class_ids: Mapping[str, int]
+
+    def __call__(self, source: LabelledVideo) -> AnnotatedVideo:
+        return read_labelled(self.root, source, self._add_boxes)
+
+    def _add_boxes(self, video: AnnotatedVideo, frame: AnnotatedFrame, label: Path) -> bool:
+        try:
+            annotation = read_voc_xml(label)
+        except DataError as error:
+            video.problems.append(f"{error.message}, frame left out")
+            return False
+        if (annotation.width, annotation.height) != (frame.width, frame.height):
+            video.problems.append(
+                f"{self.root / frame.file_name}: {frame.width}x{frame.height} pixels, but {label} "
+                f"says {annotation.width}x{annotation.height}, frame left out"
+            )
+            return False
+        for item in annotation.objects:
+            where = f"{label}:{item.line}"
+            class_id = self.class_ids.get(item.name)
+            if class_id is None:
+                name = item.name[:40]
+                video.problems.append(f"{where}: unknown class {name!r}, box left out")
+                continue
+            box = LabelledBox(class_id, item.box_xyxy, item.track, item.occluded, item.generated)
+            add_box(video, frame, box, where)
+        return True
+
+
+def _names_in_use(root: Path, splits: Mapping[str, Split], reporter: Reporter) -> list[str]:
+    names: set[str] = set()
+    sources = [source for split in splits.values() for source in split.sources]
+    videos = [source for source in sources if isinstance(source, LabelledVideo)]
+    with reporter.progress("looking for classes", len(videos), "videos") as progress:
+        for source in videos:
+            for _, label in source.labels:
+                try:
+                    names.update(item.name for item in read_voc_xml(root / label).objects)
+                except DataError:
+                    continue  # named when its frame is read
+            progress.advance(note=source.name)
+    return sorted(names)

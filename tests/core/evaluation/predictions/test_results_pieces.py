@@ -1,0 +1,168 @@
+"""Large results files: pieces in other processes give what one gives, whatever the file holds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparsevod_core.errors import DataError
+from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
+from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
+from sparsevod_core.evaluation.predictions import results_file, results_pieces
+from sparsevod_core.evaluation.predictions.results_file import read_results
+from sparsevod_core.evaluation.predictions.results_pieces import NoPiecesError, cut
+
+NUM_IMAGES = 40
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> GroundTruth:
+    content = {
+        "images": [{"id": id_} for id_ in range(NUM_IMAGES)],
+        "categories": [{"id": "car", "name": "car"}, {"id": 3, "name": "dog"}],
+        "annotations": [],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    return GroundTruth.load(tmp_path / "truth.json")
+
+
+@pytest.fixture
+def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results_file, "PARALLEL_BYTES", 0)
+    monkeypatch.setattr(results_file, "num_processors", lambda: 2)
+    monkeypatch.setattr(results_pieces, "PIECE_BYTES", 6000)
+    monkeypatch.setattr(results_pieces, "_LONGEST_ENTRY", 1000)
+
+
+def entries(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    return [
+        {
+            "image_id": int(rng.integers(NUM_IMAGES)),
+            "category_id": ["car", 3][rng.integers(2)],
+            "bbox": rng.normal(0, 100, 4).tolist(),
+            "score": float(rng.random()),
+        }
+        for _ in range(count)
+    ]
+
+
+def write(folder: Path, content: Any, **how: Any) -> Path:
+    path = folder / "found.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content, **how))
+    return path
+
+
+def assert_holds(table: DetectionTable, found: list[dict[str, Any]]) -> None:
+    ordered = sorted(found, key=lambda entry: entry["image_id"])  # stable, as the table's order is
+    assert table.images.tolist() == [entry["image_id"] for entry in ordered]
+    assert table.categories.tolist() == [["car", 3].index(e["category_id"]) for e in ordered]
+    assert table.boxes_xywh.tolist() == [entry["bbox"] for entry in ordered]
+    assert table.scores.tolist() == [entry["score"] for entry in ordered]
+    for image in (0, NUM_IMAGES - 1):
+        there = table.scores[table.of_image(image)].tolist()
+        assert there == [entry["score"] for entry in found if entry["image_id"] == image]
+
+
+def refuse_whole(*_: Any) -> Any:
+    raise AssertionError("was read as a whole")
+
+
+@pytest.mark.parametrize("how", [{}, {"indent": 1}, {"separators": (",", ":")}])
+@pytest.mark.usefixtures("in_pieces")
+def test_pieces_hold_every_entry(
+    tmp_path: Path, truth: GroundTruth, how: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = entries(500)
+    path = write(tmp_path, found, **how)
+    assert len(cut(path)) >= 8
+    monkeypatch.setattr(results_file, "_read_alone", refuse_whole)
+    assert_holds(read_results(path, truth), found)
+
+
+@pytest.mark.usefixtures("in_pieces")
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"note": 'a brace, } , { and a quote \\" in a text'},
+        {"parts": [{"x": 1}, {"x": 2}, {"y": [{}, {}]}]},
+        {"segmentation": {"counts": "}, {", "size": [1, 2]}},
+    ],
+)
+def test_a_cut_within_an_entry_is_noticed(
+    tmp_path: Path, truth: GroundTruth, extra: dict[str, Any]
+) -> None:
+    """Then the file is read as a whole."""
+    found = [entry | extra for entry in entries(500)]
+    assert_holds(read_results(write(tmp_path, found), truth), found)
+
+
+@pytest.mark.usefixtures("in_pieces")
+@pytest.mark.parametrize("position", [0, 321, 499])
+def test_a_broken_entry_is_named_by_its_position_in_the_file(
+    tmp_path: Path, truth: GroundTruth, position: int
+) -> None:
+    found = entries(500)
+    found[position]["score"] = float("inf")
+    found[499]["bbox"] = [1]
+    with pytest.raises(DataError, match=rf"entry {position}: (score|bbox): expected"):
+        read_results(write(tmp_path, found), truth)
+
+
+@pytest.mark.usefixtures("in_pieces")
+def test_broken_json_is_located(tmp_path: Path, truth: GroundTruth) -> None:
+    text = json.dumps(entries(500))
+    middle = text.index('"score"', len(text) // 2)
+    entry = text.rindex("{", 0, middle)
+    with pytest.raises(DataError, match=rf"not valid JSON at character {entry:,}: "):
+        read_results(write(tmp_path, text[:middle] + "'" + text[middle:]), truth)
+    for end in ("", ",]", "] ]"):
+        with pytest.raises(DataError, match="not valid JSON at character"):
+            read_results(write(tmp_path, text[:-1] + end), truth)
+
+
+@pytest.mark.usefixtures("in_pieces")
+def test_whole_numbers_too_large_for_an_array(tmp_path: Path, truth: GroundTruth) -> None:
+    found = entries(500)
+    found[400]["bbox"] = [10**300, 0, 1, 1]
+    assert read_results(write(tmp_path, found), truth).boxes_xywh.max() == 1e300
+
+
+@pytest.mark.usefixtures("in_pieces")
+@pytest.mark.parametrize("start", ["raise SystemExit", "import sys; sys.stdin.read(); print(1)"])
+def test_without_other_processes_it_is_read_all_the_same(
+    tmp_path: Path, truth: GroundTruth, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results_pieces, "_START", start)
+    found = entries(500)
+    assert_holds(read_results(write(tmp_path, found), truth), found)
+
+
+def test_what_is_no_list_is_not_cut(tmp_path: Path) -> None:
+    with pytest.raises(NoPiecesError):
+        cut(write(tmp_path, {"a": entries(3)}))
+
+
+def test_from_a_script_that_guards_nothing(tmp_path: Path, truth: GroundTruth) -> None:
+    """Started once, in a process that never imports torch."""
+    path = write(tmp_path, entries(500))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from sparsevod_core.evaluation.predictions import results_file, results_pieces\n"
+        "from sparsevod_core.evaluation.rescore import evaluate_predictions\n"
+        "results_file.PARALLEL_BYTES, results_pieces.PIECE_BYTES = 0, 6000\n"
+        "results_file.num_processors = lambda: 2\n"
+        "results_file._read_alone = None\n"
+        f"result = evaluate_predictions({str(truth.path)!r}, {str(path)!r})\n"
+        "print(result.boxes.num_detections, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=600)
+    assert done.stdout == "500 False\n", done.stderr

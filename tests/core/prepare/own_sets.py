@@ -1,0 +1,128 @@
+"""Small videos whose pixels show where the box is: frame `n` has one bright rectangle on black."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from sparsevod_core.data.frames import FrameReader
+from sparsevod_core.data.records import VideoSet
+from sparsevod_core.prepare.label_set import Hints
+from sparsevod_core.prepare.own_videos import prepare_own_videos
+from sparsevod_core.prepare.prepared_split import PreparedSplit
+
+WIDTH, HEIGHT = 96, 64
+
+
+def box_of(number: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the rectangle in frame `number`."""
+    return 10 + 2 * number, 8 + number, 34 + 2 * number, 24 + number
+
+
+def picture(number: int) -> np.ndarray:
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    left, top, right, bottom = box_of(number)
+    image[top:bottom, left:right] = 255
+    return image
+
+
+class Studio:
+    """Makes files below a folder, converts them, and looks at what came out.
+
+    Attributes:
+        root: of the data set to be.
+        out: a folder beside it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self.out = folder / "set", folder / "out"
+        self.root.mkdir()
+
+    def write(self, name: str, text: str | bytes) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    def image(self, name: str, number: int) -> Path:
+        """An image file with the picture of frame `number`."""
+        import cv2
+
+        path = self.root / name
+        encoded = cv2.imencode(path.suffix, picture(number))[1]
+        return self.write(name, encoded.tobytes())
+
+    def video(self, name: str, num_frames: int) -> Path:
+        """A video file that shows frames 0 to `num_frames` - 1."""
+        import av
+
+        path = self.write(name, b"")
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=Fraction(25))
+            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv444p"
+            stream.options = {"crf": "4", "g": "4", "bf": "2"}
+            for number in range(num_frames):
+                frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return path
+
+    def prepare(
+        self,
+        label_format: str,
+        root: Path | None = None,
+        *,
+        output: Path | None = None,
+        hints: Hints | None = None,
+        **options: object,
+    ) -> list[PreparedSplit]:
+        return prepare_own_videos(
+            root or self.root,
+            output or self.out / "all.json",
+            label_format,
+            hints=hints,
+            **options,
+        )
+
+    def problems(self, label_format: str, **options: object) -> list[str]:
+        """What is reported, file names relative to the set."""
+        (split,) = self.prepare(label_format, **options)
+        return [problem.replace(f"{self.root}/", "") for problem in split.problems]
+
+    def shown(self, file: Path | None = None) -> dict[str, list[tuple[int, list[int], list[int]]]]:
+        """Of each frame with a box, by video: number, class ids, tracks from 0 (-1 without).
+
+        Checks on the way that every box is exactly where the pixels are bright.
+        """
+        videos = VideoSet.load(file or self.out / "all.json")
+        reader = FrameReader(videos, threads=1)
+        found: dict[str, list[tuple[int, list[int], list[int]]]] = {}
+        for video in range(videos.num_videos):
+            entries = found.setdefault(videos.video_name(video), [])
+            tracks: dict[int, int] = {}
+            for frame in videos.video_frames(video):
+                boxes = videos.boxes(frame)
+                classes = [videos.categories[label].id for label in boxes.labels.tolist()]
+                instances = boxes.instance_ids.tolist()
+                numbers = [-1 if i < 0 else tracks.setdefault(i, len(tracks)) for i in instances]
+                for box in boxes.boxes_xyxy:
+                    np.testing.assert_allclose(box, bright(reader.read(frame)), atol=0.01)
+                if len(boxes):
+                    entries.append((int(videos.tables.frame_ids[frame]), classes, numbers))
+        reader.close()
+        return found
+
+
+def bright(image: np.ndarray) -> tuple[int, int, int, int]:
+    """The box around the bright pixels."""
+    rows, columns = np.nonzero(image.min(axis=2) > 127)
+    return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+
+
+def fractions(number: int) -> str:
+    """The box of a frame as YOLO writes it: centre and size as shares of the frame."""
+    left, top, right, bottom = box_of(number)
+    x, y = (left + right) / 2 / WIDTH, (top + bottom) / 2 / HEIGHT
+    return f"{x:.6f} {y:.6f} {(right - left) / WIDTH:.6f} {(bottom - top) / HEIGHT:.6f}"

@@ -1,0 +1,295 @@
+"""A conversion that is cut off goes on where it stopped, to the same bytes, or starts anew."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparsevod_core.errors import DataError
+from sparsevod_core.prepare.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
+from sparsevod_core.prepare.conversion import convert
+from sparsevod_core.prepare.conversion_output import Origin
+from sparsevod_core.prepare.prepared_split import PreparedSplit
+from sparsevod_core.reporting import SilentReporter
+
+CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 9, "name": "dog"}]
+
+
+@dataclass(frozen=True)
+class Source:
+    name: str
+
+
+SOURCES = [Source(f"video {number}") for number in range(8)]
+
+
+@dataclass
+class Notes(SilentReporter):
+    """Keeps what is said."""
+
+    said: list[str] = field(default_factory=list)
+
+    def message(self, text: str) -> None:
+        self.said.append(text)
+
+
+@dataclass
+class Data:
+    """Videos to read; reading one may be cut off.
+
+    Attributes:
+        stop_at: this many can be read.
+        changes: when each last changed, and when its files did.
+        problems: what is wrong with each.
+        read_names: those that were read.
+    """
+
+    stop_at: int = 100
+    changes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    read_names: list[str] = field(default_factory=list)
+
+    def __call__(self, source: Source) -> AnnotatedVideo:
+        if len(self.read_names) == self.stop_at:
+            raise KeyboardInterrupt
+        self.read_names.append(source.name)
+        number = int(source.name.split()[1])
+        video = AnnotatedVideo(source.name, is_video=number % 3 != 1)
+        for index in range(1 + number % 4):
+            boxes = [
+                LabelledBox(3 if track else 9, (1, 2, 30 + index, 40.5), track, motion_iou=0.7)
+                for track in range(index)
+            ]
+            frame = AnnotatedFrame(f"{number}/{index}.jpg", index, 64, 48, boxes, is_target=True)
+            video.frames.append(frame)
+        if source.name in self.problems:
+            video.problems.append(self.problems[source.name])
+        return video
+
+    def last_change(self, source: Source, every_file: bool) -> int:
+        return self.changes.get(source.name, (1, 1))[every_file]
+
+
+def run(
+    data: Data,
+    file: Path,
+    *,
+    key: str = "a tree",
+    sources: Sequence[Source] = SOURCES,
+    strict: bool = False,
+    with_origin: bool = True,
+    info: dict[str, Any] | None = None,
+) -> tuple[PreparedSplit, list[str]]:
+    notes = Notes()
+    result = convert(
+        sources,
+        data,
+        PreparedSplit("train", file),
+        categories=CATEGORIES,
+        info=info or {"root": "."},
+        strict=strict,
+        reporter=notes,
+        origin=Origin(key, data.last_change) if with_origin else None,
+    )
+    return result, notes.said
+
+
+@pytest.fixture
+def expected(tmp_path: Path) -> tuple[PreparedSplit, bytes]:
+    """Counts and bytes of an uninterrupted run."""
+    result, said = run(Data(), tmp_path / "whole" / "train.json")
+    assert said == [] and [p.name for p in (tmp_path / "whole").iterdir()] == ["train.json"]
+    assert result.file is not None
+    return result, result.file.read_bytes()
+
+
+def cut_off(file: Path, stop_at: int, **options: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(Data(stop_at, **options), file)
+
+
+def assert_same(found: PreparedSplit, expected: tuple[PreparedSplit, bytes]) -> None:
+    assert found.file is not None and found.file.read_bytes() == expected[1]
+    for name in ("num_videos", "num_frames", "num_stills", "num_empty", "boxes_per_class"):
+        assert getattr(found, name) == getattr(expected[0], name)
+    assert [path.name for path in found.file.parent.iterdir()] == [found.file.name]
+
+
+@pytest.mark.parametrize("stops", [[1], [3], [7], [8], [2, 1, 3]])
+def test_goes_on_to_the_same_bytes(
+    tmp_path: Path, expected: tuple[PreparedSplit, bytes], stops: list[int]
+) -> None:
+    file = tmp_path / "out" / "train.json"
+    for stop in stops:
+        if stop < len(SOURCES):
+            cut_off(file, stop)
+    data = Data()
+    result, said = run(data, file)
+    num_done = sum(stops) % len(SOURCES)
+    assert data.read_names == [source.name for source in SOURCES[num_done:]]
+    assert bool(said) == bool(num_done)
+    if said:
+        assert f"going on after {num_done} folders" in said[0]
+    assert_same(result, expected)
+
+
+def test_what_is_kept_is_said_and_the_old_file_stays(tmp_path: Path) -> None:
+    file = tmp_path / "train.json"
+    file.write_text("old")
+    notes = Notes()
+    with pytest.raises(KeyboardInterrupt):
+        convert(
+            SOURCES,
+            data := Data(3),
+            PreparedSplit("train", file),
+            categories=CATEGORIES,
+            info={},
+            strict=False,
+            reporter=notes,
+            origin=Origin("", data.last_change),
+        )
+    assert notes.said == [f"{file}: what is finished is kept beside it; the same command goes on"]
+    assert file.read_text() == "old"
+
+
+def test_nothing_is_kept_without_an_origin_or_a_frame(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(Data(3), tmp_path / "train.json", with_origin=False)
+    cut_off(tmp_path / "train.json", 0)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("change", ["key", "sources", "info"])
+def test_another_origin_starts_anew_and_says_so(
+    tmp_path: Path, expected: tuple[PreparedSplit, bytes], change: str
+) -> None:
+    file = tmp_path / "out" / "train.json"
+    cut_off(file, 3)
+    data, options = Data(), {"key": {"key": "b"}, "sources": {}, "info": {"info": {"root": ".."}}}
+    sources = SOURCES[1:] if change == "sources" else SOURCES
+    result, said = run(data, file, sources=sources, **options[change])
+    assert "reading 3 folders again" in said[0] and len(said) == 1
+    assert data.read_names == [source.name for source in sources]
+    if change == "key":
+        assert_same(result, expected)
+
+
+def test_a_changed_video_is_read_again_with_all_behind_it(
+    tmp_path: Path, expected: tuple[PreparedSplit, bytes]
+) -> None:
+    file = tmp_path / "out" / "train.json"
+    cut_off(file, 5)
+    data = Data(changes={"video 2": (2, 2)})
+    result, said = run(data, file)
+    assert "reading 3 folders again" in said[0] and "going on after 2 folders" in said[1]
+    assert data.read_names == [source.name for source in SOURCES[2:]]
+    assert_same(result, expected)
+
+
+def test_files_are_looked_at_where_something_was_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "out" / "train.json"
+    problems = {"video 1": "a.xml:3: broken"}
+    cut_off(file, 5, problems=problems)
+    data = Data(5, problems=problems, changes={"video 0": (1, 2)})
+    assert run(data, file)[0].problems == ["a.xml:3: broken"]
+    assert len(data.read_names) == 3  # no file of video 0 needed a look
+    file.unlink()
+    cut_off(file, 5, problems=problems)
+    mended = Data(changes={"video 1": (1, 2)})
+    assert run(mended, file)[0].problems == []
+    assert mended.read_names == [source.name for source in SOURCES[1:]]
+
+
+def test_strict_stops_keep_what_is_done_and_stop_there_again(
+    tmp_path: Path, expected: tuple[PreparedSplit, bytes]
+) -> None:
+    file = tmp_path / "out" / "train.json"
+    problems = {"video 4": "a.xml:3: broken"}
+    with pytest.raises(DataError, match=r"a\.xml:3: broken"):
+        run(Data(problems=problems), file, strict=True)
+    again = Data(problems=problems)
+    with pytest.raises(DataError, match=r"a\.xml:3: broken"):
+        run(again, file, strict=True)
+    assert again.read_names == ["video 4"]
+    assert_same(run(Data(), file, strict=True)[0], expected)
+    cut_off(file, 6, problems=problems)  # not strict, and then strict
+    with pytest.raises(DataError, match=r"a\.xml:3: broken"):
+        run(Data(problems=problems), file, strict=True)
+
+
+@pytest.mark.parametrize("name", ["train.json.partial", "train.json.partial.annotations"])
+@pytest.mark.parametrize("damage", ["removed", "short", "long"])
+def test_partial_files_that_are_damaged_do_no_harm(
+    tmp_path: Path, expected: tuple[PreparedSplit, bytes], name: str, damage: str
+) -> None:
+    file = tmp_path / "out" / "train.json"
+    cut_off(file, 6)
+    partial = file.parent / name
+    content = partial.read_bytes()
+    if damage == "removed":
+        partial.unlink()
+    else:  # a write that was cut off leaves more behind the last position, never less
+        partial.write_bytes(content[:-300] if damage == "short" else content + b',\n{"id": ')
+    data = Data()
+    assert_same(run(data, file)[0], expected)
+    assert (len(data.read_names) == 2) == (damage == "long")
+
+
+@pytest.mark.parametrize("cut", [1, 40])
+def test_a_journal_whose_last_line_is_cut_off(
+    tmp_path: Path, expected: tuple[PreparedSplit, bytes], cut: int
+) -> None:
+    file = tmp_path / "out" / "train.json"
+    cut_off(file, 4)
+    journal = file.parent / "train.json.partial.journal"
+    journal.write_bytes(journal.read_bytes()[:-cut])
+    data = Data()
+    assert_same(run(data, file)[0], expected)
+    assert len(data.read_names) == 5
+
+
+def test_a_journal_of_something_else_does_no_harm(
+    tmp_path: Path, expected: tuple[PreparedSplit, bytes]
+) -> None:
+    file = tmp_path / "out" / "train.json"
+    for content in (b"", b"\xff\x00\n[]\n3\n", b"{}\n" * 3):
+        cut_off(file, 4)
+        (file.parent / "train.json.partial.journal").write_bytes(content)
+        assert_same(run(Data(), file)[0], expected)
+
+
+def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
+    file = tmp_path / "train.json"
+    journal = tmp_path / "train.json.partial.journal"
+    hold = (
+        "import fcntl, sys\n"
+        f"file = open({str(journal)!r}, 'a+b')\n"
+        "fcntl.lockf(file, fcntl.LOCK_EX)\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(DataError, match=r"train\.json: another process is writing it"):
+            run(Data(), file)
+        other.communicate()
+    assert run(Data(), file)[0].num_videos == 5
+
+
+def test_file_systems_without_locks_are_written_to(
+    tmp_path: Path, expected: tuple[PreparedSplit, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    assert_same(run(Data(), tmp_path / "out" / "train.json")[0], expected)

@@ -1,0 +1,113 @@
+"""Which format a folder has, which frames are one video, and what cannot be told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from own_sets import Studio
+
+from sparsevod_core.errors import DataError
+from sparsevod_core.prepare.frame_names import group_frames, split_number
+from sparsevod_core.prepare.layouts import LAYOUTS, recognise
+
+CVAT = '<?xml version="1.0"?>\n<annotations><meta><task></task></meta></annotations>'
+COCO = json.dumps({"images": [], "annotations": [], "categories": []})
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Studio:
+    return Studio(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("Data/VID/val/a/000000.JPEG", "", ("imagenet", "Data/VID")),
+        ("ILSVRC2017/Data/VID/val/a/000000.JPEG", "", ("imagenet", "Data/VID")),
+        ("mine.json", COCO, ("coco", "mine.json")),
+        ("annotations/instances_train2017.json", COCO, ("coco", "instances_train2017.json")),
+        ("train/MOT17-02-DPM/gt/gt.txt", "", ("mot", "train/MOT17-02-DPM/gt/gt.txt")),
+        ("gt/gt.txt", "", ("mot", "gt/gt.txt")),
+        ("data.yaml", "names: [a]", ("yolo", "data.yaml with names")),
+        ("set.yml", "names: [a]", ("yolo", "set.yml with names")),
+        ("labels/train/a/000001.txt", "0 0.5 0.5 0.1 0.1 3\n", ("yolo", "labels/train")),
+        ("a/000001.xml", "<!-- by hand --><annotation>", ("voc", "a/000001.xml")),
+        ("task/annotations.xml", CVAT, ("cvat", "task/annotations.xml")),
+    ],
+)
+def test_each_format_is_recognised(
+    studio: Studio, name: str, text: str, expected: tuple[str, str]
+) -> None:
+    studio.write("README.txt", "1 2 3 4 five")
+    studio.write(name, text)
+    label_format, sign = recognise(studio.root)
+    assert label_format == expected[0] and expected[1] in sign
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [("a.json", COCO, "coco"), ("a.xml", CVAT, "cvat"), ("a.yaml", "names: [a]", "yolo")],
+)
+def test_one_file_is_recognised(studio: Studio, name: str, text: str, expected: str) -> None:
+    assert recognise(studio.write(name, text))[0] == expected
+
+
+def test_nothing_and_several_are_told_in_a_line(studio: Studio) -> None:
+    studio.image("a/1.png", 1)
+    with pytest.raises(DataError) as error:
+        recognise(studio.root)
+    assert all(name in error.value.message for name in LAYOUTS)
+    assert "\n" not in error.value.message
+    studio.write("data.yaml", "names: [a]")
+    studio.write("mine.json", COCO)
+    with pytest.raises(DataError, match=r"more than one format: coco .*, yolo .*") as error:
+        recognise(studio.root)
+    assert error.value.hint == "choose one: --format coco"
+    with pytest.raises(DataError, match="no such file or folder"):
+        recognise(studio.root / "nowhere")
+
+
+def test_what_was_prepared_may_lie_beside_its_source(studio: Studio) -> None:
+    studio.write("data.yaml", "names: [a]")
+    studio.image("a/1.png", 1)
+    studio.write("a/1.txt", "0 0.5 0.5 0.1 0.1\n")
+    studio.prepare("yolo", output=studio.root / "train.json")
+    assert recognise(studio.root)[0] == "yolo"
+    (studio.root / "data.yaml").unlink()
+    (studio.root / "a" / "1.txt").unlink()
+    assert recognise(studio.root)[0] == "coco"
+
+
+@pytest.mark.parametrize(
+    ("stem", "expected"),
+    [
+        ("000012", ("", 12)),
+        ("frame_12", ("", 12)),
+        ("IMG-0012", ("", 12)),
+        ("cam1_000012", ("cam1", 12)),
+        ("cam1_frame_000012", ("cam1", 12)),
+        ("2024-05-01_12", ("2024-05-01", 12)),
+        ("clip_mp4-12_jpg.rf.0123abcd4567", ("clip_mp4", 12)),
+        ("dataframe12", ("dataframe", 12)),
+        ("cover", ("cover", None)),
+    ],
+)
+def test_a_name_is_a_video_and_a_number(stem: str, expected: tuple[str, int | None]) -> None:
+    assert split_number(stem) == expected
+
+
+def test_frames_of_one_folder_and_name_are_one_video() -> None:
+    files = ["s/a/2.jpg", "s/a/10.jpg", "s/b_1.jpg", "s/b_2.jpg", "s/c/x_1.jpg", "s/c/y_1.jpg"]
+    groups = {group.name: group for group in group_frames([*files, "s/7.jpg", "s/d/top.jpg"], "s")}
+    assert {name: group.files for name, group in groups.items() if group.is_video} == {
+        "a": ((2, "s/a/2.jpg"), (10, "s/a/10.jpg")),
+        "b": ((1, "s/b_1.jpg"), (2, "s/b_2.jpg")),
+        "c/x": ((1, "s/c/x_1.jpg"),),
+        "c/y": ((1, "s/c/y_1.jpg"),),
+    }
+    stills = {name: group.files for name, group in groups.items() if not group.is_video}
+    assert stills == {"stills": ((0, "s/7.jpg"),), "d/stills": ((0, "s/d/top.jpg"),)}
+    together = {group.name for group in group_frames(files, "s", by_folder=True)}
+    assert together == {"a", "c", "s"}

@@ -1,0 +1,153 @@
+"""One frame's XML: what is read, and what a broken or hostile file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sparsevod_core.errors import DataError
+from sparsevod_core.prepare.voc.xml_reader import MAX_BYTES, read_voc_xml
+
+OBJECT = """\t<object>
+\t\t<trackid>4</trackid>
+\t\t<name>n02691156</name>
+\t\t<bndbox><xmax>20</xmax><xmin>10</xmin><ymax>9.5</ymax><ymin>3</ymin></bndbox>
+\t\t<occluded>1</occluded>
+\t\t<generated>0</generated>
+\t</object>
+"""
+FRAME = f"""<annotation>
+\t<folder>a</folder>
+\t<size>
+\t\t<width>64</width>
+\t\t<height>48</height>
+\t</size>
+{OBJECT}</annotation>
+"""
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "000000.xml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def test_reads_size_and_objects(tmp_path: Path) -> None:
+    annotation = read_voc_xml(write(tmp_path, FRAME))
+    assert (annotation.width, annotation.height) == (64, 48)
+    (item,) = annotation.objects
+    assert (item.line, item.name, item.track) == (7, "n02691156", 4)
+    assert item.box_xyxy == (10, 3, 20, 9.5)
+    assert item.occluded is True and item.generated is False
+
+
+def test_a_still_of_det_has_no_track_and_no_flags(tmp_path: Path) -> None:
+    text = "".join(
+        line + "\n"
+        for line in FRAME.splitlines()
+        if not any(tag in line for tag in ("trackid", "occluded", "generated"))
+    )
+    (item,) = read_voc_xml(write(tmp_path, text)).objects
+    assert (item.track, item.occluded, item.generated) == (None, False, False)
+
+
+def test_parts_of_an_object_do_not_replace_its_own_name_and_box(tmp_path: Path) -> None:
+    part = "<part><name>head</name><bndbox><xmin>1</xmin><xmax>2</xmax></bndbox></part>"
+    text = FRAME.replace("\t</object>", f"{part}\t</object>")
+    (item,) = read_voc_xml(write(tmp_path, text)).objects
+    assert item.name == "n02691156" and item.box_xyxy == (10, 3, 20, 9.5)
+
+
+def test_no_objects_is_a_frame_without_boxes(tmp_path: Path) -> None:
+    assert read_voc_xml(write(tmp_path, FRAME.replace(OBJECT, ""))).objects == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("</annotation>", "", 15, "no element found"),
+        ("</object>", "</objec>", 13, "mismatched tag"),
+        ("<annotation>", "<annotations>", 1, "expected <annotation>"),
+        ("<xmin>10</xmin>", "", 7, "without <xmin>"),
+        ("<xmin>10</xmin>", "<xmin>nan</xmin>", 7, "<xmin> is 'nan'"),
+        ("<xmin>10</xmin>", "<xmin>1e999</xmin>", 7, "expected a number"),
+        ("<trackid>4</trackid>", "<trackid>four</trackid>", 7, "whole number"),
+        ("<trackid>4</trackid>", f"<trackid>{10**12}</trackid>", 7, "out of range"),
+        ("<name>n02691156</name>", "<name> </name>", 7, "without <name>"),
+        ("<width>64</width>", "<width>0</width>", 4, "<width> is 0"),
+        ("<width>64</width>", "", 1, "no <size>"),
+    ],
+)
+def test_broken_files_name_line_and_reason(
+    tmp_path: Path, old: str, new: str, line: int, words: str
+) -> None:
+    path = write(tmp_path, FRAME.replace(old, new))
+    with pytest.raises(DataError) as error:
+        read_voc_xml(path)
+    place, _, reason = error.value.message.partition(": ")
+    assert place == f"{path}:{line}"
+    assert words in reason and "\n" not in reason
+
+
+@pytest.mark.parametrize("length", [0, 1, 40, 120, 200])
+def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, length: int) -> None:
+    with pytest.raises(DataError, match=r"000000\.xml:[0-9]+: "):
+        read_voc_xml(write(tmp_path, FRAME[:length]))
+
+
+BOMB = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10 if i else "boom"}">' for i in range(12))
+
+
+@pytest.mark.parametrize(
+    "declaration",
+    [
+        f"<!DOCTYPE annotation [{BOMB}]>",
+        '<!DOCTYPE annotation [<!ENTITY secret SYSTEM "file:///etc/passwd">]>',
+        '<!DOCTYPE annotation SYSTEM "http://example.org/a.dtd">',
+        "<!DOCTYPE annotation>",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "iso-8859-1"])
+def test_entities_are_refused_in_every_encoding(
+    tmp_path: Path, declaration: str, encoding: str
+) -> None:
+    text = f'<?xml version="1.0" encoding="{encoding}"?>\n{declaration}\n{FRAME}'
+    with pytest.raises(DataError, match=r"\.xml:2: .*entity declaration, which is refused"):
+        read_voc_xml(write(tmp_path, text.encode(encoding)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\x00\x01\x02", b"\xff" * 50, b'<?xml version="1.0" encoding="no-such"?><annotation/>'],
+    ids=["zeros", "bytes", "unknown encoding"],
+)
+def test_what_is_no_xml_is_one_line(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(DataError, match="broken XML"):
+        read_voc_xml(write(tmp_path, content))
+
+
+def test_a_huge_file_is_not_read_into_memory(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="larger than"):
+        read_voc_xml(write(tmp_path, b" " * (MAX_BYTES + 1)))
+
+
+def test_deep_nesting_is_harmless(tmp_path: Path) -> None:
+    deep = "<a>" * 50_000 + "</a>" * 50_000
+    assert read_voc_xml(write(tmp_path, FRAME.replace("<folder>a", f"<folder>{deep}"))).width == 64
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nothing\.xml: cannot read"):
+        read_voc_xml(tmp_path / "nothing.xml")
+
+
+def test_the_real_files_are_read(shared_dir: Path) -> None:
+    folder = shared_dir / "data" / "ilsvrc" / "quoted_xml"
+    boxes = {path.name: read_voc_xml(path) for path in sorted(folder.glob("*.xml"))}
+    assert len(boxes) == 5
+    turtle = boxes["train_00001000_000000.xml"]
+    assert (turtle.width, turtle.height) == (1280, 720)
+    assert [(o.name, o.box_xyxy, o.track, o.occluded) for o in turtle.objects] == [
+        ("n01662784", (0, 81, 888, 718), 0, True)
+    ]
