@@ -1,28 +1,42 @@
-"""Reads a COCO-VID annotation file into flat columns, one array element per entry and field.
+"""Reading COCO and COCO-VID annotation files into flat columns, for training and for scoring.
 
-Here every entry is checked by itself; `records.py` joins them by id.
+Every entry is checked on its own here; `annotation_fit` checks that entries fit together.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from array import array
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
+
+import numpy as np
 
 from sparsevod_core.category import Category
+from sparsevod_core.data.file_names import FileNameColumn
+from sparsevod_core.data.json_fields import (
+    LEAST_WHOLE,
+    MISSING,
+    FieldError,
+    Id,
+    finite,
+    size,
+    text,
+    whole,
+)
 from sparsevod_core.data.json_stream import stream_sections
 from sparsevod_core.errors import DataError
 
-NO_VIDEO = -(2**63)
-"""Stands in `Images.video_ids` for an image that belongs to no video."""
+SECTIONS = ("categories", "videos", "images", "annotations")
+_VIDEO_FILE = re.compile(r"\.(3gp|avi|flv|m4v|mkv|mov|mp4|mpe?g|m?ts|webm|wmv)$", re.IGNORECASE)
+_FIRST_TEXT_ID = MISSING + 1
+_DTYPES = {"q": np.int64, "d": np.float64, "b": np.int8}  # by `array`'s type codes
 
-_NOT_IN_NAMES = re.compile("[\0\ud800-\udfff]")  # JSON can write them, a file name cannot hold them
 
-
-def _ids() -> array:
+def _wholes() -> array:
     return array("q")
 
 
@@ -30,218 +44,284 @@ def _flags() -> array:
     return array("b")
 
 
+def _floats() -> array:
+    return array("d")
+
+
 @dataclass(slots=True)
 class Videos:
-    """`videos`: parallel lists; `files` has None where the entry names no file."""
+    """Columns of `videos`; `files` has None for an entry without a file."""
 
-    ids: array = field(default_factory=_ids)
+    ids: array = field(default_factory=_wholes)
     names: list[str] = field(default_factory=list)
     files: list[str | None] = field(default_factory=list)
-    heights: array = field(default_factory=_ids)
-    widths: array = field(default_factory=_ids)
-
-    def add(self, entry: dict[str, Any]) -> None:
-        self.ids.append(_integer(entry, "id"))
-        file = entry.get("file_name")
-        self.files.append(None if file is None else _text(entry, "file_name"))
-        name = "name" if "name" in entry else "file_name" if file is not None else None
-        self.names.append(str(entry["id"]) if name is None else _text(entry, name))
-        self.heights.append(_size(entry, "height"))
-        self.widths.append(_size(entry, "width"))
+    heights: array = field(default_factory=_wholes)
+    widths: array = field(default_factory=_wholes)
 
 
 @dataclass(slots=True)
 class Images:
-    """`images`: parallel columns; 0 for a size that is not given.
+    """Columns of `images`.
 
-    A file name is split behind its last slash. Folders, of which there are few, are numbered in
-    `folders`; the rest of the names lies end to end in `name_bytes` (UTF-8), that of image i ends
-    at `name_ends[i]`: a million `str` objects would take more memory than everything else
-    together. `unusual_names` are the entries whose name may lead out of the root.
+    Attributes:
+        video_ids, frame_ids: `MISSING` for an image that belongs to no video.
+        heights, widths: 0 if the entry has none.
+        unusual_names: positions of the entries whose file name may lead out of the root.
+        is_degraded: 1 or 0, -1 if the entry does not say.
     """
 
-    ids: array = field(default_factory=_ids)
-    video_ids: array = field(default_factory=_ids)
-    frame_ids: array = field(default_factory=_ids)
-    heights: array = field(default_factory=_ids)
-    widths: array = field(default_factory=_ids)
+    ids: array = field(default_factory=_wholes)
+    video_ids: array = field(default_factory=_wholes)
+    frame_ids: array = field(default_factory=_wholes)
+    heights: array = field(default_factory=_wholes)
+    widths: array = field(default_factory=_wholes)
     is_target: array = field(default_factory=_flags)
-    folders: dict[str, int] = field(default_factory=dict)
-    folder_of: array = field(default_factory=lambda: array("i"))
-    name_bytes: bytearray = field(default_factory=bytearray)
-    name_ends: array = field(default_factory=_ids)
-    unusual_names: array = field(default_factory=_ids)
-
-    def add(self, entry: dict[str, Any]) -> None:
-        self.ids.append(_integer(entry, "id"))
-        in_video = entry.get("video_id") is not None
-        self.video_ids.append(_integer(entry, "video_id") if in_video else NO_VIDEO)
-        self.frame_ids.append(_integer(entry, "frame_id") if in_video else 0)
-        self.heights.append(_size(entry, "height"))
-        self.widths.append(_size(entry, "width"))
-        self.is_target.append(bool(entry.get("is_vid_train_frame", True)))
-        name = _text(entry, "file_name")
-        if ".." in name or name[0] == "/":
-            self.unusual_names.append(len(self.name_ends))
-        folder, slash, rest = name.rpartition("/")
-        self.folder_of.append(self.folders.setdefault(folder + slash, len(self.folders)))
-        self.name_bytes += rest.encode()
-        self.name_ends.append(len(self.name_bytes))
+    file_names: FileNameColumn = field(default_factory=FileNameColumn)
+    unusual_names: array = field(default_factory=_wholes)
+    is_degraded: array = field(default_factory=_flags)
 
 
 @dataclass(slots=True)
 class Annotations:
-    """`annotations`: parallel columns, boxes end to end; -1 for an instance that is not given."""
+    """Columns of `annotations`; boxes are end to end.
 
-    ids: array = field(default_factory=_ids)
-    image_ids: array = field(default_factory=_ids)
-    category_ids: array = field(default_factory=_ids)
-    instance_ids: array = field(default_factory=_ids)
+    Attributes:
+        instance_ids: `MISSING` if the entry has none.
+        areas, motion_iou: NaN if the entry has none.
+    """
+
+    ids: array = field(default_factory=_wholes)
+    image_ids: array = field(default_factory=_wholes)
+    category_ids: array = field(default_factory=_wholes)
+    instance_ids: array = field(default_factory=_wholes)
     is_crowd: array = field(default_factory=_flags)
-    boxes_xywh: array = field(default_factory=lambda: array("d"))
-
-    def add(self, entry: dict[str, Any]) -> None:
-        self.ids.append(_integer(entry, "id"))
-        self.image_ids.append(_integer(entry, "image_id"))
-        self.category_ids.append(_integer(entry, "category_id"))
-        has_instance = entry.get("instance_id") is not None
-        self.instance_ids.append(_integer(entry, "instance_id") if has_instance else -1)
-        self.is_crowd.append(bool(entry.get("iscrowd", False)))
-        try:
-            x, y, width, height = entry["bbox"]
-            self.boxes_xywh.extend((x, y, width, height))
-        except (KeyError, TypeError, ValueError, OverflowError):
-            raise _FieldError(entry, "bbox", "four numbers [x, y, width, height]") from None
+    boxes_xywh: array = field(default_factory=_floats)
+    areas: array = field(default_factory=_floats)
+    motion_iou: array = field(default_factory=_floats)
 
 
 @dataclass(slots=True)
 class AnnotationFile:
-    """Everything of a COCO-VID file that training and evaluation on video need."""
+    """Columns of an annotation file.
+
+    Attributes:
+        path: the file.
+        for_frames: read what loading frames needs: sizes, file names and ids of annotations, which
+            must be given, and `is_vid_train_frame`; ids must be whole numbers. If False, ids may be
+            text (see `ids_of`), and these columns are empty, except for the file names.
+        for_scoring: read `area`, `motion_iou` and `degradation`; if False, their columns are empty.
+        root: `info.root`, the folder that file names start from.
+    """
 
     path: Path
+    for_frames: bool = True
+    for_scoring: bool = False
     root: str | None = None
-    """`info.root`: where the file says that its frames lie."""
-    categories: list[Category] = field(default_factory=list)
+    category_ids: array = field(default_factory=_wholes)
+    category_names: list[str] = field(default_factory=list)
     videos: Videos = field(default_factory=Videos)
     images: Images = field(default_factory=Images)
     annotations: Annotations = field(default_factory=Annotations)
+    _text_ids: dict[str, int] = field(default_factory=dict)
+    _read_id: Callable[[Any, str], int] = field(init=False)
 
-    def adders(self) -> dict[str, Callable[[dict[str, Any]], None]]:
-        """What takes the entries of each section."""
+    def __post_init__(self) -> None:
+        self._read_id = whole if self.for_frames else self._whole_or_text
+
+    def adders(self) -> dict[str, Callable[[Any], None]]:
+        """Return the function that adds an entry, by section. It adds all of an entry or nothing.
+
+        The functions raise `FieldError` for a field that is missing or invalid.
+        """
         return {
             "info": self._add_info,
             "categories": self._add_category,
-            "videos": self.videos.add,
-            "images": self.images.add,
-            "annotations": self.annotations.add,
+            "videos": self._add_video,
+            "images": self._add_image,
+            "annotations": self._add_annotation,
         }
 
-    def _add_category(self, entry: dict[str, Any]) -> None:
-        self.categories.append(Category(_integer(entry, "id"), _text(entry, "name")))
+    def categories(self) -> tuple[Category, ...]:
+        """Return the classes, in the file's order; not for text ids."""
+        ids = self.category_ids
+        return tuple(Category(*one) for one in zip(ids, self.category_names, strict=True))
 
-    def _add_info(self, entry: dict[str, Any]) -> None:
-        if entry.get("root") is not None:
-            self.root = _text(entry, "root")
+    def ids_of(self, column: array | np.ndarray) -> list[Id]:
+        """Return the ids of a column as the file has them, text included."""
+        if not self._text_ids:
+            return column.tolist()
+        texts = list(self._text_ids)
+        return [
+            texts[id_ - _FIRST_TEXT_ID] if id_ < LEAST_WHOLE else id_ for id_ in column.tolist()
+        ]
+
+    def _add_info(self, entry: Any) -> None:
+        if isinstance(entry, dict) and entry.get("root") is not None:  # some have null or a remark
+            self.root = text(entry, "root")
+
+    def _add_category(self, entry: Any) -> None:
+        category_id, name = self._read_id(entry, "id"), text(entry, "name")
+        self.category_ids.append(category_id)
+        self.category_names.append(name)
+
+    def _add_video(self, entry: Any) -> None:
+        video_id, videos = self._read_id(entry, "id"), self.videos
+        if not self.for_frames:
+            videos.names.append(str(entry.get("name") or entry.get("file_name") or entry["id"]))
+            videos.ids.append(video_id)
+            return
+        file = None if entry.get("file_name") is None else text(entry, "file_name")
+        name = text(entry, "name") if "name" in entry else file or str(video_id)
+        height, width = size(entry, "height"), size(entry, "width")
+        videos.ids.append(video_id)
+        videos.names.append(name)
+        videos.files.append(file)
+        videos.heights.append(height)
+        videos.widths.append(width)
+
+    def _add_image(self, entry: Any) -> None:
+        image_id, images, for_frames = self._read_id(entry, "id"), self.images, self.for_frames
+        in_video = entry.get("video_id") is not None
+        video_id = self._read_id(entry, "video_id") if in_video else MISSING
+        frame_id = whole(entry, "frame_id", None if in_video and for_frames else MISSING)
+        if for_frames:
+            name = text(entry, "file_name")
+            height, width = size(entry, "height"), size(entry, "width")
+            images.heights.append(height)
+            images.widths.append(width)
+            images.is_target.append(bool(entry.get("is_vid_train_frame", True)))
+            if ".." in name or name[0] == "/":
+                images.unusual_names.append(len(images.ids))
+        else:
+            name = str(entry.get("file_name") or "")
+        images.ids.append(image_id)
+        images.video_ids.append(video_id)
+        images.frame_ids.append(frame_id)
+        images.file_names.append(name)
+        if self.for_scoring:
+            degradation = entry.get("degradation")  # another tool's may have another form
+            is_known = isinstance(degradation, dict)
+            images.is_degraded.append(bool(degradation) if is_known else -1)
+
+    def _add_annotation(self, entry: Any) -> None:
+        annotations = self.annotations
+        box_id = whole(entry, "id") if self.for_frames else MISSING
+        image_id, category_id = (
+            self._read_id(entry, "image_id"),
+            self._read_id(entry, "category_id"),
+        )
+        instance_id = MISSING
+        if entry.get("instance_id") is not None:
+            instance_id = self._read_id(entry, "instance_id")
+        area = motion_iou = math.nan
+        if self.for_scoring:
+            if entry.get("area") is not None:
+                area = finite(entry, "area")
+            if entry.get("motion_iou") is not None:
+                motion_iou = finite(entry, "motion_iou")
+        try:
+            x, y, width, height = entry["bbox"]
+            annotations.boxes_xywh.extend((x, y, width, height))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            del annotations.boxes_xywh[4 * len(annotations.image_ids) :]
+            raise FieldError.of(entry, "bbox", "four numbers [x, y, width, height]") from None
+        annotations.image_ids.append(image_id)
+        annotations.category_ids.append(category_id)
+        annotations.instance_ids.append(instance_id)
+        annotations.is_crowd.append(bool(entry.get("iscrowd", False)))
+        if self.for_frames:
+            annotations.ids.append(box_id)
+        if self.for_scoring:
+            annotations.areas.append(area)
+            annotations.motion_iou.append(motion_iou)
+
+    def _whole_or_text(self, entry: Any, key: str) -> int:
+        """Return a whole-number id, or the number that stands for a text id."""
+        if isinstance(entry, dict) and type(entry.get(key)) is str:
+            return self._text_ids.setdefault(entry[key], _FIRST_TEXT_ID + len(self._text_ids))
+        try:
+            return whole(entry, key)
+        except FieldError:
+            raise FieldError.of(entry, key, "a whole number or text") from None
 
 
 def read_annotation_file(
-    path: Path, left_out: Mapping[str, Container[int]] | None = None
+    path: Path,
+    *,
+    for_frames: bool = True,
+    for_scoring: bool = False,
+    skip: Mapping[str, Container[int]] | None = None,
 ) -> AnnotationFile:
-    """All columns of the COCO or COCO-VID JSON at `path`; memory grows with the columns only.
+    """Read the columns of the COCO or COCO-VID JSON at `path`.
 
     Args:
-        path: the file.
-        left_out: by section, the positions of entries to pass over.
+        path: Path of the file.
+        for_frames, for_scoring: Fields to read; see `AnnotationFile`.
+        skip: Positions of entries to ignore, by section.
 
     Raises:
         DataError: unreadable file, a section that is missing, or an entry with a field missing or
-            of the wrong kind, named by section, position and id.
+            invalid, named by section, position and id.
     """
-    content = AnnotationFile(path)
+    content = AnnotationFile(path, for_frames, for_scoring)
     add = content.adders()
-    found = set()
-    for section, entries in stream_sections(path):
-        found.add(section)
-        if section == "info":  # people write null or a remark there
-            entries = (entry for entry in entries if isinstance(entry, dict))
-        if section in add:
-            passed_over = (left_out or {}).get(section, ())
-            _add_all(f"{path}: {section}", entries, add[section], passed_over)
-    for section in ("images", "annotations", "categories"):
-        if section not in found:
-            raise DataError(
-                f"{path}: no {section!r}: expected a COCO-VID file with images, annotations and "
-                f"categories, got {', '.join(sorted(found)) or 'nothing'}",
-                hint="`sparsevod prepare-vid` writes such files",
-            )
+    for section, entries in annotation_sections(path):
+        add_entry = add[section]
+        numbered: Iterable[tuple[int, Any]] = enumerate(entries)
+        if skip is not None:
+            ignored = skip.get(section, ())
+            numbered = (pair for pair in numbered if pair[0] not in ignored)
+        for position, entry in numbered:
+            try:
+                add_entry(entry)
+            except FieldError as error:
+                where = f"{path}: {entry_place(section, position, entry)}"
+                raise DataError(f"{where}: {error}") from None
     return content
 
 
-def field_problem(section: str, entry: object) -> str | None:
-    """What is wrong with an entry by itself: a field that is missing or of the wrong kind."""
-    if not isinstance(entry, dict):
-        return f"expected an object, got {repr(entry)[:80]}"
-    try:
-        _TRIALS[section](entry)
-    except _FieldError as error:
-        return str(error)
-    return None
+def annotation_sections(
+    path: Path, lists: Collection[str] = SECTIONS
+) -> Iterator[tuple[str, Iterator[Any]]]:
+    """Yield `info` and `SECTIONS` by name, each with its entries, in the file's order.
+
+    Args:
+        path: Path of the file.
+        lists: Sections that must be lists; another value would be the section's only entry.
+
+    Raises:
+        DataError: unreadable file; `images`, `annotations` or `categories` is missing; a section
+            that must be a list is not one.
+    """
+    found = set()
+    for section, entries in stream_sections(path, lists):
+        found.add(section)
+        if section in ("info", *SECTIONS):
+            yield section, entries
+    for section in ("images", "annotations", "categories"):
+        if section not in found:
+            raise DataError(
+                f"{path}: no {section!r}: expected a COCO file with images, annotations and "
+                f"categories, got {', '.join(sorted(found)[:8]) or 'nothing'}",
+                hint="run `sparsevod prepare-vid` to write such a file",
+            )
 
 
-_TRIALS: dict[str, Callable[[dict[str, Any]], None]] = {
-    "categories": lambda entry: AnnotationFile(Path())._add_category(entry),
-    "videos": lambda entry: Videos().add(entry),
-    "images": lambda entry: Images().add(entry),
-    "annotations": lambda entry: Annotations().add(entry),
-}
+def entry_place(section: str, position: int, entry: Any) -> str:
+    """Return what errors call an entry: `images[5] (id 40)`."""
+    return place(section, position, entry.get("id") if isinstance(entry, dict) else None)
 
 
-def _add_all(
-    where: str,
-    entries: Iterator[Any],
-    add: Callable[[dict[str, Any]], None],
-    passed_over: Container[int],
-) -> None:
-    for position, entry in enumerate(entries):
-        if position in passed_over:
-            continue
-        if not isinstance(entry, dict):
-            raise DataError(f"{where}[{position}]: expected an object, got {repr(entry)[:80]}")
-        try:
-            add(entry)
-        except _FieldError as error:
-            named = f" (id {entry['id']})" if "id" in entry else ""
-            raise DataError(f"{where}[{position}]{named}: {error}") from None
+def place(section: str, position: int, id_: object = None) -> str:
+    """Return what errors call an entry with the given id, if any."""
+    return f"{section}[{position}]" + ("" if id_ is None else f" (id {str(id_)[:40]})")
 
 
-class _FieldError(Exception):
-    """One field of an entry that is missing or of the wrong kind."""
-
-    def __init__(self, entry: dict[str, Any], key: str, expected: str) -> None:
-        got = repr(entry[key])[:80] if key in entry else "none"
-        super().__init__(f"{key}: expected {expected}, got {got}")
+def is_video_file(file_name: str | None) -> TypeGuard[str]:
+    """Return True if the `file_name` of a video is a video file, not a folder of images."""
+    return bool(file_name and _VIDEO_FILE.search(file_name))
 
 
-def _integer(entry: dict[str, Any], key: str) -> int:
-    value = entry.get(key)
-    if type(value) is float and value.is_integer():  # as some exporters write ids
-        value = int(value)
-    if type(value) is int and NO_VIDEO < value < 2**63:  # bool is an int, too
-        return value
-    raise _FieldError(entry, key, "a whole number")
-
-
-def _size(entry: dict[str, Any], key: str) -> int:
-    if entry.get(key) is None:
-        return 0
-    value = _integer(entry, key)
-    if value < 1 or value > 2**31:
-        raise _FieldError(entry, key, "a size in pixels")
-    return value
-
-
-def _text(entry: dict[str, Any], key: str) -> str:
-    value = entry.get(key)
-    if isinstance(value, str) and value and not _NOT_IN_NAMES.search(value):
-        return value
-    raise _FieldError(entry, key, "text")
+def as_numbers(column: array) -> np.ndarray:
+    """Return a column as an array that shares its memory."""
+    return np.frombuffer(column, _DTYPES[column.typecode])

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from sparsevod_core.data import quick_json
+import orjson
+
 from sparsevod_core.errors import DataError
 
 _CHUNK_CHARACTERS = 1 << 20
@@ -63,6 +64,18 @@ def stream_list(path: Path) -> Iterator[Any]:
             walker.fail("expected a list")
         yield from walker.entries()
         walker.end()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return `json.loads(text)`, three times as fast; whole numbers beyond 64 bits become floats.
+
+    Raises:
+        ValueError, RecursionError: as `json.loads`.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:  # the standard library accepts more, such as NaN
+        return json.loads(text)
 
 
 @contextmanager
@@ -148,7 +161,7 @@ class _Walker:
         else:
             return []
         try:
-            objects = quick_json.parse(f"[{self._buffer[self._position : end + 1]}]")
+            objects = parse_json(f"[{self._buffer[self._position : end + 1]}]")
         except (ValueError, RecursionError):
             self._single_before = len(self._buffer)
             return []

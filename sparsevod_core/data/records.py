@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from sparsevod_core.category import Category
 from sparsevod_core.data.annotation_file import AnnotationFile, read_annotation_file
-from sparsevod_core.data.annotation_join import Tables, join
+from sparsevod_core.data.video_tables import Tables, join
 from sparsevod_core.errors import DataError
 
 
@@ -44,49 +44,66 @@ class FrameBoxes:
 class VideoSet:
     """Annotated videos, from `VideoSet.load`.
 
-    Videos count from 0: the file's, in its order (those without frames left out), then one for
-    each image that belongs to no video. Frames count from 0 through all videos: those of a video
-    lie side by side, in the order of their `frame_id`.
+    Videos count from 0: those of the file, in its order and without those that have no frames, then
+    one for each image that belongs to no video. Frames count from 0 through all videos: those of a
+    video follow one another in the order of their `frame_id`.
 
     Attributes:
-        annotations_path: the JSON file.
-        root: absolute folder that file names start from and cannot leave.
-        categories: in the file's order; a label is a position in it.
+        annotations_path: Path of the JSON file.
+        root: Absolute folder that file names start from and cannot leave.
+        categories: Classes in the file's order; a label is a position in it.
+        tables: Arrays of frames and boxes.
+        content: The file's columns, kept by `load(for_scoring=True)` only.
     """
 
     annotations_path: Path
     root: Path
     categories: tuple[Category, ...]
     tables: Tables
+    content: AnnotationFile | None = field(default=None, repr=False)
 
     @classmethod
-    def load(cls, annotations: Path, root: Path | None = None) -> VideoSet:
+    def load(
+        cls, annotations: Path, root: Path | None = None, *, for_scoring: bool = False
+    ) -> VideoSet:
         """Read a COCO-VID JSON file.
 
         Args:
-            annotations: the file.
-            root: folder that file names start from; None: the file's `info.root`, which is absolute
-                or relative to the file's folder, else the file's folder.
+            annotations: Path of the file.
+            root: Folder that file names start from; None: the file's `info.root`, absolute or
+                relative to the file's folder, or else the file's folder.
+            for_scoring: If True, keep what scoring needs, so that `evaluate` need not read the file
+                again: about 150 bytes per frame.
 
         Raises:
             DataError: unreadable file; an entry with a field that is missing or wrong, an id that
-                is used twice or stands for nothing, a file name that leaves the root.
+                is repeated or refers to nothing, a file name that leaves the root.
         """
-        videos = cls.of(read_annotation_file(Path(annotations)), root)
+        content = read_annotation_file(Path(annotations), for_scoring=for_scoring)
+        videos = cls.of(content, root, keep=for_scoring)
+        del content
         _return_freed_memory()
         return videos
 
     @classmethod
-    def of(cls, content: AnnotationFile, root: Path | None = None) -> VideoSet:
-        """The set of a file that has been read; `root` and errors as in `load`."""
+    def of(
+        cls, content: AnnotationFile, root: Path | None = None, *, keep: bool = False
+    ) -> VideoSet:
+        """Return the set of a file that has been read, with `root` and errors as in `load`.
+
+        Args:
+            content: The file, read `for_frames`.
+            root: Folder that file names start from.
+            keep: If True, keep `content`.
+        """
         if root is None:
             root = content.path.parent / (content.root or "")
         root = Path(os.path.normpath(Path(root).absolute()))
-        videos = cls(content.path, root, tuple(content.categories), join(content))
-        tables = videos.tables
+        tables = join(content)
+        videos = cls(content.path, root, content.categories(), tables, content if keep else None)
         first_frames = tables.video_starts[: len(tables.video_files)]
         for frame in np.concatenate([tables.unusual_names, first_frames]):
-            videos.frame_path(int(frame))  # raises where a name leaves the root
+            videos.frame_path(int(frame))  # raises if a name leaves the root
         return videos
 
     @property
@@ -166,9 +183,7 @@ class VideoSet:
 
     def file_name(self, frame: int) -> str:
         """What the file calls the image of a frame, relative to the root."""
-        tables = self.tables
-        start, end = tables.name_spans[frame].tolist()
-        return tables.folders[tables.folder_of[frame]] + tables.name_bytes[start:end].decode()
+        return self.tables.file_names[frame]
 
 
 def _return_freed_memory() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from sparsevod_core.data.annotation_join import VIDEO_FILE_NAME
+from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.prepare.annotated import AnnotatedFrame, AnnotatedVideo
 from sparsevod_core.prepare.frame_names import group_frames, split_number
 from sparsevod_core.prepare.image_size import IMAGE_SUFFIXES
@@ -80,7 +80,7 @@ def list_files(root: Path, label_suffix: str) -> FileTree:
             name = file.lower()
             if name.endswith(IMAGE_SUFFIXES):
                 tree.images.append(path)
-            elif VIDEO_FILE_NAME.search(name):
+            elif is_video_file(name):
                 tree.videos.append(path)
             elif file.endswith(label_suffix):
                 tree.labels.add(path)

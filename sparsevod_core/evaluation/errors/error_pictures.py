@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sparsevod_core.data.frames import FrameReader
+from sparsevod_core.data.json_fields import Id
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import DataError, VideoError
 from sparsevod_core.evaluation.errors.frame_errors import Box, ErrorCounts, Outcome
 from sparsevod_core.evaluation.metrics.ground_truth import NO_FRAME, GroundTruth
-from sparsevod_core.evaluation.metrics.json_entries import Id
 from sparsevod_core.figures.contact_sheet import Tile, draw_sheet, fitting_scale
 from sparsevod_core.figures.error_frame import (
     ANNOTATED,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from sparsevod_core.data.json_fields import Id
 from sparsevod_core.errors import DataError
 from sparsevod_core.evaluation.metrics.average_precision import (
     IOU_THRESHOLDS,
@@ -21,7 +22,6 @@ from sparsevod_core.evaluation.metrics.average_precision import (
 )
 from sparsevod_core.evaluation.metrics.detection_table import DetectionTable, compact_positions
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.metrics.json_entries import Id
 from sparsevod_core.evaluation.metrics.ranking import rank_all
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from sparsevod_core.data.json_fields import Id
 from sparsevod_core.errors import DataError
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.metrics.json_entries import Id
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category, Detections
 

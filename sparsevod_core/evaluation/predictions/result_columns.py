@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -11,15 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from sparsevod_core.data.json_fields import FieldError, Id, box_xywh, finite, require
 from sparsevod_core.evaluation.metrics.detection_table import compact_positions
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.metrics.json_entries import (
-    EntryError,
-    Id,
-    box_xywh,
-    finite,
-    position_of,
-)
 
 _NUMBERS = {float, int}  # and not bool, which is a kind of int
 
@@ -91,14 +85,24 @@ def _one_by_one(entries: Sequence[Any], known: KnownIds) -> Columns:
     for position, entry in enumerate(entries):
         try:
             among = f"among the images of {known.file}"
-            images.append(position_of(entry, "image_id", known.images, among))
+            images.append(_position_of(entry, "image_id", known.images, among))
             among = f"among the categories of {known.file}"
-            categories.append(position_of(entry, "category_id", known.categories, among))
+            categories.append(_position_of(entry, "category_id", known.categories, among))
             boxes.extend(box_xywh(entry))
             scores.append(finite(entry, "score"))
-        except EntryError as error:
+        except FieldError as error:
             raise BrokenEntryError(position, str(error)) from None
     return _columns(known, images, categories, boxes, scores)
+
+
+def _position_of(entry: Any, key: str, positions: Mapping[Id, int], among: str) -> int:
+    """Return the position of the id at `key`; an error says what it is not `among`."""
+    id_ = require(entry, key)
+    # 3.0, as a spreadsheet or pandas writes it, finds 3.
+    position = positions.get(id_) if isinstance(id_, int | float | str) else None  # type: ignore[arg-type]
+    if position is None:
+        raise FieldError(f"{key} {id_!r} is not {among}")
+    return position
 
 
 def _columns(known: KnownIds, images: Any, categories: Any, boxes: Any, scores: Any) -> Columns:

@@ -25,7 +25,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from sparsevod_core.data import quick_json
+from sparsevod_core.data.json_stream import parse_json
 from sparsevod_core.evaluation.predictions.result_columns import (
     BrokenEntryError,
     Columns,
@@ -149,7 +149,7 @@ def serve(job: dict[str, Any]) -> None:
             file.seek(start)
             columns: tuple[np.ndarray, ...] = ()
             try:
-                columns = columns_of(quick_json.parse(b"[%b]" % file.read(end - start)), known)
+                columns = columns_of(parse_json(b"[%b]" % file.read(end - start)), known)
                 header: dict[str, Any] = {"count": len(columns[0])}
             except BrokenEntryError as error:
                 header = {"broken": [error.position, error.reason]}

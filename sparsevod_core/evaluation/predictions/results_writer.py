@@ -20,8 +20,8 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from sparsevod_core.data.json_fields import Id
 from sparsevod_core.errors import ConfigError, DataError
-from sparsevod_core.evaluation.metrics.json_entries import Id
 
 SCHEMA = "sparsevod.predictions/1"
 

@@ -1,25 +1,27 @@
-"""Reads any COCO or COCO-VID JSON into columns, leaving out and naming the entries that are broken.
+"""Reads any COCO or COCO-VID JSON into columns, skipping and naming invalid entries.
 
-Laxer than `annotation_file.py`, which reads what training and evaluation need: here a size, a frame
-number, an annotation's id or a whole section may be missing, and one bad entry spoils no other.
+More lenient than `data.annotation_file`, which reads what training and evaluation need: a size, a
+frame number, an annotation's id or `videos` may be missing, and an invalid entry harms no other.
 """
 
 from __future__ import annotations
 
-import math
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sparsevod_core.data.json_stream import stream_sections
-from sparsevod_core.errors import DataError
+from sparsevod_core.data import json_fields
+from sparsevod_core.data.annotation_file import annotation_sections, entry_place
+from sparsevod_core.data.json_fields import MISSING, FieldError, text
 
-UNKNOWN = -(2**63)
-"""Stands for a number that an entry does not have."""
-_TARGET = {None: -1, False: 0, True: 1}
-_FLAGS = {"iscrowd": 1, "occluded": 2, "generated": 4}
+CROWD, OCCLUDED, GENERATED = 1, 2, 4
+"""Bits of `CocoEntries.box_flags`."""
+
+_whole = partial(json_fields.whole, from_text=True)
+_MOST_PIXELS = (1 << 16) - 1
 
 
 def _column() -> array:
@@ -28,21 +30,22 @@ def _column() -> array:
 
 @dataclass(slots=True)
 class CocoEntries:
-    """Parallel columns of every entry that can be used.
+    """Parallel columns of all usable entries; `MISSING` for a number that an entry does not have.
 
     Attributes:
-        path: the file.
-        root: `info.root`, where the file says that names start from.
-        names: class names by id.
-        videos: name and `file_name` (None without) by id.
-        image_ids, image_videos, image_frames, heights, widths: 0 for a size that is not given.
-        targets: `is_vid_train_frame`; -1 without.
-        file_names: of images.
-        box_images, box_classes, box_tracks: of annotations.
-        box_flags: 1 for `iscrowd`, 2 for `occluded`, 4 for `generated`.
-        boxes_ltwh: end to end.
-        box_places: each annotation's position in the file.
-        problems: a line for each entry left out.
+        path: Path of the file.
+        root: `info.root`, the folder that names start from.
+        names: Class names by id.
+        videos: Name and `file_name` (or None) by id.
+        image_ids, image_videos, image_frames: Of `images`.
+        heights, widths: 0 for a size that is not given.
+        targets: `is_vid_train_frame`, -1 if not given.
+        file_names: Of `images`.
+        box_images, box_classes, box_tracks: Of `annotations`.
+        box_flags: `CROWD`, `OCCLUDED` and `GENERATED`.
+        boxes_ltwh: Boxes, end to end.
+        box_positions: Position of each annotation in the file.
+        problems: A line for each skipped entry.
     """
 
     path: Path
@@ -61,179 +64,103 @@ class CocoEntries:
     box_tracks: array = field(default_factory=_column)
     box_flags: array = field(default_factory=_column)
     boxes_ltwh: array = field(default_factory=lambda: array("d"))
-    box_places: array = field(default_factory=_column)
+    box_positions: array = field(default_factory=_column)
     problems: list[str] = field(default_factory=list)
 
-    def add_info(self, place: int, entry: Mapping[str, Any]) -> None:
-        root = entry.get("root")
+    def skip(self, what: str, reason: str) -> None:
+        """Record why `what` is skipped."""
+        self.problems.append(f"{self.path}: {what}: {reason}, skipped")
+
+    def add_info(self, _position: int, entry: Any) -> None:
+        root = entry.get("root") if isinstance(entry, dict) else None  # some have null or a remark
         self.root = root if isinstance(root, str) else None
 
-    def add_category(self, place: int, entry: Mapping[str, Any]) -> None:
-        class_id, name = _whole(entry, "id"), _text(entry, "name")
+    def add_category(self, _position: int, entry: Any) -> None:
+        class_id, name = _whole(entry, "id"), _printable(entry, "name")
         if class_id in self.names:
-            raise _BrokenError(f"class id {class_id} is there twice")
+            raise FieldError(f"class id {class_id} is repeated")
         self.names[class_id] = name
 
-    def add_video(self, place: int, entry: Mapping[str, Any]) -> None:
+    def add_video(self, _position: int, entry: Any) -> None:
         video_id = _whole(entry, "id")
         if video_id in self.videos:
-            raise _BrokenError(f"video id {video_id} is there twice")
+            raise FieldError(f"video id {video_id} is repeated")
         file = _path(entry, "file_name") if entry.get("file_name") is not None else None
         name = str(entry["name"]) if entry.get("name") else file or str(video_id)
         self.videos[video_id] = name, file
 
-    def add_image(self, place: int, entry: Mapping[str, Any]) -> None:
+    def add_image(self, _position: int, entry: Any) -> None:
+        image_id, video_id = _whole(entry, "id"), _whole(entry, "video_id", MISSING)
         number = "frame_index" if entry.get("frame_id") is None else "frame_id"
-        values = (
-            _whole(entry, "id"),
-            _whole(entry, "video_id", UNKNOWN),
-            _whole(entry, number, UNKNOWN),
-            _size(entry, "height"),
-            _size(entry, "width"),
-            _TARGET[None if (flag := entry.get("is_vid_train_frame")) is None else bool(flag)],
-        )
+        frame_id = _whole(entry, number, MISSING)
+        height, width = _size(entry, "height"), _size(entry, "width")
+        is_target = entry.get("is_vid_train_frame")
         self.file_names.append(_path(entry, "file_name"))
-        columns = (
-            self.image_ids,
-            self.image_videos,
-            self.image_frames,
-            self.heights,
-            self.widths,
-            self.targets,
-        )
-        for column, value in zip(columns, values, strict=True):
-            column.append(value)
+        self.image_ids.append(image_id)
+        self.image_videos.append(video_id)
+        self.image_frames.append(frame_id)
+        self.heights.append(height)
+        self.widths.append(width)
+        self.targets.append(-1 if is_target is None else bool(is_target))
 
-    def add_annotation(self, place: int, entry: Mapping[str, Any]) -> None:
-        track = "track_id" if entry.get("instance_id") is None else "instance_id"
-        flags = sum(
-            bit
-            for bit, key in ((1, "iscrowd"), (2, "occluded"), (4, "generated"))
-            if entry.get(key)
+    def add_annotation(self, position: int, entry: Any) -> None:
+        image_id, class_id = _whole(entry, "image_id"), _whole(entry, "category_id")
+        track = _whole(
+            entry, "track_id" if entry.get("instance_id") is None else "instance_id", MISSING
         )
-        values = (
-            _whole(entry, "image_id"),
-            _whole(entry, "category_id"),
-            _whole(entry, track, UNKNOWN),
-            flags,
-            place,
-        )
-        self.boxes_ltwh.extend(_box(entry))
-        columns = (
-            self.box_images,
-            self.box_classes,
-            self.box_tracks,
-            self.box_flags,
-            self.box_places,
-        )
-        for column, value in zip(columns, values, strict=True):
-            column.append(value)
+        box_ltwh = json_fields.box_xywh(entry, from_text=True)
+        if min(box_ltwh[2:]) < 0:
+            raise FieldError.of(entry, "bbox", "no negative size")
+        bits = ("iscrowd", CROWD), ("occluded", OCCLUDED), ("generated", GENERATED)
+        self.boxes_ltwh.extend(box_ltwh)
+        self.box_images.append(image_id)
+        self.box_classes.append(class_id)
+        self.box_tracks.append(track)
+        self.box_flags.append(sum(bit for key, bit in bits if entry.get(key)))
+        self.box_positions.append(position)
 
 
 def read_coco_entries(path: Path) -> CocoEntries:
-    """Every usable entry of the JSON at `path`.
+    """Read all usable entries of the JSON at `path`.
 
     Raises:
-        DataError: unreadable file, no JSON, or no `images`, `annotations` or `categories`.
+        DataError: unreadable file, not JSON, or no `images`, `annotations` or `categories`.
     """
     entries = CocoEntries(path)
-    add: dict[str, Callable[[int, Mapping[str, Any]], None]] = {
+    add: dict[str, Callable[[int, Any], None]] = {
         "info": entries.add_info,
         "categories": entries.add_category,
         "videos": entries.add_video,
         "images": entries.add_image,
         "annotations": entries.add_annotation,
     }
-    found = set()
-    for section, content in stream_sections(path):
-        found.add(section)
-        if section in add:
-            _add_all(entries, section, content, add[section])
-    for section in ("images", "annotations", "categories"):
-        if section not in found:
-            raise DataError(
-                f"{path}: no {section!r}: expected COCO's images, annotations and categories, got "
-                f"{', '.join(sorted(found)[:8]) or 'nothing'}"
-            )
+    for section, values in annotation_sections(path, lists=()):
+        add_entry = add[section]
+        for position, entry in enumerate(values):
+            try:
+                add_entry(position, entry)
+            except FieldError as error:
+                entries.skip(entry_place(section, position, entry), str(error))
     return entries
 
 
-def _add_all(
-    entries: CocoEntries,
-    section: str,
-    content: Iterator[Any],
-    add: Callable[[int, Mapping[str, Any]], None],
-) -> None:
-    for place, entry in enumerate(content):
-        if isinstance(entry, dict):
-            try:
-                add(place, entry)
-                continue
-            except _BrokenError as error:
-                reason = str(error)
-        else:
-            reason = f"expected an object, got {repr(entry)[:60]}"
-        if section != "info":  # people write null or a remark there
-            named = (
-                f" (id {str(entry['id'])[:40]})"
-                if isinstance(entry, dict) and "id" in entry
-                else ""
-            )
-            entries.problems.append(
-                f"{entries.path}: {section}[{place}]{named}: {reason}, left out"
-            )
+def _size(entry: dict[str, Any], key: str) -> int:
+    pixels = _whole(entry, key, 0)
+    if 0 <= pixels <= _MOST_PIXELS:
+        return pixels
+    raise FieldError.of(entry, key, "a size in pixels")
 
 
-class _BrokenError(Exception):
-    """What is wrong with one entry."""
-
-
-def _wrong(entry: Mapping[str, Any], key: str, expected: str) -> _BrokenError:
-    got = repr(entry[key])[:60] if key in entry else "none"
-    return _BrokenError(f"{key}: expected {expected}, got {got}")
-
-
-def _whole(entry: Mapping[str, Any], key: str, otherwise: int | None = None) -> int:
-    value = entry.get(key)
-    if value is None and otherwise is not None:
-        return otherwise
-    if type(value) is str and value.isascii() and value.isdigit():
-        value = int(value[:30])
-    if type(value) is float and value.is_integer():  # as some exporters write ids
-        value = int(value)
-    if type(value) is int and UNKNOWN < value < 2**63:  # bool is an int, too
+def _printable(entry: dict[str, Any], key: str) -> str:
+    value = text(entry, key)
+    if value.isprintable():
         return value
-    raise _wrong(entry, key, "a whole number")
+    raise FieldError.of(entry, key, "printable text")
 
 
-def _size(entry: Mapping[str, Any], key: str) -> int:
-    size = _whole(entry, key, 0)
-    if 0 <= size < 1 << 16:
-        return size
-    raise _wrong(entry, key, "a size in pixels")
-
-
-def _text(entry: Mapping[str, Any], key: str) -> str:
-    value = entry.get(key)
-    if isinstance(value, str) and value and "\0" not in value and value.isprintable():
-        return value
-    raise _wrong(entry, key, "text")
-
-
-def _path(entry: Mapping[str, Any], key: str) -> str:
-    """A name that stays below the root."""
-    name = _text(entry, key).replace("\\", "/").removeprefix("./")
+def _path(entry: dict[str, Any], key: str) -> str:
+    """Return a file name that stays below the root."""
+    name = _printable(entry, key).replace("\\", "/").removeprefix("./")
     if name.startswith("/") or ".." in name.split("/") or name[1:3] == ":/":
-        raise _wrong(entry, key, "a name that stays in the data set's folder")
+        raise FieldError.of(entry, key, "a name that stays in the data set's folder")
     return name
-
-
-def _box(entry: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    value = entry.get("bbox")
-    try:
-        left, top, width, height = map(float, value or ())
-    except (TypeError, ValueError, OverflowError):
-        raise _wrong(entry, "bbox", "four numbers [x, y, width, height]") from None
-    if not all(map(math.isfinite, (left, top, width, height))) or width < 0 or height < 0:
-        raise _wrong(entry, "bbox", "finite numbers and no negative size")
-    return left, top, width, height

@@ -1,11 +1,11 @@
-"""COCO-VID JSON of the user's own, or plain COCO JSON whose images are frames of videos.
+"""Users' own COCO-VID JSON, or plain COCO JSON whose images are frames of videos.
 
-`videos` with `file_name` names a video file or a folder; without the section, images with a
-`video_id` belong together, else those of one folder (`frame_names.py`). Ids of images and classes
-stay as they are; gaps and a start at 0 or 1 are as good as any. They must be whole numbers, since
-they come out again in every result. Tracks are `instance_id` or `track_id` and may be missing, as
-may sizes (read from the file), `frame_id` (read from the name), `area`, `iscrowd` and ids of
-annotations. Boxes are `[x, y, width, height]` in pixels from 0, and stay as they are.
+The `file_name` of an entry of `videos` is a video file or a folder. Without `videos`, images with
+the same `video_id` form a video; without that, those of a folder do (`frame_names.py`). Ids of
+images and classes are kept, so they must be whole numbers; gaps and a start at 0 or 1 are fine.
+Tracks are `instance_id` or `track_id`. Optional are tracks, sizes (read from the file), `frame_id`
+(read from the name), `area`, `iscrowd` and ids of annotations. Boxes are `[x, y, width, height]` in
+pixels from 0, and are kept.
 
 Source: cocodataset.org/#format-data; MMTracking's CocoVID.
 """
@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparsevod_core.data.annotation_join import VIDEO_FILE_NAME
+from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
+from sparsevod_core.prepare.annotated import AnnotatedFrame, AnnotatedVideo
 from sparsevod_core.prepare.class_names import categories_of
 from sparsevod_core.prepare.coco.entries import CocoEntries, read_coco_entries
 from sparsevod_core.prepare.coco.groups import group_images
@@ -37,21 +37,21 @@ from sparsevod_core.prepare.media import add_box, finish, frames_in_file
 from sparsevod_core.reporting import Reporter
 
 _PROBES = 20
-"""So many names are looked for to find the folder that names start from."""
+"""Number of names to look for when choosing the folder that names start from."""
 _HEAD_BYTES = 1 << 16
 _OURS = b'"tool": "sparsevod'
 
 
 def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
-    """The set in a JSON file, or in the files for `train` and `val` of a folder.
+    """Find the set in a JSON file, or in the files for `train` and `val` of a folder.
 
     Raises:
-        DataError: no such file, one that cannot be read, none of its images or videos to be found,
-            or two files that call one class by two names.
+        DataError: no such file, an unreadable one, none of its images or videos found, or two files
+            with different names for one class.
     """
     files = coco_files(root)
     if not files:
-        raise DataError(f"{root}: no COCO file here: expected a .json with images and annotations")
+        raise DataError(f"{root}: no COCO file: expected a .json with images and annotations")
     contents: dict[str, CocoEntries] = {}
     with reporter.progress("reading annotations", len(files), "files") as progress:
         for split, path in files.items():
@@ -61,7 +61,7 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     places = {split: _find_place(root, split, contents[split], hints) for split in contents}
     common = Path(os.path.commonpath(list(places.values())))
     groups = {split: group_images(entries, hints) for split, entries in contents.items()}
-    in_files = [group.numbers for found in groups.values() for group in found if group.file]
+    in_files = [group.numbers for split in groups.values() for group in split if group.file]
     first_frame = first_frame_number(in_files, hints.first_frame)
     splits = {}
     for split, entries in contents.items():
@@ -74,7 +74,7 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
 
 @dataclass(frozen=True, slots=True)
 class CocoReader:
-    """Reads one video: checks that its frames are there, of the size that the JSON says."""
+    """Reads a video, and checks that its frames exist and have the size given in the JSON."""
 
     root: Path
     first_frame: int
@@ -83,17 +83,8 @@ class CocoReader:
         video = AnnotatedVideo(source.name, source.is_video, source.file)
         frames = self._frames_in_file if source.file else self._frames_in_images
         for position, frame in frames(source, video):
-            for box in source.boxes_of(position):
-                left, top, width, height = box.box_ltwh
-                labelled = LabelledBox(
-                    box.class_id,
-                    (left, top, left + width, top + height),
-                    box.track,
-                    occluded=box.is_occluded,
-                    generated=box.is_generated,
-                    is_crowd=box.is_crowd,
-                )
-                add_box(video, frame, labelled, f"{source.path}: annotations[{box.place}]")
+            for place, box in source.boxes_of(position):
+                add_box(video, frame, box, f"{source.path}: annotations[{place}]")
             video.frames.append(frame)
         return finish(video)
 
@@ -102,17 +93,14 @@ class CocoReader:
     ) -> Iterator[tuple[int, AnnotatedFrame]]:
         numbers = [number - self.first_frame for number in source.numbers]
         path = self.root / str(source.file)
-        height, width, there = frames_in_file(path, numbers, video.problems)
-        count = len(there)
-        for position, number in enumerate(numbers[:count]):
-            said = source.size_of(position)
+        height, width, existing = frames_in_file(path, numbers, video.problems)
+        for position, number in enumerate(numbers[: len(existing)]):
             if number < 0:
                 video.problems.append(
                     f"{source.path}: image {source.image_ids[position]}: frame {number} of "
-                    f"{source.file}, left out: numbers start at {self.first_frame}"
+                    f"{source.file}, skipped: numbers start at {self.first_frame}"
                 )
-            elif said not in ((0, 0), (height, width)):
-                video.problems.append(_other_size(source, position, path, height, width))
+            elif not _has_size(source, position, path, height, width, video.problems):
                 return
             else:
                 yield position, source.frame(position, number, height, width)
@@ -128,29 +116,33 @@ class CocoReader:
             try:
                 height, width = read_image_size(path)
             except DataError as error:
-                video.problems.append(f"{error.message}, left out")
+                video.problems.append(f"{error.message}, skipped")
                 continue
-            if source.size_of(position) not in ((0, 0), (height, width)):
-                video.problems.append(_other_size(source, position, path, height, width))
-                continue
-            frame = source.frame(position, number, height, width)
-            frame.file_name = name
-            yield position, frame
+            if _has_size(source, position, path, height, width, video.problems):
+                frame = source.frame(position, number, height, width)
+                frame.file_name = name
+                yield position, frame
 
 
-def _other_size(source: CocoVideo, position: int, path: Path, height: int, width: int) -> str:
-    said = source.size_of(position)
-    return (
-        f"{path}: {width}x{height} pixels, but {source.path} says {said[1]}x{said[0]} for image "
-        f"{source.image_ids[position]}, left out"
+def _has_size(
+    source: CocoVideo, position: int, path: Path, height: int, width: int, problems: list[str]
+) -> bool:
+    """Return True if an image's annotated size, if any, is that of its pixels."""
+    annotated = source.size_of(position)
+    if annotated in ((0, 0), (height, width)):
+        return True
+    problems.append(
+        f"{path}: {width}x{height} pixels, but {source.path} has {annotated[1]}x{annotated[0]} for "
+        f"image {source.image_ids[position]}, skipped"
     )
+    return False
 
 
 def coco_files(root: Path) -> dict[str, Path]:
-    """JSON files by split, or one as `all`; the files that we wrote only where there are no others.
+    """Return the JSON files by split, or one as `all`; files that we wrote only without others.
 
-    They lie in `root` or in its folder `annotations`, and are called `train.json`,
-    `instances_val2017.json` or the like where they belong to a split.
+    They are in `root` or in its folder `annotations`. Those of a split are called `train.json`,
+    `instances_val2017.json` or the like.
     """
     if root.is_file():
         return {"all": root}
@@ -170,18 +162,18 @@ def coco_files(root: Path) -> dict[str, Path]:
         found = ", ".join(path.name for path in paths[:4])
         raise DataError(
             f"{root}: {len(paths)} JSON files, but not one for train and one for val: {found}",
-            hint="name the file to convert instead of the folder",
+            hint="give the file to convert instead of the folder",
         )
     return {"all": paths[0]} if paths else {}
 
 
 def is_prepared(path: Path) -> bool:
-    """Whether a file is what `prepare-vid` wrote."""
+    """Return True if `prepare-vid` wrote the file."""
     return _OURS in _head(path)
 
 
 def _head(path: Path) -> bytes:
-    """The beginning and the end of a file: sections stand in any order."""
+    """Return the start and the end of a file: sections can have any order."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -204,7 +196,7 @@ def _common_names(contents: list[CocoEntries]) -> dict[int, str]:
 
 
 def _find_place(root: Path, split: str, entries: CocoEntries, hints: Hints) -> Path:
-    """The folder that file names start from: the first of the likely ones where most are found."""
+    """Return the folder that names start from: the first of those that have most of the files."""
     beside = entries.path.parent
     if hints.images is not None:
         candidates = [hints.images]
@@ -221,30 +213,30 @@ def _find_place(root: Path, split: str, entries: CocoEntries, hints: Hints) -> P
     probes = _probes(entries)
     if not probes:
         reason = (entries.problems or ["'images' is empty"])[0]
-        raise DataError(f"{entries.path}: no image that can be used: {reason}")
+        raise DataError(f"{entries.path}: no usable image: {reason}")
     hits = [sum(_is_there(place, probe) for probe in probes) for place in candidates]
     if not any(hits):
-        looked = ", ".join(map(str, dict.fromkeys(candidates))) or str(hints.images)
+        searched = ", ".join(map(str, dict.fromkeys(candidates))) or str(hints.images)
         raise DataError(
             f"{entries.path}: {probes[0][-1]} and the others that it names are in none of: "
-            f"{looked}",
-            hint="say where images or videos lie with --images FOLDER",
+            f"{searched}",
+            hint="use --images FOLDER to give the folder of the images or videos",
         )
     return candidates[hits.index(max(hits))]
 
 
 def _probes(entries: CocoEntries) -> list[list[str]]:
-    """For some images, the names that any place must have one of."""
+    """Return, for some images, the names of which the right folder has one."""
     total = len(entries.file_names)
-    found = []
+    probes = []
     for position in range(0, total, max(1, total // _PROBES)):
         name = entries.file_names[position]
         _, file = entries.videos.get(entries.image_videos[position], ("", None))
-        if file and VIDEO_FILE_NAME.search(file):
-            found.append([file])
+        if is_video_file(file):
+            probes.append([file])
         else:
-            found.append([*([f"{file}/{name}"] if file else []), name])
-    return found
+            probes.append([*([f"{file}/{name}"] if file else []), name])
+    return probes
 
 
 def _is_there(place: Path, names: list[str]) -> bool:

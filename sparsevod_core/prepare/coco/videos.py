@@ -1,4 +1,4 @@
-"""From the columns of a COCO file to its videos, each made only when it is asked for."""
+"""The videos of a COCO file, each cut from the file's columns only when it is read."""
 
 from __future__ import annotations
 
@@ -10,43 +10,35 @@ from typing import overload
 import numpy as np
 from jaxtyping import Float, Int
 
-from sparsevod_core.prepare.annotated import AnnotatedFrame
-from sparsevod_core.prepare.coco.entries import UNKNOWN, CocoEntries
+from sparsevod_core.data.annotation_file import as_numbers
+from sparsevod_core.data.annotation_fit import positions_of
+from sparsevod_core.data.json_fields import MISSING
+from sparsevod_core.prepare.annotated import AnnotatedFrame, LabelledBox
+from sparsevod_core.prepare.coco.entries import CROWD, GENERATED, OCCLUDED, CocoEntries
 from sparsevod_core.prepare.coco.groups import ImageGroup
 from sparsevod_core.prepare.media import inputs_of
 
 
 @dataclass(frozen=True, slots=True)
-class CocoBox:
-    """An annotation; `place` is its position in the file."""
-
-    place: int
-    class_id: int
-    track: int | None
-    box_ltwh: tuple[float, float, float, float]
-    is_crowd: bool
-    is_occluded: bool
-    is_generated: bool
-
-
-@dataclass(frozen=True, slots=True)
 class CocoVideo:
-    """One video's images and annotations; n images, m annotations.
+    """Images and annotations of one video. n images, m annotations.
 
     Attributes:
-        path: the JSON.
-        base: in front of every name, "" or a folder below the root.
-        box_ends: behind the last annotation of each image; parallel to `numbers`.
-        boxes: place, class, track (`UNKNOWN` without) and flags of each annotation.
-        Others as in `ImageGroup` and `CocoEntries`.
+        path: Path of the JSON.
+        base: Prefix of every name: "" or a folder below the root.
+        name, file, folder, is_video, numbers: As in `ImageGroup`, names with the prefix.
+        image_ids, file_names, sizes, targets: As in `CocoEntries`, in the order of `numbers`.
+        box_ends: End of each image's annotations.
+        boxes: Position in the file, class, track (or `MISSING`) and flags of each annotation.
+        boxes_ltwh: Boxes in pixels.
     """
 
     path: Path
+    base: str
     name: str
     file: str | None
     folder: str | None
     is_video: bool
-    base: str
     numbers: list[int]
     image_ids: list[int]
     file_names: list[str]
@@ -66,16 +58,16 @@ class CocoVideo:
             yield from inputs_of(names, every_file)
 
     def file_name(self, position: int) -> str:
-        """Of an image, relative to the root."""
+        """Return an image's file name, relative to the root."""
         return "/".join(filter(None, [self.base, self.file_names[position]]))
 
     def size_of(self, position: int) -> tuple[int, int]:
-        """Height and width as annotated; (0, 0) where one is missing."""
+        """Return height and width as annotated; (0, 0) if one is missing."""
         height, width = self.sizes[position].tolist()
         return (height, width) if height and width else (0, 0)
 
     def frame(self, position: int, number: int, height: int, width: int) -> AnnotatedFrame:
-        """The frame without boxes."""
+        """Return the frame without boxes."""
         target = int(self.targets[position])
         return AnnotatedFrame(
             self.file_names[position],
@@ -87,30 +79,32 @@ class CocoVideo:
             image_id=self.image_ids[position],
         )
 
-    def boxes_of(self, position: int) -> Iterator[CocoBox]:
-        """The annotations of an image, in the file's order."""
+    def boxes_of(self, position: int) -> Iterator[tuple[int, LabelledBox]]:
+        """Yield each box of an image and its annotation's position in the file."""
         start = int(self.box_ends[position - 1]) if position else 0
         for row in range(start, int(self.box_ends[position])):
             place, class_id, track, flags = self.boxes[row].tolist()
             left, top, width, height = self.boxes_ltwh[row].tolist()
-            yield CocoBox(
+            yield (
                 place,
-                class_id,
-                None if track == UNKNOWN else track,
-                (left, top, width, height),
-                is_crowd=bool(flags & 1),
-                is_occluded=bool(flags & 2),
-                is_generated=bool(flags & 4),
+                LabelledBox(
+                    class_id,
+                    (left, top, left + width, top + height),
+                    None if track == MISSING else track,
+                    occluded=bool(flags & OCCLUDED),
+                    generated=bool(flags & GENERATED),
+                    is_crowd=bool(flags & CROWD),
+                ),
             )
 
 
 class CocoVideos(Sequence[CocoVideo]):
-    """The videos of a file. The file's columns are in memory once, a video's part when it is read.
+    """The videos of a file. The file's columns are in memory once.
 
     Args:
-        entries: the file; annotations of no image or class are added to its problems.
-        groups: its images by video.
-        base: in front of every name, "" or a folder below the root.
+        entries: Columns of the file; annotations that refer to nothing are added to its problems.
+        groups: Images by video.
+        base: Prefix of every name: "" or a folder below the root.
     """
 
     def __init__(self, entries: CocoEntries, groups: list[ImageGroup], base: str) -> None:
@@ -121,23 +115,17 @@ class CocoVideos(Sequence[CocoVideo]):
         order = np.argsort(images, kind="stable")
         self._rows = order[np.searchsorted(images[order], 0) :]
         self._starts = np.searchsorted(images[self._rows], np.arange(len(entries.image_ids) + 1))
-        self._boxes = np.stack(
-            [
-                np.frombuffer(column, np.int64)
-                for column in (
-                    entries.box_places,
-                    entries.box_classes,
-                    entries.box_tracks,
-                    entries.box_flags,
-                )
-            ],
-            axis=1,
+        columns = (
+            entries.box_positions,
+            entries.box_classes,
+            entries.box_tracks,
+            entries.box_flags,
         )
-        self._boxes_ltwh = np.frombuffer(entries.boxes_ltwh, np.float64).reshape(-1, 4)
-        self._sizes = np.stack(
-            [np.frombuffer(column, np.int64) for column in (entries.heights, entries.widths)], 1
-        )
-        self._targets = np.frombuffer(entries.targets, np.int64)
+        self._boxes = np.stack([as_numbers(column) for column in columns], axis=1)
+        self._boxes_ltwh = as_numbers(entries.boxes_ltwh).reshape(-1, 4)
+        sizes = as_numbers(entries.heights), as_numbers(entries.widths)
+        self._sizes = np.stack(sizes, axis=1)
+        self._targets = as_numbers(entries.targets)
 
     def __repr__(self) -> str:
         names = [(group.name, group.file, len(group.numbers)) for group in self._groups]
@@ -163,11 +151,11 @@ class CocoVideos(Sequence[CocoVideo]):
         )
         return CocoVideo(
             path=entries.path,
+            base=self._base,
             name=group.name,
             file=file,
             folder=folder,
             is_video=group.is_video,
-            base=self._base,
             numbers=group.numbers,
             image_ids=[entries.image_ids[image] for image in images],
             file_names=[entries.file_names[image] for image in images],
@@ -180,23 +168,16 @@ class CocoVideos(Sequence[CocoVideo]):
 
 
 def _annotated_images(entries: CocoEntries) -> Int[np.ndarray, " m"]:
-    """The position of each annotation's image; -1 for annotations that are left out."""
-    ids = np.frombuffer(entries.image_ids, np.int64)
-    wanted = np.frombuffer(entries.box_images, np.int64)
-    order = np.argsort(ids, kind="stable")
-    if not len(ids):
-        return np.full(len(wanted), -1)
-    images = order[np.searchsorted(ids, wanted, sorter=order).clip(max=len(ids) - 1)]
-    unknown_image = ids[images] != wanted
-    classes = np.frombuffer(entries.box_classes, np.int64)
+    """Return the position of each annotation's image; -1 for annotations that are skipped."""
+    wanted, classes = as_numbers(entries.box_images), as_numbers(entries.box_classes)
+    images = positions_of(as_numbers(entries.image_ids), wanted)
     unknown_class = ~np.isin(classes, list(entries.names))
-    for row in np.flatnonzero(unknown_image | unknown_class).tolist():
-        key, value, section = "category_id", int(classes[row]), "categories"
-        if unknown_image[row]:
-            key, value, section = "image_id", int(wanted[row]), "images"
-        entries.problems.append(
-            f"{entries.path}: annotations[{entries.box_places[row]}]: {key} {value} is not in "
-            f"{section}, left out"
+    for row in np.flatnonzero((images < 0) | unknown_class).tolist():
+        key, id_, section = "category_id", classes[row], "categories"
+        if images[row] < 0:
+            key, id_, section = "image_id", wanted[row], "images"
+        entries.skip(
+            f"annotations[{entries.box_positions[row]}]", f"{key} {id_} is not in {section!r}"
         )
-    images[unknown_image | unknown_class] = -1
+    images[unknown_class] = -1
     return images

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sparsevod_core.data.annotation_join import VIDEO_FILE_NAME
+from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.prepare.cvat.xml_reader import CvatTask
 from sparsevod_core.prepare.frame_names import split_number
 from sparsevod_core.prepare.image_size import IMAGE_SUFFIXES
@@ -25,7 +25,7 @@ def find_media(path: Path, task: CvatTask, root: Path, *, alone: bool) -> Path |
             stems = {name, PurePosixPath(name).stem}
             found = [exact, *sorted(file for file in folder.iterdir() if file.stem in stems)]
             for candidate in found:
-                is_video = VIDEO_FILE_NAME.search(candidate.name) and candidate.is_file()
+                is_video = is_video_file(candidate.name) and candidate.is_file()
                 if is_video or (candidate.is_dir() and _has_images(candidate)):
                     return candidate
     images = path.parent / "images"

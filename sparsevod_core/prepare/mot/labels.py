@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparsevod_core.data.annotation_join import VIDEO_FILE_NAME
+from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.annotated import AnnotatedVideo, LabelledBox
 from sparsevod_core.prepare.class_names import categories_of, read_class_list
@@ -242,10 +242,10 @@ def _images(folder: Path) -> list[tuple[int, Path]]:
 
 def _video_file(root: Path, folder: Path) -> Path:
     """`SEQ.mp4` in the sequence's folder or beside it, or the only video file in the folder."""
-    inside = sorted(path for path in folder.iterdir() if VIDEO_FILE_NAME.search(path.name))
+    inside = sorted(path for path in folder.iterdir() if is_video_file(path.name))
     beside = folder.parent.iterdir() if folder != root else []
     named = [path for path in (*inside, *sorted(beside)) if path.stem == folder.name]
-    files = [path for path in named if VIDEO_FILE_NAME.search(path.name)] or inside
+    files = [path for path in named if is_video_file(path.name)] or inside
     if len(files) != 1:
         found = f"{len(files)} video files" if files else "neither"
         raise DataError(

@@ -42,7 +42,7 @@ def errors(report: DatasetReport) -> dict[str, tuple[str, ...]]:
 
 
 def test_a_sound_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("sparsevod_core.prepare.checks.report.read_sound_entries")
+    monkeypatch.delattr("sparsevod_core.prepare.checks.report.read_valid_entries")
     report = check(tmp_path, SOUND)
     assert report.is_complete and not errors(report) and report.boxes.boxes == 8
 
@@ -51,22 +51,27 @@ def test_a_sound_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ("section", "changes", "key", "places", "boxes_left"),
     [
         ("categories", {1: {"name": 7}}, "broken_categories", ["name: expected text"], 4),
-        ("categories", {1: {"name": "cat"}}, "repeated_categories", ["id 9, cat"], 4),
+        ("categories", {1: {"name": "cat"}}, "repeated_categories",
+         ["(id 9): has the name 'cat' of categories[0]"], 4),
         ("videos", {1: {"name": 5}}, "broken_videos", ["name: expected text"], 4),
         ("images", {5: {"file_name": ""}}, "broken_images", ["file_name: expected text"], 7),
         ("images", {5: {"width": -1}}, "broken_images", ["width: expected a size"], 7),
-        ("images", {5: {"video_id": 7}}, "unknown_videos", ["id 15, video_id 7, frame_id 1"], 7),
-        ("images", {5: {"frame_id": 0}}, "repeated_frames", ["id 15, video_id 2, frame_id 0"], 7),
-        ("images", {4: {"frame_id": -3}}, "negative_frame_ids", ["video_id 2, frame_id -3"], 7),
-        ("images", {5: {"video_id": None}}, "no_size", ["id 15"], 7),
+        ("images", {5: {"video_id": 7}}, "unknown_videos", ["(id 15): video_id 7 is not"], 7),
+        ("images", {5: {"frame_id": 0}}, "repeated_frames",
+         ["(id 15): has the video_id 2 and the frame_id 0 of images[4]"], 7),
+        ("images", {4: {"frame_id": -3}}, "negative_frame_ids",
+         ["(id 14): frame_id: expected an index in the video file, counted from 0, got -3"], 7),
+        ("images", {5: {"video_id": None}}, "no_size",
+         ["(id 15): `height` and `width` are missing"], 7),
         ("annotations", {5: {"bbox": [1, 2, 3]}}, "broken_annotations", ["four numbers"], 7),
         ("annotations", {2: {"image_id": 5}, 6: {"image_id": 6}}, "unknown_images",
-         ["id 2, image_id 5", "id 6, image_id 6"], 6),
+         ["(id 2): image_id 5", "(id 6): image_id 6"], 6),
         ("annotations", {5: {"category_id": 5}}, "unknown_categories", ["category_id 5"], 7),
         ("annotations", {5: {"bbox": [9, 9, -4, 2]}}, "impossible_boxes",
-         ["bbox [9.0, 9.0, -4.0, 2.0]"], 7),
+         ["got [9.0, 9.0, -4.0, 2.0]"], 7),
         ("annotations", {5: {"bbox": [9, 9, 1e39, 2]}}, "impossible_boxes", ["1e+39"], 7),
-        ("annotations", {5: {"id": 4}}, "repeated_annotation_ids", ["id 4, image_id 15"], 8),
+        ("annotations", {5: {"id": 4}}, "repeated_annotation_ids",
+         ["(id 4): has the id of annotations[4]"], 8),
     ],
 )  # fmt: skip
 def test_each_kind_is_counted_and_the_rest_stays(
@@ -88,18 +93,24 @@ def test_each_kind_is_counted_and_the_rest_stays(
     assert set(found) == {key} and not report.is_complete
     assert len(found[key]) == len(places)
     for position, place, words in zip(changes, found[key], places, strict=True):
-        assert place.startswith(f"{section}[{position}]: ") and words in place
+        assert place.startswith(f"{section}[{position}] (id ") and words in place
     assert report.boxes.boxes == boxes_left
 
 
 @pytest.mark.parametrize(
     ("section", "own_id", "repeated_id", "place", "left_behind"),
     [
-        ("categories", 9, 4, "categories[1]: id 4, dog", "unknown_categories"),
-        ("videos", 2, 1, "videos[1]: id 1", "unknown_videos"),
-        ("images", 15, 13, "images[5]: id 13, video_id 2, frame_id 1", "unknown_images"),
+        (
+            "categories",
+            9,
+            4,
+            "categories[1] (id 4): has the id of categories[0]",
+            "unknown_categories",
+        ),
+        ("videos", 2, 1, "videos[1] (id 1): has the id of videos[0]", "unknown_videos"),
+        ("images", 15, 13, "images[5] (id 13): has the id of images[3]", "unknown_images"),
     ],
-)
+)  # fmt: skip
 def test_a_repeated_id_leaves_others_without_their_entry(
     tmp_path: Path, section: str, own_id: int, repeated_id: int, place: str, left_behind: str
 ) -> None:
@@ -122,10 +133,15 @@ def test_everything_at_once(tmp_path: Path) -> None:
     found = errors(check(tmp_path, sections))
     assert found == {
         "broken_images": ("images[8]: expected an object, got 'text'",),
-        "broken_annotations": (f"annotations[8]: id: expected a whole number, got {2**70}",),
-        "no_size": ("images[9]: id 99",),
-        "unknown_images": ("annotations[3]: id 3, image_id 98",),
-        "impossible_boxes": ("annotations[0]: id 0, bbox [0.0, 0.0, nan, 5.0]",),
+        "broken_annotations": (
+            f"annotations[8] (id {2**70}): id: expected a whole number, got {2**70}",
+        ),
+        "no_size": ("images[9] (id 99): `height` and `width` are missing, in its video too",),
+        "unknown_images": ("annotations[3] (id 3): image_id 98 is not in 'images'",),
+        "impossible_boxes": (
+            "annotations[0] (id 0): bbox: expected four finite numbers [x, y, width, height] and "
+            "no negative size, got [0.0, 0.0, nan, 5.0]",
+        ),
     }  # fmt: skip
 
 

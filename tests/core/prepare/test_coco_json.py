@@ -189,15 +189,15 @@ def test_train_and_val_in_two_files(studio: Studio) -> None:
         ("annotations", {"bbox": [1, 2, -3, 4]}, "no negative size"),
         ("annotations", {"bbox": [1, 2, float("nan"), 4]}, "finite"),
         ("annotations", {"bbox": [200, 2, 3, 4]}, "annotations[1]: box (200, 2, 203, 6) lies"),
-        ("annotations", {"image_id": 8}, "annotations[1]: image_id 8 is not in images"),
-        ("annotations", {"category_id": 8}, "annotations[1]: category_id 8 is not in categories"),
+        ("annotations", {"image_id": 8}, "annotations[1]: image_id 8 is not in 'images'"),
+        ("annotations", {"category_id": 8}, "annotations[1]: category_id 8 is not in 'categories'"),
         ("images", {"id": "x7"}, "images[1] (id x7): id: expected a whole number"),
-        ("images", {"id": 0}, "image id 0 is there twice"),
+        ("images", {"id": 0}, "image id 0 is repeated"),
         ("images", {"file_name": "../a.png"}, "stays in the data set's folder"),
         ("images", {"file_name": "/etc/passwd"}, "stays in the data set's folder"),
         ("images", {"file_name": "a/9.png"}, "a/9.png: cannot read the frame"),
-        ("images", {"video_id": 8}, "video_id 8 is not in videos"),
-        ("images", {"frame_id": 0}, "images 0 and 7 are both frame 0 of a"),
+        ("images", {"video_id": 8}, "image 7: video_id 8 is not in 'videos'"),
+        ("images", {"frame_id": 0}, "image 7: frame 0 of a is already image 0"),
         ("images", {"width": 95}, "a/000001.png: 96x64 pixels, but"),
         ("categories", {"id": None}, "categories[1]: id: expected a whole number"),
     ],
@@ -212,7 +212,7 @@ def test_a_broken_entry_is_named_and_left_out(
     problems = studio.problems("coco")
     assert words in problems[0].replace(" (id None)", "")
     assert [number for number, _, _ in studio.shown()["a"]][-1] == 2
-    with pytest.raises(DataError, match=r"left out|cannot read"):
+    with pytest.raises(DataError, match=r"skipped|cannot read|left out"):
         studio.prepare("coco", strict=True)
 
 

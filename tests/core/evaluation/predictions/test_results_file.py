@@ -89,18 +89,26 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ("key", "entries", "said"),
     [
         ("images", {"id": 1}, "expected a list `images`, got another value"),
-        ("images", [{"id": 1}, {"id": 1}], r"images\[1\]: id 1 is already that of images\[0\]"),
+        ("images", [{"id": 1}, {"id": 1}], r"images\[1\] \(id 1\): has the id of images\[0\]"),
         ("images", [{"id": 1}, {}], r"images\[1\]: `id` is missing"),
-        ("images", [{"id": 1.5}], r"images\[0\]: id: expected a whole number or text, got 1.5"),
+        (
+            "images",
+            [{"id": 1.5}],
+            r"images\[0\] \(id 1.5\): id: expected a whole number or text, got 1.5",
+        ),
         ("images", [{"id": 1}, {"id": "2"}], "some ids are numbers and some are text"),
-        ("categories", [{"id": 5}], r"categories\[0\]: `name` is missing"),
-        ("categories", [{"id": 5, "name": 3}], r"categories\[0\]: name: expected text"),
+        ("categories", [{"id": 5}], r"categories\[0\] \(id 5\): `name` is missing"),
+        ("categories", [{"id": 5, "name": 3}], r"categories\[0\] \(id 5\): name: expected text"),
         (
             "categories",
             [{"id": 5, "name": "car"}, {"id": 6, "name": "car"}],
-            r"categories\[1\]: the name 'car' is already that of categories\[0\]",
+            r"categories\[1\] \(id 6\): has the name 'car' of categories\[0\]",
         ),
-        ("annotations", [{"image_id": 7}], r"annotations\[0\]: image_id 7 is not among"),
+        (
+            "annotations",
+            [{"image_id": 7, "category_id": 5, "bbox": [0, 0, 1, 1]}],
+            r"annotations\[0\]: image_id 7 is not in 'images'",
+        ),
         ("annotations", [{"image_id": 1, "category_id": 5}], r"annotations\[0\]: `bbox` is miss"),
         (
             "annotations",
