@@ -300,4 +300,4 @@ def _videos(checkpoint: Path, config: Config, is_named: bool) -> VideoSet:
             hint="name a set with --annotations GT.json --root DIR"
             + (prepare if annotations else ""),
         )
-    return VideoSet.load(Path(annotations), None if root is None else Path(root))
+    return VideoSet.load(Path(annotations), None if root is None else Path(root), for_scoring=True)

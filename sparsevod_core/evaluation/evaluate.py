@@ -51,7 +51,8 @@ def evaluate(
 
     Args:
         predictor: the model; `config.inference.batch` frames of a video go through it together.
-        videos: what to evaluate on. The boxes are read again from its file, at full precision.
+        videos: what to evaluate on. Unless loaded `for_scoring`, its file is read again for the
+            boxes at full precision.
         clip: clip boxes to the frame (False to compare with MMDetection).
         only: the videos to run and score; None: all.
         checkpoint: recorded in the result; its content must be the same to resume.
@@ -67,7 +68,7 @@ def evaluate(
     reporter = (reporter if distributed.is_main() else None) or SilentReporter()
     chosen = list(range(videos.num_videos)) if only is None else list(only)
     image_ids = [[videos.image_id(f) for f in videos.video_frames(video)] for video in chosen]
-    truth = GroundTruth.load(videos.annotations_path)
+    truth = GroundTruth.of_videos(videos)
     if only is not None:
         truth = truth.restricted_to([id_ for ids in image_ids for id_ in ids])
     evaluator = BoxAPEvaluator(truth)

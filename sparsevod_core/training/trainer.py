@@ -81,7 +81,9 @@ class Trainer:
         self.dataset = ClipDataset(self.videos, clip_settings(config), config.seed)
         self.validation: VideoSet | None = None
         if config.data.val_annotations is not None and config.train.eval_every:
-            self.validation = _load_videos(config.data.val_annotations, config.data.val_root)
+            self.validation = _load_videos(
+                config.data.val_annotations, config.data.val_root, for_scoring=True
+            )
         elif config.train.patience:
             raise ConfigError(
                 f"train.patience={config.train.patience} needs something to evaluate on",
@@ -258,5 +260,7 @@ class Trainer:
         )
 
 
-def _load_videos(annotations: str, root: str | None) -> VideoSet:
-    return VideoSet.load(Path(annotations), None if root is None else Path(root))
+def _load_videos(annotations: str, root: str | None, *, for_scoring: bool = False) -> VideoSet:
+    return VideoSet.load(
+        Path(annotations), None if root is None else Path(root), for_scoring=for_scoring
+    )

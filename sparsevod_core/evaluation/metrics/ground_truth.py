@@ -14,6 +14,7 @@ from sparsevod_core.data.annotation_file import AnnotationFile, as_numbers, read
 from sparsevod_core.data.annotation_fit import positions_of, require_fit
 from sparsevod_core.data.file_names import FileNames
 from sparsevod_core.data.json_fields import MISSING, Id
+from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import DataError
 
 NO_FRAME = MISSING
@@ -75,6 +76,13 @@ class GroundTruth:
             DataError: unreadable file, or an invalid entry, named by its position.
         """
         return cls.of(read_annotation_file(path, for_frames=False, for_scoring=True))
+
+    @classmethod
+    def of_videos(cls, videos: VideoSet) -> GroundTruth:
+        """Return the ground truth of a set, read from its file unless it was loaded for scoring."""
+        return (
+            cls.load(videos.annotations_path) if videos.content is None else cls.of(videos.content)
+        )
 
     @classmethod
     def of(cls, content: AnnotationFile) -> GroundTruth:

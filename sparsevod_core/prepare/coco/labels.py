@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparsevod_core.data.annotation_file import is_video_file
@@ -81,61 +81,66 @@ class CocoReader:
 
     def __call__(self, source: CocoVideo) -> AnnotatedVideo:
         video = AnnotatedVideo(source.name, source.is_video, source.file)
-        frames = self._frames_in_file if source.file else self._frames_in_images
-        for position, frame in frames(source, video):
+        frames = self._in_file if source.file else self._in_images
+        for position, frame in frames(source, video.problems):
             for place, box in source.boxes_of(position):
                 add_box(video, frame, box, f"{source.path}: annotations[{place}]")
             video.frames.append(frame)
         return finish(video)
 
-    def _frames_in_file(
-        self, source: CocoVideo, video: AnnotatedVideo
+    def _in_file(
+        self, source: CocoVideo, problems: list[str]
     ) -> Iterator[tuple[int, AnnotatedFrame]]:
-        numbers = [number - self.first_frame for number in source.numbers]
         path = self.root / str(source.file)
-        height, width, existing = frames_in_file(path, numbers, video.problems)
-        for position, number in enumerate(numbers[: len(existing)]):
+        numbers = [frame.number - self.first_frame for frame in source.frames]
+        height, width, existing = frames_in_file(path, numbers, problems)
+        for position, frame in enumerate(source.frames[: len(existing)]):
+            number = numbers[position]
             if number < 0:
-                video.problems.append(
-                    f"{source.path}: image {source.image_ids[position]}: frame {number} of "
-                    f"{source.file}, skipped: numbers start at {self.first_frame}"
+                problems.append(
+                    f"{source.path}: image {frame.image_id}: frame {number} of {source.file}, "
+                    f"skipped: numbers start at {self.first_frame}"
                 )
-            elif not _has_size(source, position, path, height, width, video.problems):
+                continue
+            sized = _sized(source, frame, path, (height, width), problems)
+            if sized is None:
                 return
-            else:
-                yield position, source.frame(position, number, height, width)
+            sized.number = number
+            yield position, sized
 
-    def _frames_in_images(
-        self, source: CocoVideo, video: AnnotatedVideo
+    def _in_images(
+        self, source: CocoVideo, problems: list[str]
     ) -> Iterator[tuple[int, AnnotatedFrame]]:
-        for position, number in enumerate(source.numbers):
-            name = source.file_name(position)
+        for position, frame in enumerate(source.frames):
+            name = source.file_name(frame)
             if source.folder and not (self.root / name).is_file():
-                name = f"{source.folder}/{source.file_names[position]}"
+                name = f"{source.folder}/{frame.file_name}"
             path = self.root / name
             try:
-                height, width = read_image_size(path)
+                sized = _sized(source, frame, path, read_image_size(path), problems)
             except DataError as error:
-                video.problems.append(f"{error.message}, skipped")
+                problems.append(f"{error.message}, skipped")
                 continue
-            if _has_size(source, position, path, height, width, video.problems):
-                frame = source.frame(position, number, height, width)
-                frame.file_name = name
-                yield position, frame
+            if sized is not None:
+                sized.file_name = name
+                yield position, sized
 
 
-def _has_size(
-    source: CocoVideo, position: int, path: Path, height: int, width: int, problems: list[str]
-) -> bool:
-    """Return True if an image's annotated size, if any, is that of its pixels."""
-    annotated = source.size_of(position)
-    if annotated in ((0, 0), (height, width)):
-        return True
+def _sized(
+    source: CocoVideo,
+    frame: AnnotatedFrame,
+    path: Path,
+    size: tuple[int, int],
+    problems: list[str],
+) -> AnnotatedFrame | None:
+    """Return a copy of the frame with the (height, width) of its pixels; None if they disagree."""
+    if (frame.height, frame.width) in ((0, 0), size):
+        return replace(frame, height=size[0], width=size[1], boxes=[])
     problems.append(
-        f"{path}: {width}x{height} pixels, but {source.path} has {annotated[1]}x{annotated[0]} for "
-        f"image {source.image_ids[position]}, skipped"
+        f"{path}: {size[1]}x{size[0]} pixels, but {source.path} has {frame.width}x{frame.height} "
+        f"for image {frame.image_id}, skipped"
     )
-    return False
+    return None
 
 
 def coco_files(root: Path) -> dict[str, Path]:

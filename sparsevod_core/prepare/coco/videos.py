@@ -21,14 +21,14 @@ from sparsevod_core.prepare.media import inputs_of
 
 @dataclass(frozen=True, slots=True)
 class CocoVideo:
-    """Images and annotations of one video. n images, m annotations.
+    """Images and annotations of one video. m annotations.
 
     Attributes:
         path: Path of the JSON.
-        base: Prefix of every name: "" or a folder below the root.
-        name, file, folder, is_video, numbers: As in `ImageGroup`, names with the prefix.
-        image_ids, file_names, sizes, targets: As in `CocoEntries`, in the order of `numbers`.
-        box_ends: End of each image's annotations.
+        base: Folder below the root that file names start from, or "".
+        name, file, folder, is_video: As in `ImageGroup`; `file` and `folder` start with `base`.
+        frames: Frames as annotated, without boxes; width and height are 0 if one is missing.
+        box_ends: End of each frame's annotations.
         boxes: Position in the file, class, track (or `MISSING`) and flags of each annotation.
         boxes_ltwh: Boxes in pixels.
     """
@@ -39,11 +39,7 @@ class CocoVideo:
     file: str | None
     folder: str | None
     is_video: bool
-    numbers: list[int]
-    image_ids: list[int]
-    file_names: list[str]
-    sizes: Int[np.ndarray, "n 2"]
-    targets: Int[np.ndarray, " n"]
+    frames: list[AnnotatedFrame]
     box_ends: Int[np.ndarray, " n"]
     boxes: Int[np.ndarray, "m 4"]
     boxes_ltwh: Float[np.ndarray, "m 4"]
@@ -54,33 +50,14 @@ class CocoVideo:
         if self.file:
             yield self.file
         else:
-            names = (self.file_name(position) for position in range(len(self.numbers)))
-            yield from inputs_of(names, every_file)
+            yield from inputs_of(map(self.file_name, self.frames), every_file)
 
-    def file_name(self, position: int) -> str:
-        """Return an image's file name, relative to the root."""
-        return "/".join(filter(None, [self.base, self.file_names[position]]))
-
-    def size_of(self, position: int) -> tuple[int, int]:
-        """Return height and width as annotated; (0, 0) if one is missing."""
-        height, width = self.sizes[position].tolist()
-        return (height, width) if height and width else (0, 0)
-
-    def frame(self, position: int, number: int, height: int, width: int) -> AnnotatedFrame:
-        """Return the frame without boxes."""
-        target = int(self.targets[position])
-        return AnnotatedFrame(
-            self.file_names[position],
-            number,
-            width,
-            height,
-            [],
-            is_target=None if target < 0 else bool(target),
-            image_id=self.image_ids[position],
-        )
+    def file_name(self, frame: AnnotatedFrame) -> str:
+        """Return a frame's file name, relative to the root."""
+        return below(self.base, frame.file_name)
 
     def boxes_of(self, position: int) -> Iterator[tuple[int, LabelledBox]]:
-        """Yield each box of an image and its annotation's position in the file."""
+        """Yield the boxes of the frame at `position`, each with its position in the file."""
         start = int(self.box_ends[position - 1]) if position else 0
         for row in range(start, int(self.box_ends[position])):
             place, class_id, track, flags = self.boxes[row].tolist()
@@ -99,7 +76,7 @@ class CocoVideo:
 
 
 class CocoVideos(Sequence[CocoVideo]):
-    """The videos of a file. The file's columns are in memory once.
+    """The videos of a file.
 
     Args:
         entries: Columns of the file; annotations that refer to nothing are added to its problems.
@@ -123,9 +100,6 @@ class CocoVideos(Sequence[CocoVideo]):
         )
         self._boxes = np.stack([as_numbers(column) for column in columns], axis=1)
         self._boxes_ltwh = as_numbers(entries.boxes_ltwh).reshape(-1, 4)
-        sizes = as_numbers(entries.heights), as_numbers(entries.widths)
-        self._sizes = np.stack(sizes, axis=1)
-        self._targets = as_numbers(entries.targets)
 
     def __repr__(self) -> str:
         names = [(group.name, group.file, len(group.numbers)) for group in self._groups]
@@ -145,26 +119,36 @@ class CocoVideos(Sequence[CocoVideo]):
         images = group.images.tolist()
         spans = [self._rows[self._starts[image] : self._starts[image + 1]] for image in images]
         rows = np.concatenate([np.empty(0, np.int64), *spans])
-        file, folder = (
-            "/".join([self._base, name]) if name and self._base else name
-            for name in (group.file, group.folder)
-        )
         return CocoVideo(
             path=entries.path,
             base=self._base,
             name=group.name,
-            file=file,
-            folder=folder,
+            file=group.file and below(self._base, group.file),
+            folder=group.folder and below(self._base, group.folder),
             is_video=group.is_video,
-            numbers=group.numbers,
-            image_ids=[entries.image_ids[image] for image in images],
-            file_names=[entries.file_names[image] for image in images],
-            sizes=self._sizes[group.images],
-            targets=self._targets[group.images],
+            frames=list(map(self._frame, images, group.numbers)),
             box_ends=np.cumsum([len(span) for span in spans]),
             boxes=self._boxes[rows],
             boxes_ltwh=self._boxes_ltwh[rows],
         )
+
+    def _frame(self, image: int, number: int) -> AnnotatedFrame:
+        entries, target = self._entries, self._entries.targets[image]
+        width, height = entries.widths[image], entries.heights[image]
+        return AnnotatedFrame(
+            entries.file_names[image],
+            number,
+            width=width if height else 0,
+            height=height if width else 0,
+            boxes=[],
+            is_target=None if target < 0 else bool(target),
+            image_id=entries.image_ids[image],
+        )
+
+
+def below(base: str, name: str) -> str:
+    """Return a name in the folder `base`, which may be ""."""
+    return f"{base}/{name}" if base else name
 
 
 def _annotated_images(entries: CocoEntries) -> Int[np.ndarray, " m"]:

@@ -12,6 +12,7 @@ import pytest
 
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import DataError
+from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -256,6 +257,17 @@ def test_a_section_that_is_missing_is_named(tmp_path: Path) -> None:
     del sections["annotations"]
     with pytest.raises(DataError, match="no 'annotations': expected a COCO file"):
         VideoSet.load(write(tmp_path, sections))
+
+
+def test_ground_truth_needs_no_second_read(tmp_path: Path) -> None:
+    path = write(tmp_path, content())
+    expected = GroundTruth.load(path)
+    videos = VideoSet.load(path, for_scoring=True)
+    path.unlink()
+    truth = GroundTruth.of_videos(videos)
+    assert list(truth.file_names) == list(expected.file_names)
+    for name in set(GroundTruth.__slots__) - {"file_names"}:
+        np.testing.assert_array_equal(getattr(truth, name), getattr(expected, name))
 
 
 def test_stills_only_need_no_videos(tmp_path: Path) -> None:
