@@ -1,4 +1,4 @@
-"""Box conversions and overlaps. All boxes are [..., 4] tensors; pixels unless said otherwise."""
+"""Box conversion, area and GIoU. Boxes are [..., 4] tensors in pixels."""
 
 from __future__ import annotations
 
@@ -8,19 +8,13 @@ from torch import Tensor
 
 
 def cxcywh_to_xyxy(boxes_cxcywh: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
-    """Centre and size to corners."""
-    centre, size = boxes_cxcywh.split(2, dim=-1)
-    return torch.cat([centre - size / 2, centre + size / 2], dim=-1)
-
-
-def xyxy_to_xywh(boxes_xyxy: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
-    """Corners to left, top, width, height (COCO's form)."""
-    low, high = boxes_xyxy.split(2, dim=-1)
-    return torch.cat([low, high - low], dim=-1)
+    """Convert center and size to corners."""
+    center, size = boxes_cxcywh.split(2, dim=-1)
+    return torch.cat([center - size / 2, center + size / 2], dim=-1)
 
 
 def area(boxes_xyxy: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
-    """Width times height; negative where a box is inverted on one side."""
+    """Return width times height; negative if one of them is."""
     width, height = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).unbind(-1)
     return width * height
 
@@ -28,10 +22,10 @@ def area(boxes_xyxy: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
 def generalized_iou(
     boxes_a: Float[Tensor, "*#n 4"], boxes_b: Float[Tensor, "*#n 4"], eps: float = 1e-6
 ) -> Float[Tensor, "*#n"]:
-    """GIoU (Rezatofighi et al., CVPR 2019) of boxes that broadcast against each other, in -1..1.
+    """Return the GIoU (Rezatofighi et al., CVPR 2019) of boxes that broadcast, in -1..1.
 
     Pass `boxes_a[..., :, None, :]` and `boxes_b[..., None, :, :]` for all pairs. Union and hull are
-    clamped below by `eps`, as MMDetection does.
+    clamped to at least `eps`, as in MMDetection.
     """
     overlap_low = torch.maximum(boxes_a[..., :2], boxes_b[..., :2])
     overlap_high = torch.minimum(boxes_a[..., 2:], boxes_b[..., 2:])

@@ -1,4 +1,4 @@
-"""A class of objects. Apart from the other structures, since converting labels needs no torch."""
+"""A class of objects, usable without torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A class: the user's own id and its name. The model's label is its position in the list."""
+    """A class with its id and name in the annotations; its label is its position in the list."""
 
     id: int
     name: str

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from sparsevod_core.data.annotation_file import AnnotationFile, as_numbers, is_video_file, place
+from sparsevod_core.data.annotation_columns import as_numbers
+from sparsevod_core.data.annotation_file import AnnotationFile, is_video_file, place
 from sparsevod_core.data.json_fields import MISSING
 from sparsevod_core.errors import DataError
 
@@ -82,69 +83,62 @@ class FitCheck:
 
     def _repeated_categories(self) -> Misfits:
         """By id or by name: models and data are matched by name."""
-        by_id = self._repeated_ids("categories")
-        names = np.array(self.content.category_names, object)
-        by_name = _repeats(np.unique(names, return_inverse=True)[1].reshape(-1))
+        names, ids = np.array(self.content.category_names, object), self._ids("categories")
+        same_name = _repeats(np.unique(names, return_inverse=True)[1].reshape(-1))
+        same_id = _repeats(ids)
 
         def problem(n: int) -> str:
-            if by_id.entries[n]:
-                return f"has the id of {self._first('categories', self._ids('categories'), n)}"
+            if same_id[n]:
+                return f"has the id of {self._first('categories', ids, n)}"
             return f"has the name {names[n]!r} of {self._first('categories', names, n)}"
 
-        return self._misfits("categories", "repeated_categories", by_id.entries | by_name, problem)
+        return self._misfits("categories", "repeated_categories", same_id | same_name, problem)
 
     def _repeated_ids(self, section: str) -> Misfits:
+        def problem(n: int) -> str:
+            return f"has the id of {self._first(section, ids, n)}"
+
         ids = self._ids(section)
-        return self._misfits(
-            section,
-            f"repeated_{section[:-1]}_ids",
-            _repeats(ids),
-            lambda n: f"has the id of {self._first(section, ids, n)}",
-        )
+        return self._misfits(section, f"repeated_{section[:-1]}_ids", _repeats(ids), problem)
 
     def _unknown_ids(self, section: str, key: str, among: str) -> Misfits:
+        def problem(n: int) -> str:
+            return f"{key} {self.content.ids_of(wanted[[n]])[0]!r} is not in {among!r}"
+
         wanted = as_numbers(getattr(getattr(self.content, section), f"{key}s"))
         ids = np.append(self._ids(among), self.broken_ids.get(among, array("q")))
-        return self._misfits(
-            section,
-            f"unknown_{among}",
-            ~np.isin(wanted, ids) & (wanted != MISSING),
-            lambda n: f"{key} {self.content.ids_of(wanted[[n]])[0]!r} is not in {among!r}",
-        )
+        unknown = ~np.isin(wanted, ids) & (wanted != MISSING)
+        return self._misfits(section, f"unknown_{among}", unknown, problem)
 
     def _frames(self) -> Iterator[Misfits]:
+        def same_frame(n: int) -> str:
+            first = self._first("images", np.stack([of_video, frame_ids], axis=1), n)
+            return f"has the video_id {of_video[n]} and the frame_id {frame_ids[n]} of {first}"
+
+        def below_zero(n: int) -> str:
+            expected = "an index in the video file, counted from 0"
+            return f"frame_id: expected {expected}, got {frame_ids[n]}"
+
         images, videos = self.content.images, self.content.videos
         of_video, frame_ids = as_numbers(images.video_ids), as_numbers(images.frame_ids)
         video_ids, is_still = as_numbers(videos.ids), of_video == MISSING
-        places = np.stack([of_video, frame_ids], axis=1)
-        yield self._misfits(
-            "images",
-            "repeated_frames",
-            _repeats(frame_ids, of_video) & ~is_still,
-            lambda n: (
-                f"has the video_id {of_video[n]} and the frame_id {frame_ids[n]} of "
-                f"{self._first('images', places, n)}"
-            ),
-        )
+        repeated = _repeats(frame_ids, of_video) & ~is_still
+        yield self._misfits("images", "repeated_frames", repeated, same_frame)
+
         in_file = np.array([is_video_file(file) for file in videos.files], bool)
-        yield self._misfits(
-            "images",
-            "negative_frame_ids",
-            (frame_ids < 0) & np.isin(of_video, video_ids[in_file]),
-            lambda n: (
-                f"frame_id: expected an index in the video file, counted from 0, got {frame_ids[n]}"
-            ),
-        )
+        negative = (frame_ids < 0) & np.isin(of_video, video_ids[in_file])
+        yield self._misfits("images", "negative_frame_ids", negative, below_zero)
+
         no_size = (as_numbers(images.heights) == 0) | (as_numbers(images.widths) == 0)
         video_has_none = (as_numbers(videos.heights) == 0) | (as_numbers(videos.widths) == 0)
-        yield self._misfits(
-            "images",
-            "no_size",
-            no_size & (is_still | np.isin(of_video, video_ids[video_has_none])),
-            lambda _: "`height` and `width` are missing, in its video too",
-        )
+        no_size &= is_still | np.isin(of_video, video_ids[video_has_none])
+        text = "`height` and `width` are missing, in its video too"
+        yield self._misfits("images", "no_size", no_size, lambda _: text)
 
     def _impossible_boxes(self) -> Misfits:
+        def problem(n: int) -> str:
+            return f"bbox: expected {expected}, got {boxes_xywh[n].tolist()}"
+
         boxes_xywh = as_numbers(self.content.annotations.boxes_xywh).reshape(-1, 4)
         expected = "four finite numbers [x, y, width, height]"
         if self.for_frames:
@@ -153,22 +147,16 @@ class FitCheck:
             impossible |= (boxes_xywh[:, 2:] < 0).any(axis=1)
         else:
             impossible = ~np.isfinite(boxes_xywh).all(axis=1)
-        return self._misfits(
-            "annotations",
-            "impossible_boxes",
-            impossible,
-            lambda n: f"bbox: expected {expected}, got {boxes_xywh[n].tolist()}",
-        )
+        return self._misfits("annotations", "impossible_boxes", impossible, problem)
 
     def _misfits(
         self, section: str, key: str, entries: np.ndarray, problem: Callable[[int], str]
     ) -> Misfits:
-        ids = self._ids(section)
-
         def describe(n: int) -> str:
             id_ = self.content.ids_of(ids[[n]])[0] if len(ids) else None
             return f"{place(section, self._position(section, n), id_)}: {problem(n)}"
 
+        ids = self._ids(section)
         return Misfits(section, key, entries, describe)
 
     def _first(self, section: str, rows: np.ndarray, n: int) -> str:

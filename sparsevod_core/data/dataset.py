@@ -1,4 +1,4 @@
-"""Training clips: a target frame, its supports and its boxes, chosen and augmented at random."""
+"""Training clips: a target frame with its boxes and random support frames, augmented at random."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from sparsevod_core.structures import Targets
 
 @dataclass(frozen=True, slots=True)
 class TrainingSample:
-    """One training clip of F frames.
+    """A training clip of F frames.
 
     Attributes:
-        images: RGB; the target, then its supports.
-        targets: boxes of the target frame.
-        files: where each frame comes from, named in errors.
+        images: RGB pixels of the target frame, then of its supports.
+        targets: Boxes of the target frame.
+        files: Source of each frame, named in errors.
     """
 
     images: UInt8[Tensor, "F 3 h w"]
@@ -35,16 +35,16 @@ class TrainingSample:
 
 
 class ClipDataset(Dataset[TrainingSample]):
-    """One clip for each frame to train on; frames without boxes are included.
+    """A clip for each target frame, with or without boxes.
 
     Args:
-        videos: annotated videos.
-        config: sizes, flip and supports.
-        seed: with the epoch and the index of a clip, the only source of its randomness: a clip is
-            the same in whichever process, and after whatever clips, it is made.
+        videos: Annotated videos.
+        config: Sizes, augmentation and supports.
+        seed: Seed that determines a clip together with the epoch and its index. So a clip is the
+            same in any process and after any other clips.
 
     Raises:
-        DataError: no frame is marked for training.
+        DataError: no frame is a training target.
     """
 
     def __init__(self, videos: VideoSet, config: DataConfig, seed: int) -> None:
@@ -52,7 +52,7 @@ class ClipDataset(Dataset[TrainingSample]):
         self._config = config
         self._seed = seed
         self._target_frames = videos.target_frames()
-        self._reader = FrameReader(videos, threads=1)  # every loader process has one
+        self._reader = FrameReader(videos, threads=1)  # each loader process has one
         self._augmentation = ClipAugmentation(
             short_side=config.short_side,
             long_side=config.long_side,
@@ -70,11 +70,10 @@ class ClipDataset(Dataset[TrainingSample]):
         return len(self._target_frames)
 
     def __getitem__(self, key: tuple[int, int]) -> TrainingSample:
-        """The clip of `(epoch, index)`.
+        """Return the clip of `(epoch, index)`.
 
         Raises:
-            DataError: a frame that is missing or broken, named.
-            VideoError: the same of a video file.
+            DataError, VideoError: a frame that is missing or corrupt, named.
         """
         epoch, index = key
         generator = clip_generator(self._seed, epoch, index)
@@ -99,7 +98,7 @@ class ClipDataset(Dataset[TrainingSample]):
         return [frames[position] for position in positions]
 
     def _boxes(self, frame: int) -> tuple[Tensor, Tensor]:
-        """Boxes [M, 4] inside the frame and labels [M]; no crowds, no boxes without area."""
+        """Return boxes [M, 4] clipped to the frame, and labels [M]; no crowds, no empty boxes."""
         height, width = self._videos.frame_size(frame)
         annotated = self._videos.boxes(frame)
         boxes_xyxy = annotated.boxes_xyxy.clip(0, np.array([width, height] * 2, np.float32))
@@ -109,13 +108,13 @@ class ClipDataset(Dataset[TrainingSample]):
 
 
 def clip_settings(config: Config) -> DataConfig:
-    """A detector with neither TFE nor SPFA looks at no support frame: none is loaded."""
+    """Return the data settings, without supports if the model uses neither TFE nor SPFA."""
     if config.model.tfe == config.model.spfa == "off":
         return replace(config.data, supports=0)
     return config.data
 
 
 def clip_generator(seed: int, epoch: int, index: int) -> torch.Generator:
-    """A generator that depends on these three numbers only, and on each of their bits."""
+    """Return a generator that depends on each bit of these three numbers, and on nothing else."""
     words = np.random.SeedSequence([seed % 2**64, epoch, index]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(words[0]))

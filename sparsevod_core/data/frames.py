@@ -1,4 +1,4 @@
-"""Pixels of an annotated data set, from image files or straight from video files."""
+"""Reads the pixels of an annotated data set from image files or directly from video files."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from sparsevod_core.video.overlap import DEPTH, map_ahead
 from sparsevod_core.video.reader import VideoReader
 
 _OPEN_VIDEOS = 4
-_KNOWN_VIDEOS = 8192  # closed ones that remember where their frames lie, in some 6 KB
+_INDEXED_VIDEOS = 8192  # closed readers that still know the positions of their frames, 6 KB each
 
 
 class FrameReader:
-    """Reads frames of a `VideoSet` by position. Each process opens video files for itself.
+    """Reads frames of a `VideoSet` by position. Each process opens its own video files.
 
     Args:
-        videos: the set.
-        threads: that decode, a video or image files; 0: as many as there are cores. Give 1 where
-            many processes read at once.
+        videos: The set.
+        threads: Number of decoding threads; 0: one per core. Use 1 if many processes read at once.
     """
 
     def __init__(self, videos: VideoSet, *, threads: int = 0) -> None:
@@ -38,19 +37,19 @@ class FrameReader:
         self._left_to_parent: object = None
 
     def read(self, frame: int) -> UInt8[np.ndarray, "H W 3"]:
-        """The RGB pixels of a frame.
+        """Return the RGB pixels of a frame.
 
         Raises:
-            DataError: image file missing, broken, or of another size than the annotations say.
+            DataError: image file missing, corrupt, or of another size than annotated.
             VideoError: video file that cannot be opened or has no such frame.
         """
         return self.read_many([frame])[0]
 
     def read_many(self, frames: Sequence[int]) -> list[UInt8[np.ndarray, "_ _ 3"]]:
-        """The RGB pixels of some frames, in the order asked for; raises as `read` does.
+        """Return the RGB pixels of some frames, in the given order; errors as in `read`.
 
-        A frame that is asked for twice is decoded once, and the frames of a video file are sought
-        together: give a whole clip in one call.
+        A repeated frame is decoded once, and the frames of a video file are read in one pass, so
+        read all frames of a clip in one call.
         """
         in_image_files: list[int] = []
         in_video_files: defaultdict[Path, dict[int, int]] = defaultdict(dict)
@@ -71,16 +70,16 @@ class FrameReader:
     def in_order(
         self, frames: Sequence[int], ahead: int = DEPTH
     ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        """The RGB pixels of frames of one video, one by one; raises as `read` does, in its turn.
+        """Yield the RGB pixels of frames of one video; errors as in `read`.
 
-        Image files are decoded `ahead` frames ahead, or one for each thread where that is more. A
-        video file has one decoder, with threads of its own.
+        Image files are decoded `ahead` frames ahead, or one per thread if that is more. A video
+        file has one decoder, with its own threads.
         """
         _, index = self._videos.frame_path(frames[0])
         return self._images(frames, ahead) if index is None else map(self.read, frames)
 
     def close(self) -> None:
-        """Close the video files. Reading again opens them again."""
+        """Close the video files. Reading reopens them."""
         for reader in self._readers.values():
             reader.close()
 
@@ -100,8 +99,9 @@ class FrameReader:
 
     def _reader(self, path: Path) -> VideoReader:
         if self._process != os.getpid():
-            # Forked with open files, which parent and child would seek under each other's feet. The
-            # decoders' threads are not here: to free a decoder would wait for them for ever.
+            # After a fork, parent and child share file positions, so the child must not use these
+            # readers. It must not free them either: that waits for decoder threads, which only the
+            # parent has.
             self._left_to_parent = self._readers
             self._readers = OrderedDict()
             self._process = os.getpid()
@@ -111,17 +111,17 @@ class FrameReader:
         self._readers.move_to_end(path)
         if len(self._readers) > _OPEN_VIDEOS:
             list(self._readers.values())[-_OPEN_VIDEOS - 1].close()
-        if len(self._readers) > _KNOWN_VIDEOS:
+        if len(self._readers) > _INDEXED_VIDEOS:
             self._readers.popitem(last=False)
         return reader
 
     def _check_size(self, frame: int, image: np.ndarray) -> None:
-        """Boxes drawn on a picture of another size would be wrong everywhere."""
+        """Refuse an image of another size, on which all boxes would be wrong."""
         height, width = self._videos.frame_size(frame)
         if image.shape[:2] != (height, width):
             raise DataError(
                 f"{self._videos.frame_name(frame)}: {image.shape[1]}x{image.shape[0]} pixels, but "
-                f"{self._videos.annotations_path} says {width}x{height}"
+                f"{self._videos.annotations_path} has {width}x{height}"
             )
 
 
@@ -133,10 +133,10 @@ def _read_image(path: Path, root: Path) -> np.ndarray:
     except OSError as error:
         raise DataError(
             f"{path}: cannot read the frame: {error.strerror}",
-            hint=f"file names in the annotations start from {root}; is that the right folder?",
+            hint=f"file names start from {root}; use --root if that is the wrong folder",
         ) from error
     try:
-        # Annotations refer to the pixels as stored, whatever EXIF says of the camera's pose.
+        # Annotations refer to the pixels as stored, whatever orientation EXIF gives.
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         bgr = cv2.imdecode(encoded, flags) if len(encoded) else None
     except cv2.error:

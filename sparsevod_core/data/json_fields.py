@@ -90,8 +90,10 @@ def text(entry: dict[str, Any], key: str) -> str:
     raise FieldError.of(entry, key, "text")
 
 
-def finite(entry: Any, key: str) -> float:
-    """Return the finite number at `key`."""
+def finite(entry: Any, key: str, default: float | None = None) -> float:
+    """Return the finite number at `key`; `default`, if it is given, for a missing one."""
+    if default is not None and entry.get(key) is None:
+        return default
     if is_finite(number := require(entry, key)):
         return float(number)
     raise FieldError.of(entry, key, "a finite number")

@@ -1,7 +1,7 @@
-"""Walks a large JSON object or list entry by entry, so that memory does not grow with the file.
+"""Streams a large JSON object or list entry by entry, in constant memory.
 
-The annotations of ImageNet VID's training set are 2.8 million entries: 2.4 GB of Python objects
-when `json.load` makes them all. Here some thousand exist at a time, and reading takes no longer.
+`json.load` turns the 2.8 million entries of ImageNet VID's training annotations into 2.4 GB of
+Python objects. Here a few thousand exist at a time, and reading takes no longer.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _OPENING = re.compile(r"[ \t\n\r]*\{")
 
 
 def stream_sections(path: Path, lists: Collection[str] = ()) -> Iterator[tuple[str, Iterator[Any]]]:
-    """Key and entries of every member of the JSON object in `path`, in the file's order.
+    """Yield the key and the entries of each member of the JSON object in `path`.
 
-    A list gives its entries one by one; any other value is the only entry of its section. Entries
-    that the caller leaves unread are skipped.
+    A value that is not a list is the only entry of its section. Entries that the caller does not
+    read are skipped.
 
     Args:
-        path: the file.
-        lists: sections that have to be lists.
+        path: Path of the file.
+        lists: Sections that must be lists.
 
     Raises:
-        DataError: the file cannot be read, is not JSON, holds no object, or has another value where
-            a list is wanted.
+        DataError: the file is unreadable, not JSON, not an object, or a section must be a list and
+            is not.
     """
     with _walking(path) as walker:
         if walker.peek() != "{":
@@ -54,10 +54,10 @@ def stream_sections(path: Path, lists: Collection[str] = ()) -> Iterator[tuple[s
 
 
 def stream_list(path: Path) -> Iterator[Any]:
-    """The entries of the JSON list in `path`.
+    """Yield the entries of the JSON list in `path`.
 
     Raises:
-        DataError: the file cannot be read, is not JSON, or holds no list.
+        DataError: the file is unreadable, not JSON, or not a list.
     """
     with _walking(path) as walker:
         if walker.peek() != "[":
@@ -86,11 +86,11 @@ def _walking(path: Path) -> Iterator[_Walker]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a JSON file: it is not UTF-8 text") from error
+        raise DataError(f"{path}: not a JSON file: not UTF-8 text") from error
 
 
 class _Walker:
-    """A position in a file of which one stretch is in memory."""
+    """A position in a JSON file, part of which is in a buffer."""
 
     def __init__(self, path: Path, file: TextIO) -> None:
         self._path = path
@@ -99,17 +99,17 @@ class _Walker:
         self._buffer = ""
         self._position = 0
         self._dropped = 0  # characters before the buffer
-        self._single_before = 0  # in the buffer, where objects have to be walked one by one
+        self._single_before = 0  # objects of the buffer before here must be parsed one by one
 
     def peek(self) -> str:
-        """The next character that is not white space; empty at the end of the file."""
+        """Return the next character that is not white space; "" at the end of the file."""
         while True:
             space = _SPACE.match(self._buffer, self._position)
             assert space is not None  # the pattern also matches nothing
             self._position = space.end()
             if self._position < len(self._buffer):
                 return self._buffer[self._position]
-            if not self._read_on():
+            if not self._read_more():
                 return ""
 
     def take(self, expected: str) -> None:
@@ -122,7 +122,7 @@ class _Walker:
             self.fail("expected the end of the file")
 
     def separated(self, opening: str, closing: str) -> Iterator[None]:
-        """Stops before every item of a list or object, for the caller to take it."""
+        """Yield before each item of a list or object; the caller then reads it."""
         self.take(opening)
         if self.peek() == closing:
             self._position += 1
@@ -146,11 +146,11 @@ class _Walker:
             yield self.value()
 
     def _complete_objects(self) -> list[Any]:
-        """The objects from here on that the buffer holds whole, several times faster than singly.
+        """Return the next objects that the buffer holds completely.
 
-        The stretch ends where a comma stands between braces. Should these be no entries' but
-        something within one, or within a text, the stretch does not parse; nor does it where an
-        entry is broken. Then all entries of this buffer are left to be walked one by one.
+        Parsing them together is several times faster than one by one. The buffer is cut at a comma
+        between braces. If these braces belong to something within an entry, or if an entry is
+        invalid, the part does not parse. Then the entries of this buffer are parsed one by one.
         """
         if self._single_before > self._position:
             return []
@@ -170,18 +170,18 @@ class _Walker:
         return objects
 
     def value(self) -> Any:
-        """The whole value that begins here."""
+        """Return the value that begins here."""
         while True:
             try:
                 value, end = self._scan(self._buffer, self._position)
             except ValueError as error:
-                if self._read_on():  # it may only have been cut at the end of the buffer
+                if self._read_more():  # the end of the buffer may have cut the value
                     continue
                 self.fail(error.msg if isinstance(error, json.JSONDecodeError) else str(error))
             except RecursionError:
                 self.fail("nested too deeply")
-            if end + 2 >= len(self._buffer) and self._read_on():
-                continue  # a number may go on in the next stretch: 1|2, 1|.5, 1|e+5
+            if end + 2 >= len(self._buffer) and self._read_more():
+                continue  # the buffer may have cut a number: 1|2, 1|.5, 1|e+5
             self._position = end
             return value
 
@@ -189,8 +189,8 @@ class _Walker:
         place = self._dropped + self._position
         raise DataError(f"{self._path}: not valid JSON at character {place:,}: {what}")
 
-    def _read_on(self) -> bool:
-        """Replace what has been walked by a stretch at least as long as what is left, if any."""
+    def _read_more(self) -> bool:
+        """Drop what has been parsed and read more; return False at the end of the file."""
         left = self._buffer[self._position :]
         more = self._file.read(max(_CHUNK_CHARACTERS, len(left)))
         if not more:

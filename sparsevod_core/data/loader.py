@@ -1,4 +1,4 @@
-"""Batches of training clips for one epoch and rank, made by parallel processes in a fixed order."""
+"""Batches of training clips of an epoch and rank, loaded by parallel processes in a fixed order."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sparsevod_core.structures import Clip, Targets
 
 @dataclass(frozen=True, slots=True)
 class TrainingBatch:
-    """B clips of one step of one rank.
+    """A batch of B clips.
 
     Attributes:
-        clip: targets and supports, padded to the largest of the batch.
-        targets: boxes of each target frame, B of them.
-        files: where the frames of each clip come from, the target's first.
+        clip: Target and support frames, padded to the largest of the batch.
+        targets: Boxes of each target frame.
+        files: Sources of the frames of each clip, the target first.
     """
 
     clip: Clip
@@ -32,7 +32,7 @@ class TrainingBatch:
     files: list[tuple[str, ...]]
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> TrainingBatch:
-        """The same batch on `device`."""
+        """Return the batch on `device`."""
         return TrainingBatch(
             self.clip.to(device, non_blocking=non_blocking),
             [targets.to(device, non_blocking=non_blocking) for targets in self.targets],
@@ -40,7 +40,7 @@ class TrainingBatch:
         )
 
     def pin_memory(self) -> TrainingBatch:
-        """The same batch in page-locked memory, from which copies to a GPU need no wait."""
+        """Return the batch in page-locked memory, from which copies to a GPU are asynchronous."""
         clip = Clip(
             self.clip.images.pin_memory(),
             self.clip.supports.pin_memory(),
@@ -53,7 +53,7 @@ class TrainingBatch:
 
 
 def steps_per_epoch(num_samples: int, clips_per_gpu: int, world_size: int) -> int:
-    """Steps in which every sample is seen, and a few twice to fill the last step."""
+    """Return the number of steps per epoch; the last is filled up with repeated samples."""
     return -(-num_samples // (clips_per_gpu * world_size))
 
 
@@ -66,10 +66,10 @@ def epoch_batches(
     epoch: int,
     seed: int,
 ) -> list[list[int]]:
-    """Sample indices of every step of this rank, from the epoch's permutation of all samples.
+    """Return the sample indices of each step of this rank.
 
-    The clips of a step over all ranks are a run of the permutation: the same ones however a global
-    batch is split into ranks and clips per GPU.
+    The clips of a step over all ranks are consecutive in the epoch's permutation of all samples, so
+    they do not depend on how a batch is split into ranks and clips per GPU.
     """
     generator = clip_generator(seed, epoch, num_samples)  # no clip has this index
     order = torch.randperm(num_samples, generator=generator)
@@ -79,7 +79,7 @@ def epoch_batches(
 
 
 class TrainingLoader:
-    """The batches of one epoch from `first_step` on; made by `training_loader`."""
+    """Batches of one epoch, from `training_loader`."""
 
     def __init__(self, loader: DataLoader[TrainingSample | SparseVodError], num_steps: int) -> None:
         self._loader = loader
@@ -89,9 +89,10 @@ class TrainingLoader:
         return self._num_steps
 
     def __iter__(self) -> Iterator[TrainingBatch]:
-        """
+        """Yield the batches.
+
         Raises:
-            DataError, VideoError: a frame that is missing or broken, named.
+            DataError, VideoError: a frame that is missing or corrupt, named.
         """
         try:
             with _fit_to_fork():
@@ -104,9 +105,9 @@ class TrainingLoader:
             if not str(error).startswith("DataLoader worker (pid"):
                 raise
             raise DataError(
-                f"a process that loads clips died: {str(error).splitlines()[0]}",
-                hint="the machine may be out of memory or of shared memory (/dev/shm); try "
-                "--set data.workers=1, or 0 to see its own error",
+                f"a loader process died: {str(error).splitlines()[0]}",
+                hint="the machine may be out of memory or shared memory (/dev/shm); use "
+                "--set data.workers=1, or 0 to see the error itself",
             ) from error
 
 
@@ -122,17 +123,17 @@ def training_loader(
     seed: int,
     accumulate: int = 1,
 ) -> TrainingLoader:
-    """Batches of `epoch` for one rank; equal for equal arguments at any number of `workers`.
+    """Return the batches of `epoch` for one rank; they do not depend on `workers`.
 
     Args:
-        dataset: the clips.
-        clips_per_gpu: clips in a batch.
-        rank, world_size: this process's share of every step.
-        epoch: counted from 0; gives the order of clips and their randomness.
-        first_step: steps to leave out, unloaded, to go on in the middle of an epoch.
-        workers: processes that load clips ahead; 0: load in this process.
-        seed: for the order of clips.
-        accumulate: batches that make up a step, one after the other.
+        dataset: Clips.
+        clips_per_gpu: Number of clips in a batch.
+        rank, world_size: Share of this process in every step.
+        epoch: Epoch, counted from 0; determines the order and the randomness of clips.
+        first_step: Number of steps to skip without loading them, to resume within an epoch.
+        workers: Number of loader processes; 0: load in this process.
+        seed: Seed for the order of clips.
+        accumulate: Number of batches per step.
     """
     steps = epoch_batches(
         len(dataset),
@@ -153,17 +154,17 @@ def training_loader(
         collate_fn=collate,
         num_workers=workers,
         worker_init_fn=_begin_worker,
-        # Forked processes share the annotations' memory; others would each get a copy.
+        # Forked processes share the annotations' memory; spawned ones would each get a copy.
         multiprocessing_context="fork" if workers else None,
         pin_memory=torch.cuda.is_available(),
-        # Else the loader would draw from the global generator, and a resumed run differ.
+        # By default the loader draws from the global generator, and a resumed run would differ.
         generator=torch.Generator(),
     )
     return TrainingLoader(loader, len(batches))
 
 
 class _ErrorsAsValues(Dataset[TrainingSample | SparseVodError]):
-    """Hands errors on as values: torch would re-raise them with a worker's traceback as message."""
+    """Returns errors as values: torch would re-raise them with a worker's traceback as message."""
 
     def __init__(self, dataset: ClipDataset, epoch: int) -> None:
         self._dataset = dataset
@@ -177,7 +178,7 @@ class _ErrorsAsValues(Dataset[TrainingSample | SparseVodError]):
 
 
 def collate(samples: Sequence[TrainingSample | SparseVodError]) -> TrainingBatch | SparseVodError:
-    """One batch, padded to the largest clip; the first error instead, where there is one."""
+    """Return a batch padded to the largest clip, or the first error among the samples."""
     clips: list[TrainingSample] = []
     for sample in samples:
         if isinstance(sample, SparseVodError):
@@ -195,10 +196,10 @@ def collate(samples: Sequence[TrainingSample | SparseVodError]) -> TrainingBatch
 
 @contextmanager
 def _fit_to_fork() -> Iterator[None]:
-    """A fork copies no threads, and what ends them would wait for them for ever in a worker.
+    """End threads before a fork: it does not copy them, and a worker would wait for them forever.
 
-    So garbage that holds a decoder and OpenCV's pool of threads go first. Workers keep the setting
-    of one thread, there being many of them; torch limits its own in them itself.
+    Garbage collection ends those of unused decoders, and OpenCV's pool is reduced to one thread.
+    Workers keep that setting, since there are many of them; torch limits its own threads itself.
     """
     import cv2
 
@@ -212,8 +213,8 @@ def _fit_to_fork() -> Iterator[None]:
 
 
 def _begin_worker(_worker: int) -> None:
-    # The collector would touch, and so copy, all of the parent's memory.
+    # The garbage collector would touch, and so copy, all of the parent's memory.
     gc.freeze()
-    # Ctrl-C goes to the terminal's process group. The training process ends its loaders itself,
-    # and needs them for the step it is in.
+    # Ctrl-C goes to the terminal's process group. The training process ends its loaders itself, and
+    # needs them to finish the current step.
     os.setpgid(0, 0)

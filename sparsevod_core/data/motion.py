@@ -1,4 +1,4 @@
-"""Motion IoU: how much an object stays where it is. ImageNet VID's speed classes come from it."""
+"""Motion IoU, ImageNet VID's measure of speed: overlap with itself in nearby frames."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 WINDOW_FRAMES = 10
-"""The frames before and after that count (Zhu et al., FGFA, ICCV 2017)."""
+"""Number of frames before and after that count (Zhu et al., FGFA, ICCV 2017)."""
 
 
 def motion_iou(
@@ -15,28 +15,27 @@ def motion_iou(
     tracks: Int[np.ndarray, " M"],
     window: int = WINDOW_FRAMES,
 ) -> Float[np.ndarray, " M"]:
-    """Mean IoU of each box with the boxes of its own track in the frames around it.
+    """Return the mean IoU of each box with the other boxes of its track in nearby frames.
 
-    The box itself is left out, and so are frames where the track is absent. IoU counts pixels
-    inclusively (width = xmax - xmin + 1), as FGFA's published values do. Fast is below 0.7,
-    slow above 0.9.
+    Fast is below 0.7, slow above 0.9. IoU counts pixels inclusively (width = xmax - xmin + 1), as
+    in FGFA's published values.
 
     Args:
-        boxes_xyxy: all boxes of one video, in pixels.
-        frames: the frame number of each.
-        tracks: the track of each.
-        window: farthest frame that counts, on either side.
+        boxes_xyxy: Boxes of one video, in pixels.
+        frames: Frame number of each box.
+        tracks: Track of each box.
+        window: Greatest distance in frames, before and after.
 
     Returns:
-        Values in 0..1; 1 where the track has no other box within the window, as FGFA's values have.
+        Values in 0..1; 1 if the track has no other box within the window, as in FGFA's values.
     """
     order = np.lexsort((frames, tracks))
     boxes, frames, tracks = boxes_xyxy[order].astype(np.float64), frames[order], tracks[order]
     left, top, right, bottom = boxes.T.copy()
     area = (right - left + 1) * (bottom - top + 1)
     total, count = np.zeros(len(order)), np.zeros(len(order))
-    # Within a track frames increase, so the neighbours of a box stand next to it: compare each box
-    # with the one `shift` places on until no pair is close enough.
+    # Sorted by track and frame, neighbors in time are neighbors in the arrays. So compare each box
+    # with the one `shift` places later until no pair is close enough.
     for shift in range(1, len(order)):
         a, b = slice(None, -shift), slice(shift, None)
         apart = frames[b] - frames[a]

@@ -1,7 +1,7 @@
 """Videos, frames and boxes of an annotated data set, in arrays; no pixels.
 
-ImageNet VID's training set has 1.1 million frames. A few arrays hold them in 0.13 GB, which loader
-processes share; Python objects would take ten times that, and be copied into each process.
+The 1.1 million frames of ImageNet VID's training set take 0.13 GB, which loader processes share.
+Python objects would take ten times that, and be copied into each process.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from sparsevod_core.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class FrameBoxes:
-    """The boxes of one frame. M boxes; M may be 0.
+    """Boxes of one frame. M boxes; M may be 0.
 
     Attributes:
-        boxes_xyxy: float32 pixels as annotated; may leave the frame, may have no area.
-        labels: positions in `VideoSet.categories`.
-        instance_ids: equal for one object through its video, -1 where the annotations have none.
-        is_crowd: boxes around a group of objects (COCO's `iscrowd`).
+        boxes_xyxy: Boxes in pixels, float32, as annotated: may leave the frame or have no area.
+        labels: Positions in `VideoSet.categories`.
+        instance_ids: Number of each object, the same through its video; -1 if not annotated.
+        is_crowd: True for boxes around a group of objects (COCO's `iscrowd`).
     """
 
     boxes_xyxy: Float[np.ndarray, "M 4"]
@@ -115,39 +115,39 @@ class VideoSet:
         return len(self.tables.image_ids)
 
     def video_name(self, video: int) -> str:
-        """A video's name in the file; of an image without video its file name."""
+        """Return a video's name in the file, or the file name of an image without video."""
         if video < len(self.tables.video_names):
             return self.tables.video_names[video]
         return self.file_name(self.video_frames(video)[0])
 
     def video_frames(self, video: int) -> range:
-        """The frames of a video in order of time; at least one."""
+        """Return the frames of a video in order of time, at least one."""
         starts = self.tables.video_starts
         return range(int(starts[video]), int(starts[video + 1]))
 
     def video_of(self, frame: int) -> int:
-        """The video that a frame belongs to."""
+        """Return the video of a frame."""
         return int(np.searchsorted(self.tables.video_starts, frame, side="right")) - 1
 
     def image_id(self, frame: int) -> int:
-        """The file's own id of a frame."""
+        """Return the id of a frame in the file."""
         return int(self.tables.image_ids[frame])
 
     def frame_size(self, frame: int) -> tuple[int, int]:
-        """Height and width in pixels."""
+        """Return height and width in pixels."""
         height, width = self.tables.sizes[frame].tolist()
         return height, width
 
     def is_target(self, frame: int) -> bool:
-        """Whether to train on this frame (`is_vid_train_frame`; where that is absent, yes)."""
+        """Return True if the frame is a training target (`is_vid_train_frame`, default: true)."""
         return bool(self.tables.is_target[frame])
 
     def target_frames(self) -> Int[np.ndarray, " targets"]:
-        """All frames for which `is_target` holds."""
+        """Return the frames that are training targets."""
         return np.flatnonzero(self.tables.is_target)
 
     def boxes(self, frame: int) -> FrameBoxes:
-        """The boxes of a frame, as read-only views."""
+        """Return the boxes of a frame, as read-only views."""
         tables = self.tables
         span = slice(int(tables.box_starts[frame]), int(tables.box_starts[frame + 1]))
         return FrameBoxes(
@@ -158,16 +158,16 @@ class VideoSet:
         )
 
     def frame_path(self, frame: int) -> tuple[Path, int | None]:
-        """The image file of a frame and None, or its video file and the frame's index in it.
+        """Return a frame's image file and None, or its video file and the index in it.
 
         Raises:
-            DataError: the file name leaves the root.
+            DataError: the file name leads out of the root.
         """
         video = self.video_of(frame)
         video_files = self.tables.video_files
         video_file = video_files[video] if video < len(video_files) else None
         name = self.file_name(frame) if video_file is None else video_file
-        # Normalised, so that the path that is opened is the one that was looked at.
+        # Normalized, so that the path that is opened is the one that was checked.
         path = Path(os.path.normpath(self.root / name))
         if not path.is_relative_to(self.root):
             raise DataError(
@@ -177,17 +177,17 @@ class VideoSet:
         return path, None if video_file is None else int(self.tables.frame_ids[frame])
 
     def frame_name(self, frame: int) -> str:
-        """Where a frame lies, to be read: `/data/a/000012.JPEG` or `/data/a.mp4 frame 12`."""
+        """Return a frame's place for people: `/data/a/000012.JPEG` or `/data/a.mp4 frame 12`."""
         path, index = self.frame_path(frame)
         return str(path) if index is None else f"{path} frame {index}"
 
     def file_name(self, frame: int) -> str:
-        """What the file calls the image of a frame, relative to the root."""
+        """Return the file name of a frame's image, relative to the root."""
         return self.tables.file_names[frame]
 
 
 def _return_freed_memory() -> None:
-    """To the system: what reading took for a while glibc would keep, here and in forked loaders."""
+    """Return freed memory to the system; glibc would keep it, also in forked loader processes."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -1,4 +1,4 @@
-"""Which frames support a target frame. Pure functions on frame indices 0..L-1 of one video."""
+"""Choice of support frames: functions on the frame indices 0..L-1 of one video."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 
 
 def uniform_supports(num_frames: int, num_supports: int) -> list[int]:
-    """S frames spread over the whole video, first and last included; the same for every target.
+    """Return S frames spread over the video, the same for every target.
 
     The i-th is i·(L−1)/(S−1), rounded half to even (MMTracking's `test_with_adaptive_stride`,
-    without the target that it appends). A video shorter than S repeats frames. One support alone
-    is the middle frame.
+    without the target that it appends). A video shorter than S repeats frames. A single support is
+    the middle frame.
     """
     if num_frames == 0 or num_supports == 0:
         return []
@@ -23,12 +23,11 @@ def uniform_supports(num_frames: int, num_supports: int) -> list[int]:
 
 
 def window_supports(target: int, num_frames: int, num_supports: int, stride: int = 1) -> list[int]:
-    """S frames around the target, `stride` apart (MMTracking's `test_with_fix_stride`).
+    """Return S frames around the target, `stride` apart (MMTracking's `test_with_fix_stride`).
 
-    The window is a queue that moves on at every `stride`-th frame m: those after the target are
-    m + stride, m + 2·stride and so on, those before it m − 1, m − 1 − stride and so on. An odd S
-    has one more before the target. Indices are clamped at the ends of the video, so that its first
-    or last frame may be repeated, and may be the target.
+    The window moves at every `stride`-th frame m. Frames after the target are m + stride,
+    m + 2·stride, ...; frames before it are m − 1, m − 1 − stride, ..., one more if S is odd.
+    Indices are clamped to the video: its first or last frame may be repeated, and be the target.
     """
     moved = target - target % stride
     num_after = num_supports // 2
@@ -45,12 +44,11 @@ def training_supports(
     support_range: int,
     generator: torch.Generator,
 ) -> list[int]:
-    """S random frames at most `support_range` from the target, half before and half after it.
+    """Return S random frames within `support_range` of the target, half on each side, ascending.
 
-    Ascending, without the target, distinct as long as the range has S frames; beyond that, all
-    are taken equally often, up to one. Of an odd S, a coin decides which side has one more. What
-    one side lacks, near an end of the video, comes from the other. A video of one frame supports
-    itself, so that every parameter gets a gradient from still images too.
+    The target is excluded. If the range has fewer than S frames, each is taken equally often, up to
+    one. If S is odd, a coin decides which side has one more. Near an end of the video, the other
+    side provides the rest. A still image supports itself, so that it trains every parameter.
     """
     if num_frames == 1:
         return [target] * num_supports
@@ -73,12 +71,12 @@ def _draw(frames: Sequence[int], count: int, generator: torch.Generator) -> list
 
 
 class CausalSampler:
-    """Past frames spread evenly over a stream of unknown length, at most S of them.
+    """Chooses at most S past frames, spread evenly over a stream of unknown length.
 
-    Every 2^k-th frame is kept; when the bank is full, k grows by one and every second is dropped.
+    It keeps every 2^k-th frame; when it has S, k grows by one and every second frame is dropped.
 
     Args:
-        num_supports: S, the size of the bank.
+        num_supports: S.
     """
 
     def __init__(self, num_supports: int) -> None:
@@ -87,7 +85,7 @@ class CausalSampler:
         self._kept: list[int] = []
 
     def add(self, index: int) -> None:
-        """Tell that frame `index` has been seen; call it for every frame from 0, in order."""
+        """Add frame `index`; call this for every frame from 0, in order."""
         if self._capacity == 0:
             return
         while index % self._stride == 0 and len(self._kept) == self._capacity:
@@ -97,5 +95,5 @@ class CausalSampler:
             self._kept.append(index)
 
     def supports(self) -> list[int]:
-        """The frames kept, oldest first; none before the first `add`."""
+        """Return the frames kept, oldest first."""
         return list(self._kept)

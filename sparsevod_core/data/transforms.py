@@ -1,4 +1,4 @@
-"""Size, padding and augmentation: the same sizes in training and inference, one draw a clip."""
+"""Resizing and padding of images, and augmentation of training clips."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from sparsevod_core.boxes import area
 
 
 def resized_size(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
-    """Height and width with the short side at `short_side`, the long side at most `long_side`.
+    """Return height and width with the short side at `short_side` and the long within `long_side`.
 
-    Rounded as in MMDetection's `rescale_size`, so that its checkpoints see the sizes they know.
+    Rounded as in MMDetection's `rescale_size`, whose checkpoints were trained on these sizes.
     """
     scale = min(short_side / min(height, width), long_side / max(height, width))
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
 def resize_image(image: UInt8[Tensor, "3 H W"], size: tuple[int, int]) -> UInt8[Tensor, "3 h w"]:
-    """The image at `size` (height, width); bilinear, and antialiased where it shrinks."""
+    """Resize an image to `size` (height, width), bilinear with antialiasing."""
     return tv.resize(image, list(size), antialias=True)
 
 
 def resize_images(
     images: UInt8[Tensor, "B 3 H W"], size: tuple[int, int]
 ) -> UInt8[Tensor, "B 3 h w"]:
-    """As `resize_image`, many at once and in float32, which GPUs can do.
+    """Resize a batch as `resize_image` does, but in float32, which GPUs support.
 
-    `resize_image` rounds twice, across and down, so that the two differ by one grey level at most.
+    The results differ by at most one gray level, since `resize_image` rounds after each axis.
     """
     if images.shape[-2:] == size:
         return images
@@ -46,9 +46,10 @@ def resize_images(
 def pad_to_multiple(
     images: Sequence[UInt8[Tensor, "3 _ _"]], multiple: int = 32
 ) -> tuple[UInt8[Tensor, "B 3 H W"], Int[Tensor, "B 2"]]:
-    """A batch of images of any sizes, black to the right and below, and their own (height, width).
+    """Return a batch of images of any sizes, padded right and below with black, and their sizes.
 
-    The batch is as large as its largest image, rounded up to `multiple` pixels.
+    The batch has the size of its largest image, rounded up to `multiple` pixels. Sizes are (height,
+    width).
     """
     sizes = [image.shape[1:] for image in images]
     height, width = (-(-max(sides) // multiple) * multiple for sides in zip(*sizes, strict=True))
@@ -60,17 +61,17 @@ def pad_to_multiple(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipAugmentation:
-    """Crops, scales, flips and recolours a training clip, one draw for target and supports.
+    """Crops, resizes, flips and recolors all frames of a training clip in the same way.
 
-    The paper only flips; cropping and recolouring are for small data sets.
+    The paper only flips; cropping and recoloring are for small data sets.
 
     Attributes:
-        short_side: pixels that the short side is scaled to.
-        long_side: most pixels that the long side may get.
-        flip: probability of a horizontal flip.
-        crop: a window of 1 - crop to 1 of both sides is kept, 0: the whole frame.
-        colour: largest relative change of brightness, contrast and saturation, and half the
-            largest turn of the hue circle, 0: none.
+        short_side: Length of the short side after resizing, in pixels.
+        long_side: Greatest length of the long side, in pixels.
+        flip: Probability of a horizontal flip.
+        crop: Greatest share of each side that is cropped.
+        colour: Greatest relative change of brightness, contrast and saturation, and twice the
+            greatest change of hue as a share of the color circle.
     """
 
     short_side: int
@@ -85,11 +86,11 @@ class ClipAugmentation:
         boxes_xyxy: Float[Tensor, "M 4"],
         generator: torch.Generator,
     ) -> tuple[UInt8[Tensor, "F 3 h w"], Float[Tensor, "M 4"], Bool[Tensor, " M"]]:
-        """The clip's F frames at one size, the boxes of the first of them, and which of these stay.
+        """Return the clip's frames at one size, the boxes of the first frame, and which to keep.
 
-        The aspect ratio is kept up to rounding; boxes follow the exact ratio of each axis. Frames
-        of another size than the first, which a video rarely has, are brought to the same size. A
-        box stays where the crop leaves a third of it.
+        The aspect ratio is kept up to rounding; boxes are scaled by the exact ratio of each axis.
+        Frames whose size differs from the first's are resized to it. A box is kept if a third of it
+        is within the crop.
         """
         height, width = images[0].shape[:2]
         top, left, kept_height, kept_width = self._window(height, width, generator)
@@ -115,12 +116,12 @@ class ClipAugmentation:
             clip = clip.flip(-1)
             x1, y1, x2, y2 = boxes_xyxy.unbind(-1)
             boxes_xyxy = torch.stack([size[1] - x2, y1, size[1] - x1, y2], dim=-1)
-        return self._recolour(clip, generator), boxes_xyxy, stays
+        return self._recolor(clip, generator), boxes_xyxy, stays
 
     def _window(
         self, height: int, width: int, generator: torch.Generator
     ) -> tuple[int, int, int, int]:
-        """Top, left, height and width in pixels of what is kept of the frame."""
+        """Return top, left, height and width of a random crop, in pixels."""
         if self.crop == 0:
             return 0, 0, height, width
         shrink, down, right = torch.rand(3, generator=generator).tolist()
@@ -130,7 +131,7 @@ class ClipAugmentation:
         left = round(right * (width - kept_width))
         return top, left, kept_height, kept_width
 
-    def _recolour(
+    def _recolor(
         self, clip: UInt8[Tensor, "F 3 h w"], generator: torch.Generator
     ) -> UInt8[Tensor, "F 3 h w"]:
         if self.colour == 0:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from sparsevod_core.data.annotation_file import AnnotationFile, as_numbers, is_video_file
+from sparsevod_core.data.annotation_columns import FileNames, as_numbers
+from sparsevod_core.data.annotation_file import AnnotationFile, is_video_file
 from sparsevod_core.data.annotation_fit import corners, positions_of, require_fit
-from sparsevod_core.data.file_names import FileNames
 from sparsevod_core.data.json_fields import MISSING
 from sparsevod_core.errors import DataError
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from sparsevod_core.data.annotation_file import AnnotationFile, as_numbers, read_annotation_file
+from sparsevod_core.data.annotation_columns import FileNames, as_numbers
+from sparsevod_core.data.annotation_file import AnnotationFile, read_annotation_file
 from sparsevod_core.data.annotation_fit import positions_of, require_fit
-from sparsevod_core.data.file_names import FileNames
 from sparsevod_core.data.json_fields import MISSING, Id
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import DataError

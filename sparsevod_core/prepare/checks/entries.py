@@ -8,19 +8,19 @@ from __future__ import annotations
 from array import array
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from sparsevod_core.data.annotation_columns import as_numbers
 from sparsevod_core.data.annotation_file import (
     SECTIONS,
     AnnotationFile,
-    annotation_sections,
-    as_numbers,
     entry_place,
     read_annotation_file,
+    read_valid_entries,
 )
 from sparsevod_core.data.annotation_fit import FitCheck
-from sparsevod_core.data.json_fields import FieldError
 from sparsevod_core.prepare.checks.findings import NAMED, Finding
 
 _TEXTS = {
@@ -39,7 +39,7 @@ _TEXTS = {
 _Columns = dict[str, array]
 
 
-def read_valid_entries(path: Path) -> tuple[AnnotationFile, list[Finding]]:
+def find_invalid_entries(path: Path) -> tuple[AnnotationFile, list[Finding]]:
     """Return the entries that fit together, and what is wrong with the others.
 
     A repeated annotation id is a finding, but its box is kept.
@@ -47,58 +47,41 @@ def read_valid_entries(path: Path) -> tuple[AnnotationFile, list[Finding]]:
     Raises:
         DataError: not JSON, or a section that is missing.
     """
-    content = AnnotationFile(path)
-    positions, broken_ids, skip, findings = _read_each(content)
-    excluded = {section: np.zeros(len(column), bool) for section, column in positions.items()}
+    content, findings = AnnotationFile(path), []
+    skip: dict[str, set[int]] = {section: set() for section in SECTIONS}
+    broken_ids: _Columns = {section: array("q") for section in SECTIONS}
+    places: dict[str, list[str]] = {section: [] for section in SECTIONS}
+
+    def report(section: str, position: int, entry: Any, problem: str) -> None:
+        if section == "info":
+            return  # reading the valid entries raises the error
+        skip[section].add(position)
+        if len(places[section]) < NAMED:
+            places[section].append(f"{entry_place(section, position, entry)}: {problem}")
+        if isinstance(entry, dict) and type(id_ := entry.get("id")) is int:
+            with suppress(OverflowError):  # no valid entry can refer to such an id
+                broken_ids[section].append(id_)
+
+    positions = read_valid_entries(content, report)
+    for section, named in places.items():
+        if named:
+            text, count = f"{section} with a missing or invalid field", len(skip[section])
+            findings.append(Finding(f"broken_{section}", "error", text, count, tuple(named)))
+    excluded = {section: np.zeros(len(positions[section]), bool) for section in SECTIONS}
     for misfits in FitCheck(content, positions=positions, broken_ids=broken_ids).misfits():
         entries = np.flatnonzero(misfits.entries).tolist()
         if misfits.key != "repeated_annotation_ids":
             excluded[misfits.section] |= misfits.entries
         if entries:
-            places = tuple(map(misfits.describe, entries[:NAMED]))
+            described = tuple(map(misfits.describe, entries[:NAMED]))
             text = _TEXTS[misfits.key]
-            findings.append(Finding(misfits.key, "error", text, len(entries), places))
+            findings.append(Finding(misfits.key, "error", text, len(entries), described))
     _exclude_left_behind(content, excluded, broken_ids)
-    for section, column in positions.items():
-        skip[section].update(as_numbers(column)[excluded[section]].tolist())
+    for section in SECTIONS:
+        skip[section].update(as_numbers(positions[section])[excluded[section]].tolist())
     valid = read_annotation_file(path, skip=skip)
     valid.annotations.ids = array("q", range(len(valid.annotations.ids)))
     return valid, findings
-
-
-def _read_each(
-    content: AnnotationFile,
-) -> tuple[_Columns, _Columns, dict[str, set[int]], list[Finding]]:
-    """Add all entries without an invalid field.
-
-    Returns:
-        The positions in the file of these entries; the ids of the others, to which valid entries
-        may refer; the positions of the others; findings on the others.
-    """
-    add = content.adders()
-    positions: _Columns = {section: array("q") for section in SECTIONS}
-    broken_ids: _Columns = {section: array("q") for section in SECTIONS}
-    broken: dict[str, set[int]] = {section: set() for section in SECTIONS}
-    findings = []
-    for section, entries in annotation_sections(content.path):
-        if section == "info":
-            continue
-        places: list[str] = []
-        for position, entry in enumerate(entries):
-            try:
-                add[section](entry)
-                positions[section].append(position)
-            except FieldError as error:
-                broken[section].add(position)
-                places.append(f"{entry_place(section, position, entry)}: {error}")
-                del places[NAMED:]
-                if isinstance(entry, dict) and type(id_ := entry.get("id")) is int:
-                    with suppress(OverflowError):  # no valid entry can refer to such an id
-                        broken_ids[section].append(id_)
-        if broken[section]:
-            text, count = f"{section} with a missing or invalid field", len(broken[section])
-            findings.append(Finding(f"broken_{section}", "error", text, count, tuple(places)))
-    return positions, broken_ids, broken, findings
 
 
 def _exclude_left_behind(

@@ -18,7 +18,7 @@ from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.checks.boxes import SIDE_EDGES_PX, BoxCounts, check_boxes
 from sparsevod_core.prepare.checks.classes import ClassCounts, check_classes
 from sparsevod_core.prepare.checks.columns import BoxColumns
-from sparsevod_core.prepare.checks.entries import read_valid_entries
+from sparsevod_core.prepare.checks.entries import find_invalid_entries
 from sparsevod_core.prepare.checks.files import FileCounts, check_files
 from sparsevod_core.prepare.checks.findings import SEVERITIES, Finding, Severity, first
 from sparsevod_core.prepare.checks.frames import FrameCounts, check_frames
@@ -134,7 +134,7 @@ def _load(
         if not file.is_file():
             raise
         reporter.warning(f"{error.message}; looking at every entry")
-        content, findings = read_valid_entries(file)
+        content, findings = find_invalid_entries(file)
     try:
         return VideoSet.of(content, root), findings, _without_frames(content)
     except DataError as error:

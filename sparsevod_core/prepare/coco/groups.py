@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from sparsevod_core.data.annotation_file import as_numbers, is_video_file
+from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.data.json_fields import MISSING
 from sparsevod_core.prepare.coco.entries import CocoEntries
 from sparsevod_core.prepare.frame_names import group_frames, split_number
@@ -41,36 +41,27 @@ def group_images(entries: CocoEntries, hints: Hints) -> list[ImageGroup]:
 
     Images that belong nowhere are added to the file's problems.
     """
-    images = _distinct_images(entries)
-    if not entries.videos and all(entries.image_videos[image] == MISSING for image in images):
+    images, of_video = np.flatnonzero(entries.is_usable).tolist(), entries.images.video_ids
+    if not entries.video_of and all(of_video[image] == MISSING for image in images):
         return _by_name(entries, images, hints)
     by_id: defaultdict[int, list[int]] = defaultdict(list)
     for image in images:
-        by_id[entries.image_videos[image]].append(image)
+        by_id[of_video[image]].append(image)
     stills = by_id.pop(MISSING, [])
     groups = []
-    for video_id in entries.videos or sorted(by_id):
-        name, file = entries.videos.get(video_id, (str(video_id), None))
-        if of_video := by_id.pop(video_id, []):
-            groups.append(_group(entries, name, file, of_video))
-    for video_id, of_video in by_id.items():
-        reason = f"video_id {video_id} is not in 'videos' ({len(of_video)} such images)"
-        entries.skip(f"image {entries.image_ids[of_video[0]]}", reason)
+    for video_id in entries.video_of or sorted(by_id):
+        name, file = entries.video_of.get(video_id, (str(video_id), None))
+        if images := by_id.pop(video_id, []):
+            groups.append(_group(entries, name, file, images))
+    for video_id, images in by_id.items():
+        reason = f"video_id {video_id} is not in 'videos' ({len(images)} such images)"
+        entries.skip(f"image {entries.images.ids[images[0]]}", reason)
     return [*groups, _stills(stills)] if stills else groups
-
-
-def _distinct_images(entries: CocoEntries) -> list[int]:
-    """Return the positions of the images whose id is not that of an earlier one."""
-    ids = as_numbers(entries.image_ids)
-    _, first = np.unique(ids, return_index=True)
-    for image in np.setdiff1d(np.arange(len(ids)), first).tolist():
-        entries.skip(entries.file_names[image], f"image id {ids[image]} is repeated")
-    return sorted(first.tolist())
 
 
 def _group(entries: CocoEntries, name: str, file: str | None, images: list[int]) -> ImageGroup:
     """Return a video's images in order of time; two for one frame become a problem."""
-    numbers = [entries.image_frames[image] for image in images]
+    numbers = [entries.images.frame_ids[image] for image in images]
     if MISSING in numbers:
         stems = (entries.file_names[image].rpartition(".")[0] for image in images)
         from_names = [split_number(stem)[1] for stem in stems]
@@ -80,7 +71,7 @@ def _group(entries: CocoEntries, name: str, file: str | None, images: list[int])
     kept: dict[int, int] = {}
     for number, image in sorted(zip(numbers, images, strict=True)):
         if (first := kept.setdefault(number, image)) != image:
-            ids = entries.image_ids
+            ids = entries.images.ids
             reason = f"frame {number} of {name} is already image {ids[first]}"
             entries.skip(f"image {ids[image]}", reason)
     is_file = is_video_file(file)
@@ -105,8 +96,8 @@ def _by_name(entries: CocoEntries, images: list[int], hints: Hints) -> list[Imag
     for image in images:
         name = entries.file_names[image]
         if (first := by_file.setdefault(name, image)) != image:
-            reason = f"{name} is already image {entries.image_ids[first]}"
-            entries.skip(f"image {entries.image_ids[image]}", reason)
+            reason = f"{name} is already image {entries.images.ids[first]}"
+            entries.skip(f"image {entries.images.ids[image]}", reason)
     groups = []
     for group in group_frames(by_file, by_folder=hints.group_by_folder):
         positions = [by_file[file] for _, file in group.files]

@@ -232,11 +232,11 @@ def _find_place(root: Path, split: str, entries: CocoEntries, hints: Hints) -> P
 
 def _probes(entries: CocoEntries) -> list[list[str]]:
     """Return, for some images, the names of which the right folder has one."""
-    total = len(entries.file_names)
+    total = len(entries.images.ids)
     probes = []
     for position in range(0, total, max(1, total // _PROBES)):
         name = entries.file_names[position]
-        _, file = entries.videos.get(entries.image_videos[position], ("", None))
+        _, file = entries.video_of.get(entries.images.video_ids[position], ("", None))
         if is_video_file(file):
             probes.append([file])
         else:

@@ -10,8 +10,7 @@ from typing import overload
 import numpy as np
 from jaxtyping import Float, Int
 
-from sparsevod_core.data.annotation_file import as_numbers
-from sparsevod_core.data.annotation_fit import positions_of
+from sparsevod_core.data.annotation_columns import as_numbers
 from sparsevod_core.data.json_fields import MISSING
 from sparsevod_core.prepare.annotated import AnnotatedFrame, LabelledBox
 from sparsevod_core.prepare.coco.entries import CROWD, GENERATED, OCCLUDED, CocoEntries
@@ -79,7 +78,7 @@ class CocoVideos(Sequence[CocoVideo]):
     """The videos of a file.
 
     Args:
-        entries: Columns of the file; annotations that refer to nothing are added to its problems.
+        entries: Columns of the file.
         groups: Images by video.
         base: Prefix of every name: "" or a folder below the root.
     """
@@ -88,18 +87,15 @@ class CocoVideos(Sequence[CocoVideo]):
         self._entries = entries
         self._groups = groups
         self._base = base
-        images = _annotated_images(entries)
+        images, annotations = entries.image_of_box, entries.annotations
         order = np.argsort(images, kind="stable")
         self._rows = order[np.searchsorted(images[order], 0) :]
-        self._starts = np.searchsorted(images[self._rows], np.arange(len(entries.image_ids) + 1))
-        columns = (
-            entries.box_positions,
-            entries.box_classes,
-            entries.box_tracks,
-            entries.box_flags,
+        self._starts = np.searchsorted(
+            images[self._rows], np.arange(len(entries.file_names.spans) + 1)
         )
-        self._boxes = np.stack([as_numbers(column) for column in columns], axis=1)
-        self._boxes_ltwh = as_numbers(entries.boxes_ltwh).reshape(-1, 4)
+        columns = (annotations.category_ids, annotations.instance_ids, entries.box_flags)
+        self._boxes = np.stack([entries.box_positions, *map(as_numbers, columns)], axis=1)
+        self._boxes_ltwh = as_numbers(annotations.boxes_xywh).reshape(-1, 4)
 
     def __repr__(self) -> str:
         names = [(group.name, group.file, len(group.numbers)) for group in self._groups]
@@ -133,35 +129,19 @@ class CocoVideos(Sequence[CocoVideo]):
         )
 
     def _frame(self, image: int, number: int) -> AnnotatedFrame:
-        entries, target = self._entries, self._entries.targets[image]
-        width, height = entries.widths[image], entries.heights[image]
+        images = self._entries.images
+        target, width, height = images.is_target[image], images.widths[image], images.heights[image]
         return AnnotatedFrame(
-            entries.file_names[image],
+            self._entries.file_names[image],
             number,
             width=width if height else 0,
             height=height if width else 0,
             boxes=[],
             is_target=None if target < 0 else bool(target),
-            image_id=entries.image_ids[image],
+            image_id=images.ids[image],
         )
 
 
 def below(base: str, name: str) -> str:
     """Return a name in the folder `base`, which may be ""."""
     return f"{base}/{name}" if base else name
-
-
-def _annotated_images(entries: CocoEntries) -> Int[np.ndarray, " m"]:
-    """Return the position of each annotation's image; -1 for annotations that are skipped."""
-    wanted, classes = as_numbers(entries.box_images), as_numbers(entries.box_classes)
-    images = positions_of(as_numbers(entries.image_ids), wanted)
-    unknown_class = ~np.isin(classes, list(entries.names))
-    for row in np.flatnonzero((images < 0) | unknown_class).tolist():
-        key, id_, section = "category_id", classes[row], "categories"
-        if images[row] < 0:
-            key, id_, section = "image_id", wanted[row], "images"
-        entries.skip(
-            f"annotations[{entries.box_positions[row]}]", f"{key} {id_} is not in {section!r}"
-        )
-    images[unknown_class] = -1
-    return images

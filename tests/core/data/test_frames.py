@@ -89,7 +89,7 @@ def test_videos_are_closed_and_found_again(
 
     monkeypatch.setattr(frames_module, "VideoReader", CountingReader)
     monkeypatch.setattr(frames_module, "_OPEN_VIDEOS", 1)
-    monkeypatch.setattr(frames_module, "_KNOWN_VIDEOS", 2)
+    monkeypatch.setattr(frames_module, "_INDEXED_VIDEOS", 2)
     videos = VideoSet.load(video_set.annotations)
     reader = FrameReader(videos)
     for frame in (0, 25, 31, 1, 26, 31, 31, 2):

@@ -201,7 +201,7 @@ def test_a_missing_frame_is_named_in_one_line(
         list(loader(clips, workers=workers))
     gone = image_set.annotations.parent / "gone.png"
     assert str(caught.value) == f"{gone}: cannot read the frame: No such file or directory"
-    assert "right folder" in (caught.value.hint or "")
+    assert "wrong folder" in (caught.value.hint or "")
 
 
 def test_an_unexpected_error_keeps_its_traceback(
@@ -222,7 +222,7 @@ def test_a_killed_worker_is_a_clear_error(
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(ClipDataset, "__getitem__", killed)
-    with pytest.raises(DataError, match="a process that loads clips died") as caught:
+    with pytest.raises(DataError, match="a loader process died") as caught:
         list(loader(clips, workers=1))
     assert "out of memory" in (caught.value.hint or "")
 

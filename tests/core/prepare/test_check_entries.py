@@ -42,7 +42,7 @@ def errors(report: DatasetReport) -> dict[str, tuple[str, ...]]:
 
 
 def test_a_sound_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("sparsevod_core.prepare.checks.report.read_valid_entries")
+    monkeypatch.delattr("sparsevod_core.prepare.checks.report.find_invalid_entries")
     report = check(tmp_path, SOUND)
     assert report.is_complete and not errors(report) and report.boxes.boxes == 8
 

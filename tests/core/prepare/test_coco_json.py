@@ -192,7 +192,7 @@ def test_train_and_val_in_two_files(studio: Studio) -> None:
         ("annotations", {"image_id": 8}, "annotations[1]: image_id 8 is not in 'images'"),
         ("annotations", {"category_id": 8}, "annotations[1]: category_id 8 is not in 'categories'"),
         ("images", {"id": "x7"}, "images[1] (id x7): id: expected a whole number"),
-        ("images", {"id": 0}, "image id 0 is repeated"),
+        ("images", {"id": 0}, "images[1] (id 0): has the id of images[0]"),
         ("images", {"file_name": "../a.png"}, "stays in the data set's folder"),
         ("images", {"file_name": "/etc/passwd"}, "stays in the data set's folder"),
         ("images", {"file_name": "a/9.png"}, "a/9.png: cannot read the frame"),
