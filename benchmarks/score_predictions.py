@@ -176,7 +176,7 @@ def _simulate(
 
 
 def run_sparsevod(truth: Path, found: Path) -> dict[str, Any]:
-    from sparsevod_core.evaluation.rescore import evaluate_predictions
+    from sparsevod_core.evaluation.score import evaluate_predictions
 
     return evaluate_predictions(truth, found).to_dict()
 

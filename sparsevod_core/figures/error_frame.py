@@ -12,7 +12,7 @@ from sparsevod_core.figures.labels import place_plates
 from sparsevod_core.figures.shapes import draw_outline, draw_plate, draw_text, text_size
 from sparsevod_core.figures.style import Color, DrawingStyle, text_color
 
-ANNOTATED: Color = (1.0, 1.0, 1.0)
+GROUND_TRUTH: Color = (1.0, 1.0, 1.0)
 CORRECT: Color = (0.16, 0.8, 0.45)
 WRONG_CLASS: Color = (1.0, 0.82, 0.1)
 FALSE_ALARM: Color = (0.93, 0.42, 0.95)
@@ -63,7 +63,7 @@ def draw_errors(
             draw_plate(drawn, _corners(true), 0, box.color, _MISSED_OPACITY)
             _draw_dashes(drawn, true, 1.4 * style.line_px, box.color)
         elif true is not None:
-            _draw_dashes(drawn, true, 0.7 * style.line_px, ANNOTATED)
+            _draw_dashes(drawn, true, 0.7 * style.line_px, GROUND_TRUTH)
         if found is not None:
             draw_outline(drawn, _corners(found), style.radius_px, style.line_px, box.color)
         extent = found if true is None else true

@@ -116,7 +116,7 @@ def test_wrong_use_is_told_with_a_command_that_works(
     assert run(*arguments) == 2
     told = capsys.readouterr().err
     assert told.startswith("error: ")
-    assert "hint: sparsevod eval " in told
+    assert "hint: use: sparsevod eval " in told
 
 
 def test_resuming_needs_a_file(run: Any, capsys: Any) -> None:
@@ -171,15 +171,15 @@ def test_several_files_are_compared(files: Path, two_files: Any, run: Any, capsy
         "ours",
     }
     assert (files / "figures" / "ours" / "confusion.png").exists()
-    assert told.err.count("no pictures") == 2  # the annotations name no files
+    assert told.err.count("no images") == 2  # the annotations name no files
 
 
 @pytest.mark.parametrize(
     ("second", "reason"),
     [
-        ("{folder}/other/found.json", "found is {folder}/found.json already"),
-        ("../x={folder}/better.json", "no name for it"),
-        ("={folder}/better.json", "no name for it"),
+        ("{folder}/other/found.json", "found is already {folder}/found.json"),
+        ("../x={folder}/better.json", "not a valid name"),
+        ("={folder}/better.json", "not a valid name"),
     ],
 )
 def test_every_file_needs_a_name_of_its_own(
@@ -190,7 +190,7 @@ def test_every_file_needs_a_name_of_its_own(
     assert run("--annotations", files / "truth.json", *given) == 2
     told = capsys.readouterr().err
     assert reason.format(folder=files) in told
-    assert "hint: name each: --from-predictions ours=a.json" in told
+    assert "hint: use: --from-predictions ours=a.json" in told
 
 
 def test_names_of_any_letters_keep_the_columns(files: Path, run: Any, capsys: Any) -> None:
@@ -227,7 +227,7 @@ def test_the_help_names_every_key_of_the_json(files: Path, run: Any) -> None:
 def test_a_folder_for_figures_that_cannot_be_one(files: Path, run: Any, capsys: Any) -> None:
     given = ("--annotations", files / "truth.json", "--from-predictions", files / "found.json")
     assert run(*given, "--figures", files / "found.json") == 2
-    assert f"--figures {files / 'found.json'}: not a folder" in capsys.readouterr().err
+    assert f"-o {files / 'found.json'}: not a folder" in capsys.readouterr().err
 
 
 def test_a_file_whose_name_has_an_equals_sign(files: Path, run: Any) -> None:
@@ -287,7 +287,7 @@ def test_a_model_on_image_folders(
     arguments = (checkpoint, *where, *options, "--save-predictions", saved, "--json", first)
     assert run(*arguments) == 0
     told = capsys.readouterr()
-    assert "left out" in told.err and "ship" in told.err
+    assert "skipping classes" in told.err and "ship" in told.err
     assert "score 0: bar" in told.err
     result = json.loads(first.read_text())
     assert result["checkpoint"] == str(checkpoint)
@@ -332,7 +332,7 @@ def test_the_set_that_the_checkpoint_records(
     monkeypatch.chdir(tmp_path)
     assert run(checkpoint) == 1
     told = capsys.readouterr().err
-    assert "val.json, which is not there" in told
+    assert "val.json, not found here" in told
     assert "sparsevod prepare-vid" in told
     (tmp_path / "val.json").write_text(image_set.annotations.read_text())
     arguments = ("--root", image_set.annotations.parent, "--limit-videos", 1)

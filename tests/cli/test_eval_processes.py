@@ -27,9 +27,9 @@ pytestmark = pytest.mark.slow  # each process imports torch
 SCRIPT = """
 import os, signal
 from sparsevod_cli.main import main
-from sparsevod_core.evaluation.predictions.results_writer import ResultsWriter
+from sparsevod_core.evaluation.predictions.writer import PredictionsWriter
 
-write, written = ResultsWriter.write, 0
+write, written = PredictionsWriter.write, 0
 
 
 def write_and_end(self, frame):
@@ -40,7 +40,7 @@ def write_and_end(self, frame):
         os.kill(os.getpid(), getattr(signal, os.environ["HOW"]))
 
 
-ResultsWriter.write = write_and_end
+PredictionsWriter.write = write_and_end
 if __name__ == "__main__":
     main()
 """
@@ -115,13 +115,13 @@ def test_a_process_that_was_ended_loses_the_video_in_work(
     assert done.returncode == code
     assert cut_off.left() == ["found.json.partial"]
     if how == "SIGINT":
-        said = f"{cut_off.found}: finished videos are kept; --resume goes on with the next"
+        said = f"{cut_off.found}: finished videos are kept; use --resume to continue"
         assert done.stderr.splitlines()[-1] == said
     with (cut_off.folder / "found.json.partial").open("ab") as torn:
         torn.write(b'[1058, {"image_id": 10')  # as a power cut may leave it
     done = cut_off.run("--resume")
     assert done.returncode == 0
-    assert f"{cut_off.found}: 24 frames are there already" in done.stderr
+    assert f"{cut_off.found}: skipping 24 frames: already done" in done.stderr
     assert "evaluate: 9/9 frames" in done.stderr
     assert cut_off.left() == ["found.json"]
     assert cut_off.found.read_bytes() == alone.found.read_bytes()

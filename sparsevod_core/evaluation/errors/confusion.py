@@ -1,4 +1,4 @@
-"""Which classes are taken for which, what is missed and what is seen where nothing is."""
+"""Confusion matrix of the classes, with missed boxes and false alarms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from sparsevod_core.evaluation.errors.assignment import MIN_IOU, MIN_SCORE, Assignment
+from sparsevod_core.evaluation.errors.frame_errors import MIN_IOU, MIN_SCORE, Assignment
 from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
 
@@ -18,24 +18,29 @@ NUM_TOP = 10
 
 
 @dataclass(frozen=True, slots=True)
-class TakenFor:
-    """Boxes of one class that were found as another."""
+class ConfusedClasses:
+    """Boxes of one class that were detected as another.
+
+    Attributes:
+        true, predicted: Names of the classes.
+        count: Number of boxes.
+        share: Fraction of all boxes of the true class, 0..1.
+    """
 
     true: str
     predicted: str
     count: int
     share: float
-    """Of the boxes of the true class, 0..1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Confusion:
-    """Counts of boxes and detections by true and predicted class.
+    """Number of boxes and detections by true and predicted class.
 
     Attributes:
-        class_names: K classes in the annotations' order.
-        matrix: true class by predicted class; in the last column the boxes that were missed, in the
-            last row the detections where no box is.
+        class_names: Names of the K classes, in the annotations' order.
+        matrix: True class by predicted class. The last column has the missed boxes, the last row
+            the false alarms.
     """
 
     class_names: tuple[str, ...]
@@ -43,10 +48,10 @@ class Confusion:
 
     @classmethod
     def of(cls, truth: GroundTruth, table: DetectionTable, assignment: Assignment) -> Confusion:
-        """Count what was assigned."""
+        """Count the pairs of an assignment."""
         background = len(truth.category_names)
         predicted = table.categories[assignment.detections].astype(np.int64)
-        # Where nothing was assigned, box_of is -1: the background, appended last.
+        # A false alarm has box -1, the background appended last.
         true = np.append(truth.categories, background)[assignment.box_of]
         missed = truth.categories[assignment.is_missed]
         matrix = np.zeros((background + 1, background + 1), dtype=np.int64)
@@ -54,15 +59,15 @@ class Confusion:
         np.add.at(matrix, (missed, background), 1)
         return cls(truth.category_names, matrix)
 
-    def top(self, count: int = NUM_TOP) -> list[TakenFor]:
-        """The most frequent confusions of two classes, most frequent first."""
+    def top(self, count: int = NUM_TOP) -> list[ConfusedClasses]:
+        """Return the pairs of classes that are confused most often."""
         between = self.matrix[:-1, :-1].copy()
         np.fill_diagonal(between, 0)
         boxes = self.matrix[:-1].sum(axis=1)
         order = np.argsort(-between, axis=None, kind="stable")[:count]
         rows, columns = np.unravel_index(order, between.shape)
         return [
-            TakenFor(
+            ConfusedClasses(
                 true=self.class_names[row],
                 predicted=self.class_names[column],
                 count=int(between[row, column]),
@@ -73,8 +78,10 @@ class Confusion:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: `score`, `iou`, `correct`, `wrong_class`, `missed`, `false_alarms`, `top`, then
-        `per_class` (the same four by name), `classes` (names of rows and columns) and `matrix`.
+        """Return what goes into the JSON.
+
+        Keys: `score`, `iou`, `correct`, `wrong_class`, `missed`, `false_alarms`, `top`, `per_class`
+        (the same four counts by name), `classes` (names of rows and columns) and `matrix`.
         """
         correct = self.matrix[:-1, :-1].diagonal()
         wrong = self.matrix[:-1, :-1].sum(axis=1) - correct

@@ -242,7 +242,7 @@ def test_a_class_that_the_annotations_lack_is_left_out_and_said(tmp_path: Path) 
     assert result.boxes.num_detections == 16
     assert result.classes_left_out == ("dog",)
     assert result.to_dict()["AP"] == pytest.approx(1)
-    assert any("left out" in line and line.endswith("dog") for line in heard.lines)
+    assert any("skipping classes" in line and line.endswith("dog") for line in heard.lines)
 
 
 def test_a_class_that_the_model_lacks_scores_0_and_is_said(tmp_path: Path) -> None:
@@ -304,11 +304,11 @@ def test_an_interrupted_evaluation_goes_on_with_the_next_video(tmp_path: Path) -
     saved, heard = tmp_path / "found.json", Heard()
     with pytest.raises(KeyboardInterrupt):
         evaluate(Stopped(), videos, save_predictions=saved, reporter=heard)
-    assert heard.lines == [f"{saved}: finished videos are kept; --resume goes on with the next"]
+    assert heard.lines == [f"{saved}: finished videos are kept; use --resume to continue"]
     model = seer()
     result = evaluate(model, videos, save_predictions=saved, resume=True, reporter=heard)
     assert min(number for numbers, _ in model.detected for number in numbers) == 22
-    assert heard.lines[1] == f"{saved}: 12 frames are there already"
+    assert heard.lines[1] == f"{saved}: skipping 12 frames: already done"
     assert result == evaluate(seer(), videos, save_predictions=tmp_path / "found.json")
 
 
@@ -323,7 +323,7 @@ def test_resuming_needs_what_the_run_began_with(tmp_path: Path) -> None:
     def resume(model: Seer | None = None, **changes: Any) -> None:
         evaluate(model or seer(), videos, **(files | {"resume": True} | changes))
 
-    with pytest.raises(ConfigError, match="cut off"):
+    with pytest.raises(ConfigError, match="interrupted"):
         resume(resume=False)
     with pytest.raises(ConfigError, match="made with supports 6, which is 2 now"):
         resume(seer(supports=2))

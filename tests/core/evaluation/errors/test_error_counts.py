@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparsevod_core.evaluation.errors.assignment import assign
 from sparsevod_core.evaluation.errors.confusion import Confusion
-from sparsevod_core.evaluation.errors.frame_errors import ErrorCounts, FrameErrors, Outcome
+from sparsevod_core.evaluation.errors.frame_errors import ErrorCounts, FrameErrors, Outcome, assign
 from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparsevod_core.evaluation.errors.report import draw_figures, with_report
-from sparsevod_core.evaluation.rescore import Evaluation, evaluate_predictions
+from sparsevod_core.evaluation.figures import draw_figures
+from sparsevod_core.evaluation.score import Evaluation, evaluate_predictions
 from sparsevod_core.reporting import SilentReporter
 
 
@@ -48,7 +48,7 @@ def evaluation(image_set: Any, tmp_path: Path) -> Evaluation:
 
 
 def test_the_json_has_confusion_and_what_is_worst(evaluation: Evaluation) -> None:
-    reported = with_report(evaluation)
+    reported = evaluation.with_errors()
     assert reported.table is None and reported.truth is None  # large, and of no more use
     result = json.loads(json.dumps(reported.to_dict(), allow_nan=False))
     assert result["AP50"] == evaluation.boxes.AP50
@@ -68,8 +68,8 @@ def test_the_json_has_confusion_and_what_is_worst(evaluation: Evaluation) -> Non
 
 
 def test_what_holds_no_detections_cannot_be_reported(evaluation: Evaluation) -> None:
-    with pytest.raises(ValueError, match="does not hold its detections"):
-        with_report(with_report(evaluation))
+    with pytest.raises(ValueError, match="does not have its detections"):
+        evaluation.with_errors().with_errors()
 
 
 def test_figures_and_pictures_of_image_folders(
@@ -79,7 +79,7 @@ def test_figures_and_pictures_of_image_folders(
     (out / "worst_frames").mkdir(parents=True)
     (out / "worst_frames" / "07_of_an_earlier_run.jpg").write_bytes(b"")
     (out / "worst_frames" / "mine.txt").write_bytes(b"")
-    reported = with_report(evaluation)
+    reported = evaluation.with_errors()
     draw_figures({"a": reported}, out, reporter=listener)
     assert listener.said == []
     assert {path.name for path in out.iterdir()} == {
@@ -110,7 +110,7 @@ def test_figures_and_pictures_of_image_folders(
 def test_pictures_of_video_files(video_set: Any, tmp_path: Path) -> None:
     found = found_in(video_set.annotations, tmp_path)
     result = evaluate_predictions(video_set.annotations, found)
-    draw_figures({"a": with_report(result)}, tmp_path / "out", reporter=Listener())
+    draw_figures({"a": result.with_errors()}, tmp_path / "out", reporter=Listener())
     assert read(tmp_path / "out" / "worst_videos.png").shape[1] > 1000
     shown = {path.name for path in (tmp_path / "out" / "worst_videos").iterdir()}
     assert len([name for name in shown if name.startswith("01_long_")]) == 4
@@ -119,10 +119,10 @@ def test_pictures_of_video_files(video_set: Any, tmp_path: Path) -> None:
 
 def test_frames_that_are_not_there_are_told_once(evaluation: Evaluation, tmp_path: Path) -> None:
     listener, out = Listener(), tmp_path / "out"
-    reported = with_report(evaluation)
+    reported = evaluation.with_errors()
     draw_figures({"a": reported}, out, root=tmp_path, reporter=listener)
     (warning,) = listener.said
-    assert "no pictures of the worst frames (--root" in warning and "long/0000" in warning
+    assert "no images of the worst frames (--root" in warning and "long/0000" in warning
     assert not (out / "worst_frames.png").exists()
     assert (out / "confusion.png").exists()
     assert reported.to_dict()["worst_frames"]
@@ -138,8 +138,8 @@ def test_annotations_without_file_names_have_no_pictures(tmp_path: Path) -> None
     (tmp_path / "found.json").write_text("[]")
     result = evaluate_predictions(tmp_path / "truth.json", tmp_path / "found.json")
     listener = Listener()
-    draw_figures({"a": with_report(result)}, tmp_path / "out", reporter=listener)
-    assert [text.startswith("warning: no pictures") for text in listener.said] == [True]
+    draw_figures({"a": result.with_errors()}, tmp_path / "out", reporter=listener)
+    assert [text.startswith("warning: no images") for text in listener.said] == [True]
 
 
 def test_nothing_wrong_nothing_to_show(image_set: Any, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_nothing_wrong_nothing_to_show(image_set: Any, tmp_path: Path) -> None:
     ]
     (tmp_path / "found.json").write_text(json.dumps(perfect))
     result = evaluate_predictions(image_set.annotations, tmp_path / "found.json")
-    reported = with_report(result)
+    reported = result.with_errors()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "worst_frames.png").write_bytes(b"")
     draw_figures({"a": reported}, tmp_path / "out", reporter=Listener())
@@ -160,7 +160,7 @@ def test_nothing_wrong_nothing_to_show(image_set: Any, tmp_path: Path) -> None:
 
 
 def test_several_results_share_their_curves(evaluation: Evaluation, tmp_path: Path) -> None:
-    reported, listener = with_report(evaluation), Listener()
+    reported, listener = evaluation.with_errors(), Listener()
     draw_figures({"a": reported, "b": reported}, tmp_path / "out", root=tmp_path, reporter=listener)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {

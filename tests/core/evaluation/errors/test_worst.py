@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparsevod_core.evaluation.errors.assignment import assign
-from sparsevod_core.evaluation.errors.frame_errors import ErrorCounts, FrameErrors
-from sparsevod_core.evaluation.errors.worst import (
+from sparsevod_core.evaluation.errors.frame_errors import ErrorCounts, FrameErrors, assign
+from sparsevod_core.evaluation.errors.report import (
     frame_dict,
     video_dict,
     worst_frames,
     worst_videos,
 )
-from sparsevod_core.evaluation.metrics.coco import BoxAPEvaluator
-from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
+from sparsevod_core.evaluation.metrics.detection_table import DetectionCollector, DetectionTable
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.metrics.video_ap50 import video_ap50
+from sparsevod_core.evaluation.metrics.subsets import ap50_by_video
+from sparsevod_core.evaluation.score import score
 
 BOX = [10.0, 10, 20, 20]
 
@@ -71,7 +70,7 @@ def errors_of(truth: GroundTruth, table: DetectionTable) -> FrameErrors:
 
 def ap50_of(errors: FrameErrors) -> np.ndarray:
     """Of the detections of `make_errors`, which are all false."""
-    return video_ap50(errors.truth, make_table(len(errors.truth.image_ids), []))
+    return ap50_by_video(errors.truth, make_table(len(errors.truth.image_ids), []))
 
 
 def test_frames_rank_by_errors_then_missed_boxes_then_order(tmp_path: Path) -> None:
@@ -164,7 +163,7 @@ def test_a_perfect_result_has_no_worst(tmp_path: Path) -> None:
         for image, box in zip(truth.images, truth.boxes_xywh.tolist(), strict=True)
     ]
     table = make_table(2, found)
-    perfect, ap50 = errors_of(truth, table), video_ap50(truth, table)
+    perfect, ap50 = errors_of(truth, table), ap50_by_video(truth, table)
     assert worst_frames(perfect) == worst_videos(perfect, ap50) == []
 
 
@@ -199,14 +198,15 @@ def test_ap50_of_a_video_is_that_of_its_frames_alone(tmp_path: Path, seed: int) 
     (tmp_path / "truth.json").write_text(json.dumps(content))
     truth = GroundTruth.load(tmp_path / "truth.json")
     table = make_table(len(images), found)
-    for video, ap50 in enumerate(video_ap50(truth, table).tolist()):
+    for video, ap50 in enumerate(ap50_by_video(truth, table).tolist()):
         own = [image["id"] for image in images if image["video_id"] == video]
-        evaluator = BoxAPEvaluator(truth.restricted_to(own))
+        part = truth.restricted_to(own)
+        collector = DetectionCollector(part)
         for image in own:
             span = table.of_image(image)
-            evaluator.update(
+            collector.update(
                 image, table.boxes_xywh[span], table.scores[span], table.categories[span].tolist()
             )
-        expected = evaluator.compute().AP50
+        expected = score(part, collector.table()).boxes.AP50
         assert ap50 == pytest.approx(expected, abs=1e-12, nan_ok=True)
         assert math.isnan(ap50) == (video == 0)

@@ -1,4 +1,4 @@
-"""BoxAPEvaluator against pycocotools called directly, and against cases worked by hand."""
+"""COCO AP against pycocotools called directly, and against cases worked by hand."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.evaluation.metrics.coco import BoxAP, BoxAPEvaluator
+from sparsevod_core.evaluation.metrics.coco import BoxAP
+from sparsevod_core.evaluation.metrics.detection_table import DetectionCollector
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.rescore import evaluate_predictions
+from sparsevod_core.evaluation.score import evaluate_predictions, score
 
 Json = dict[str, Any]
 
@@ -314,13 +315,13 @@ def test_the_engine_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert capfd.readouterr() == ("", "")
 
 
-def evaluator_of(folder: Path) -> BoxAPEvaluator:
-    return BoxAPEvaluator(GroundTruth.load(write(folder / "truth.json", BY_HAND)))
+def collector_of(folder: Path) -> DetectionCollector:
+    return DetectionCollector(GroundTruth.load(write(folder / "truth.json", BY_HAND)))
 
 
 def test_merged_parts_equal_the_whole(tmp_path: Path) -> None:
     """Also after pickling, as when the parts come from other processes."""
-    whole, first, second = (evaluator_of(tmp_path) for _ in range(3))
+    whole, first, second = (collector_of(tmp_path) for _ in range(3))
     for image_id, part in ((20, first), (10, second)):
         found = [entry for entry in BY_HAND_FOUND if entry["image_id"] == image_id]
         columns = (
@@ -331,30 +332,32 @@ def test_merged_parts_equal_the_whole(tmp_path: Path) -> None:
         whole.update(image_id, *columns)
         part.update(image_id, *columns)
     first.merge(pickle.loads(pickle.dumps(second)))
-    assert first.compute().to_dict() == whole.compute().to_dict()
-    assert whole.compute().AP == rescored(tmp_path, BY_HAND, BY_HAND_FOUND).AP
+    truth = GroundTruth.load(tmp_path / "truth.json")
+    merged, direct = score(truth, first.table()).boxes, score(truth, whole.table()).boxes
+    assert merged.to_dict() == direct.to_dict()
+    assert direct.AP == rescored(tmp_path, BY_HAND, BY_HAND_FOUND).AP
 
 
 def test_a_frame_is_scored_once(tmp_path: Path) -> None:
-    one, other = evaluator_of(tmp_path), evaluator_of(tmp_path)
+    one, other = collector_of(tmp_path), collector_of(tmp_path)
     nothing = (np.zeros((0, 4)), np.zeros(0), [])
     one.update(10, *nothing)
     other.update(10, *nothing)
-    with pytest.raises(ValueError, match="already given"):
+    with pytest.raises(ValueError, match="already added"):
         one.update(10, *nothing)
-    with pytest.raises(ValueError, match="both evaluators"):
+    with pytest.raises(ValueError, match="both collectors"):
         one.merge(other)
 
 
 def test_update_refuses_what_cannot_be_scored(tmp_path: Path) -> None:
-    evaluator = evaluator_of(tmp_path)
+    collector = collector_of(tmp_path)
     box = np.array([[0.0, 0, 1, 1]])
     with pytest.raises(ValueError, match="image 11 is not in"):
-        evaluator.update(11, box, np.ones(1), [5])
+        collector.update(11, box, np.ones(1), [5])
     with pytest.raises(ValueError, match=r"categories \{7\}"):
-        evaluator.update(10, box, np.ones(1), [7])
-    with pytest.raises(DataError, match=r"image 10: some detections .* not finite"):
-        evaluator.update(10, box, np.array([np.nan]), [5])
+        collector.update(10, box, np.ones(1), [7])
+    with pytest.raises(DataError, match=r"image 10: some boxes or scores .* not finite"):
+        collector.update(10, box, np.array([np.nan]), [5])
 
 
 def test_only_some_images(tmp_path: Path) -> None:
@@ -363,4 +366,4 @@ def test_only_some_images(tmp_path: Path) -> None:
     assert half.image_ids == (20,)
     assert half.boxes_xywh.tolist() == [[50, 50, 10, 10]]
     assert half.images.tolist() == [0]
-    assert BoxAPEvaluator(half).compute().num_boxes == 1
+    assert score(half, DetectionCollector(half).table()).boxes.num_boxes == 1

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sparsevod_core.evaluation.rescore import evaluate_predictions
+from sparsevod_core.evaluation.score import evaluate_predictions
 
 BOX = [0.0, 0.0, 10.0, 10.0]
 FRAMES = [

@@ -16,13 +16,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.metrics.motion import (
+from sparsevod_core.evaluation.metrics.subsets import (
     SPEEDS,
     UnknownMotionError,
     known_motion_iou,
     speed_of,
 )
-from sparsevod_core.evaluation.rescore import evaluate_predictions
+from sparsevod_core.evaluation.score import evaluate_predictions
 
 Json = dict[str, Any]
 RANGES = {"all": (0, 1), "fast": (0, 0.7), "medium": (0.7, 0.9), "slow": (0.9, 1)}

@@ -1,4 +1,4 @@
-"""Entries of a results file into columns: whole arrays at once, one by one where one is odd."""
+"""Entries of a results file as columns: whole arrays at once, one by one if any is unusual."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from sparsevod_core.evaluation.metrics.detection_table import compact_positions
-from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
 from sparsevod_core.evaluation.metrics.json_entries import (
     EntryError,
     Id,
@@ -21,7 +20,7 @@ from sparsevod_core.evaluation.metrics.json_entries import (
     position_of,
 )
 
-_NUMBERS = {float, int}  # and not bool, which is a kind of int
+_NUMBERS = {float, int}  # without bool, a subclass of int
 
 
 class Columns(NamedTuple):
@@ -33,8 +32,8 @@ class Columns(NamedTuple):
     scores: Float[np.ndarray, " D"]
 
 
-class BrokenEntryError(Exception):
-    """The first entry that cannot be scored: its position among those given, and why not."""
+class InvalidEntryError(Exception):
+    """The first entry that cannot be scored: its position among those given, and the reason."""
 
     def __init__(self, position: int, reason: str) -> None:
         super().__init__(position, reason)
@@ -44,18 +43,15 @@ class BrokenEntryError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KnownIds:
-    """Positions of the ground truth's ids, and the file they stand in."""
+    """Positions of the ground truth's ids, and the file that holds them."""
 
     images: dict[Id, int]
     categories: dict[Id, int]
     file: str
 
     @classmethod
-    def of(cls, truth: GroundTruth) -> KnownIds:
-        return cls.of_lists(truth.image_ids, truth.category_ids, str(truth.path))
-
-    @classmethod
-    def of_lists(cls, image_ids: Sequence[Id], category_ids: Sequence[Id], file: str) -> KnownIds:
+    def of(cls, image_ids: Sequence[Id], category_ids: Sequence[Id], file: str) -> KnownIds:
+        """Number the ids in the order given."""
         return cls(
             {id_: position for position, id_ in enumerate(image_ids)},
             {id_: position for position, id_ in enumerate(category_ids)},
@@ -64,11 +60,11 @@ class KnownIds:
 
 
 def columns_of(entries: Sequence[Any], known: KnownIds) -> Columns:
-    """Columns of the entries of a results file.
+    """Convert entries of a results file to columns.
 
     Raises:
-        BrokenEntryError: no object, a field missing, an id that the ground truth lacks, a box
-            that is not four finite numbers, or a score that is not one.
+        InvalidEntryError: An entry is no object, lacks a field, has an unknown image or category
+            id, a box that is not four finite numbers or a score that is not finite.
     """
     try:
         images = [known.images[entry["image_id"]] for entry in entries]
@@ -97,7 +93,7 @@ def _one_by_one(entries: Sequence[Any], known: KnownIds) -> Columns:
             boxes.extend(box_xywh(entry))
             scores.append(finite(entry, "score"))
         except EntryError as error:
-            raise BrokenEntryError(position, str(error)) from None
+            raise InvalidEntryError(position, str(error)) from None
     return _columns(known, images, categories, boxes, scores)
 
 

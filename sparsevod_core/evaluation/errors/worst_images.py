@@ -1,13 +1,11 @@
-"""Pictures of the worst frames and videos, with what was found and what was not."""
+"""Images of the worst frames and videos, with their errors drawn."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,13 +13,14 @@ from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import DataError, VideoError
 from sparsevod_core.evaluation.errors.frame_errors import Box, ErrorCounts, Outcome
+from sparsevod_core.evaluation.errors.report import ErrorReport
 from sparsevod_core.evaluation.metrics.ground_truth import NO_FRAME, GroundTruth
 from sparsevod_core.evaluation.metrics.json_entries import Id
 from sparsevod_core.figures.contact_sheet import Tile, draw_sheet, fitting_scale
 from sparsevod_core.figures.error_frame import (
-    ANNOTATED,
     CORRECT,
     FALSE_ALARM,
+    GROUND_TRUTH,
     MISSED,
     WRONG_CLASS,
     DrawnBox,
@@ -30,28 +29,25 @@ from sparsevod_core.figures.error_frame import (
 from sparsevod_core.figures.saving import save_picture
 from sparsevod_core.reporting import Reporter
 
-if TYPE_CHECKING:
-    from sparsevod_core.evaluation.errors.report import ErrorReport
-
 COLUMNS = 4
 _COLORS = {
-    "correct": CORRECT,
+    "missed": MISSED,
     "wrong_class": WRONG_CLASS,
     "false_alarm": FALSE_ALARM,
-    "missed": MISSED,
+    "correct": CORRECT,
 }
 _KEY = (
     (MISSED, "missed"),
-    (WRONG_CLASS, "found as another class"),
-    (FALSE_ALARM, "false: no such box, or found already"),
-    (CORRECT, "found"),
-    (ANNOTATED, "annotated (dashed)"),
+    (WRONG_CLASS, "wrong class"),
+    (FALSE_ALARM, "false alarm: no such object, or already detected"),
+    (CORRECT, "correct"),
+    (GROUND_TRUTH, "ground truth (dashed)"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Shot:
-    """A picture to be made: a frame of the ground truth, the words under it, its file."""
+    """A frame to draw, by its position in the ground truth, with its caption and file."""
 
     image: int
     heading: str
@@ -63,104 +59,91 @@ def draw_worst(
     report: ErrorReport,
     annotations: Path,
     root: Path | None,
-    figures: Path,
+    folder: Path,
     title: str,
     reporter: Reporter,
 ) -> None:
-    """A sheet for each list, worst_frames.png and worst_videos.png, and its pictures in a folder.
+    """Write the sheets worst_frames.png and worst_videos.png, each with a folder of its images.
 
-    Where a frame cannot be read, that is said once and no more is drawn.
+    A frame that cannot be read is reported, and no more images are drawn.
 
     Args:
-        report: the lists.
-        annotations, root: where the frames are.
-        figures: the folder.
-        title: on the sheets: what was evaluated.
-        reporter: told of progress.
+        report: The worst frames and videos.
+        annotations, root: The annotations, and the folder of the frames.
+        folder: Folder to write to.
+        title: What was evaluated, for the sheets.
+        reporter: Receives progress.
 
     Raises:
-        DataError: a picture that cannot be written.
+        DataError: An image cannot be written.
     """
-    frames, videos = figures / "worst_frames", figures / "worst_videos"
+    frames, videos = folder / "worst_frames", folder / "worst_videos"
     sheets = [
-        (frames, f"Frames with the most errors: {title}", _of_frames(report, frames)),
-        (videos, f"Videos with the lowest AP50: {title}", _of_videos(report, videos)),
+        (frames, f"Frames with the most errors: {title}", _frame_shots(report, frames)),
+        (videos, f"Videos with the lowest AP50: {title}", _video_shots(report, videos)),
     ]
-    for folder, _, _ in sheets:  # an earlier run's would pass for ours
-        for old in (*folder.glob("[0-9][0-9]_*.jpg"), folder.with_suffix(".png")):
+    for images, _, _ in sheets:  # images of an earlier run could be mistaken for ours
+        for old in (*images.glob("[0-9][0-9]_*.jpg"), images.with_suffix(".png")):
             old.unlink(missing_ok=True)
     total = sum(len(row) for _, _, rows in sheets for row in rows)
     if not total:
         return
     try:
-        source = _Source(report.errors.truth, annotations, root)
+        dataset = VideoSet.load(annotations, root)
     except DataError as error:
-        _tell(error, reporter)
+        _warn(error, reporter)
         return
-    with closing(source), reporter.progress("pictures", total) as progress:
-        for folder, heading, rows in sheets:
+    image_ids = report.errors.truth.image_ids
+    frame_at: dict[Id, int] = {
+        dataset.image_id(frame): frame for frame in range(dataset.num_frames)
+    }
+    with closing(FrameReader(dataset)) as reader, reporter.progress("images", total) as progress:
+        for images, heading, rows in sheets:
             tiles: list[list[Tile]] = []
             for row in rows:
                 tiles.append([])
                 for shot in row:
                     try:
-                        image = source.read(shot.image)
+                        image = reader.read(frame_at[image_ids[shot.image]])
                     except (DataError, VideoError) as error:
-                        _tell(error, reporter)
+                        _warn(error, reporter)
                         return
                     tiles[-1].append(_draw(image, report, shot))
                     progress.advance()
             if tiles:
-                save_picture(draw_sheet(tiles, title=heading, key=_KEY), folder.with_suffix(".png"))
+                save_picture(draw_sheet(tiles, title=heading, key=_KEY), images.with_suffix(".png"))
+
+
+def _warn(error: DataError | VideoError, reporter: Reporter) -> None:
+    reporter.warning(
+        f"no images of the worst frames (--root sets the folder of the frames): {error.message}"
+    )
 
 
 def _draw(image: np.ndarray, report: ErrorReport, shot: _Shot) -> Tile:
-    """Save the picture in full size and return it as a tile."""
+    """Save the image in full size and return it as a tile."""
     boxes = [_drawn(one) for one in report.errors.outcomes(shot.image)]
     save_picture(draw_errors(image, boxes), shot.file)
     scale = fitting_scale(image.shape[1], image.shape[0])
     return Tile(draw_errors(image, boxes, scale=scale), shot.heading, shot.note)
 
 
-class _Source:
-    """The pixels of the frames of the ground truth."""
-
-    def __init__(self, truth: GroundTruth, annotations: Path, root: Path | None) -> None:
-        videos = VideoSet.load(annotations, root)
-        self._truth = truth
-        self._frame_at: dict[Id, int] = {
-            videos.image_id(frame): frame for frame in range(videos.num_frames)
-        }
-        self._reader = FrameReader(videos)
-
-    def read(self, image: int) -> np.ndarray:
-        return self._reader.read(self._frame_at[self._truth.image_ids[image]])
-
-    def close(self) -> None:
-        self._reader.close()
-
-
-def _tell(error: DataError | VideoError, reporter: Reporter) -> None:
-    reporter.warning(
-        "no pictures of the worst frames (--root says where the frames are): " + error.message
-    )
-
-
-def _of_frames(report: ErrorReport, folder: Path) -> list[list[_Shot]]:
+def _frame_shots(report: ErrorReport, folder: Path) -> list[list[_Shot]]:
     truth = report.errors.truth
     shots = [
         _Shot(
             frame.image,
-            f"{rank}  {_title(truth, frame.image)}",
-            f"{_in_words(frame.errors)}; {frame.num_boxes} annotated",
+            " · ".join(filter(None, (f"{rank}  {_video(truth, frame.image)}", name))),
+            f"{_in_words(frame.errors)}; ground-truth boxes: {frame.num_boxes}",
             folder / _file_name(truth, frame.image, rank),
         )
         for rank, frame in enumerate(report.frames, start=1)
+        for name in [_frame_name(truth, frame.image)]
     ]
     return [shots[start : start + COLUMNS] for start in range(0, len(shots), COLUMNS)]
 
 
-def _of_videos(report: ErrorReport, folder: Path) -> list[list[_Shot]]:
+def _video_shots(report: ErrorReport, folder: Path) -> list[list[_Shot]]:
     truth = report.errors.truth
     rows = []
     for rank, video in enumerate(report.videos, start=1):
@@ -168,13 +151,13 @@ def _of_videos(report: ErrorReport, folder: Path) -> list[list[_Shot]]:
         row = [
             _Shot(
                 image,
-                _frame_title(truth, image),
+                _frame_name(truth, image),
                 _in_words(report.errors.counts_of(image)),
                 folder / _file_name(truth, image, rank),
             )
             for image in video.frames
         ]
-        row[0] = dataclasses.replace(
+        row[0] = replace(
             row[0],
             heading=f"{rank}  {truth.video_names[video.video]} · {ap50}",
             note=f"{row[0].heading}: {row[0].note}".lstrip(": "),
@@ -183,24 +166,20 @@ def _of_videos(report: ErrorReport, folder: Path) -> list[list[_Shot]]:
     return rows
 
 
-def _title(truth: GroundTruth, image: int) -> str:
-    name = truth.video_names[truth.video_of_image[image]]
-    frame = _frame_title(truth, image)
-    return f"{name} · {frame}" if frame else name
+def _video(truth: GroundTruth, image: int) -> str:
+    return truth.video_names[truth.video_of_image[image]]
 
 
-def _frame_title(truth: GroundTruth, image: int) -> str:
+def _frame_name(truth: GroundTruth, image: int) -> str:
     frame_id = int(truth.frame_ids[image])
     return "" if frame_id == NO_FRAME else f"frame {frame_id}"
 
 
 def _file_name(truth: GroundTruth, image: int, rank: int) -> str:
-    """Of letters that every file system takes, whatever the video is called."""
-    name = re.sub("[^A-Za-z0-9.-]+", "_", truth.video_names[truth.video_of_image[image]])[-80:]
+    """Return a file name that every file system accepts, whatever the video's name."""
+    video = re.sub("[^A-Za-z0-9.-]+", "_", _video(truth, image))[-80:]
     frame_id = int(truth.frame_ids[image])
-    return (
-        f"{rank:02}_{name}.jpg" if frame_id == NO_FRAME else f"{rank:02}_{name}_{frame_id:06}.jpg"
-    )
+    return f"{rank:02}_{video}" + ("" if frame_id == NO_FRAME else f"_{frame_id:06}") + ".jpg"
 
 
 def _in_words(errors: ErrorCounts) -> str:

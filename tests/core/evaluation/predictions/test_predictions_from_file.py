@@ -10,7 +10,7 @@ import pytest
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.rescore import evaluate_predictions
+from sparsevod_core.evaluation.score import evaluate_predictions
 
 TRUTH: dict[str, Any] = {
     "images": [{"id": 1}, {"id": 2}],
@@ -71,7 +71,7 @@ def test_a_broken_result_is_named(tmp_path: Path, broken: Any, said: str) -> Non
         ("null", "expected a list, got null"),
         ("[{", "not valid JSON at character"),
         ("[" * 100_000, "not valid JSON at character .*: nested too deeply"),
-        ("", "got nothing: the file is empty"),
+        ("", "got an empty file"),
         ("image_id,score", "got text that begins with 'i'"),
     ],
 )

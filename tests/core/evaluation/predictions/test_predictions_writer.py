@@ -12,21 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsevod_core.errors import ConfigError, DataError
-from sparsevod_core.evaluation.predictions.results_writer import FrameResults, ResultsWriter
+from sparsevod_core.evaluation.predictions.writer import FramePredictions, PredictionsWriter
 
 VIDEOS = [[11, 12, 13], [7], [21, 20]]
 MADE_BY = {"checkpoint": "sha256 12ab", "supports": 6, "clip": True}
 
 
-def frame(image_id: int) -> FrameResults:
+def frame(image_id: int) -> FramePredictions:
     """Nothing is found in every third frame."""
     count = image_id % 3
     values = np.random.default_rng(image_id).random((count, 5))
-    return FrameResults(image_id, values[:, :4] / 3, values[:, 4], [5, 9][:count])
+    return FramePredictions(image_id, values[:, :4] / 3, values[:, 4], [5, 9][:count])
 
 
-def writer(path: Path, rank: int = 0, **changes: Any) -> ResultsWriter:
-    return ResultsWriter(path, VIDEOS, MADE_BY | changes, rank=rank)
+def writer(path: Path, rank: int = 0, **changes: Any) -> PredictionsWriter:
+    return PredictionsWriter(path, VIDEOS, MADE_BY | changes, rank=rank)
 
 
 def write_all(path: Path) -> bytes:
@@ -41,7 +41,7 @@ def write_all(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def ids_of(frames: list[FrameResults]) -> list[int]:
+def ids_of(frames: list[FramePredictions]) -> list[int]:
     return [found.image_id for found in frames]
 
 
@@ -61,7 +61,7 @@ def test_a_results_file_keeps_every_digit_and_the_order_of_the_frames(tmp_path: 
 
 
 def test_nothing_found_is_an_empty_list(tmp_path: Path) -> None:
-    empty = ResultsWriter(tmp_path / "found.json", [[3], [6, 9]], {})
+    empty = PredictionsWriter(tmp_path / "found.json", [[3], [6, 9]], {})
     with empty:
         for id_ in (3, 6, 9):
             empty.write(frame(id_))
@@ -140,7 +140,7 @@ def test_a_run_that_wrote_nothing_leaves_nothing(tmp_path: Path) -> None:
 def test_what_is_left_is_not_overwritten(tmp_path: Path) -> None:
     with writer(tmp_path / "found.json") as first:
         first.write(frame(11))
-    with pytest.raises(ConfigError, match=r"found\.json\.partial is of .* cut off") as caught:
+    with pytest.raises(ConfigError, match=r"found\.json\.partial is from an interrupted") as caught:
         writer(tmp_path / "found.json").begin()
     assert "--resume" in str(caught.value.hint)
 
@@ -162,7 +162,7 @@ def test_other_settings_do_not_go_on(tmp_path: Path, changes: dict[str, Any], sa
 
 def test_a_complete_file_is_not_gone_on_with(tmp_path: Path) -> None:
     write_all(tmp_path / "found.json")
-    with pytest.raises(ConfigError, match="is complete") as caught:
+    with pytest.raises(ConfigError, match="is already complete") as caught:
         writer(tmp_path / "found.json").begin(resume=True)
     assert "--from-predictions" in str(caught.value.hint)
 
@@ -170,7 +170,7 @@ def test_a_complete_file_is_not_gone_on_with(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["my notes", "[1, 2]\n", '{"schema": "other"}\n'])
 def test_a_file_of_another_kind_is_left_alone(tmp_path: Path, content: str) -> None:
     (tmp_path / "found.json.partial").write_text(content)
-    with pytest.raises(DataError, match=r"found\.json\.partial: not of `sparsevod eval`"):
+    with pytest.raises(DataError, match=r"found\.json\.partial: not written by `sparsevod eval`"):
         writer(tmp_path / "found.json").begin(resume=True)
     assert (tmp_path / "found.json.partial").read_text() == content
 
