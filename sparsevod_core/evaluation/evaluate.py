@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,9 @@ from sparsevod_core.evaluation.metrics.detection_table import DetectionCollector
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
 from sparsevod_core.evaluation.predictions.from_detector import ClassMatch, detect_annotated_frames
 from sparsevod_core.evaluation.predictions.writer import FramePredictions, PredictionsWriter
-from sparsevod_core.evaluation.score import Evaluation, evaluate_predictions, score
+from sparsevod_core.evaluation.score import Evaluation, score
 from sparsevod_core.inference import Predictor, resolve_device
 from sparsevod_core.reporting import Reporter, SilentReporter
-
-__all__ = [
-    "Evaluation",
-    "evaluate",
-    "evaluate_checkpoint",
-    "evaluate_predictions",
-    "shard_videos",
-]
 
 POLL_S = 0.2
 
@@ -52,9 +44,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a detector on the annotated frames of videos.
 
-    Supports are drawn from the annotated frames of each video as `predictor.config.inference` says.
-    Classes are matched by name. Detections of classes that the annotations lack are dropped, and
-    classes that the model lacks score 0; both are reported.
+    Support frames are drawn from the annotated frames of each video, as
+    `predictor.config.inference` says. Classes are matched by name. Detections of classes that the
+    annotations lack are dropped, and classes that the model lacks score 0; both are reported.
 
     Processes in a `distributed.process_group` share the videos: all call this function, and all get
     the result. It is identical to that of one process (on a CPU up to rounding, which may depend on
@@ -65,8 +57,7 @@ def evaluate(
         videos: The data set. Its boxes are read again from the file, at full precision.
         clip: If True, clip boxes to the frame (False to compare with MMDetection).
         only: Videos to run and score. Default: all.
-        checkpoint: Path of the model, recorded in the result. Its content must not change before
-            resuming.
+        checkpoint: Path of the model, recorded in the result. Resuming needs the same content.
         save_predictions: Path of a COCO results file to write. Finished videos are kept beside it
             until all are finished.
         resume: If True, continue the interrupted evaluation that was writing `save_predictions`.
@@ -91,33 +82,33 @@ def evaluate(
     writer = None
     if save_predictions is not None:
         made_by = {**_identity(checkpoint, videos.annotations_path, image_ids), **settings}
-        writer = PredictionsWriter(save_predictions, image_ids, made_by, rank=distributed.rank())
+        writer = PredictionsWriter(save_predictions, image_ids, made_by, distributed.rank())
         finished = _recover(writer, collector, resume, reporter)
         chosen = [v for v, ids in zip(chosen, image_ids, strict=True) if ids[0] not in finished]
     lengths = [len(videos.video_frames(video)) for video in chosen]
     shard = shard_videos(lengths, distributed.rank(), distributed.world_size())
-    with ExitStack() as stack:
+    mine = [chosen[position] for position in shard]
+    try:
+        with writer or nullcontext(), _progress_of_all(sum(lengths), reporter) as advance:
+            if decision := predictor.expect(sum(lengths[position] for position in shard)):
+                reporter.message(decision)
+            for frame, detections in detect_annotated_frames(predictor, videos, mine, clip=clip):
+                predictions = FramePredictions(videos.image_id(frame), *classes.select(detections))
+                collector.update(*predictions)
+                if writer is not None:
+                    writer.write(predictions)
+                advance()
+    except KeyboardInterrupt:
         if writer is not None:
-            stack.enter_context(_hint_on_interrupt(writer, reporter))
-        advance = stack.enter_context(_progress_of_all(sum(lengths), reporter))
-        mine = [chosen[position] for position in shard]
-        decision = predictor.expect(sum(lengths[position] for position in shard))
-        if decision is not None:
-            reporter.message(decision)
-        for frame, detections in detect_annotated_frames(predictor, videos, mine, clip=clip):
-            predictions = FramePredictions(videos.image_id(frame), *classes.select(detections))
-            collector.update(*predictions)
-            if writer is not None:
-                writer.write(predictions)
-            advance()
+            reporter.message(f"{writer.path}: finished videos are kept; use --resume to continue")
+        raise
 
     collectors = distributed.gather_on_main(collector)  # waits until all have written their videos
     result = None
     if distributed.is_main():
         if writer is not None:
             writer.complete()
-        collector, *others = collectors
-        for other in others:
+        for other in collectors[1:]:
             collector.merge(other)
         result = score(truth, collector.table(), reporter)
     shared = distributed.from_main(result and replace(result, truth=None, table=None))
@@ -142,72 +133,58 @@ def evaluate_checkpoint(
     device: str = "auto",
     num_processes: int | None = None,
     limit_videos: int | None = None,
-    reporter: Reporter | None = None,
     **options: Any,
 ) -> Evaluation:
     """Evaluate a checkpoint on its validation set, with an error report on rank 0.
 
     Args:
         checkpoint: Path of the model.
-        overrides: Settings such as `inference.supports=2`. `data.val_annotations` chooses another
-            validation set than the one recorded in the checkpoint.
+        overrides: Settings such as `inference.supports=2`; `data.val_annotations=...` replaces the
+            validation set recorded in the checkpoint.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         num_processes: Number of processes to start, one per GPU.
         limit_videos: Number of videos to use, from the first. Default: all.
-        reporter: See `evaluate`.
-        options: Passed to `evaluate`.
+        options: `clip`, `save_predictions`, `resume` and `reporter`, see `evaluate`.
 
     Raises:
         DataError: There is no validation set, or see `evaluate`.
         ConfigError: A device or setting is not available, or see `evaluate`.
         CheckpointError: The checkpoint cannot be loaded.
     """
-    given = override_pairs(overrides)
-    is_other_set = "data.val_annotations" in given
-    if is_other_set and "data.val_root" not in given:
-        # The recorded root is that of the recorded set.
-        overrides = ["data.val_root=None", *overrides]
     return launch(
         _evaluate_in_process,
         num_processes,
         device,
         checkpoint,
-        list(overrides),
-        device=device,
-        is_other_set=is_other_set,
-        limit_videos=limit_videos,
-        reporter=reporter,
-        **options,
+        overrides,
+        device,
+        limit_videos,
+        options,
     )
 
 
 def _evaluate_in_process(
     checkpoint: Path,
-    overrides: list[str],
-    *,
+    overrides: Sequence[str],
     device: str,
-    is_other_set: bool,
     limit_videos: int | None,
-    reporter: Reporter | None,
-    **options: Any,
+    options: dict[str, Any],
 ) -> Evaluation:
+    given = override_pairs(overrides)
+    is_other_set = "data.val_annotations" in given
+    if is_other_set and "data.val_root" not in given:
+        overrides = [*overrides, "data.val_root=None"]  # the recorded root is of the recorded set
     own_device = distributed.own_device(resolve_device(device))
     with distributed.process_group(own_device):
         predictor = Predictor.from_checkpoint(
             checkpoint,
             device=str(own_device),
             overrides=overrides,
-            reporter=reporter if distributed.is_main() else None,
+            reporter=options.get("reporter") if distributed.is_main() else None,
         )
         videos = _validation_set(checkpoint, predictor.config, is_other_set)
-        result = evaluate(
-            predictor,
-            videos,
-            only=range(videos.num_videos)[:limit_videos],
-            checkpoint=checkpoint,
-            reporter=reporter,
-            **options,
-        )
+        only = range(videos.num_videos)[:limit_videos]
+        result = evaluate(predictor, videos, only=only, checkpoint=checkpoint, **options)
     return result if result.table is None else result.with_errors()
 
 
@@ -224,14 +201,10 @@ def _validation_set(checkpoint: Path, config: Config, is_other_set: bool) -> Vid
 
 
 def shard_videos(num_frames: Sequence[int], rank: int, world_size: int) -> list[int]:
-    """Return the videos of one process, as ascending positions in `num_frames`.
+    """Return the videos of one process, as ascending positions in `num_frames` (one per video).
 
     The longest videos are assigned first, each to the process with the fewest frames so far. Videos
     are never split, so batches and supports do not depend on the number of processes.
-
-    Args:
-        num_frames: Number of frames of each video.
-        rank, world_size: Rank of the process and number of processes.
     """
     loads = [0] * world_size
     mine = []
@@ -255,16 +228,6 @@ def _recover(
         if finished:
             reporter.message(f"{writer.path}: skipping {len(finished):,} frames: already done")
     return distributed.from_main(finished)
-
-
-@contextmanager
-def _hint_on_interrupt(writer: PredictionsWriter, reporter: Reporter) -> Iterator[None]:
-    try:
-        with writer:
-            yield
-    except KeyboardInterrupt:
-        reporter.message(f"{writer.path}: finished videos are kept; use --resume to continue")
-        raise
 
 
 @contextmanager

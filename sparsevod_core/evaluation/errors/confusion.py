@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,7 @@ NUM_TOP = 10
 
 @dataclass(frozen=True, slots=True)
 class ConfusedClasses:
-    """Boxes of one class that were detected as another.
-
-    Attributes:
-        true, predicted: Names of the classes.
-        count: Number of boxes.
-        share: Fraction of all boxes of the true class, 0..1.
-    """
+    """Boxes of one class that were detected as another; `share` is of all boxes of the class."""
 
     true: str
     predicted: str
@@ -59,22 +52,19 @@ class Confusion:
         np.add.at(matrix, (missed, background), 1)
         return cls(truth.category_names, matrix)
 
-    def top(self, count: int = NUM_TOP) -> list[ConfusedClasses]:
+    def top(self, limit: int = NUM_TOP) -> list[ConfusedClasses]:
         """Return the pairs of classes that are confused most often."""
         between = self.matrix[:-1, :-1].copy()
         np.fill_diagonal(between, 0)
         boxes = self.matrix[:-1].sum(axis=1)
-        order = np.argsort(-between, axis=None, kind="stable")[:count]
+        order = np.argsort(-between, axis=None, kind="stable")[:limit]
         rows, columns = np.unravel_index(order, between.shape)
         return [
             ConfusedClasses(
-                true=self.class_names[row],
-                predicted=self.class_names[column],
-                count=int(between[row, column]),
-                share=float(between[row, column] / boxes[row]),
+                self.class_names[row], self.class_names[column], count, count / int(boxes[row])
             )
             for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
-            if between[row, column]
+            if (count := int(between[row, column]))
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,7 +81,7 @@ class Confusion:
             "score": MIN_SCORE,
             "iou": MIN_IOU,
             **dict(zip(kinds, counts.sum(axis=0).tolist(), strict=True)),
-            "top": [dataclasses.asdict(one) for one in self.top()],
+            "top": [asdict(one) for one in self.top()],
             "per_class": {
                 name: dict(zip(kinds, row, strict=True))
                 for name, row in zip(self.class_names, counts.tolist(), strict=True)

@@ -35,19 +35,12 @@ class Assignment:
     Attributes:
         detections: Rows in the table, ascending.
         box_of: Position in the ground truth of each detection's box, -1 for a false alarm.
-        is_found: Which of the M boxes have a detection of any class.
-        is_counted: Which boxes need a detection: all but crowds.
+        is_missed: Which of the M boxes, crowds excepted, have no detection of any class.
     """
 
     detections: Int[np.ndarray, " D"]
     box_of: Int[np.ndarray, " D"]
-    is_found: Bool[np.ndarray, " M"]
-    is_counted: Bool[np.ndarray, " M"]
-
-    @property
-    def is_missed(self) -> Bool[np.ndarray, " M"]:
-        """Which boxes need a detection and have none."""
-        return self.is_counted & ~self.is_found
+    is_missed: Bool[np.ndarray, " M"]
 
 
 def assign(truth: GroundTruth, table: DetectionTable) -> Assignment:
@@ -67,9 +60,9 @@ def assign(truth: GroundTruth, table: DetectionTable) -> Assignment:
     box_of = np.full(len(above), -1)
     box_of[np.searchsorted(above, ranked.rows[matched])] = box
     counts = (box_of < 0) | ~np.append(crowd, False)[box_of]
-    is_found = np.zeros(len(boxes), dtype=bool)
-    is_found[box[box >= 0]] = True
-    return Assignment(above[counts], box_of[counts], is_found, ~crowd)
+    is_missed = ~crowd
+    is_missed[box[box >= 0]] = False
+    return Assignment(above[counts], box_of[counts], is_missed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,26 +105,21 @@ class FrameErrors:
 
     def __init__(self, truth: GroundTruth, table: DetectionTable, assignment: Assignment) -> None:
         self.truth, self.assignment = truth, assignment
-        num_images, rows = len(truth.image_ids), assignment.detections
-        self._detected = DetectionTable.grouped(
-            num_images,
-            table.images[rows],
-            table.categories[rows],
-            table.boxes_xywh[rows],
-            table.scores[rows],
-        )
+        self._detected = table.rows(assignment.detections)
         self._is_false = assignment.box_of < 0
         true = np.append(truth.categories, -1)[assignment.box_of]
         self._is_wrong = ~self._is_false & (self._detected.categories != true)
-        frames_of_errors = (
-            truth.images[assignment.is_missed],
-            self._detected.images[self._is_wrong],
-            self._detected.images[self._is_false],
+        detected_in = self._detected.images
+        *counts, self.num_boxes = (
+            np.bincount(images, minlength=len(truth.image_ids))
+            for images in (
+                truth.images[assignment.is_missed],
+                detected_in[self._is_wrong],
+                detected_in[self._is_false],
+                truth.images[~truth.is_crowd],
+            )
         )
-        self.counts = np.stack(
-            [np.bincount(images, minlength=num_images) for images in frames_of_errors]
-        )
-        self.num_boxes = np.bincount(truth.images[assignment.is_counted], minlength=num_images)
+        self.counts = np.stack(counts)
 
     def counts_of(self, image: int) -> ErrorCounts:
         """Count the errors of one frame."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -21,8 +21,7 @@ MIN_DISTANCE = 30
 FRAMES_PER_VIDEO = 4
 
 
-@dataclass(frozen=True, slots=True)
-class WorstFrame:
+class WorstFrame(NamedTuple):
     """A frame and its errors; `image` is its position in the ground truth."""
 
     image: int
@@ -30,16 +29,12 @@ class WorstFrame:
     errors: ErrorCounts
 
 
-@dataclass(frozen=True, slots=True)
-class WorstVideo:
+class WorstVideo(NamedTuple):
     """A video and its errors.
 
     Attributes:
         video: Position in the ground truth's `video_names`.
-        AP50: AP50 of the video's frames, a mean over the classes that have boxes in it; None
-            without boxes.
-        num_frames, num_boxes: Number of its frames and boxes.
-        errors: Number of errors in all frames.
+        AP50: See `ap50_by_video`; None without boxes.
         frames: Positions of the frame with the most errors in each quarter, in order of time.
     """
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,8 +45,7 @@ _KEY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Shot:
+class _Shot(NamedTuple):
     """A frame to draw, by its position in the ground truth, with its caption and file."""
 
     image: int
@@ -94,9 +93,7 @@ def draw_worst(
         _warn(error, reporter)
         return
     image_ids = report.errors.truth.image_ids
-    frame_at: dict[Id, int] = {
-        dataset.image_id(frame): frame for frame in range(dataset.num_frames)
-    }
+    frame_at: dict[Id, int] = {dataset.image_id(n): n for n in range(dataset.num_frames)}
     with closing(FrameReader(dataset)) as reader, reporter.progress("images", total) as progress:
         for images, heading, rows in sheets:
             tiles: list[list[Tile]] = []
@@ -130,56 +127,39 @@ def _draw(image: np.ndarray, report: ErrorReport, shot: _Shot) -> Tile:
 
 def _frame_shots(report: ErrorReport, folder: Path) -> list[list[_Shot]]:
     truth = report.errors.truth
-    shots = [
-        _Shot(
-            frame.image,
-            " · ".join(filter(None, (f"{rank}  {_video(truth, frame.image)}", name))),
-            f"{_in_words(frame.errors)}; ground-truth boxes: {frame.num_boxes}",
-            folder / _file_name(truth, frame.image, rank),
-        )
-        for rank, frame in enumerate(report.frames, start=1)
-        for name in [_frame_name(truth, frame.image)]
-    ]
+    shots = []
+    for rank, frame in enumerate(report.frames, start=1):
+        video, name, file = _names(truth, frame.image, rank)
+        heading = f"{rank}  {video} · {name}" if name else f"{rank}  {video}"
+        note = f"{_in_words(frame.errors)}; ground-truth boxes: {frame.num_boxes}"
+        shots.append(_Shot(frame.image, heading, note, folder / file))
     return [shots[start : start + COLUMNS] for start in range(0, len(shots), COLUMNS)]
 
 
 def _video_shots(report: ErrorReport, folder: Path) -> list[list[_Shot]]:
-    truth = report.errors.truth
     rows = []
     for rank, video in enumerate(report.videos, start=1):
         ap50 = "no boxes" if video.AP50 is None else f"AP50 {video.AP50:.3f}"
-        row = [
-            _Shot(
-                image,
-                _frame_name(truth, image),
-                _in_words(report.errors.counts_of(image)),
-                folder / _file_name(truth, image, rank),
-            )
-            for image in video.frames
-        ]
-        row[0] = replace(
-            row[0],
-            heading=f"{rank}  {truth.video_names[video.video]} · {ap50}",
-            note=f"{row[0].heading}: {row[0].note}".lstrip(": "),
-        )
+        row: list[_Shot] = []
+        for image in video.frames:
+            video_name, heading, file = _names(report.errors.truth, image, rank)
+            note = _in_words(report.errors.counts_of(image))
+            if not row:
+                note = f"{heading}: {note}" if heading else note
+                heading = f"{rank}  {video_name} · {ap50}"
+            row.append(_Shot(image, heading, note, folder / file))
         rows.append(row)
     return rows
 
 
-def _video(truth: GroundTruth, image: int) -> str:
-    return truth.video_names[truth.video_of_image[image]]
-
-
-def _frame_name(truth: GroundTruth, image: int) -> str:
+def _names(truth: GroundTruth, image: int, rank: int) -> tuple[str, str, str]:
+    """Return the names of the video and the frame, and a file name valid on every file system."""
+    video = truth.video_names[truth.video_of_image[image]]
     frame_id = int(truth.frame_ids[image])
-    return "" if frame_id == NO_FRAME else f"frame {frame_id}"
-
-
-def _file_name(truth: GroundTruth, image: int, rank: int) -> str:
-    """Return a file name that every file system accepts, whatever the video's name."""
-    video = re.sub("[^A-Za-z0-9.-]+", "_", _video(truth, image))[-80:]
-    frame_id = int(truth.frame_ids[image])
-    return f"{rank:02}_{video}" + ("" if frame_id == NO_FRAME else f"_{frame_id:06}") + ".jpg"
+    file = f"{rank:02}_" + re.sub("[^A-Za-z0-9.-]+", "_", video)[-80:]
+    if frame_id == NO_FRAME:
+        return video, "", f"{file}.jpg"
+    return video, f"frame {frame_id}", f"{file}_{frame_id:06}.jpg"
 
 
 def _in_words(errors: ErrorCounts) -> str:

@@ -95,15 +95,11 @@ class BoxAP:
 def box_ap(truth: GroundTruth, curves: PrecisionRecall, num_detections: int) -> BoxAP:
     """Summarize the precision and recall of all classes."""
     precision = curves.precision
-    num_boxes = np.bincount(
-        truth.categories[~truth.is_crowd], minlength=len(truth.category_ids)
-    ).tolist()
+    categories = truth.categories[~truth.is_crowd]
+    num_boxes = np.bincount(categories, minlength=len(truth.category_ids)).tolist()
     return BoxAP(
         **mean_ap(precision),
-        **{
-            f"AR{limit}": mean_of_known(curves.recall[..., m])
-            for m, limit in enumerate(DETECTION_LIMITS)
-        },
+        **{f"AR{n}": mean_of_known(curves.recall[..., m]) for m, n in enumerate(DETECTION_LIMITS)},
         per_class={
             name: ClassAP(**mean_ap(precision[..., k]), num_boxes=num_boxes[k])
             for k, name in enumerate(truth.category_names)
@@ -112,8 +108,7 @@ def box_ap(truth: GroundTruth, curves: PrecisionRecall, num_detections: int) -> 
         num_boxes=sum(num_boxes),
         num_detections=num_detections,
         AP_by_iou={
-            f"{iou:.2f}": mean_of_known(at)
-            for iou, at in zip(IOU_THRESHOLDS, precision, strict=True)
+            f"{iou:.2f}": mean_of_known(precision[t]) for t, iou in enumerate(IOU_THRESHOLDS)
         },
         curves=curves,
     )
@@ -143,8 +138,7 @@ def precision_and_recall(
     num_classes = len(truth.category_ids)
     curves = [
         PrecisionRecall(
-            np.full((len(IOU_THRESHOLDS), len(RECALL_POINTS), num_classes), np.nan),
-            np.full((len(IOU_THRESHOLDS), num_classes, len(DETECTION_LIMITS)), np.nan),
+            np.full((10, 101, num_classes), np.nan), np.full((10, num_classes, 3), np.nan)
         )
         for _ in ignored
     ]
@@ -200,10 +194,8 @@ def interpolated_precision(
 ) -> Float[np.ndarray, 101]:
     """Return the precision at the recall points.
 
-    Args:
-        hits: Places of the true positives in the ranking, ascending, counted from 0.
-        ignored: Places of the ignored detections, ascending. All others are false positives.
-        num_boxes: Number of boxes that count.
+    `hits` and `ignored` are the ascending places of true positives and of ignored detections in the
+    ranking. All others are false positives.
     """
     # Precision falls between two hits, so its maximum beyond any recall is that of a hit.
     num_hits = np.arange(1, len(hits) + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -52,21 +52,21 @@ class DetectionTable:
         starts = np.searchsorted(images, np.arange(num_images + 1, dtype=images.dtype))
         return cls(images, categories, boxes_xywh, scores, starts)
 
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def rows(self, rows: Int[np.ndarray, " d"]) -> DetectionTable:
+        """Return the detections in some ascending rows."""
+        columns = (self.images, self.categories, self.boxes_xywh, self.scores)
+        return DetectionTable.grouped(len(self.starts) - 1, *(column[rows] for column in columns))
+
     def restricted_to(self, images: Int[np.ndarray, " f"]) -> DetectionTable:
         """Return the detections of some frames, given by their ascending positions."""
         new_position = np.full(len(self.starts) - 1, -1)
         new_position[images] = np.arange(len(images))
-        rows = new_position[self.images] >= 0
-        return DetectionTable.grouped(
-            len(images),
-            new_position[self.images[rows]],
-            self.categories[rows],
-            self.boxes_xywh[rows],
-            self.scores[rows],
-        )
-
-    def __len__(self) -> int:
-        return len(self.scores)
+        part = self.rows(np.flatnonzero(new_position[self.images] >= 0))
+        starts = np.append(part.starts[images], len(part))
+        return replace(part, images=new_position[part.images], starts=starts)
 
     def of_image(self, position: int) -> slice:
         """Return the rows of one frame."""

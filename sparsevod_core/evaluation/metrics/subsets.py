@@ -116,19 +116,16 @@ def ap_by_condition(truth: GroundTruth, table: DetectionTable) -> dict[str, Any]
     """
     if not np.isin(truth.conditions, list(CONDITIONS.values())).any():
         return dict.fromkeys(CONDITIONS)
-    return {
-        name: _ap_of_frames(truth, table, np.flatnonzero(truth.conditions == condition))
-        for name, condition in CONDITIONS.items()
-    }
-
-
-def _ap_of_frames(truth: GroundTruth, table: DetectionTable, frames: np.ndarray) -> dict[str, Any]:
-    truth = truth.restricted_to([truth.image_ids[position] for position in frames])
-    table = table.restricted_to(frames)
-    ranking = rank_all(table, len(truth.category_ids))
-    (curve,) = precision_and_recall(truth, table, ranking, [uncounted(truth)])
-    num_boxes = int((~truth.is_crowd).sum())
-    return {**mean_ap(curve.precision), "num_frames": len(frames), "num_boxes": num_boxes}
+    result = {}
+    for name, condition in CONDITIONS.items():
+        frames = np.flatnonzero(truth.conditions == condition)
+        part = truth.restricted_to([truth.image_ids[position] for position in frames])
+        detections = table.restricted_to(frames)
+        ranking = rank_all(detections, len(truth.category_ids))
+        (curve,) = precision_and_recall(part, detections, ranking, [uncounted(part)])
+        counts = {"num_frames": len(frames), "num_boxes": int((~part.is_crowd).sum())}
+        result[name] = {**mean_ap(curve.precision), **counts}
+    return result
 
 
 def ap50_by_video(truth: GroundTruth, table: DetectionTable) -> Float[np.ndarray, " V"]:

@@ -33,12 +33,7 @@ class Columns(NamedTuple):
 
 
 class InvalidEntryError(Exception):
-    """The first entry that cannot be scored: its position among those given, and the reason."""
-
-    def __init__(self, position: int, reason: str) -> None:
-        super().__init__(position, reason)
-        self.position = position
-        self.reason = reason
+    """The first entry that cannot be scored; `args` are its position and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +47,18 @@ class KnownIds:
     @classmethod
     def of(cls, image_ids: Sequence[Id], category_ids: Sequence[Id], file: str) -> KnownIds:
         """Number the ids in the order given."""
-        return cls(
-            {id_: position for position, id_ in enumerate(image_ids)},
-            {id_: position for position, id_ in enumerate(category_ids)},
-            file,
+        images, categories = (
+            {id_: n for n, id_ in enumerate(ids)} for ids in (image_ids, category_ids)
         )
+        return cls(images, categories, file)
 
 
 def columns_of(entries: Sequence[Any], known: KnownIds) -> Columns:
     """Convert entries of a results file to columns.
 
     Raises:
-        InvalidEntryError: An entry is no object, lacks a field, has an unknown image or category
-            id, a box that is not four finite numbers or a score that is not finite.
+        InvalidEntryError: An entry is not an object, lacks a field, or has an unknown id, a box
+            that is not four finite numbers or a score that is not finite.
     """
     try:
         images = [known.images[entry["image_id"]] for entry in entries]

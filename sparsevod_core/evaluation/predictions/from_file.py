@@ -19,10 +19,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 
@@ -61,11 +61,8 @@ serve(job)
 """
 
 
-class Piece(NamedTuple):
-    """Bytes of a file that hold entries of its list, with the commas between them."""
-
-    start: int
-    end: int
+Piece = tuple[int, int]
+"""Start and end, in bytes, of some entries of the list with the commas between them."""
 
 
 class NoPiecesError(Exception):
@@ -89,12 +86,9 @@ def read_predictions(
     num_processes = min(num_processors(), MAX_PROCESSES) if is_large else 1
     parts: list[Columns] = []
     if num_processes > 1:
-        try:
+        with suppress(NoPiecesError):  # nested lists of objects, or invalid JSON
             parts = _read_in_pieces(path, known, num_processes, reporter or SilentReporter())
-        except NoPiecesError:  # nested lists of objects, or invalid JSON
-            parts = []
-    if not parts:
-        parts = list(_located(path, _read_whole(path, known)))
+    parts = parts or list(_located(path, _read_whole(path, known)))
     columns = [list(column) for column in zip(*parts, strict=True)]
     del parts
     # One column after the other, so that only one exists twice at a time.
@@ -137,22 +131,23 @@ def _located(path: Path, parts: Iterator[Columns]) -> Iterator[Columns]:
             yield part
             count += len(part.scores)
     except InvalidEntryError as error:
-        raise DataError(f"{path}: entry {count + error.position}: {error.reason}") from None
+        position, reason = error.args
+        raise DataError(f"{path}: entry {count + position}: {reason}") from None
 
 
 def _read_in_pieces(
     path: Path, known: KnownIds, num_processes: int, reporter: Reporter
 ) -> list[Columns]:
     pieces = cut(path)
-    total = round(pieces[-1].end / 1e6)
+    total = round(pieces[-1][1] / 1e6)
     parts = []
     with reporter.progress(f"read {path.name}", total, "MB") as progress:
         shown = 0
         read = _read_pieces(path, pieces, known, min(num_processes, len(pieces)))
-        for part, piece in zip(_located(path, read), pieces, strict=True):
+        for part, (_, end) in zip(_located(path, read), pieces, strict=True):
             parts.append(part)
-            progress.advance(round(piece.end / 1e6) - shown)
-            shown = round(piece.end / 1e6)
+            progress.advance(round(end / 1e6) - shown)
+            shown = round(end / 1e6)
     return parts
 
 
@@ -171,14 +166,14 @@ def cut(path: Path) -> list[Piece]:
         if first != b"[" or last != b"]":
             raise NoPiecesError
         start, end = head.index(b"[") + 1, size - len(tail) + tail.rindex(b"]")
-        pieces = []
+        pieces: list[Piece] = []
         for place in range(start + PIECE_BYTES, end - _LONGEST_ENTRY, PIECE_BYTES):
             file.seek(place)
             comma = _BETWEEN_ENTRIES.search(file.read(_LONGEST_ENTRY))
             if comma:
-                pieces.append(Piece(start, place + comma.start(1)))
+                pieces.append((start, place + comma.start(1)))
                 start = place + comma.end(1)
-    return [*pieces, Piece(start, end)]
+    return [*pieces, (start, end)]
 
 
 def _read_pieces(
@@ -245,7 +240,7 @@ def serve(job: dict[str, Any]) -> None:
                 columns = columns_of(quick_json.parse(b"[%b]" % file.read(end - start)), known)
                 header: dict[str, Any] = {"count": len(columns[0])}
             except InvalidEntryError as error:
-                header = {"invalid": [error.position, error.reason]}
+                header = {"invalid": error.args}
             except (ValueError, RecursionError):
                 header = {}
             answers.write(json.dumps(header).encode() + b"\n")

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -49,12 +49,7 @@ class PredictionsWriter:
     """
 
     def __init__(
-        self,
-        path: Path,
-        videos: Sequence[Sequence[int]],
-        made_by: Mapping[str, Any],
-        *,
-        rank: int = 0,
+        self, path: Path, videos: Sequence[Sequence[int]], made_by: Mapping[str, Any], rank: int = 0
     ) -> None:
         self.path = path
         self._partial = path.with_name(path.name + ".partial")
@@ -117,12 +112,7 @@ class PredictionsWriter:
         if frame.image_id in self._last_ids:
             os.fsync(self._file.fileno())
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self._file is not None
         self._file.close()
         if self._is_empty:
@@ -153,13 +143,8 @@ class PredictionsWriter:
 
     def _journals(self) -> list[Path]:
         """Return the journals of all processes of earlier runs and this one."""
-        stem = self._partial.name
-        return sorted(
-            path
-            for path in self.path.parent.glob("*")
-            if path.name == stem
-            or (path.name.startswith(f"{stem}.") and path.name[len(stem) + 1 :].isdigit())
-        )
+        name = re.compile(re.escape(self._partial.name) + r"(\.\d+)?")
+        return sorted(path for path in self.path.parent.glob("*") if name.fullmatch(path.name))
 
     def _recover(self, journal: Path, video_of: Mapping[int, int]) -> list[FramePredictions]:
         """Return the frames of a journal's finished videos, and truncate it after them."""

@@ -19,7 +19,8 @@ from sparsevod_core.config import Config, load_config
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.data.sampling import uniform_supports, window_supports
 from sparsevod_core.errors import ConfigError, DataError
-from sparsevod_core.evaluation.evaluate import evaluate, evaluate_predictions, shard_videos
+from sparsevod_core.evaluation.evaluate import evaluate, shard_videos
+from sparsevod_core.evaluation.score import evaluate_predictions
 from sparsevod_core.inference import Predictor
 from sparsevod_core.inference.intake import Intake, Staged
 from sparsevod_core.model.build import build_detector
