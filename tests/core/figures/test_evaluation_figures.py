@@ -142,7 +142,7 @@ def test_counts_stand_in_their_cells() -> None:
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
         "cat",
         "$dog$",
-        "(nothing)",
+        "(no object)",
     ]
     assert figure.axes[0].get_xticklabels()[-1].get_text() == "missed"
     assert len(cells(figure)) == 8  # not the corner
