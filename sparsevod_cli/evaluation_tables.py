@@ -42,7 +42,7 @@ def show_result(result: Result) -> None:
             [f"{one['true']} as {one['predicted']}", f"{one['count']:,}", f"{one['share']:.1%}"]
             for one in confusion["top"][:MAX_ROWS]
         ]
-        console.table("Most often confused", ["", "boxes", "of its class"], rows)
+        console.table("Most often confused", ["", "boxes", "share of class"], rows)
     if result["worst_videos"]:
         rows = [
             [one["video"], _number(one["AP50"]), f"{one['num_boxes']:,}", *_errors(one)[1:]]

@@ -91,41 +91,44 @@ def evaluate(
     """Compute the box AP of a model on annotated videos, or of saved predictions.
 
     Without CKPT and --from-predictions, evaluate the bundled model on --annotations and print its
-    classes.
+    classes. Several --from-predictions are compared, each under NAME or the name of its file.
 
     AP is COCO's, from 0 to 1: AP (IoU 0.50 to 0.95), AP50 and AP75, overall and per class. A class
     without ground-truth boxes has no AP ("-" in the tables, null in the JSON) and is not averaged.
-    Objects are fast at a motion IoU below 0.7, medium up to 0.9 and slow above. Errors are counted
-    among detections with a score above 0.3. Each is assigned to the box that it overlaps most, by
-    an IoU of at least 0.5, whatever its class. A box is detected correctly, detected as a wrong
-    class, or missed; a detection without a box is a false alarm. The worst videos are those with
-    the lowest AP50 of their own frames, followed by videos without boxes, ordered by false alarms.
-    The worst frames are those with the most errors.
+    Objects are fast at a motion IoU below 0.7, medium up to 0.9 and slow above.
 
-    Several --from-predictions are compared, each under NAME or the name of its file.
+    Errors are counted among detections with a score above 0.3. Each is assigned to the box that it
+    overlaps most, by an IoU of at least 0.5, whatever its class. A box is detected correctly,
+    detected as a wrong class, or missed. A detection without a box is a false alarm. The worst
+    videos have the lowest AP50 on their own frames; videos without boxes follow, ordered by false
+    alarms. The worst frames have the most errors.
 
     -o writes ap_by_iou (AP against the IoU threshold, the paper's Fig. 4, one line per result),
     precision_recall, confusion.png, and worst_frames.png and worst_videos.png, each with a folder
     of its images in full size. Curves are written as PNG and PDF. Several results get a subfolder
     each.
 
-    Keys of --json: schema ("sparsevod.eval/1"), AP, AP50, AP75, AR1, AR10, AR100, per_class (by
-    name: AP, AP50, AP75, num_boxes), num_frames, num_boxes, num_detections, AP_by_iou ("0.50" to
-    "0.95"), motion (coco: fast, medium, slow with AP, AP50, AP75, num_boxes, other boxes ignored;
-    fgfa: AP of all, fast, medium, slow by FGFA's rules; if the annotations do not say how objects
-    move, both are null and unknown is the reason), degraded and clean (AP, AP50, AP75, num_frames,
-    num_boxes of the frames whose `degradation` in the annotations is set or empty, as in a rendered
-    set; otherwise null), confusion (score, iou, correct, wrong_class, missed, false_alarms, the
-    same four per_class; top: true, predicted, count, share of the true class; classes; matrix: true
-    class by predicted class, background last), worst_frames (image_id, video, frame_id, file_name,
-    num_boxes, missed, wrong_class, false_alarms, errors: kind, true, predicted, score, true_xywh,
-    found_xywh), worst_videos (video, AP50, num_frames, the same counts, frames), annotations,
-    checkpoint ("embedded" for the bundled model), predictions, settings, run (version, device,
-    precision, threads), classes_left_out (the annotations lack them), classes_unknown (the model
-    lacks them). Several results: schema ("sparsevod.evals/1") and results, by name.
-
     --gpus processes share the videos; the results are identical to those of one process. An
     interrupted run with --save-predictions can be resumed: --resume skips the finished videos.
+
+    --json has the keys schema ("sparsevod.eval/1"), AP, AP50, AP75, AR1, AR10, AR100, per_class (by
+    name: AP, AP50, AP75, num_boxes), num_frames, num_boxes, num_detections, AP_by_iou ("0.50" to
+    "0.95"), annotations, checkpoint ("embedded" for the bundled model), predictions, settings, run
+    (version, device, precision, threads), classes_left_out (the annotations lack them) and
+    classes_unknown (the model lacks them). Several results are under results, by name, with schema
+    "sparsevod.evals/1".
+
+    motion has AP by speed: coco (fast, medium, slow with AP, AP50, AP75, num_boxes; other boxes are
+    ignored) and fgfa (AP of all, fast, medium, slow by FGFA's rules). If the annotations do not say
+    how objects move, both are null and unknown is the reason. degraded and clean (AP, AP50, AP75,
+    num_frames, num_boxes) are of frames whose `degradation` in the annotations is set or empty, as
+    in a rendered set; otherwise they are null.
+
+    confusion has score, iou, correct, wrong_class, missed, false_alarms, the same four per_class,
+    top (true, predicted, count, share of the true class), classes and matrix (true class by
+    predicted class, background last). worst_frames have image_id, video, frame_id, file_name,
+    num_boxes, missed, wrong_class, false_alarms and errors (kind, true, predicted, score,
+    true_xywh, found_xywh); worst_videos have video, AP50, num_frames, the same counts and frames.
 
     Example: sparsevod eval runs/vid/last.pth --annotations val.json --root frames --json ap.json
 
@@ -190,7 +193,7 @@ def evaluate(
             from sparsevod_core.evaluation.figures import draw_figures
 
             draw_figures(results, figures, root=root, reporter=reporter)
-            reporter.message(f"figures are in {figures}")
+            reporter.message(f"wrote figures to {figures}")
 
 
 def _make_folder(figures: Path) -> None:

@@ -131,7 +131,7 @@ def _frame_shots(report: ErrorReport, folder: Path) -> list[list[_Shot]]:
     for rank, frame in enumerate(report.frames, start=1):
         video, name, file = _names(truth, frame.image, rank)
         heading = f"{rank}  {video} · {name}" if name else f"{rank}  {video}"
-        note = f"{_in_words(frame.errors)}; ground-truth boxes: {frame.num_boxes}"
+        note = f"{_in_words(frame.errors)} · boxes: {frame.num_boxes}"
         shots.append(_Shot(frame.image, heading, note, folder / file))
     return [shots[start : start + COLUMNS] for start in range(0, len(shots), COLUMNS)]
 
@@ -145,7 +145,7 @@ def _video_shots(report: ErrorReport, folder: Path) -> list[list[_Shot]]:
             video_name, heading, file = _names(report.errors.truth, image, rank)
             note = _in_words(report.errors.counts_of(image))
             if not row:
-                note = f"{heading}: {note}" if heading else note
+                note = f"{heading} · {note}" if heading else note
                 heading = f"{rank}  {video_name} · {ap50}"
             row.append(_Shot(image, heading, note, folder / file))
         rows.append(row)
@@ -163,12 +163,12 @@ def _names(truth: GroundTruth, image: int, rank: int) -> tuple[str, str, str]:
 
 
 def _in_words(errors: ErrorCounts) -> str:
-    counts = (
-        (errors.missed, "missed"),
-        (errors.wrong_class, "wrong class"),
-        (errors.false_alarms, "false"),
-    )
-    return ", ".join(f"{count} {word}" for count, word in counts if count) or "no errors"
+    counts = {
+        "missed": errors.missed,
+        "wrong class": errors.wrong_class,
+        "false alarms": errors.false_alarms,
+    }
+    return ", ".join(f"{kind}: {count}" for kind, count in counts.items() if count) or "no errors"
 
 
 def _drawn(outcome: Outcome) -> DrawnBox:

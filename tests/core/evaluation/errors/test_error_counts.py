@@ -1,4 +1,4 @@
-"""Errors at a score above 0.3: which detection stands for which box, by class and by frame."""
+"""Assignment of detections above a score of 0.3 to boxes, and errors by class and by frame."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ LEFT, RIGHT = [0.0, 0, 10, 10], [50.0, 0, 10, 10]
 
 @pytest.fixture
 def case(tmp_path: Path) -> tuple[GroundTruth, DetectionTable]:
-    """A cat found as a fox and a dog missed; a dog found twice; an empty image."""
+    """A cat detected as a fox and a missed dog; a dog detected twice; an image without boxes."""
     truth = make_truth(tmp_path, 3, [(0, CAT, LEFT), (0, DOG, RIGHT), (1, DOG, LEFT)])
     table = make_table(
         3,
@@ -63,7 +63,7 @@ def case(tmp_path: Path) -> tuple[GroundTruth, DetectionTable]:
             (0, CAT, [0, 0, 10, 9], 0.8),  # IoU 0.9, but the fox has the higher score
             (0, FOX, [0, 0, 10, 6], 0.9),  # IoU 0.6
             (0, DOG, [50, 0, 10, 10], 0.3),  # not above 0.3
-            (1, DOG, [0, 0, 10, 5], 0.5),  # IoU 0.5, exactly enough
+            (1, DOG, [0, 0, 10, 5], 0.5),  # IoU 0.5, just enough
             (1, DOG, [0, 0, 10, 4.9], 0.6),  # not enough
             (2, FOX, LEFT, 0.31),
         ],
@@ -89,7 +89,7 @@ def test_errors_are_counted_by_frame(errors: FrameErrors) -> None:
     assert errors.num_boxes.tolist() == [2, 1, 0]
 
 
-def test_outcomes_name_each_error_and_come_before_what_is_correct(errors: FrameErrors) -> None:
+def test_outcomes_list_errors_before_correct_detections(errors: FrameErrors) -> None:
     assert errors.outcomes(0) == [
         Outcome("missed", true="dog", true_xywh=(50, 0, 10, 10)),
         Outcome("wrong_class", "cat", "fox", 0.9, (0, 0, 10, 10), (0, 0, 10, 6)),
@@ -98,7 +98,7 @@ def test_outcomes_name_each_error_and_come_before_what_is_correct(errors: FrameE
     assert [one.kind for one in errors.outcomes(1)] == ["false_alarm", "correct"]
 
 
-def test_the_matrix_has_true_classes_as_rows_and_background_last(
+def test_matrix_rows_are_true_classes_and_background_is_last(
     case: tuple[GroundTruth, DetectionTable],
 ) -> None:
     confusion = Confusion.of(*case, assign(*case))
@@ -125,12 +125,12 @@ def test_top_confusions_are_the_most_frequent_first() -> None:
     ]
 
 
-def test_a_crowd_is_neither_missed_nor_makes_false_alarms(tmp_path: Path) -> None:
+def test_a_crowd_causes_neither_missed_boxes_nor_false_alarms(tmp_path: Path) -> None:
     truth = make_truth(tmp_path, 1, [(0, DOG, [0, 0, 100, 100]), (0, DOG, LEFT)], crowds=(0,))
     table = make_table(
         1,
         [
-            (0, DOG, LEFT, 0.9),  # in the crowd, but finds the dog
+            (0, DOG, LEFT, 0.9),  # in the crowd, but matches the dog
             (0, CAT, [20, 20, 10, 10], 0.8),  # in the crowd
             (0, CAT, [96, 20, 10, 10], 0.8),  # two fifths in the crowd
         ],
@@ -142,7 +142,7 @@ def test_a_crowd_is_neither_missed_nor_makes_false_alarms(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("boxes", [[], [(0, CAT, LEFT)]], ids=["no boxes", "a box"])
-def test_nothing_found(tmp_path: Path, boxes: list[Box]) -> None:
+def test_no_detections(tmp_path: Path, boxes: list[Box]) -> None:
     truth, table = make_truth(tmp_path, 2, boxes), make_table(2, [])
     errors = FrameErrors(truth, table, assign(truth, table))
     confusion = Confusion.of(truth, table, errors.assignment)
@@ -151,7 +151,7 @@ def test_nothing_found(tmp_path: Path, boxes: list[Box]) -> None:
     assert confusion.top() == []
 
 
-def test_detections_where_there_are_no_boxes_at_all(tmp_path: Path) -> None:
+def test_detections_without_any_boxes(tmp_path: Path) -> None:
     truth, table = make_truth(tmp_path, 2, []), make_table(2, [(1, DOG, LEFT, 0.9)])
     errors = FrameErrors(truth, table, assign(truth, table))
     assert errors.counts.tolist() == [[0, 0], [0, 0], [0, 1]]
@@ -159,8 +159,8 @@ def test_detections_where_there_are_no_boxes_at_all(tmp_path: Path) -> None:
     assert confusion.to_dict()["per_class"]["dog"]["false_alarms"] == 1
 
 
-def test_the_assignment_is_the_greedy_one(tmp_path: Path) -> None:
-    """Against a loop over detections, on crowded frames with ties of score."""
+def test_the_assignment_is_greedy(tmp_path: Path) -> None:
+    """Compare with a loop over detections, on crowded frames with equal scores."""
     rng = np.random.default_rng(0)
     num_images = 30
 
@@ -197,7 +197,7 @@ def test_the_assignment_is_the_greedy_one(tmp_path: Path) -> None:
         taken.add(expected[row])
     given = dict(zip(assignment.detections.tolist(), assignment.box_of.tolist(), strict=True))
     assert given == expected
-    assert sum(m >= 0 for m in expected.values()) > 20  # the case is not an empty one
+    assert sum(m >= 0 for m in expected.values()) > 20  # the case is not trivial
 
 
 def iou(a: list[float], b: list[float]) -> float:

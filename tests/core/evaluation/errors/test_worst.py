@@ -1,4 +1,4 @@
-"""The worst frames and videos: what is listed, and in which order."""
+"""Choice and order of the worst frames and videos."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BOX = [10.0, 10, 20, 20]
 
 
 def make_errors(folder: Path, videos: dict[str, list[tuple[int, int]]], stills: int = 0) -> Any:
-    """Frames of each video with so many missed boxes and so many false alarms."""
+    """Return errors: for each frame of each video its numbers of missed boxes and false alarms."""
     images, annotations, found = [], [], []
     frames = [
         (video, index, *counts)
@@ -69,7 +69,7 @@ def errors_of(truth: GroundTruth, table: DetectionTable) -> FrameErrors:
 
 
 def ap50_of(errors: FrameErrors) -> np.ndarray:
-    """Of the detections of `make_errors`, which are all false."""
+    """Return the AP50 of each video for `make_errors`, whose detections are all false."""
     return ap50_by_video(errors.truth, make_table(len(errors.truth.image_ids), []))
 
 
@@ -82,11 +82,11 @@ def test_frames_rank_by_errors_then_missed_boxes_then_order(tmp_path: Path) -> N
     assert [frame.image for frame in worst_frames(errors, 2)] == [2, 3]
 
 
-def test_neighbours_of_a_listed_frame_wait_until_nothing_else_is_left(tmp_path: Path) -> None:
+def test_frames_close_to_a_listed_one_come_last(tmp_path: Path) -> None:
     long = [(1, 0)] * 100
     long[40] = (5, 0)
     errors = make_errors(tmp_path, {"long": long, "short": [(1, 0)]})
-    # 40 forbids 10..70; of the others all are equal: the first is 0, then 71, then the other video.
+    # 40 excludes 10..70. All others are equal: the first is 0, then 71, then the other video.
     assert [frame.image for frame in worst_frames(errors, 4)] == [40, 0, 71, 100]
     assert [frame.image for frame in worst_frames(errors, 6)] == [40, 0, 1, 2, 71, 100]
 
@@ -136,7 +136,7 @@ def test_videos_without_boxes_follow_by_false_alarms(tmp_path: Path) -> None:
     names = errors.truth.video_names
     listed = worst_videos(errors, ap50_of(errors))
     assert [(names[one.video], one.AP50) for one in listed] == [
-        ("missed, more", 0),  # as low as the other, with more errors a frame
+        ("missed, more", 0),  # same AP50 as the other, more errors per frame
         ("missed", 0),
         ("empty, many", None),
         ("empty, few", None),
@@ -155,7 +155,7 @@ def test_a_video_shows_the_worst_frame_of_each_quarter(tmp_path: Path) -> None:
     assert video.frames == (1, 5, 6, 11)
 
 
-def test_a_perfect_result_has_no_worst(tmp_path: Path) -> None:
+def test_a_perfect_result_has_no_worst_frames(tmp_path: Path) -> None:
     errors = make_errors(tmp_path, {"a": [(1, 0), (3, 0)]})
     truth = errors.truth
     found = [
@@ -168,8 +168,8 @@ def test_a_perfect_result_has_no_worst(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_ap50_of_a_video_is_that_of_its_frames_alone(tmp_path: Path, seed: int) -> None:
-    """Crowds, ties, classes without boxes, areas beyond the range of COCO: as scored alone."""
+def test_ap50_of_a_video_equals_that_of_a_set_of_its_frames(tmp_path: Path, seed: int) -> None:
+    """Includes crowds, ties, classes without boxes and areas beyond COCO's range."""
     rng = np.random.default_rng(seed)
     num_videos, num_frames, num_classes = 4, 5, 3
     images = [

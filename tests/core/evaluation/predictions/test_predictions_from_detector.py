@@ -1,4 +1,4 @@
-"""What is evaluated is what `detect` gives: both ways through a video meet the same supports."""
+"""Evaluation and `detect` use the same support frames and give the same detections."""
 
 from __future__ import annotations
 
