@@ -50,7 +50,7 @@ Track = dict[str, np.ndarray]
 
 
 def real_boxes(path: Path, num_frames: int) -> tuple[Track, list[tuple[str, int]]]:
-    """Return the boxes of the first frames of ImageNet VID val, and each frame's video and index."""
+    """Return boxes of the first frames of ImageNet VID val, and each frame's video and index."""
     with gzip.open(path, "rt") as file:
         rows = [row for row in csv.DictReader(file) if int(row["frame_id"]) <= num_frames]
     frames = np.array([int(row["frame_id"]) for row in rows]) - 1

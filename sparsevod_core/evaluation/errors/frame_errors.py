@@ -105,7 +105,7 @@ class FrameErrors:
 
     def __init__(self, truth: GroundTruth, table: DetectionTable, assignment: Assignment) -> None:
         self.truth, self.assignment = truth, assignment
-        self._detected = table.rows(assignment.detections)
+        self._detected = table.select(assignment.detections)
         self._is_false = assignment.box_of < 0
         true = np.append(truth.categories, -1)[assignment.box_of]
         self._is_wrong = ~self._is_false & (self._detected.categories != true)

@@ -55,7 +55,7 @@ class DetectionTable:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def rows(self, rows: Int[np.ndarray, " d"]) -> DetectionTable:
+    def select(self, rows: Int[np.ndarray, " d"]) -> DetectionTable:
         """Return the detections in some ascending rows."""
         columns = (self.images, self.categories, self.boxes_xywh, self.scores)
         return DetectionTable.grouped(len(self.starts) - 1, *(column[rows] for column in columns))
@@ -64,7 +64,7 @@ class DetectionTable:
         """Return the detections of some frames, given by their ascending positions."""
         new_position = np.full(len(self.starts) - 1, -1)
         new_position[images] = np.arange(len(images))
-        part = self.rows(np.flatnonzero(new_position[self.images] >= 0))
+        part = self.select(np.flatnonzero(new_position[self.images] >= 0))
         starts = np.append(part.starts[images], len(part))
         return replace(part, images=new_position[part.images], starts=starts)
 

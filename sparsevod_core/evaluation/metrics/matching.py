@@ -62,15 +62,15 @@ def overlapping_pairs(
     boxes = boxes[np.argsort(truth.images[boxes], kind="stable")]
     starts = np.searchsorted(truth.images[boxes], ranked.images, side="left")
     counts = np.searchsorted(truth.images[boxes], ranked.images, side="right") - starts
-    beside = np.flatnonzero(counts)  # detections whose frame has boxes of their class
-    starts, counts = starts[beside], counts[beside]
+    relevant = np.flatnonzero(counts)  # detections whose frame has boxes of their class
+    starts, counts = starts[relevant], counts[relevant]
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for part in slices(counts):
         which, within = expand(counts[part])
         which += part.start
         chosen = boxes[starts[which] + within]
-        ious, enough = overlap(table.boxes_xywh[ranked.rows[beside[which]]], chosen)
-        parts.append((beside[which[enough]], chosen[enough], ious[enough]))
+        ious, enough = overlap(table.boxes_xywh[ranked.rows[relevant[which]]], chosen)
+        parts.append((relevant[which[enough]], chosen[enough], ious[enough]))
     return Pairs(*map(np.concatenate, zip(*parts, strict=True)))
 
 
@@ -126,16 +126,16 @@ def match_greedily(
         best = np.full((len(turn), len(least)), -1, dtype=np.int32)
         best_iou = np.tile(least, (len(turn), 1))
         for nth in range(counts[turn].max()):
-            going = np.flatnonzero(counts[turn] > nth)
-            pair = first[turn[going]] + nth
+            active = np.flatnonzero(counts[turn] > nth)
+            pair = first[turn[active]] + nth
             box, iou = pairs.boxes[pair], pairs.ious[pair, None]
-            so_far = best[going]
+            so_far = best[active]
             only_ignored = (so_far >= 0) & ignored[so_far]
             counted = ~ignored[box, None]
-            floor = np.where(only_ignored & counted, least, best_iou[going])
+            floor = np.where(only_ignored & counted, least, best_iou[active])
             better = ~taken[box] & ~(iou < floor) & (counted | only_ignored | (so_far < 0))
-            best[going] = np.where(better, box[:, None], so_far)
-            best_iou[going] = np.where(better, iou, best_iou[going])
+            best[active] = np.where(better, box[:, None], so_far)
+            best_iou[active] = np.where(better, iou, best_iou[active])
         matched, threshold = np.nonzero(best >= 0)
         box = best[matched, threshold]
         taken[box, threshold] = ~reusable[box]
