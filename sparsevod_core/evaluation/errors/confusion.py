@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from sparsevod_core.evaluation.errors.frame_errors import MIN_IOU, MIN_SCORE, Assignment
-from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
-from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
+from sparsevod_core.evaluation.errors.frame_errors import MIN_IOU, MIN_SCORE, FrameErrors
 
 BACKGROUND = "background"
 NUM_TOP = 10
@@ -40,13 +38,13 @@ class Confusion:
     matrix: Int[np.ndarray, "K_plus_1 K_plus_1"]
 
     @classmethod
-    def of(cls, truth: GroundTruth, table: DetectionTable, assignment: Assignment) -> Confusion:
-        """Count the pairs of an assignment."""
+    def of(cls, errors: FrameErrors) -> Confusion:
+        """Count the pairs of true and predicted class."""
+        truth, predicted = errors.truth, errors.detected.categories.astype(np.int64)
         background = len(truth.category_names)
-        predicted = table.categories[assignment.detections].astype(np.int64)
         # A false alarm has box -1, the background appended last.
-        true = np.append(truth.categories, background)[assignment.box_of]
-        missed = truth.categories[assignment.is_missed]
+        true = np.append(truth.categories, background)[errors.box_of]
+        missed = truth.categories[errors.is_missed]
         matrix = np.zeros((background + 1, background + 1), dtype=np.int64)
         np.add.at(matrix, (true, predicted), 1)
         np.add.at(matrix, (missed, background), 1)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Int
 
 from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
@@ -23,46 +22,9 @@ MIN_SCORE = 0.3
 MIN_IOU = 0.5
 
 Kind = Literal["missed", "wrong_class", "false_alarm", "correct"]
-KINDS: tuple[Kind, ...] = ("missed", "wrong_class", "false_alarm", "correct")
+KINDS = get_args(Kind)
 
 Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Assignment:
-    """D detections above the minimum score, each assigned to at most one box of its frame.
-
-    Attributes:
-        detections: Rows in the table, ascending.
-        box_of: Position in the ground truth of each detection's box, -1 for a false alarm.
-        is_missed: Which of the M boxes, crowds excepted, have no detection of any class.
-    """
-
-    detections: Int[np.ndarray, " D"]
-    box_of: Int[np.ndarray, " D"]
-    is_missed: Bool[np.ndarray, " M"]
-
-
-def assign(truth: GroundTruth, table: DetectionTable) -> Assignment:
-    """Assign detections to boxes greedily: highest score first, each to its best free box.
-
-    They match at an IoU of at least 0.5, whatever their classes. A detection that matches only a
-    crowd is omitted: it is not a false alarm.
-    """
-    above = np.flatnonzero(table.scores > MIN_SCORE)
-    ranked = rank_class(table, above, limit=len(above))
-    boxes = np.arange(len(truth.images))
-    pairs = overlapping_pairs(truth, table, ranked, boxes, coco_overlap(truth, MIN_IOU))
-    crowd = truth.is_crowd
-    least = np.array([MIN_IOU])
-    matched, matches = match_greedily(pairs, ranked, least, ignored=crowd, reusable=crowd)
-    box = matches[:, 0]
-    box_of = np.full(len(above), -1)
-    box_of[np.searchsorted(above, ranked.rows[matched])] = box
-    counts = (box_of < 0) | ~np.append(crowd, False)[box_of]
-    is_missed = ~crowd
-    is_missed[box[box >= 0]] = False
-    return Assignment(above[counts], box_of[counts], is_missed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,32 +56,50 @@ class ErrorCounts:
 
 
 class FrameErrors:
-    """Errors of every frame, counted and listed.
+    """Errors of every frame, from D detections above the minimum score and M boxes.
+
+    Detections are assigned to boxes greedily: highest score first, each to its best free box. They
+    match at an IoU of at least 0.5, whatever their classes. A detection that matches only a crowd
+    is omitted: it is not a false alarm.
 
     Attributes:
-        truth: The ground truth.
-        assignment: From `assign`.
+        truth, detected: The ground truth and the detections.
+        rows: [D], rows of the detections in the table given.
+        box_of: [D], position in the ground truth of each detection's box, -1 for a false alarm.
+        is_missed: [M], which boxes have no detection of any class, crowds excepted.
         counts: [3, F], numbers of missed boxes, wrong classes and false alarms.
-        num_boxes: [F], numbers of boxes that need a detection.
+        num_boxes: [F], numbers of boxes without crowds.
     """
 
-    def __init__(self, truth: GroundTruth, table: DetectionTable, assignment: Assignment) -> None:
-        self.truth, self.assignment = truth, assignment
-        self._detected = table.select(assignment.detections)
-        self._is_false = assignment.box_of < 0
-        true = np.append(truth.categories, -1)[assignment.box_of]
-        self._is_wrong = ~self._is_false & (self._detected.categories != true)
-        detected_in = self._detected.images
-        *counts, self.num_boxes = (
+    def __init__(self, truth: GroundTruth, table: DetectionTable) -> None:
+        above = np.flatnonzero(table.scores > MIN_SCORE)
+        ranked = rank_class(table, above, limit=len(above))
+        boxes = np.arange(len(truth.images))
+        pairs = overlapping_pairs(truth, table, ranked, boxes, coco_overlap(truth, MIN_IOU))
+        crowd, least = truth.is_crowd, np.array([MIN_IOU])
+        matched, matches = match_greedily(pairs, ranked, least, ignored=crowd, reusable=crowd)
+        box = matches[:, 0]
+        box_of = np.full(len(above), -1)
+        box_of[np.searchsorted(above, ranked.rows[matched])] = box
+        counts = (box_of < 0) | ~np.append(crowd, False)[box_of]
+        self.truth, self.rows, self.box_of = truth, above[counts], box_of[counts]
+        self.detected = table.select(self.rows)
+        self.is_missed = ~crowd
+        self.is_missed[box[box >= 0]] = False
+
+        self._is_false = self.box_of < 0
+        true = np.append(truth.categories, -1)[self.box_of]
+        self._is_wrong = ~self._is_false & (self.detected.categories != true)
+        *errors, self.num_boxes = (
             np.bincount(images, minlength=len(truth.image_ids))
             for images in (
-                truth.images[assignment.is_missed],
-                detected_in[self._is_wrong],
-                detected_in[self._is_false],
-                truth.images[~truth.is_crowd],
+                truth.images[self.is_missed],
+                self.detected.images[self._is_wrong],
+                self.detected.images[self._is_false],
+                truth.images[~crowd],
             )
         )
-        self.counts = np.stack(counts)
+        self.counts = np.stack(errors)
 
     def counts_of(self, image: int) -> ErrorCounts:
         """Count the errors of one frame."""
@@ -127,15 +107,14 @@ class FrameErrors:
 
     def outcomes(self, image: int) -> list[Outcome]:
         """List the boxes and detections of a frame, errors first, correct detections last."""
-        truth, detected, assignment = self.truth, self._detected, self.assignment
-        names = truth.category_names
-        missed = np.flatnonzero((truth.images == image) & assignment.is_missed)
+        truth, detected, names = self.truth, self.detected, self.truth.category_names
+        missed = np.flatnonzero((truth.images == image) & self.is_missed)
         outcomes = [
             Outcome("missed", names[truth.categories[box]], true_xywh=_box(truth.boxes_xywh[box]))
             for box in missed.tolist()
         ]
         for row in range(*detected.of_image(image).indices(len(detected))):
-            box = int(assignment.box_of[row])
+            box = int(self.box_of[row])
             is_wrong, is_false = self._is_wrong[row], self._is_false[row]
             outcomes.append(
                 Outcome(

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from sparsevod_core.evaluation.errors.confusion import Confusion
-from sparsevod_core.evaluation.errors.frame_errors import ErrorCounts, FrameErrors, assign
+from sparsevod_core.evaluation.errors.frame_errors import ErrorCounts, FrameErrors
 from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
 from sparsevod_core.evaluation.metrics.ground_truth import NO_FRAME, GroundTruth
 from sparsevod_core.evaluation.metrics.subsets import ap50_by_video
@@ -58,14 +58,9 @@ class ErrorReport:
     @classmethod
     def of(cls, truth: GroundTruth, table: DetectionTable) -> ErrorReport:
         """Find the errors among all detections."""
-        assignment = assign(truth, table)
-        errors = FrameErrors(truth, table, assignment)
-        return cls(
-            errors,
-            Confusion.of(truth, table, assignment),
-            worst_frames(errors),
-            worst_videos(errors, ap50_by_video(truth, table)),
-        )
+        errors = FrameErrors(truth, table)
+        videos = worst_videos(errors, ap50_by_video(truth, table))
+        return cls(errors, Confusion.of(errors), worst_frames(errors), videos)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what goes into the JSON: `confusion`, `worst_frames` and `worst_videos`."""

@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -187,7 +187,7 @@ def _read_pieces(
     """
     try:
         with ExitStack() as stack:
-            workers = [stack.enter_context(_worker()) for _ in range(num_processes)]
+            workers = [_start_worker(stack) for _ in range(num_processes)]
             for first, (send, _) in enumerate(workers):
                 job = {
                     "sys_path": sys.path,
@@ -206,20 +206,14 @@ def _read_pieces(
         raise NoPiecesError from error
 
 
-@contextmanager
-def _worker() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """Start a process, yield the pipes to and from it, and end it."""
-    with subprocess.Popen(
-        [sys.executable, "-c", _START],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        assert process.stdin is not None and process.stdout is not None
-        try:
-            yield process.stdin, process.stdout
-        finally:
-            process.kill()
+def _start_worker(stack: ExitStack) -> tuple[IO[bytes], IO[bytes]]:
+    """Start a process that `stack` ends, and return the pipes to and from it."""
+    pipe, command = subprocess.PIPE, [sys.executable, "-c", _START]
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+    stack.enter_context(process)
+    stack.callback(process.kill)
+    assert process.stdin is not None and process.stdout is not None
+    return process.stdin, process.stdout
 
 
 def serve(job: dict[str, Any]) -> None:

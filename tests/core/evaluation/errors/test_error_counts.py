@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sparsevod_core.evaluation.errors.confusion import Confusion
-from sparsevod_core.evaluation.errors.frame_errors import ErrorCounts, FrameErrors, Outcome, assign
+from sparsevod_core.evaluation.errors.frame_errors import ErrorCounts, FrameErrors, Outcome
 from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
 
@@ -73,14 +73,13 @@ def case(tmp_path: Path) -> tuple[GroundTruth, DetectionTable]:
 
 @pytest.fixture
 def errors(case: tuple[GroundTruth, DetectionTable]) -> FrameErrors:
-    return FrameErrors(*case, assign(*case))
+    return FrameErrors(*case)
 
 
 def test_the_highest_score_takes_the_box_whatever_its_class(errors: FrameErrors) -> None:
-    assignment = errors.assignment
-    assert assignment.detections.tolist() == [0, 1, 3, 4, 5]
-    assert assignment.box_of.tolist() == [-1, 0, 2, -1, -1]
-    assert assignment.is_missed.tolist() == [False, True, False]
+    assert errors.rows.tolist() == [0, 1, 3, 4, 5]
+    assert errors.box_of.tolist() == [-1, 0, 2, -1, -1]
+    assert errors.is_missed.tolist() == [False, True, False]
 
 
 def test_errors_are_counted_by_frame(errors: FrameErrors) -> None:
@@ -101,7 +100,7 @@ def test_outcomes_list_errors_before_correct_detections(errors: FrameErrors) -> 
 def test_matrix_rows_are_true_classes_and_background_is_last(
     case: tuple[GroundTruth, DetectionTable],
 ) -> None:
-    confusion = Confusion.of(*case, assign(*case))
+    confusion = Confusion.of(FrameErrors(*case))
     assert confusion.matrix.tolist() == [
         [0, 0, 1, 0],
         [0, 1, 0, 1],
@@ -135,8 +134,8 @@ def test_a_crowd_causes_neither_missed_boxes_nor_false_alarms(tmp_path: Path) ->
             (0, CAT, [96, 20, 10, 10], 0.8),  # two fifths in the crowd
         ],
     )
-    errors = FrameErrors(truth, table, assign(truth, table))
-    assert errors.assignment.detections.tolist() == [0, 2]
+    errors = FrameErrors(truth, table)
+    assert errors.rows.tolist() == [0, 2]
     assert errors.counts_of(0) == ErrorCounts(0, 0, 1)
     assert errors.num_boxes.tolist() == [1]
 
@@ -144,8 +143,8 @@ def test_a_crowd_causes_neither_missed_boxes_nor_false_alarms(tmp_path: Path) ->
 @pytest.mark.parametrize("boxes", [[], [(0, CAT, LEFT)]], ids=["no boxes", "a box"])
 def test_no_detections(tmp_path: Path, boxes: list[Box]) -> None:
     truth, table = make_truth(tmp_path, 2, boxes), make_table(2, [])
-    errors = FrameErrors(truth, table, assign(truth, table))
-    confusion = Confusion.of(truth, table, errors.assignment)
+    errors = FrameErrors(truth, table)
+    confusion = Confusion.of(errors)
     assert errors.counts.sum() == confusion.matrix.sum() == len(boxes)
     assert confusion.to_dict()["missed"] == len(boxes)
     assert confusion.top() == []
@@ -153,9 +152,9 @@ def test_no_detections(tmp_path: Path, boxes: list[Box]) -> None:
 
 def test_detections_without_any_boxes(tmp_path: Path) -> None:
     truth, table = make_truth(tmp_path, 2, []), make_table(2, [(1, DOG, LEFT, 0.9)])
-    errors = FrameErrors(truth, table, assign(truth, table))
+    errors = FrameErrors(truth, table)
     assert errors.counts.tolist() == [[0, 0], [0, 0], [0, 1]]
-    confusion = Confusion.of(truth, table, errors.assignment)
+    confusion = Confusion.of(errors)
     assert confusion.to_dict()["per_class"]["dog"]["false_alarms"] == 1
 
 
@@ -179,7 +178,7 @@ def test_the_assignment_is_greedy(tmp_path: Path) -> None:
         for box in boxes(rng.integers(8))
     ]
     truth, table = make_truth(tmp_path, num_images, true), make_table(num_images, found)
-    assignment = assign(truth, table)
+    errors = FrameErrors(truth, table)
 
     taken: set[int] = set()
     expected = {}
@@ -195,7 +194,7 @@ def test_the_assignment_is_greedy(tmp_path: Path) -> None:
         best, m = max(candidates, default=(0, -1))
         expected[row] = m if best >= 0.5 else -1
         taken.add(expected[row])
-    given = dict(zip(assignment.detections.tolist(), assignment.box_of.tolist(), strict=True))
+    given = dict(zip(errors.rows.tolist(), errors.box_of.tolist(), strict=True))
     assert given == expected
     assert sum(m >= 0 for m in expected.values()) > 20  # the case is not trivial
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparsevod_core.evaluation.errors.frame_errors import ErrorCounts, FrameErrors, assign
+from sparsevod_core.evaluation.errors.frame_errors import ErrorCounts, FrameErrors
 from sparsevod_core.evaluation.errors.report import (
     frame_dict,
     video_dict,
@@ -50,7 +50,7 @@ def make_errors(folder: Path, videos: dict[str, list[tuple[int, int]]], stills: 
     }
     (folder / "truth.json").write_text(json.dumps(content))
     truth = GroundTruth.load(folder / "truth.json")
-    return errors_of(truth, make_table(len(images), found))
+    return FrameErrors(truth, make_table(len(images), found))
 
 
 def make_table(num_images: int, found: list[tuple[int, int, list[float], float]]) -> DetectionTable:
@@ -62,10 +62,6 @@ def make_table(num_images: int, found: list[tuple[int, int, list[float], float]]
         np.array(boxes, dtype=np.float64).reshape(-1, 4),
         np.array(scores, dtype=np.float64),
     )
-
-
-def errors_of(truth: GroundTruth, table: DetectionTable) -> FrameErrors:
-    return FrameErrors(truth, table, assign(truth, table))
 
 
 def ap50_of(errors: FrameErrors) -> np.ndarray:
@@ -163,7 +159,7 @@ def test_a_perfect_result_has_no_worst_frames(tmp_path: Path) -> None:
         for image, box in zip(truth.images, truth.boxes_xywh.tolist(), strict=True)
     ]
     table = make_table(2, found)
-    perfect, ap50 = errors_of(truth, table), ap50_by_video(truth, table)
+    perfect, ap50 = FrameErrors(truth, table), ap50_by_video(truth, table)
     assert worst_frames(perfect) == worst_videos(perfect, ap50) == []
 
 
