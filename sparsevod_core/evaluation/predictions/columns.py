@@ -1,4 +1,4 @@
-"""Entries of a results file as columns: whole arrays at once, one by one if any is unusual."""
+"""Entries of a results file as columns, converted at once, or one by one if any is unusual."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 A large file is read in pieces by several processes: ImageNet VID's validation set has 17.6 million
 detections, a minute of parsing for one process. The file is cut where a comma separates two braces.
 If such a comma is inside an entry or a text, the piece before it does not parse as a list of
-entries, and the file is read again as a whole.
+entries, and one process reads the file again.
 
 The processes are started anew and import only this module. Forks of a process that has threads or
 uses a GPU would not be safe, and `multiprocessing` would run the user's script again.
