@@ -1,7 +1,6 @@
 """Evaluation of detectors.
 
-Ground truth (`metrics/ground_truth.py`) and predictions (`predictions/`) go into the metrics
-(`metrics/`, `errors/`); `score.score` collects what they return in an `Evaluation`, from which come
-the command's tables (`sparsevod_cli/evaluation_tables.py`), the JSON (`Evaluation.to_dict`) and the
-report (`figures.draw_figures`).
+Ground truth (`metrics/ground_truth.py`) and predictions (`predictions/`) are passed to the metrics
+(`metrics/` and `errors/`), and `score.score` returns their values as an `Evaluation`, which becomes
+tables (sparsevod_cli/evaluation_tables.py), JSON (`Evaluation.to_dict`) or a report (`figures.py`).
 """

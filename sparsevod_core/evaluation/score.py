@@ -49,8 +49,8 @@ class Evaluation:
         run: Version, device, precision and threads; None for predictions.
         classes_left_out: Classes that the annotations lack; their detections were dropped.
         classes_unknown: Classes that the model lacks; they score 0.
-        truth, table: The scored boxes and detections, not in the JSON. None after `with_errors`,
-            and `table` also on other ranks than 0.
+        truth, table: The scored boxes and detections, not in the JSON. None after `with_errors` and
+            on ranks other than 0.
         errors: Error report, see `with_errors`.
     """
 

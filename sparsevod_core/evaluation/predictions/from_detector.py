@@ -19,7 +19,7 @@ from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category, Detections, Frame
 from sparsevod_core.video.overlap import depth_for
 
-MAX_DETECTIONS = 100
+MAX_PER_FRAME = 100
 """Number of detections scored per frame (COCO's limit), among the common classes."""
 
 
@@ -101,7 +101,7 @@ class ClassMatch:
         self, detections: Detections
     ) -> tuple[Float[np.ndarray, "M 4"], Float[np.ndarray, " M"], list[Id]]:
         """Return the boxes (xywh, float64), scores and category ids of the scored detections."""
-        kept = detections[self._is_scored[detections.labels]][:MAX_DETECTIONS]
+        kept = detections[self._is_scored[detections.labels]][:MAX_PER_FRAME]
         low, high = np.split(kept.boxes_xyxy.astype(np.float64), 2, axis=1)
         ids: list[Any] = [self._id_of_label[label] for label in kept.labels.tolist()]
         return np.concatenate([low, high - low], axis=1), kept.scores.astype(np.float64), ids
