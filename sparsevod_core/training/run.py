@@ -80,9 +80,4 @@ def _essence(config: Config, resume: bool) -> dict[str, Any]:
         "--gpus": os.environ.get("LOCAL_WORLD_SIZE"),
         "--resume": resume,
     }
-    for section, value in config.to_dict().items():
-        for name, setting in value.items() if isinstance(value, dict) else [(None, value)]:
-            key = section if name is None else f"{section}.{name}"
-            if key not in MAY_DIFFER:
-                settings[key] = setting
-    return settings
+    return settings | {k: value for k, value in config.flat().items() if k not in MAY_DIFFER}

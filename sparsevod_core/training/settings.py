@@ -90,7 +90,7 @@ def require_same_run(before: Config, after: Config) -> None:
     Raises:
         ConfigError: naming the first setting that differs.
     """
-    old, new = _flat(before), _flat(after)
+    old, new = before.flat(), after.flat()
     for key, value in new.items():
         if value != old[key] and not key.startswith(MAY_CHANGE):
             raise ConfigError(
@@ -141,13 +141,3 @@ def _require_weights_that_fit(config: Config) -> None:
         raise ConfigError(
             f"--backbone-weights {weights}: {why}", hint="add --backbone-weights none"
         )
-
-
-def _flat(config: Config) -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for section, value in config.to_dict().items():
-        if isinstance(value, dict):
-            flat.update({f"{section}.{key}": setting for key, setting in value.items()})
-        else:
-            flat[section] = value
-    return flat
