@@ -1,4 +1,4 @@
-"""Optimised inference: the results of `sparsevod_core.model`, faster."""
+"""Optimized inference and training: same results as `sparsevod_core.model`, faster."""
 
 from sparsevod_core.fast.optimise import optimised, trainable
 from sparsevod_core.fast.plan import Plan, computing_in, plan_for, plan_for_training

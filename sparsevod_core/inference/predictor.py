@@ -302,7 +302,7 @@ class Predictor:
         with self.computing():
             images, sizes = staged.load()
             # One by one where nothing may depend on how many frames come together.
-            at_once = 1 if self.plan.apart else len(images)
+            at_once = 1 if self.plan.one_by_one else len(images)
             parts = zip(images.split(at_once), sizes.split(at_once), strict=True)
             outputs = [self._model.detect(self._model.encode(*part), memory) for part in parts]
             found = torch.cat([packed(*top_detections(output)) for output in outputs])

@@ -55,7 +55,7 @@ def test_a_recording_is_the_launches(models: Any, caplog: pytest.LogCaptureFixtu
         for size in ((64, 96), (128, 160), (64, 96)):  # other shapes
             for _ in range(3):
                 same(models, *frames(2, size), memory)
-    assert recorded._quick  # else all of the above was launched
+    assert recorded._runs  # else all of the above was launched
     assert not caplog.records
 
 

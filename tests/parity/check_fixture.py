@@ -142,7 +142,8 @@ def check_stage(
     objects = stage.interact(features, io[f"{name}.roi_feats"].view_as(roi_features))
     report.forced(f"{name}.obj_feats", objects, io[f"{name}.obj_feats"], FEATURES)
     objects = io[f"{name}.obj_feats"].view_as(objects)
-    report.forced(f"{name}.cls_logits", stage.classify(objects), io[f"{name}.cls_logits"], FEATURES)
+    logits = stage.class_logits(stage.class_branch(objects))
+    report.forced(f"{name}.cls_logits", logits, io[f"{name}.cls_logits"], FEATURES)
     deltas = stage.box_deltas(stage.box_branch(objects))
     report.forced(f"{name}.deltas", deltas, io[f"{name}.deltas"], FEATURES)
     decoded = stage.box_decoder(boxes, io[f"{name}.deltas"])
@@ -256,7 +257,7 @@ def build_sparse_rcnn(config: dict) -> SparseVOD:
             stage_channels=config["fpn_in"],
             channels=config["hidden"],
             frozen_stages=0,
-            normalise_maps=False,
+            normalize_maps=False,
             freeze_norms=False,
         ),
         proposals=LearnedProposals(
@@ -370,7 +371,10 @@ def check_selsa(weights: dict, io: dict, config: dict, report: Report) -> None:
             getattr(spfa, ours).load_state_dict(
                 {part: weights[f"{theirs}.{part}"] for part in ("weight", "bias")}
             )
-        out = spfa.output(spfa.attend(io["x"][None], *spfa.keep(io["ref_x"][None])))
+        supports = [projected[:, None] for projected in spfa.project(io["ref_x"][None])]
+        # The reference has neither the target's own keys nor a residual.
+        spfa.project = lambda features: (features[:, :0],) * 2
+        out = spfa(io["x"][None], supports) - io["x"]
         report.forced(f"out.blocks{blocks}", out, io[f"out.blocks{blocks}"], FEATURES)
 
 

@@ -31,13 +31,13 @@ fast = optimised(detector, Plan(precision=precision, kernels="gather"))
 images = torch.randint(0, 256, (5, 3, 64, 96), dtype=torch.uint8)
 sizes = torch.tensor([[60, 90]] * 5)
 counter = CompileCounterWithBackend(backend)
-step = torch.compile(fast.step, backend=counter, dynamic=False, fullgraph=True)
+step = torch.compile(fast.run_stage, backend=counter, dynamic=False, fullgraph=True)
 with torch.inference_mode():
     memory = fast.remember(fast.encode(images[2:], sizes[2:]))
     targets = fast.encode(images[:2], sizes[:2])
     boxes, features = fast.proposals(targets.image_sizes)
     for stage, kept in zip(fast.stages, memory.stages):
-        right = fast.step(stage, targets, features, boxes, kept)
+        right = fast.run_stage(stage, targets, features, boxes, kept)
         found = step(stage, targets, features, boxes, kept)
         near = 1e-4 if precision == "fp32" else 0.1
         torch.testing.assert_close(found[0], right[0], atol=near, rtol=0)

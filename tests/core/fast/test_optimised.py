@@ -11,10 +11,10 @@ import torch
 from sparsevod_core.benchmark.accuracy import stage_differences
 from sparsevod_core.config import load_config
 from sparsevod_core.fast import Plan, computing_in, optimised, plan_for, taps
-from sparsevod_core.fast.int8_search import QuantisedKeys
 from sparsevod_core.fast.pyramid import LazyPyramid
 from sparsevod_core.fast.recorded import RecordedDetector
 from sparsevod_core.fast.taps import TappedTemporalRoI
+from sparsevod_core.kernels.int8_similarity import Int8Keys
 from sparsevod_core.kernels.similarity import Keys
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.pyramid import WholePyramid
@@ -122,7 +122,7 @@ def test_each_stage_is_close(plan: Plan, shared_maps: bool, level: str) -> None:
 def test_maps_that_are_too_large_for_taps(monkeypatch: pytest.MonkeyPatch) -> None:
     detector = build()
     with_taps = outputs(optimised(detector, Plan(taps=True)))
-    monkeypatch.setattr(taps, "MOST_POSITIONS", 10)
+    monkeypatch.setattr(taps, "MAX_POSITIONS", 10)
     fast = optimised(detector, Plan(taps=True))
     images, sizes = frames(2)
     with torch.inference_mode():
@@ -186,7 +186,7 @@ def test_a_plan_is_what_is_built() -> None:
         assert isinstance(encoded, LazyPyramid)
         assert all(isinstance(stage.temporal_roi, TappedTemporalRoI) for stage in fast.stages)
         maps = fast.remember(encoded).stages[0].maps
-        assert type(maps.keys) is (QuantisedKeys if integers else Keys)
+        assert type(maps.keys) is (Int8Keys if integers else Keys)
 
 
 def test_a_gpu_gets_kernels_graphs_and_the_compiler_where_it_pays() -> None:
@@ -195,7 +195,7 @@ def test_a_gpu_gets_kernels_graphs_and_the_compiler_where_it_pays() -> None:
     assert plan == Plan(precision="bf16", kernels="triton", fused="triton", recorded=True)
     assert plan_for(CUDA, "tf32", compiled=True).compiled
     assert isinstance(optimised(build(), plan), RecordedDetector)
-    assert not plan.apart  # batches are what makes a GPU fast
+    assert not plan.one_by_one  # batches are what makes a GPU fast
 
 
 def test_a_processor_gets_what_it_has_instructions_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +203,7 @@ def test_a_processor_gets_what_it_has_instructions_for(monkeypatch: pytest.Monke
         monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda has=has: has, raising=False)
         assert plan_for(CPU, "bf16").int8_search is has
         assert not plan_for(CPU, "fp32").int8_search
-    assert plan_for(CPU, "fp32").apart
+    assert plan_for(CPU, "fp32").one_by_one
 
 
 def test_the_precision_of_products_is_set_and_put_back() -> None:

@@ -56,10 +56,10 @@ def test_roi_features_are_those_of_the_whole_maps(detector, kind) -> None:
 
 
 @torch.inference_mode()
-def test_only_what_a_box_reads_is_made(detector) -> None:
+def test_only_what_a_box_reads_is_ready(detector) -> None:
     pyramid = lazy(detector)
     pyramid.pool(torch.tensor([[[4.0, 4.0, 20.0, 24.0]], [[160.0, 128.0, 200.0, 150.0]]]))
-    fine, *coarse = pyramid._is_made
+    fine, *coarse = pyramid._is_ready
     assert fine[0].nonzero().tolist() == [[0, 0]]  # 32 pixels a tile of P2
     assert fine[1].nonzero().tolist() == [[3, 4], [3, 5], [3, 6], [4, 4], [4, 5], [4, 6]]
     assert not any(level.any() for level in coarse)

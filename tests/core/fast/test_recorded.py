@@ -99,7 +99,7 @@ def test_what_fails_is_launched_from_then_on(
     for _ in range(4):
         assert values(detector, 2) == [0, 1]
     (record,) = caplog.records
-    assert record.getMessage() == f"frames are neither compiled nor recorded: {reason}"
+    assert record.getMessage() == f"inference without compilation and CUDA graphs: {reason}"
     assert launched.batches == [2] * 4
 
 
@@ -144,9 +144,9 @@ def test_training_records_what_comes_twice(gpu: dict[str, Any]) -> None:
     with torch.no_grad():
         train(model.train(), 64, 64)
     assert gpu["recorded"] == 1
-    sizes = range(96, 96 + 32 * 2 * graphed_training.MOST_SHAPES, 32)
+    sizes = range(96, 96 + 32 * 2 * graphed_training.MAX_SHAPES, 32)
     train(model, *sizes, *sizes)
-    assert gpu["recorded"] == graphed_training.MOST_SHAPES
+    assert gpu["recorded"] == graphed_training.MAX_SHAPES
 
 
 def test_training_records_nothing_where_memory_is_short(gpu: dict[str, Any]) -> None:

@@ -8,14 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sparsevod_core.fast.int8_search import MOST_POSITIONS, QuantisedKeys, keys_for
+from sparsevod_core.kernels.int8_similarity import MAX_POSITIONS, Int8Keys, int8_keys
 from sparsevod_core.kernels.similarity import Keys
 
 pytest.importorskip("triton", reason="Triton comes with PyTorch's builds for GPUs on Linux")
 
 from sparsevod_core.kernels.triton_similarity import TritonKeys
 
-KINDS = [Keys, TritonKeys, QuantisedKeys]
+KINDS = [Keys, TritonKeys, Int8Keys]
 
 
 def cosines_of(queries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -39,7 +39,7 @@ def test_what_is_found_is_as_similar_as_the_best(kind, length: int, spread: floa
     best = exact.topk(2, dim=-1).values
     chosen, order = exact.gather(3, positions.long()).sort(dim=-1, descending=True)
     found = found.gather(3, order)
-    tolerance = 0.01 if kind is QuantisedKeys else 1e-5
+    tolerance = 0.01 if kind is Int8Keys else 1e-5
     torch.testing.assert_close(found, chosen, atol=tolerance, rtol=0)
     assert (best - chosen).max() < 2 * tolerance
     assert (positions[..., 0] != positions[..., 1]).all()
@@ -111,9 +111,9 @@ def test_triton_chooses_what_pytorch_chooses(dtype, top_k, supports, length, cou
 
 
 def test_integers_where_32_bits_are_enough() -> None:
-    rows = torch.zeros(1, 1, MOST_POSITIONS + 1, 1)
-    assert type(keys_for(rows, all_valid(rows))) is Keys
+    rows = torch.zeros(1, 1, MAX_POSITIONS + 1, 1)
+    assert type(int8_keys(rows, all_valid(rows))) is Keys
     few = rows[:, :, :5]
-    assert isinstance(keys_for(few, all_valid(few)), QuantisedKeys)
+    assert isinstance(int8_keys(few, all_valid(few)), Int8Keys)
     clips = few.expand(2, -1, -1, -1)  # of several videos
-    assert type(keys_for(clips, all_valid(clips))) is Keys
+    assert type(int8_keys(clips, all_valid(clips))) is Keys

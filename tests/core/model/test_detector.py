@@ -178,9 +178,9 @@ def test_normalised_maps_have_no_scale():
     torch.manual_seed(0)
     detector = build_detector(small_config(map_norm="layer")).eval()
     clip = random_clip()
-    before = detector.maps(clip.images, clip.image_sizes)
+    before = detector.feature_maps(clip.images, clip.image_sizes)
     scale_pyramid(detector, 50)
-    after = detector.maps(clip.images, clip.image_sizes)
+    after = detector.feature_maps(clip.images, clip.image_sizes)
     for level, same in zip(before, after, strict=True):
         torch.testing.assert_close(level, same, atol=1e-3, rtol=1e-3)
         # Every position has as long a vector: TFE's scores start within +-sqrt(C / blocks).

@@ -17,7 +17,7 @@ def test_attention_matches_equation_1():
     for h in (slice(0, 4), slice(4, 8)):
         heads.append((q[:, h] @ k[:, h].T / 4**0.5).softmax(-1) @ v[:, h])
     expected = target + spfa.output(torch.cat(heads, dim=-1))
-    kept = [of_supports[:, None] for of_supports in spfa.keep(support)]
+    kept = [of_supports[:, None] for of_supports in spfa.project(support)]
     torch.testing.assert_close(spfa(target, kept), expected)
 
 

@@ -52,7 +52,7 @@ def test_chunks_change_nothing():
     torch.manual_seed(1)
     queries, maps = torch.randn(2, 40, 8), torch.randn(2, 2, 8, 4, 6)
     whole = most_similar_features(queries, maps, all_valid(maps), 2)
-    in_parts = most_similar_features(queries, maps, all_valid(maps), 2, at_once=7 * 32)
+    in_parts = most_similar_features(queries, maps, all_valid(maps), 2, max_scores=7 * 32)
     assert torch.equal(in_parts, whole)
 
 
