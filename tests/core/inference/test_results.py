@@ -122,7 +122,7 @@ def test_yolo_has_a_file_a_frame(tmp_path):
 def test_yolo_overwrites_no_folder(tmp_path):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "mine.txt").write_text("precious")
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         write("yolo", tmp_path / "labels")
     assert (tmp_path / "labels" / "mine.txt").read_text() == "precious"
 
