@@ -22,7 +22,7 @@ from scene import random_detector, scene_frames
 from torch import Tensor
 
 from sparsevod_core.benchmark.accuracy import stage_differences
-from sparsevod_core.benchmark.timing import autocast, now, seconds_of, synchronise
+from sparsevod_core.benchmark.timing import autocast, now, seconds_of, synchronize
 from sparsevod_core.benchmark.training_step import TrainingStep
 from sparsevod_core.checkpoint import load_detector
 from sparsevod_core.config import Config, load_config
@@ -433,7 +433,7 @@ def profile(device: torch.device, scale: Scale) -> Found:
         activity = ProfilerActivity.CUDA if is_gpu else ProfilerActivity.CPU
         with profile(activities=[activity]) as recorded:
             call()
-            synchronise(device)
+            synchronize(device)
         time_of = "self_device_time_total" if is_gpu else "self_cpu_time_total"
         events = sorted(recorded.key_averages(), key=lambda event: -getattr(event, time_of))
         yield {

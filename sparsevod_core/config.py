@@ -412,7 +412,11 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
 def _sections() -> dict[str, type]:
     """Return the dataclass of each section of `Config`."""
     hints = get_type_hints(Config)
-    return {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    return {
+        name: kind
+        for name, kind in hints.items()
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    }
 
 
 @cache

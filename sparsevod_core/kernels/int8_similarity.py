@@ -65,7 +65,8 @@ class Int8Keys:
     def joined(self, others: Sequence[Int8Keys]) -> Int8Keys:
         """See `Keys.joined`."""
         parts = zip(*(one.tensors for one in (self, *others)), strict=True)
-        return Int8Keys(*(torch.cat(part) for part in parts), self.position_bits)
+        directions, codes, scales = (torch.cat(part) for part in parts)
+        return Int8Keys(directions, codes, scales, self.position_bits)
 
     @property
     def tensors(self) -> list[Tensor]:

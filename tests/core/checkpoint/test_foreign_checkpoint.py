@@ -274,7 +274,9 @@ def test_other_backbones(
 def test_backbones_that_we_do_not_have(
     torchvision_name: str, mmdetection_weights: Weights, load: Any
 ) -> None:
-    with pytest.raises(CheckpointError, match=r"theirs.pth: .* on another backbone: .* expected"):
+    with pytest.raises(
+        CheckpointError, match=r"theirs.pth: .*: expected backbone ResNet-50.* got .* residual"
+    ):
         load({"state_dict": on_backbone(mmdetection_weights, torchvision_name)})
 
 
@@ -350,7 +352,7 @@ def test_a_weight_that_is_missing(mmdetection_weights: Weights, tmp_path: Path) 
 def test_sparse_rcnns_that_ours_cannot_be(
     mmdetection_weights: Weights, original_weights: Weights, load: Any
 ) -> None:
-    with pytest.raises(CheckpointError, match="softmax and a background class"):
+    with pytest.raises(CheckpointError, match="softmax loss and a background class"):
         load({"model": original_weights | {"criterion.empty_weight": torch.ones(81)}})
     more_stages = {
         name.replace("bbox_head.0.", f"bbox_head.{stage}."): value
@@ -360,10 +362,10 @@ def test_sparse_rcnns_that_ours_cannot_be(
     with pytest.raises(CheckpointError, match=r"theirs.pth: model.num_stages=8: expected 1 to 6"):
         load(more_stages)
     flat = resized(mmdetection_weights, {"init_proposal_features": [25600]})
-    with pytest.raises(CheckpointError, match=r"proposals.features has 2 dimensions: found shape"):
+    with pytest.raises(CheckpointError, match=r"proposals.features with 2 dimensions, got shape"):
         load(flat)
     headless = {n: v for n, v in mmdetection_weights.items() if "fc_cls" not in n}
-    with pytest.raises(CheckpointError, match=r"class_logits.weight has 2 dim.*: found nothing"):
+    with pytest.raises(CheckpointError, match=r"class_logits.weight with 2 dim.*, got nothing"):
         load(headless)
 
 
@@ -390,6 +392,6 @@ def test_from_mmdetection_on_coco_to_imagenet_vid(
     assert report.lines() == [
         f"{path} (MMDetection's Sparse R-CNN, 80 classes): 576 of 577 weights loaded",
         "skipped: data_preprocessor.mean (unknown)",
-        "newly initialised classes: antelope, cattle, domestic_cat, fox, giant_panda and 12 more",
-        "newly initialised: TFE, SPFA of stages 1-6",
+        "newly initialized classes: antelope, cattle, domestic_cat, fox, giant_panda and 12 more",
+        "newly initialized: TFE, SPFA of stages 1-6",
     ]

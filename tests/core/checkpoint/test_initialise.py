@@ -57,7 +57,7 @@ def test_a_frame_detector_gets_tfe_and_spfa(tmp_path: Path) -> None:
         assert torch.equal(value, start.get(name, before[name])), name
     assert set(report.loaded) == set(start) and report.skipped == []
     assert set(report.new) == set(state) - set(start)
-    assert report.lines()[1:] == ["newly initialised: TFE, SPFA of stages 1-3"]
+    assert report.lines()[1:] == ["newly initialized: TFE, SPFA of stages 1-3"]
 
 
 def test_classes_are_carried_over_by_name(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_classes_are_carried_over_by_name(tmp_path: Path) -> None:
         assert torch.equal(state[name][1], before[name][1])
         assert torch.equal(state[name][2], start[name][0])
     assert report.skipped == [] and report.new == [] and report.new_classes == ["bat"]
-    assert report.lines()[1:] == ["newly initialised classes: bat"]
+    assert report.lines()[1:] == ["newly initialized classes: bat"]
 
 
 def test_without_a_class_in_common_the_class_layers_are_new(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_without_a_class_in_common_the_class_layers_are_new(tmp_path: Path) -> N
     assert report.new_classes == []
     assert report.lines()[1:] == [
         "skipped: class_logits of stages 1-3 (no class of the same name)",
-        "newly initialised: class_logits of stages 1-3",
+        "newly initialized: class_logits of stages 1-3",
     ]
 
 
@@ -91,7 +91,7 @@ def test_another_class_count_without_names(tmp_path: Path) -> None:
     assert "stages.0.class_logits.weight: [3, 64] → [5, 64]" in report.skipped
     assert report.lines()[1:] == [
         "skipped: class_logits of stages 1-3 ([3, 64] → [5, 64])",
-        "newly initialised: class_logits of stages 1-3",
+        "newly initialized: class_logits of stages 1-3",
     ]
 
 
@@ -104,7 +104,7 @@ def test_fewer_and_more_stages(tmp_path: Path) -> None:
     report = initialise_from(tiny("model.num_stages=5"), path)
     assert report.skipped == []
     assert len(report.lines()) == 2
-    assert report.lines()[1].startswith("newly initialised: TFE, ")
+    assert report.lines()[1].startswith("newly initialized: TFE, ")
     assert report.lines()[1].endswith(" more of stages 4-5")
 
 
@@ -113,20 +113,20 @@ def test_a_layer_is_loaded_whole_or_not_at_all(tmp_path: Path) -> None:
     fresh = detector.state_dict()["stages.0.ffn.2.bias"].clone()
     report = initialise_from(detector, path)
     assert torch.equal(detector.state_dict()["stages.0.ffn.2.bias"], fresh)
-    assert "stages.0.ffn.2.bias: fits, but not the rest of its layer" in report.skipped
+    assert "stages.0.ffn.2.bias: the rest of its layer does not fit" in report.skipped
     assert report.lines()[1:] == [
         "skipped: proposals ([16, 4] → [7, 4])",
         "skipped: ffn of stages 1-3 ([256, 64] → [128, 64])",
-        "newly initialised: proposals; ffn of stages 1-3",
+        "newly initialized: proposals; ffn of stages 1-3",
     ]
 
 
 def test_group_norm_takes_nothing_from_batch_norm(tmp_path: Path) -> None:
     report = initialise_from(tiny(), saved(tmp_path, "model.norm=batch"))
-    assert "backbone.stem.bn1.weight: another kind of layer" in report.skipped
+    assert "backbone.stem.bn1.weight: layer of another kind" in report.skipped
     assert report.lines()[1:] == [
-        "skipped: backbone (another kind of layer)",
-        "newly initialised: backbone",
+        "skipped: backbone (layer of another kind)",
+        "newly initialized: backbone",
     ]
 
 
@@ -135,7 +135,7 @@ def test_refused_when_nothing_of_the_head_fits(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in detector.state_dict().items()}
     with pytest.raises(CheckpointError) as caught:
         initialise_from(detector, path, (FOX, OWL, EEL))
-    assert f"{path} (SparseVOD, 3 classes): nothing of its head fits" in caught.value.message
+    assert f"{path} (SparseVOD, 3 classes): no layer of its head fits" in caught.value.message
     assert "[32, 32, 3, 3] → [64, 64, 3, 3]" in caught.value.message
     assert caught.value.hint is not None and "--set model.channels=32" in caught.value.hint
     assert all(torch.equal(v, before[name]) for name, v in detector.state_dict().items())

@@ -295,4 +295,4 @@ def test_another_checkpoint_starts_a_run(settings: Callable[..., Config], tmp_pa
     saved = load_checkpoint(first.checkpoint).model
     now = trainer.detector.state_dict()
     assert all(torch.equal(now[name], value) for name, value in saved.items())
-    assert any("newly initialised" in line and "stage 2" in line for line in talk.said)
+    assert any("newly initialized" in line and "stage 2" in line for line in talk.said)
