@@ -18,6 +18,7 @@ from sparsevod_cli.commands import (
     train,
     visualize_stages,
 )
+from sparsevod_cli.options import current_name
 from sparsevod_core.allocator import keep_freed_memory
 from sparsevod_core.errors import SparseVodError
 from sparsevod_core.spinning import spin_only_when_alone
@@ -28,7 +29,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # reflows the paragraphs of docstrings
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": current_name,
+    },
 )
 
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sparsevod_cli import console
-from sparsevod_core.reporting import SilentReporter
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -85,13 +84,3 @@ class ConsoleReporter:
     def warning(self, text: str) -> None:
         """One line that stands out."""
         console.say(f"warning: {text}")
-
-
-class LinesReporter(ConsoleReporter):
-    """Of one among several processes: bars of all would overwrite one another."""
-
-    @contextmanager
-    def progress(self, label: str, total: int | None, unit: str = "frames") -> Iterator[Progress]:
-        """Shows nothing."""
-        with SilentReporter().progress(label, total, unit) as progress:
-            yield progress

@@ -33,6 +33,24 @@ class _SilentProgress:
         pass
 
 
+class MessagesOnly:
+    """Passes messages and warnings on to another reporter, without progress."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def progress(
+        self, label: str, total: int | None, unit: str = "frames"
+    ) -> AbstractContextManager[Progress]:
+        return nullcontext(_SilentProgress())
+
+    def message(self, text: str) -> None:
+        self._reporter.message(text)
+
+    def warning(self, text: str) -> None:
+        self._reporter.warning(text)
+
+
 class SilentReporter:
     """The default: says nothing."""
 

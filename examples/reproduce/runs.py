@@ -138,7 +138,7 @@ class Experiment:
         """Run `sparsevod eval` and keep what tables need, in a few kilobytes."""
         if result.exists():
             return
-        options = () if supports is None else (f"--supports={supports}",)
+        options = () if supports is None else (f"--num-supports={supports}",)
         whole = result.with_name("evaluation.partial")
         arguments = [*self.eval_data, *self.machine, *options, f"--json={whole}"]
         sparsevod("eval", str(checkpoint), *arguments)

@@ -19,7 +19,6 @@ from sparsevod_cli.options import (
     Overrides,
     Precision,
     Seed,
-    named_or_embedded,
     overrides_with,
     parse_size,
 )
@@ -48,8 +47,8 @@ def bench(
     size: Annotated[
         str | None, typer.Option("--size", help="Frame size, HEIGHTxWIDTH; else 600x1000.")
     ] = None,
-    supports: Annotated[
-        int | None, typer.Option("--supports", help="Support frames; else 6.")
+    num_supports: Annotated[
+        int | None, typer.Option("--num-supports", help="Support frames; else 6.")
     ] = None,
     batch: Annotated[
         int | None, typer.Option("--batch", help="Target frames per pass; else 1.")
@@ -88,7 +87,7 @@ def bench(
     (of the GPU, else of the process), settings, run (version, device, precision, threads),
     machine, model (config, and checkpoint, "embedded" for the package's own, or weights: random).
 
-    Example: sparsevod bench --backbone r50 --size 600x1000 --supports 6 --against torchvision
+    Example: sparsevod bench --backbone r50 --size 600x1000 --num-supports 6 --against torchvision
     """
     if context.invoked_subcommand is not None:
         return
@@ -106,7 +105,7 @@ def bench(
         seed,
         config_file=config,
         defaults=_stated(BenchmarkSettings()),
-        inference__supports=supports,
+        inference__supports=num_supports,
         inference__batch=batch,
         inference__precision=precision,
         inference__fast=False if plain else None,
@@ -284,10 +283,9 @@ def _trained(
     """The detector that was named, or the embedded one, and what the result says about it."""
     from sparsevod_core.checkpoint import load_detector
     from sparsevod_core.config import override_pairs
-    from sparsevod_core.embedded import checkpoint_name
+    from sparsevod_core.embedded import checkpoint_name, embedded_checkpoint
 
-    path = named_or_embedded(checkpoint, reporter)
-    detector, loaded = load_detector(path, reporter=reporter)
+    detector, loaded = load_detector(checkpoint, reporter=reporter)
     config = loaded.config.replace(override_pairs(settings))
     if config.model != loaded.config.model:
         of_model = ", ".join(text for text in settings if text.startswith("model."))
@@ -295,7 +293,8 @@ def _trained(
             f"{of_model}: a trained model is timed as it is",
             hint="with --backbone NAME it is built as set, with random weights",
         )
-    described = {"checkpoint": checkpoint_name(path), "config": config.to_dict()["model"]}
+    name = checkpoint_name(checkpoint or embedded_checkpoint())
+    described = {"checkpoint": name, "config": config.to_dict()["model"]}
     return detector, config, described
 
 

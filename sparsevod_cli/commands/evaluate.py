@@ -13,11 +13,10 @@ from sparsevod_cli.options import (
     ConfigFile,
     Device,
     JsonOut,
+    NumSupports,
     Overrides,
     Seed,
-    Support,
-    Supports,
-    named_or_embedded,
+    SupportMode,
     overrides_with,
 )
 from sparsevod_core.errors import ConfigError, DataError
@@ -74,8 +73,8 @@ def evaluate(
         bool,
         typer.Option("--clip/--no-clip", help="Clip boxes to the frame; MMDetection does not."),
     ] = True,
-    supports: Supports = None,
-    support: Support = None,
+    num_supports: NumSupports = None,
+    support_mode: SupportMode = None,
     batch: Batch = None,
     limit_videos: Annotated[
         int | None,
@@ -137,8 +136,8 @@ def evaluate(
         overrides,
         seed,
         config_file=config_file,
-        inference__supports=supports,
-        inference__support=support,
+        inference__supports=num_supports,
+        inference__support=support_mode,
         inference__batch=batch,
     )
     reporter: Reporter = ConsoleReporter() if is_main else SilentReporter()
@@ -161,9 +160,9 @@ def evaluate(
     else:
         from sparsevod_core.config import override_pairs
         from sparsevod_core.distributed.launch import launch
+        from sparsevod_core.embedded import embedded_checkpoint
         from sparsevod_core.evaluation.errors.report import with_report
 
-        checkpoint = named_or_embedded(checkpoint, reporter)
         given = overrides_with(settings, data__val_annotations=annotations, data__val_root=root)
         is_named = "data.val_annotations" in override_pairs(given)
         # The root that the checkpoint records is that of the set that it records.
@@ -184,7 +183,7 @@ def evaluate(
         )
         if not is_main:
             return
-        results = {checkpoint.stem: with_report(result)}
+        results = {(checkpoint or embedded_checkpoint()).stem: with_report(result)}
     _finish(results, json_out, figures, root, reporter)
 
 
@@ -253,7 +252,7 @@ def _named(texts: list[str]) -> dict[str, Path]:
 
 
 def _evaluate_model(
-    checkpoint: Path,
+    checkpoint: Path | None,
     is_named: bool,
     limit_videos: int | None,
     *,
@@ -280,23 +279,24 @@ def _evaluate_model(
             predictor,
             videos,
             only=range(videos.num_videos)[:limit_videos],
-            checkpoint=checkpoint,
+            checkpoint=predictor.checkpoint,
             reporter=reporter,
             **options,
         )
 
 
-def _videos(checkpoint: Path, config: Config, is_named: bool) -> VideoSet:
+def _videos(checkpoint: Path | None, config: Config, is_named: bool) -> VideoSet:
     """The set that was named, else the one that the checkpoint's config records."""
     from sparsevod_core.data.records import VideoSet
-    from sparsevod_core.embedded import checkpoint_name
+    from sparsevod_core.embedded import checkpoint_name, embedded_checkpoint
 
     annotations, root = config.data.val_annotations, config.data.val_root
     if annotations is None or not (is_named or Path(annotations).is_file()):
         what = "no validation set" if annotations is None else f"{annotations}, which is not there"
         prepare = ", or prepare ImageNet VID: sparsevod prepare-vid ROOT -o data/imagenet_vid"
+        name = checkpoint_name(checkpoint or embedded_checkpoint())
         raise DataError(
-            f"which videos? the model ({checkpoint_name(checkpoint)}) records {what}",
+            f"which videos? the model ({name}) records {what}",
             hint="name a set with --annotations GT.json --root DIR"
             + (prepare if annotations else ""),
         )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sparsevod_cli import console
-from sparsevod_cli.options import JsonOut, named_or_embedded, parse_size
+from sparsevod_cli.options import JsonOut, parse_size
 from sparsevod_core.errors import ConfigError
 
 
@@ -57,7 +57,7 @@ def export(
     if not output.parent.is_dir():
         raise ConfigError(f"-o {output}: there is no folder {output.parent}")
     reporter = ConsoleReporter()
-    detector, loaded = load_detector(named_or_embedded(checkpoint, reporter), reporter=reporter)
+    detector, loaded = load_detector(checkpoint, reporter=reporter)
     data = loaded.config.data
     image_size = parse_size(size) if size else (data.short_side, data.long_side)
     files = export_detector(

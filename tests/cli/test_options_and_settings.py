@@ -93,7 +93,11 @@ class Case:
     has_config: bool = True
 
 
-USE = {"supports": "inference.supports", "support": "inference.support", "seed": "seed"}
+USE = {
+    "num_supports": "inference.supports",
+    "support_mode": "inference.support",
+    "seed": "seed",
+}
 DATA = {
     "annotations": "data.train_annotations",
     "root": "data.train_root",
@@ -103,7 +107,7 @@ DATA = {
 LENGTH = {"epochs": "train.epochs", "max_steps": "train.max_steps"}
 BENCH = {
     "size": "data.short_side data.long_side",
-    "supports": "inference.supports",
+    "num_supports": "inference.supports",
     "batch": "inference.batch",
     "precision": "inference.precision",
     "plain": "inference.fast",
@@ -296,7 +300,7 @@ def test_option_then_set_then_config_then_default(name: str, parameter: str) -> 
         (("--set", "inference.support=window"), "window"),
         (("--set", "inference.support = uniform"), "uniform"),
         (("--config", "mine.yaml"), "window"),
-        (("--set", "inference.support=window", "--support", "uniform"), "uniform"),
+        (("--set", "inference.support=window", "--support-mode", "uniform"), "uniform"),
     ],
 )
 def test_a_stream_has_causal_supports_where_nobody_says_otherwise(
@@ -322,6 +326,6 @@ def test_a_set_that_is_named_has_not_the_root_of_the_one_that_is_recorded(
 def test_bench_says_its_defaults() -> None:
     texts = {item.name: item.help for item in COMMANDS["bench"].params}
     assert texts["size"].endswith("else {}x{}.".format(*STATED.size))
-    assert texts["supports"].endswith(f"else {STATED.supports}.")
+    assert texts["num_supports"].endswith(f"else {STATED.supports}.")
     assert texts["batch"].endswith(f"else {STATED.batch}.")
     assert f"{STATED.precision} (the default)" in texts["precision"]

@@ -10,7 +10,7 @@ from sparsevod_core.config import Config
 from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.structures import Category, Detections, Frame, FrameDetections
-from sparsevod_core.video.footage import Footage
+from sparsevod_core.video.opening import Footage
 from sparsevod_core.video.overlap import depth_for
 
 

@@ -45,7 +45,7 @@ PLANS = {
 class Uploads:
     """Frames that are on the device already."""
 
-    def room(self, shape: Any, dtype: torch.dtype) -> Tensor:
+    def host_buffer(self, shape: Any, dtype: torch.dtype) -> Tensor:
         return torch.empty(tuple(shape), dtype=dtype, device=CUDA)
 
     def up(self, tensors: Any) -> list[Tensor]:
@@ -87,8 +87,8 @@ def detect(detector: SparseVOD, plan: Plan, supports: int = 3) -> list[Tensor]:
 def detect_with(fast: SparseVOD, supports: int) -> list[Tensor]:
     data = load_config("tiny", overrides=OVERRIDES).data
     intake = Intake(data, Uploads(), where="device", ahead=1)
-    staged = intake.stage([np.zeros((120, 180, 3), np.uint8)] * (2 + supports))
-    images, sizes = staged.load()
+    inputs = intake.batch([np.zeros((120, 180, 3), np.uint8)] * (2 + supports))
+    images, sizes = inputs.load()
     assert images.device.type == sizes.device.type == "cuda"
     memory = None
     if supports:
