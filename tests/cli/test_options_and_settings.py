@@ -325,7 +325,7 @@ def test_a_set_that_is_named_has_not_the_root_of_the_one_that_is_recorded(
 
 def test_bench_says_its_defaults() -> None:
     texts = {item.name: item.help for item in COMMANDS["bench"].params}
-    assert texts["size"].endswith("else {}x{}.".format(*STATED.size))
-    assert texts["num_supports"].endswith(f"else {STATED.supports}.")
-    assert texts["batch"].endswith(f"else {STATED.batch}.")
+    assert texts["size"].endswith("default: {}x{}.".format(*STATED.size))
+    assert texts["num_supports"].endswith(f"default: {STATED.supports}.")
+    assert texts["batch"].endswith(f"default: {STATED.batch}.")
     assert f"{STATED.precision} (the default)" in texts["precision"]

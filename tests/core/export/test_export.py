@@ -137,7 +137,7 @@ def test_the_example_runs_without_torch(exported: dict[str, Path], video_set: An
     ("arguments", "says"),
     [
         (["-o", "model.tflite"], "ends in .onnx or .pt2"),
-        (["-o", "nowhere/model.onnx"], "there is no folder nowhere"),
+        (["-o", "nowhere/model.onnx"], "no such folder: nowhere"),
         (["--size", "big"], "expected HEIGHTxWIDTH"),
         (["missing.pth"], "missing.pth"),
     ],
