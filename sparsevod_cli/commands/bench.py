@@ -70,9 +70,7 @@ def bench(
         ),
     ] = None,
     repeats: Annotated[int, typer.Option("--repeats", help="Number of timed runs per model.")] = 10,
-    warmup: Annotated[
-        int, typer.Option("--warmup", help="Number of untimed runs before them.")
-    ] = 2,
+    warmup: Annotated[int, typer.Option("--warmup", help="Number of untimed runs.")] = 2,
     config: ConfigFile = None,
     overrides: Overrides = None,
     seed: Seed = None,

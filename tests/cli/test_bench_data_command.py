@@ -1,4 +1,4 @@
-"""`sparsevod bench data` as a user runs it."""
+"""`sparsevod bench data` from the command line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The model that comes with the package: it is there, small, ours, and loads as any other.
+"""The bundled model: present, small, and loaded like any other checkpoint.
 
-Nothing here depends on how good it is.
+No test depends on its accuracy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The numbers of a GPU against those of the plain model on the CPU, stage by stage."""
+"""Results of a GPU compared with those of the plain model on the CPU, stage by stage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def trained() -> Any:
 
 
 def largest(detector: Any, plan: Plan, shared_maps: bool) -> tuple[float, float]:
-    """Largest difference of any stage in logits, and in pixels."""
+    """Return the largest difference of any stage in logits, and in pixels."""
     images = torch.nn.functional.pad(frames(4, SIZE)[0], (0, 8)).cpu()
     fast = optimised(detector, plan).to(CUDA)
     with computing_in(plan.precision):
@@ -47,7 +47,7 @@ def test_fp32_is_fp32(trained: Any, kernels: Any, shared_maps: bool) -> None:
 def test_less_precision_is_less_exact_but_close(trained: Any, precision: Any, most: float) -> None:
     plan = replace(plan_for(CUDA, precision), recorded=False)
     logits, _ = largest(trained, plan, shared_maps=True)
-    assert 1e-4 < logits < most  # else it would be fp32, or wrong
+    assert 1e-4 < logits < most  # otherwise it would be fp32, or wrong
 
 
 @torch.inference_mode()

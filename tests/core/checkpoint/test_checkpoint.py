@@ -1,4 +1,4 @@
-"""Our own checkpoints: saved whole or not at all, loaded exactly, and hostile files refused."""
+"""Our checkpoints: saved completely or not at all, loaded exactly, malicious files refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TWO_CLASSES = (Category(7, "fox"), Category(900, "whale, blue"))
 
 @pytest.fixture(scope="module")
 def tiny() -> Checkpoint:
-    """A checkpoint of the tiny detector with two classes."""
+    """Return a checkpoint of the tiny detector with two classes."""
     config = load_config("tiny", overrides=["model.num_classes=2", "seed=11"])
     return Checkpoint(config, TWO_CLASSES, build_detector(config.model).state_dict())
 
@@ -44,7 +44,7 @@ def saved(tiny: Checkpoint, tmp_path: Path) -> Path:
 
 
 def refusal(path: Path) -> CheckpointError:
-    """The error that loading gives, which must be one line that names the file."""
+    """Return the error of loading a file; it must be one line that names the file."""
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
     assert str(path) in caught.value.message and "\n" not in caught.value.message
@@ -55,7 +55,7 @@ def refusal(path: Path) -> CheckpointError:
 
 
 def small(preset: str) -> Config:
-    """The preset with its own backbone and parts, but a light head."""
+    """Return the preset with its backbone and a small head."""
     sizes = ["model.ffn_dim=8", "model.dynamic_dim=4", "model.num_stages=2", "model.num_classes=2"]
     return load_config(preset, overrides=sizes)
 
@@ -65,7 +65,7 @@ def test_every_preset_comes_back_exactly(preset: str, tmp_path: Path) -> None:
     config = small(preset)
     with torch.device("meta"):
         names = build_detector(config.model).state_dict()
-    # One number for each tensor, every second in bf16: a backbone of 100 MB takes kilobytes.
+    # Each tensor has one repeated value, every other one is bf16, so that 100 MB become kilobytes.
     model = {
         name: torch.tensor(i % 200, dtype=torch.bfloat16 if i % 2 else value.dtype).expand(
             value.shape
@@ -103,7 +103,7 @@ def test_training_state_comes_back(tiny: Checkpoint, tmp_path: Path) -> None:
     optimizer.load_state_dict(loaded["optimizer"])
     moment = loaded["optimizer"]["state"][0]["exp_avg"]
     assert torch.equal(moment, training["optimizer"]["state"][0]["exp_avg"])
-    assert load_detector(path)[1].training is None  # not carried about where nothing trains
+    assert load_detector(path)[1].training is None  # not kept where nothing is trained
 
 
 def test_the_detector_comes_back_ready_to_detect(tiny: Checkpoint, saved: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_place_that_cannot_be_written(tiny: Checkpoint, saved: Path) -> None:
         save_checkpoint(saved / "below_a_file.pth", tiny)
 
 
-# --- what is wrong with a file ------------------------------------------------------------------
+# --- invalid files ------------------------------------------------------------------------------
 
 
 def test_missing_file_offers_the_newest_beside_it(saved: Path) -> None:
@@ -267,9 +267,9 @@ def test_other_archives(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("contents", "said"),
     [
-        (torch.zeros(3, 2), "found one tensor of shape [3, 2]"),
-        ([torch.zeros(1)], "found a list"),
-        ({}, "found 0 entries"),
+        (torch.zeros(3, 2), "got one tensor of shape [3, 2]"),
+        ([torch.zeros(1)], "got a list"),
+        ({}, "got 0 entries"),
         ({1: 2}, "got 1 entries (1)"),
         ({"model": {"a.b": torch.zeros(1)}, "epoch": 3}, "got 1 entries (a.b)"),
     ],
@@ -304,7 +304,7 @@ def test_other_networks(tmp_path: Path) -> None:
 
 
 class Bomb:
-    """Unpickled, it makes a file; pickling it needs no class at the other end."""
+    """Object that creates a file when unpickled, without needing its class."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -327,7 +327,7 @@ def test_pickled_objects_are_never_made(is_old_format: bool, tmp_path: Path) -> 
 
 
 def test_the_hint_saves_the_weights_alone(tmp_path: Path) -> None:
-    """Its line, run where the file is trusted, makes a file that loads."""
+    """The command of the hint, run on a trusted file, creates a file that loads."""
     path, marker = tmp_path / "it's $HOME.pth", tmp_path / "marker"
     torch.save({"model": {"a": torch.arange(3)}, "hook": Bomb(marker)}, path)
     hint = refusal(path).hint
@@ -346,7 +346,7 @@ def test_a_whole_pickled_module_is_refused(tmp_path: Path) -> None:
     assert "contains torch.nn.modules.linear.Linear besides weights" in refusal(path).message
 
 
-# --- ours, but not as it should be --------------------------------------------------------------
+# --- our format with invalid contents -----------------------------------------------------------
 
 
 def rewritten(saved: Path, **changes: Any) -> Path:
@@ -369,7 +369,10 @@ def test_a_newer_format_says_so(saved: Path) -> None:
         ({"model": {"a": 1}}, "model is not a dict of tensors"),
         ({"model": [1]}, "model is not a dict of tensors"),
         ({"training": 3}, "training is not a dict"),
-        ({"categories": [{"id": 1, "name": "a"}]}, "1 categories for a detector of 2 classes"),
+        (
+            {"categories": [{"id": 1, "name": "a"}]},
+            "expected 2 categories",
+        ),
         ({"categories": [{"id": 1}, {"id": 2}]}, "invalid settings: KeyError('name')"),
         ({"categories": 5}, "invalid settings"),
         ({"config": {"model": {"chanels": 3}}}, "unknown setting 'model.chanels'"),
@@ -393,7 +396,7 @@ def test_weights_that_are_not_those_of_the_config(saved: Path, tiny: Checkpoint)
 
 
 def test_settings_of_earlier_versions_are_read(tmp_path: Path) -> None:
-    """`inference.compile` was a switch that was off by default."""
+    """`inference.compile` was a bool, false by default."""
     from sparsevod_core.checkpoint import load_checkpoint
     from sparsevod_core.embedded import embedded_checkpoint
 

@@ -1,4 +1,4 @@
-"""MMDetection's and the original's files: names, what shapes tell, and what does not fit."""
+"""MMDetection's and the original's checkpoints: names, inferred settings, and refusals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEYS_FILE = Path(__file__).parents[2] / "fixtures" / "sparse_rcnn_r50_coco_keys.
 
 @pytest.fixture(scope="module")
 def mmdetection_weights() -> Weights:
-    """The 576 weights of the public R50 COCO checkpoint, in kilobytes: tensor i is full of i."""
+    """Return the 576 weights of the public R50 COCO checkpoint; tensor i is filled with i."""
     rows = [line.split("\t") for line in KEYS_FILE.read_text().splitlines()]
     weights = {}
     for i, (name, shape, dtype) in enumerate(rows):
@@ -37,7 +37,7 @@ def mmdetection_weights() -> Weights:
 
 @pytest.fixture(scope="module")
 def original_weights(mmdetection_weights: Weights) -> Weights:
-    """The same weights as the original names them; its frozen BatchNorm counts no batches."""
+    """Return these weights under the original's names, without `num_batches_tracked`."""
     return {
         original_name(name): value
         for name, value in mmdetection_weights.items()
@@ -46,7 +46,7 @@ def original_weights(mmdetection_weights: Weights) -> Weights:
 
 
 def original_name(name: str) -> str:
-    """MMDetection's name to the original's, written from METHOD.md, apart from our tables."""
+    """Convert MMDetection's name to the original's, independently of the tables under test."""
     if name.startswith("roi_head."):
         for theirs, original in (
             ("roi_head.bbox_head.", "head.head_series."),
@@ -108,7 +108,7 @@ def test_both_sources_agree(
     original_weights: Weights,
     our_shapes: dict[str, list[int]],
 ) -> None:
-    """The same weights under either's names are the same weights under ours."""
+    """The same weights under the names of either source give the same weights under ours."""
     assert len(original_weights) == 576 - 53 and kind_of(original_weights) == "original"
     renamed = from_original(original_weights)
     assert renamed.unknown == []
@@ -181,7 +181,7 @@ def load(tmp_path: Path) -> Any:
 
 
 def resized(weights: Weights, sizes: dict[str, list[int]]) -> Weights:
-    """The weights with other shapes where a pattern is found in the name."""
+    """Return the weights, with other shapes where a pattern matches the name."""
     changed = dict(weights)
     for pattern, shape in sizes.items():
         names = [name for name in weights if re.search(pattern, name)]
@@ -195,7 +195,7 @@ def with_classes(weights: Weights, count: int) -> Weights:
 
 
 def on_backbone(weights: Weights, torchvision_name: str) -> Weights:
-    """With another backbone; MMDetection has torchvision's names."""
+    """Return the weights with another backbone, under torchvision's names, as in MMDetection."""
     with torch.device("meta"):
         backbone = get_model(torchvision_name, weights=None).state_dict()
     return {n: v for n, v in weights.items() if not n.startswith("backbone.")} | {
@@ -369,13 +369,13 @@ def test_sparse_rcnns_that_ours_cannot_be(
         load(headless)
 
 
-# --- as a start for training ----------------------------------------------------------------------
+# --- initialization for training ------------------------------------------------------------------
 
 
 def test_from_mmdetection_on_coco_to_imagenet_vid(
     mmdetection_weights: Weights, tmp_path: Path
 ) -> None:
-    """The start that the README recommends; the head is light here, the names are all."""
+    """The initialization that the README recommends, with a small head and all names."""
     path = tmp_path / "coco.pth"
     torch.save(
         {"state_dict": {**mmdetection_weights, "data_preprocessor.mean": torch.zeros(3)}}, path

@@ -1,4 +1,4 @@
-"""Starting a detector from the checkpoint of another: what is loaded, what is said."""
+"""Initialization of a detector from the checkpoint of another, and the report on it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ STILL = ("model.tfe=off", "model.spfa=off")
 
 
 def tiny(*overrides: str, classes: int = 3) -> SparseVOD:
-    """The tiny detector of so many classes, differently initialised each time."""
+    """Return the tiny detector, initialized differently for each seed."""
     return build_detector(
         load_config("tiny", overrides=[f"model.num_classes={classes}", *overrides]).model
     )
 
 
 def saved(path: Path, *overrides: str, categories: tuple[Category, ...] = (FOX, OWL, EEL)) -> Path:
-    """A checkpoint of such a detector."""
+    """Save a checkpoint of such a detector."""
     config = load_config("tiny", overrides=[f"model.num_classes={len(categories)}", *overrides])
     model = build_detector(config.model).state_dict()
     save_checkpoint(path / "start.pth", Checkpoint(config, categories, model))
@@ -61,7 +61,7 @@ def test_a_frame_detector_gets_tfe_and_spfa(tmp_path: Path) -> None:
 
 
 def test_classes_are_carried_over_by_name(tmp_path: Path) -> None:
-    """Three classes on both sides, but in another order and one of them another."""
+    """Both sides have three classes in different orders; two of them are shared."""
     path, detector = saved(tmp_path), tiny()
     before = {name: value.clone() for name, value in detector.state_dict().items()}
     report = initialise_from(detector, path, (EEL, BAT, FOX))

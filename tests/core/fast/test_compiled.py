@@ -1,4 +1,4 @@
-"""A stage compiled whole, on the CPU, against the stage as it is: one compilation serves all."""
+"""A compiled stage compared with the plain one, on the CPU; one compilation serves all stages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[3]
-# In a process of its own: what checks shapes in tests, a compiler cannot see through.
+# A separate process, because the compiler cannot trace the shape checks of the tests.
 PROGRAM = """
 import dataclasses, sys
 import torch

@@ -1,4 +1,4 @@
-"""Optimised detectors against the plain one: every plan that makes sense, on a CPU."""
+"""Optimized detectors compared with the plain one, on a CPU, for every useful plan."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def build(**changes):
-    """Random weights, SPFA's output too: at its zero start it could not be seen."""
+    """Build a detector with random weights, also for SPFA's output, which starts at zero."""
     torch.manual_seed(0)
     base = load_config("tiny").model
     small = {"support_level": "p4", "num_stages": 2, "num_proposals": 5} | changes
@@ -37,7 +37,7 @@ def build(**changes):
 
 
 def frames(count: int):
-    # Free-running, a near tie of TFE's choice that rounding flips would count: this seed has none.
+    # This seed has no near-tie in TFE's choice that rounding could flip.
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (count, 3, 64, 96), dtype=torch.uint8, generator=generator)
     images[:, :, SIZE[0] :, :] = 0
@@ -83,7 +83,7 @@ def test_in_fp32_the_numbers_are_the_same(changes: dict, plan: Plan, supports: i
     plain = outputs(detector, supports=supports)
     fast = outputs(optimised(detector, plan), supports=supports)
     torch.testing.assert_close(fast.logits, plain.logits, atol=1e-4, rtol=0)
-    # Boxes of hundreds of pixels, and what stage after stage makes of rounding.
+    # Boxes have hundreds of pixels, and rounding errors grow from stage to stage.
     torch.testing.assert_close(fast.boxes_xyxy, plain.boxes_xyxy, atol=0.03, rtol=0)
     torch.testing.assert_close(fast.proposals_xyxy, plain.proposals_xyxy)
 
@@ -105,11 +105,11 @@ def test_a_gpus_kernels_give_the_plain_numbers(changes: dict) -> None:
 def test_each_stage_is_close(plan: Plan, shared_maps: bool, level: str) -> None:
     detector = build(num_stages=3, support_level=level)
     images, _ = frames(5)
-    # Untrained weights move boxes by their own size, and attend to what rounding turns: a trained
+    # Untrained weights move boxes by their own size, and rounding changes attention. A trained
     # model is within 0.06 and 1.4 % in bf16 (benchmarks/README.md).
     logits, share = (1e-5, 1e-5) if plan.precision == "fp32" else (0.2, 0.05)
     if level == "p2" and not shared_maps:
-        logits = 0.3  # of many positions some are nearly as similar as others, and maps decide
+        logits = 0.3  # P2 has many near-ties, which the rounding of the maps decides
     stages = stage_differences(
         detector, optimised(detector, plan), images[:2], images[2:], SIZE, shared_maps=shared_maps
     )
@@ -173,7 +173,7 @@ def test_later_changes_of_the_weights_do_not_matter() -> None:
     torch.testing.assert_close(outputs(fast).logits, before.logits)
 
 
-# --- what a machine gets --------------------------------------------------------------------------
+# --- plans of a machine ---------------------------------------------------------------------------
 
 
 @torch.inference_mode()

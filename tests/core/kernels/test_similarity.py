@@ -1,4 +1,4 @@
-"""The three ways to search support maps, against cosines computed one by one and each other."""
+"""The three similarity searches compared with exact cosines and with each other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = [Keys, TritonKeys, Int8Keys]
 
 
 def cosines_of(queries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """[1, S, Q, L]."""
+    """Return the cosines [1, S, Q, HW]."""
     return torch.einsum("vqc,vslc->vsql", F.normalize(queries, dim=-1), F.normalize(rows, dim=-1))
 
 
@@ -31,7 +31,7 @@ def all_valid(rows: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("length", "spread"), [(608, 1.0), (75, 3.0), (5, 1.0)])
 def test_what_is_found_is_as_similar_as_the_best(kind, length: int, spread: float) -> None:
     generator = torch.Generator().manual_seed(length)
-    # Cubed: a few channels stand out, as in trained maps; worse for integers than even ones.
+    # Cubing lets a few channels dominate, as in trained maps, which is worse for integers.
     queries = torch.randn(1, 130, 64, generator=generator) ** spread
     rows = torch.randn(1, 3, length, 64, generator=generator) ** spread
     positions, found = kind.of(rows, all_valid(rows)).top(queries, 2)
@@ -61,7 +61,7 @@ def test_positions_that_are_not_valid_are_never_chosen(kind) -> None:
     valid[0, 33] = True
     positions, cosines = kind.of(rows, valid).top(rows[:, 0, 5:6].clone(), 2)
     assert positions[cosines > -math.inf].tolist() == [33, 33]
-    assert (positions < 40).all() and (positions >= 0).all()  # there is nothing behind
+    assert (positions < 40).all() and (positions >= 0).all()  # not a padded position
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,7 +90,7 @@ def test_joined_keys_find_what_each_finds(kind) -> None:
 @pytest.mark.parametrize("top_k", [1, 2, 3, 4])
 @pytest.mark.parametrize(("supports", "length", "count"), [(3, 37, 70), (1, 130, 129), (2, 2, 5)])
 def test_triton_chooses_what_pytorch_chooses(dtype, top_k, supports, length, count) -> None:
-    """Ties, masked positions, fewer positions than k, sizes that fill no block."""
+    """Ties, masked positions, fewer positions than k, and sizes that are no multiple of a block."""
     generator = torch.Generator().manual_seed(top_k)
     rows = torch.randn(2, supports, length, 24, generator=generator)
     rows[:, :, length // 4 : length // 2] = rows[:, :, length // 4 : length // 4 + 1]
