@@ -30,7 +30,7 @@ from sparsevod_core.benchmark.timing import (
 )
 from sparsevod_core.data.transforms import pad_to_multiple, resize_image
 from sparsevod_core.errors import ConfigError
-from sparsevod_core.fast import Plan, computing_in, optimised, plan_for
+from sparsevod_core.fast import Plan, computing_in, optimized, plan_for
 from sparsevod_core.fast.recorded import RecordedDetector
 from sparsevod_core.inference.device import resolve_precision
 from sparsevod_core.machine import describe_machine, describe_run
@@ -126,7 +126,7 @@ def benchmark(
     detector = detector.to(device).eval()
     plan = _plan(settings, device)
     start = now(device)
-    model = optimised(detector, plan) if settings.fast else detector
+    model = optimized(detector, plan) if settings.fast else detector
     memory, memory_seconds = _measure_memory(model, images, settings, device)
     ours = _frame_of(model, targets, sizes, memory, settings)
     ours()
@@ -149,7 +149,7 @@ def benchmark(
     # Parts can be timed only if they are launched one by one.
     parts_of = detector
     if settings.fast:
-        launched = optimised(detector, replace(plan, compiled=False, recorded=False))
+        launched = optimized(detector, replace(plan, compiled=False, recorded=False))
         assert isinstance(launched, SparseVOD)
         parts_of = launched
     model_parts = _time_parts(parts_of, targets, sizes, memory, settings, device)

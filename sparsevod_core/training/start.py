@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparsevod_core.checkpoint import initialise_from
+from sparsevod_core.checkpoint import initialize_from
 from sparsevod_core.config import Config
 from sparsevod_core.errors import CheckpointError
 from sparsevod_core.model.build import build_detector
@@ -27,11 +27,11 @@ def starting_detector(
     if config.train.init_from is None:
         return _with_backbone(config)
     detector = build_detector(config.model)
-    report = initialise_from(detector, config.train.init_from, categories)
+    report = initialize_from(detector, config.train.init_from, categories)
     lacks_backbone = any(is_backbone(name) for name in report.new)
     if lacks_backbone and config.train.backbone_weights != "none":
         detector = _with_backbone(config)
-        report = initialise_from(detector, config.train.init_from, categories)
+        report = initialize_from(detector, config.train.init_from, categories)
         reporter.message(f"backbone, before that: {config.train.backbone_weights} weights")
     for line in report.lines():
         reporter.message(line)

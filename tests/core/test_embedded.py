@@ -17,7 +17,7 @@ import torch
 
 from sparsevod_core.checkpoint import (
     embedded_checkpoint,
-    initialise_from,
+    initialize_from,
     load_checkpoint,
     load_detector,
 )
@@ -64,7 +64,7 @@ def test_a_training_may_start_from_it() -> None:
     config = load_checkpoint(embedded_checkpoint()).config.replace({"model.num_classes": 2})
     detector = build_detector(config.model)
     classes = [Category(1, "kite"), Category(2, "bird")]
-    report = initialise_from(detector, embedded_checkpoint(), classes)
+    report = initialize_from(detector, embedded_checkpoint(), classes)
     assert report.new == [] and report.new_classes == ["kite"]
     assert {value.dtype for value in detector.parameters()} == {torch.float32}
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_model import CUDA, ON_A_GPU, build, frames
 
-from sparsevod_core.fast import computing_in, optimised, plan_for
+from sparsevod_core.fast import computing_in, optimized, plan_for
 from sparsevod_core.fast.graphed_training import GraphedTraining
 from sparsevod_core.kernels import triton_kernels
 from sparsevod_core.structures import Clip
@@ -22,8 +22,8 @@ def models(request: Any) -> Any:
     """Return the precision, and the detector with and without CUDA graphs."""
     plan = plan_for(CUDA, request.param)
     detector = build().to(CUDA)
-    launched = optimised(detector, replace(plan, recorded=False))
-    return request.param, optimised(detector, plan), launched
+    launched = optimized(detector, replace(plan, recorded=False))
+    return request.param, optimized(detector, plan), launched
 
 
 def memory_of(model: Any, seed: int) -> Any:
@@ -93,7 +93,7 @@ def test_results_stay_when_the_recording_runs_again(models: Any) -> None:
 @torch.inference_mode()
 def test_memory_does_not_grow_with_the_shapes() -> None:
     detector = build().to(CUDA)
-    recorded = optimised(detector, plan_for(CUDA, "bf16"))
+    recorded = optimized(detector, plan_for(CUDA, "bf16"))
     memory = memory_of(recorded, 1)
 
     def round_of_shapes() -> int:

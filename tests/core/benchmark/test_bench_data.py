@@ -46,7 +46,7 @@ def test_a_wait_ends_when_the_batch_is_there(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
     with SilentReporter().progress("", None) as progress:
         times = training_step.time_steps(batches(), step, CPU, 2, 4, progress)
-    assert times == [training_step.StepTime(wait=3, whole=10)] * 4
+    assert times == [training_step.StepTime(wait=3, total=10)] * 4
     assert closed  # loader processes have ended
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.models import get_model
 
-from sparsevod_core.checkpoint import Checkpoint, initialise_from, load_checkpoint, load_detector
+from sparsevod_core.checkpoint import Checkpoint, initialize_from, load_checkpoint, load_detector
 from sparsevod_core.checkpoint.foreign import IMAGENET_VID_CATEGORIES
 from sparsevod_core.class_lists.coco import COCO_CATEGORIES
 from sparsevod_core.config import ModelConfig
@@ -235,7 +235,7 @@ def test_mmdetection_detector_has_every_weight_in_its_place(
     assert listener.lines == [
         f"{path}: MMDetection's Sparse R-CNN (r50, 6 stages, 100 proposals, 80 classes); "
         "all 576 weights loaded, no TFE and no SPFA",
-        "skipped 1 entries that are not the detector's: data_preprocessor.mean",
+        "skipped 1 entries that do not belong to the detector: data_preprocessor.mean",
     ]
 
 
@@ -345,7 +345,7 @@ def test_a_weight_that_is_missing(mmdetection_weights: Weights, tmp_path: Path) 
     path = tmp_path / "theirs.pth"
     lost = "roi_head.bbox_head.5.reg_fcs.6.weight"
     torch.save({n: v for n, v in mmdetection_weights.items() if n != lost}, path)
-    with pytest.raises(CheckpointError, match=r"seems to be: stages.5.box_branch.6.weight is miss"):
+    with pytest.raises(CheckpointError, match=r"its shapes: stages.5.box_branch.6.weight is miss"):
         load_detector(path)
 
 
@@ -381,7 +381,7 @@ def test_from_mmdetection_on_coco_to_imagenet_vid(
         {"state_dict": {**mmdetection_weights, "data_preprocessor.mean": torch.zeros(3)}}, path
     )
     detector = build_detector(ModelConfig())
-    report = initialise_from(detector, path, IMAGENET_VID_CATEGORIES)
+    report = initialize_from(detector, path, IMAGENET_VID_CATEGORIES)
     assert len(report.loaded) == 576
     shared = {c.name for c in COCO_CATEGORIES} & {c.name for c in IMAGENET_VID_CATEGORIES}
     assert len(shared) == 13 and len(report.new_classes) == 17

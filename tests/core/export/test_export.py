@@ -136,7 +136,7 @@ def test_the_example_runs_without_torch(exported: dict[str, Path], video_set: An
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["-o", "model.tflite"], "ends in .onnx or .pt2"),
+        (["-o", "model.tflite"], "name ending in .onnx or .pt2"),
         (["-o", "nowhere/model.onnx"], "no such folder: nowhere"),
         (["--size", "big"], "expected HEIGHTxWIDTH"),
         (["missing.pth"], "missing.pth"),

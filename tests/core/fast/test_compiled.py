@@ -17,7 +17,7 @@ import dataclasses, sys
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from sparsevod_core.config import load_config
-from sparsevod_core.fast import Plan, optimised
+from sparsevod_core.fast import Plan, optimized
 from sparsevod_core.model.build import build_detector
 
 backend, precision = sys.argv[1:]
@@ -27,7 +27,7 @@ small = dict(num_classes=4, num_stages=3, num_proposals=5, support_level="p4")
 detector = build_detector(dataclasses.replace(base, **small)).eval()
 for stage in detector.stages:
     torch.nn.init.normal_(stage.aggregation.output.weight, std=0.05)
-fast = optimised(detector, Plan(precision=precision, kernels="gather"))
+fast = optimized(detector, Plan(precision=precision, kernels="gather"))
 images = torch.randint(0, 256, (5, 3, 64, 96), dtype=torch.uint8)
 sizes = torch.tensor([[60, 90]] * 5)
 counter = CompileCounterWithBackend(backend)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sparsevod_core.config import load_config
-from sparsevod_core.fast import Plan, optimised, plan_for
+from sparsevod_core.fast import Plan, optimized, plan_for
 from sparsevod_core.inference.intake import Intake
 from sparsevod_core.inference.readout import packed
 from sparsevod_core.kernels import GATHER, triton_kernels
@@ -79,7 +79,7 @@ def there(tensor: Tensor) -> Tensor:
 @torch.inference_mode()
 def detect(detector: SparseVOD, plan: Plan, supports: int = 3) -> list[Tensor]:
     """Run inference from source frames to the tensors that are copied to the host."""
-    fast = optimised(detector, dataclasses.replace(plan, recorded=False))
+    fast = optimized(detector, dataclasses.replace(plan, recorded=False))
     with FakeTensorMode(allow_non_fake_inputs=False):
         return detect_with(moved(fast), supports)
 

@@ -10,7 +10,7 @@ import torch
 
 from sparsevod_core.benchmark.accuracy import stage_differences
 from sparsevod_core.config import load_config
-from sparsevod_core.fast import Plan, computing_in, optimised, plan_for, taps
+from sparsevod_core.fast import Plan, computing_in, optimized, plan_for, taps
 from sparsevod_core.fast.pyramid import LazyPyramid
 from sparsevod_core.fast.recorded import RecordedDetector
 from sparsevod_core.fast.taps import TappedTemporalRoI
@@ -81,7 +81,7 @@ PLANS = {
 def test_in_fp32_the_numbers_are_the_same(changes: dict, plan: Plan, supports: int) -> None:
     detector = build(**changes)
     plain = outputs(detector, supports=supports)
-    fast = outputs(optimised(detector, plan), supports=supports)
+    fast = outputs(optimized(detector, plan), supports=supports)
     torch.testing.assert_close(fast.logits, plain.logits, atol=1e-4, rtol=0)
     # Boxes have hundreds of pixels, and rounding errors grow from stage to stage.
     torch.testing.assert_close(fast.boxes_xyxy, plain.boxes_xyxy, atol=0.03, rtol=0)
@@ -94,7 +94,7 @@ def test_a_gpus_kernels_give_the_plain_numbers(changes: dict) -> None:
     detector = build(support_level="p5", **changes)
     plan = dataclasses.replace(plan_for(CUDA, "fp32"), recorded=False)
     assert plan == Plan(kernels="triton", fused="triton")
-    plain, fast = outputs(detector), outputs(optimised(detector, plan))
+    plain, fast = outputs(detector), outputs(optimized(detector, plan))
     torch.testing.assert_close(fast.logits, plain.logits, atol=1e-4, rtol=0)
     torch.testing.assert_close(fast.boxes_xyxy, plain.boxes_xyxy, atol=0.03, rtol=0)
 
@@ -111,7 +111,7 @@ def test_each_stage_is_close(plan: Plan, shared_maps: bool, level: str) -> None:
     if level == "p2" and not shared_maps:
         logits = 0.3  # P2 has many near-ties, which the rounding of the maps decides
     stages = stage_differences(
-        detector, optimised(detector, plan), images[:2], images[2:], SIZE, shared_maps=shared_maps
+        detector, optimized(detector, plan), images[:2], images[2:], SIZE, shared_maps=shared_maps
     )
     assert len(stages) == 3
     for stage in stages:
@@ -121,9 +121,9 @@ def test_each_stage_is_close(plan: Plan, shared_maps: bool, level: str) -> None:
 
 def test_maps_that_are_too_large_for_taps(monkeypatch: pytest.MonkeyPatch) -> None:
     detector = build()
-    with_taps = outputs(optimised(detector, Plan(taps=True)))
+    with_taps = outputs(optimized(detector, Plan(taps=True)))
     monkeypatch.setattr(taps, "MAX_POSITIONS", 10)
-    fast = optimised(detector, Plan(taps=True))
+    fast = optimized(detector, Plan(taps=True))
     images, sizes = frames(2)
     with torch.inference_mode():
         memory = fast.remember(fast.encode(images, sizes))
@@ -135,7 +135,7 @@ def test_maps_that_are_too_large_for_taps(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("changes", [{}, {"tfe": "off"}, {"spfa": "average"}], ids=str)
 def test_memories_of_single_frames_make_one(precision: Any, changes: dict) -> None:
-    fast = optimised(build(**changes), plan_for(CPU, precision))
+    fast = optimized(build(**changes), plan_for(CPU, precision))
     images, sizes = frames(4)
     alone = [
         fast.remember(fast.encode(images[number : number + 1], sizes[:1])) for number in (1, 2, 3)
@@ -156,7 +156,7 @@ def test_memories_of_single_frames_make_one(precision: Any, changes: dict) -> No
 
 def test_the_trained_detector_can_still_be_trained() -> None:
     detector = build().train()
-    optimised(detector, plan_for(CPU, "bf16"))
+    optimized(detector, plan_for(CPU, "bf16"))
     assert detector.training and detector.proposals.training
     assert detector.proposals.features.requires_grad
     assert all(parameter.dtype == torch.float32 for parameter in detector.parameters())
@@ -165,7 +165,7 @@ def test_the_trained_detector_can_still_be_trained() -> None:
 
 def test_later_changes_of_the_weights_do_not_matter() -> None:
     detector = build()
-    fast = optimised(detector, plan_for(CPU, "fp32"))
+    fast = optimized(detector, plan_for(CPU, "fp32"))
     before = outputs(fast)
     with torch.no_grad():
         for parameter in detector.parameters():
@@ -181,7 +181,7 @@ def test_a_plan_is_what_is_built() -> None:
     images, sizes = frames(1)
     for integers in (True, False):
         plan = dataclasses.replace(plan_for(CPU, "bf16"), int8_search=integers)
-        fast = optimised(build(), plan)
+        fast = optimized(build(), plan)
         encoded = fast.encode(images, sizes)
         assert isinstance(encoded, LazyPyramid)
         assert all(isinstance(stage.temporal_roi, TappedTemporalRoI) for stage in fast.stages)
@@ -194,7 +194,7 @@ def test_a_gpu_gets_kernels_graphs_and_the_compiler_where_it_pays() -> None:
     plan = plan_for(CUDA, "bf16")
     assert plan == Plan(precision="bf16", kernels="triton", fused="triton", recorded=True)
     assert plan_for(CUDA, "tf32", compiled=True).compiled
-    assert isinstance(optimised(build(), plan), RecordedDetector)
+    assert isinstance(optimized(build(), plan), RecordedDetector)
     assert not plan.one_by_one  # batches are what makes a GPU fast
 
 

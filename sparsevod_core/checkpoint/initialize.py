@@ -18,7 +18,7 @@ from sparsevod_core.structures import Category
 Layer = Mapping[str, Tensor]
 
 
-def initialise_from(
+def initialize_from(
     detector: SparseVOD, path: Path | str, categories: Sequence[Category] | None = None
 ) -> InitReport:
     """Load into `detector` the layers that fit by name and shape; the others do not change.

@@ -24,7 +24,7 @@ from sparsevod_core.model.interaction import InstanceInteraction
 from sparsevod_core.model.temporal_roi import TemporalAttention
 
 
-def optimised(detector: SparseVOD, plan: Plan) -> SparseVOD | RecordedDetector:
+def optimized(detector: SparseVOD, plan: Plan) -> SparseVOD | RecordedDetector:
     """Return an optimized copy of a trained detector for inference; `detector` is not changed."""
     packed = plan.fused == "onednn" and can_pack(plan.dtype)
     fuse = PackedConv2d if packed else BiasActConv2d if plan.fused == "triton" else None
