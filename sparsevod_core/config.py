@@ -12,6 +12,7 @@ import math
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -170,7 +171,7 @@ class TrainConfig:
     autocast."""
     record: bool = True
     """On a GPU: record forward and backward of each shape of clips as CUDA graphs."""
-    checkpoint_stages: bool = False
+    recompute_stages: bool = False
     """Compute the stages a second time in the backward pass instead of keeping their activations:
     less memory, more time, the same gradients."""
     log_every: int = 50
@@ -245,18 +246,19 @@ class Config:
         _check_range("seed", self.seed, 0, 2**63 - 1)
 
     def replace(self, overrides: Mapping[str, Any]) -> Config:
-        """A copy with dotted keys set, e.g. `{"train.epochs": 1}`; text is cast.
+        """Return a copy with dotted keys set, e.g. `{"train.epochs": 1}`; text is cast.
 
         Raises:
-            ConfigError: unknown key or a value that does not fit.
+            ConfigError: unknown key, or a value of the wrong type or outside its range.
         """
-        tree = self.to_dict()
-        for key, value in overrides.items():
-            _set_dotted(tree, key, value)
-        return config_from_dict(tree)
+        return _build({**self.flat(), **overrides})
+
+    def flat(self) -> dict[str, Any]:
+        """Return every setting by its dotted key, e.g. `train.learning_rate`."""
+        return _flat(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain nested dict, as written to YAML and into checkpoints."""
+        """Return a plain nested dict, as written to YAML files and checkpoints."""
         plain = dataclasses.asdict(self)
         for section in plain.values():
             if isinstance(section, dict):
@@ -264,12 +266,12 @@ class Config:
         return plain
 
     def to_yaml(self) -> str:
-        """The resolved config as YAML text."""
+        """Return the resolved config as YAML text."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
 def preset_names() -> list[str]:
-    """Names that `load_config(preset=...)` and `--backbone` take."""
+    """Return the names that `load_config(preset=...)` and `--backbone` accept."""
     return sorted(path.stem for path in PRESETS_DIR.glob("*.yaml"))
 
 
@@ -278,28 +280,27 @@ def load_config(
     file: Path | str | None = None,
     overrides: Sequence[str] = (),
 ) -> Config:
-    """Defaults, then a preset, then a YAML file, then `a.b=c` overrides.
+    """Merge the defaults, a preset, a YAML file and `a.b=c` overrides; later ones win.
 
     Raises:
-        ConfigError: unknown preset or key, unreadable file, or a value that does not fit.
+        ConfigError: unknown preset or key, unreadable file, or a value of the wrong type or outside
+            its range.
     """
-    tree = Config().to_dict()
+    settings: dict[str, Any] = {}
     if preset is not None:
         if preset not in preset_names():
             raise ConfigError(
                 f"unknown backbone preset {preset!r}: expected one of {', '.join(preset_names())}",
                 hint=_did_you_mean(preset, preset_names()),
             )
-        _merge(tree, _read_yaml(PRESETS_DIR / f"{preset}.yaml"))
+        settings |= _read_yaml(PRESETS_DIR / f"{preset}.yaml")
     if file is not None:
-        _merge(tree, _read_yaml(Path(file)))
-    for key, value in override_pairs(overrides).items():
-        _set_dotted(tree, key, value)
-    return config_from_dict(tree)
+        settings |= _read_yaml(Path(file))
+    return Config().replace(settings | override_pairs(overrides))
 
 
 def override_pairs(overrides: Sequence[str]) -> dict[str, str]:
-    """Values by dotted key of `a.b=c` texts, for `Config.replace`; the last of a key counts.
+    """Parse `a.b=c` texts into values by dotted key, for `Config.replace`; the last one wins.
 
     Raises:
         ConfigError: a text without `=`.
@@ -314,46 +315,28 @@ def override_pairs(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def file_overrides(file: Path | str) -> list[str]:
-    """The settings of a YAML file as `a.b=c` texts, for what starts from a checkpoint's config.
+    """Return the settings of a YAML file as `a.b=c` texts, to override a checkpoint's config.
 
     Raises:
         ConfigError: unreadable file or an unknown key.
     """
-    tree = _read_yaml(Path(file))
-    _merge(Config().to_dict(), tree)  # names an unknown key
-    return _texts(tree)
-
-
-def _texts(node: Mapping[str, Any], prefix: str = "") -> list[str]:
-    texts = []
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            texts += _texts(value, f"{prefix}{key}.")
-        else:
-            texts.append(f"{prefix}{key}={value}")
-    return texts
+    settings = _read_yaml(Path(file))
+    for key, value in settings.items():
+        _require_setting(key, value)
+    return [f"{key}={value}" for key, value in settings.items()]
 
 
 def config_from_dict(tree: Mapping[str, Any]) -> Config:
-    """The inverse of `Config.to_dict`; missing keys keep their defaults.
+    """Invert `Config.to_dict`; missing keys keep their defaults.
 
     Raises:
-        ConfigError: unknown key or a value that does not fit.
+        ConfigError: unknown key, or a value of the wrong type or outside its range.
     """
-    return _build(Config, _in_present_form(tree), "")
-
-
-def _in_present_form(tree: Any) -> Any:
-    """`tree` as this version writes it: once `inference.compile` was true or false, its default."""
-    inference = tree.get("inference") if isinstance(tree, Mapping) else None
-    if not isinstance(inference, Mapping) or not isinstance(inference.get("compile"), bool):
-        return tree
-    compile_ = "on" if inference["compile"] else "auto"
-    return {**tree, "inference": {**inference, "compile": compile_}}
+    return Config().replace(_flat(tree))
 
 
 class _SettingsLoader(yaml.SafeLoader):
-    """Reads a bare `on` or `off`, values of several settings, as the word: YAML 1.1 has bools."""
+    """YAML loader that keeps a bare `on` or `off` as a word; YAML 1.1 reads them as bools."""
 
     def construct_word_or_bool(self, node: yaml.ScalarNode) -> str | bool:
         word = str(node.value).lower()
@@ -364,6 +347,7 @@ _SettingsLoader.add_constructor("tag:yaml.org,2002:bool", _SettingsLoader.constr
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    """Return the settings of a YAML file by dotted key."""
     try:
         loaded = _SettingsLoader(path.read_text(encoding="utf-8")).get_single_data()
     except OSError as error:
@@ -375,75 +359,69 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected settings by name, got {type(loaded).__name__}")
-    return _in_present_form(loaded)
+    return _flat(loaded)
 
 
-def _merge(tree: dict[str, Any], update: Mapping[str, Any], prefix: str = "") -> None:
-    for key, value in update.items():
-        dotted = f"{prefix}{key}"
-        if isinstance(tree.get(key), dict) and (value is None or isinstance(value, Mapping)):
-            _merge(tree[key], value or {}, f"{dotted}.")  # None: all its lines commented out
-        else:
-            _require_known(str(key), tree, dotted)
-            tree[key] = value
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a nested dict of settings by dotted key."""
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"expected settings by name, got {tree!r}")
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{name}": setting for name, setting in _flat(value).items()}
+        elif value is not None or key not in _sections():  # None: all its lines commented out
+            flat[str(key)] = value
+    # Older versions wrote a bool; `false` was the default.
+    if isinstance(flat.get("inference.compile"), bool):
+        flat["inference.compile"] = "on" if flat["inference.compile"] else "auto"
+    # Older versions called this setting `checkpoint_stages`.
+    if "train.checkpoint_stages" in flat:
+        flat["train.recompute_stages"] = flat.pop("train.checkpoint_stages")
+    return flat
 
 
-def _set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:
-    *sections, last = dotted.split(".")
-    node = tree
-    for section in sections:
-        _require_known(section, node, dotted)
-        if not isinstance(node[section], dict):
-            raise ConfigError(f"{dotted}: {section} has no settings below it")
-        node = node[section]
-    _require_known(last, node, dotted)
-    node[last] = value
+@cache
+def _sections() -> dict[str, type]:
+    """Return the dataclass of each section of `Config`."""
+    hints = get_type_hints(Config)
+    return {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
 
 
-def _require_known(key: str, node: Mapping[str, Any], dotted: str) -> None:
-    if key not in node:
-        raise ConfigError(
-            f"unknown setting {dotted!r}", hint=_did_you_mean(dotted, [*node, *all_keys()])
-        )
+@cache
+def _types() -> dict[str, Any]:
+    """Return the type hint of every setting by its dotted key."""
+    types = {name: kind for name, kind in get_type_hints(Config).items() if name not in _sections()}
+    for section, kind in _sections().items():
+        types |= {f"{section}.{name}": hint for name, hint in get_type_hints(kind).items()}
+    return types
 
 
-def all_keys() -> list[str]:
-    """Every dotted key, e.g. `train.learning_rate`."""
-    return _leaf_names(Config().to_dict())
+def _require_setting(key: str, value: Any) -> None:
+    if key in _sections():
+        raise ConfigError(f"{key}: expected settings by name, got {value!r}")
+    if key not in _types():
+        raise ConfigError(f"unknown setting {key!r}", hint=_did_you_mean(key, list(_types())))
 
 
-def _leaf_names(node: Mapping[str, Any]) -> list[str]:
-    names: list[str] = []
-    for key, value in node.items():
-        names += [f"{key}.{n}" for n in _leaf_names(value)] if isinstance(value, dict) else [key]
-    return names
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str | None:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if not close:  # a bare name whose section was left out
-        close = [name for name in known if name.rpartition(".")[2] == word.rpartition(".")[2]][:1]
+def _did_you_mean(word: str, choices: Sequence[str]) -> str | None:
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    if not close:  # a bare name without its section
+        close = [name for name in choices if name.rpartition(".")[2] == word.rpartition(".")[2]][:1]
     return f"did you mean {close[0]}?" if close else None
 
 
-def _build(kind: type, tree: Mapping[str, Any], prefix: str) -> Any:
-    if not isinstance(tree, Mapping):
-        raise ConfigError(f"{prefix[:-1]}: expected settings by name, got {tree!r}")
-    hints = get_type_hints(kind)
-    unknown = [str(key) for key in tree if key not in hints]
-    if unknown:
-        raise ConfigError(
-            f"unknown setting {prefix + unknown[0]!r}",
-            hint=_did_you_mean(prefix + unknown[0], all_keys()),
-        )
-    values = {}
-    for key, value in tree.items():
-        hint = hints[key]
-        if dataclasses.is_dataclass(hint):
-            values[key] = _build(hint, value, f"{prefix}{key}.")  # type: ignore[arg-type]
-        else:
-            values[key] = _cast(value, hint, prefix + key)
-    return kind(**values)
+def _build(settings: Mapping[str, Any]) -> Config:
+    """Build a config from values by dotted key, cast to the types of the fields."""
+    top_level: dict[str, Any] = {}
+    sections: dict[str, dict[str, Any]] = {name: {} for name in _sections()}
+    for key, value in settings.items():
+        _require_setting(key, value)
+        section, _, name = key.rpartition(".")
+        values = sections[section] if section else top_level
+        values[name] = _cast(value, _types()[key], key)
+    built = {name: kind(**sections[name]) for name, kind in _sections().items()}
+    return Config(**built, **top_level)
 
 
 def _cast(value: Any, hint: Any, dotted: str) -> Any:

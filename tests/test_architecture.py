@@ -12,10 +12,16 @@ from typing import Any
 
 import pytest
 import typer
-import yaml
 
 from sparsevod_cli.main import app
-from sparsevod_core.config import PRESETS_DIR, Config, all_keys, load_config, preset_names
+from sparsevod_core.config import (
+    PRESETS_DIR,
+    Config,
+    file_overrides,
+    load_config,
+    override_pairs,
+    preset_names,
+)
 
 REPOSITORY = Path(__file__).parents[1]
 CORE, CLI = REPOSITORY / "sparsevod_core", REPOSITORY / "sparsevod_cli"
@@ -154,32 +160,23 @@ def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
 # --- defaults are stated once -------------------------------------------------------------------
 
 
-def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 @pytest.mark.parametrize("preset", preset_names())
 def test_presets_set_known_keys_and_build(preset: str) -> None:
-    tree = yaml.safe_load((PRESETS_DIR / f"{preset}.yaml").read_text(encoding="utf-8"))
-    assert dict(leaves(tree)).keys() <= set(all_keys())
-    load_config(preset)
+    texts = file_overrides(PRESETS_DIR / f"{preset}.yaml")  # raises for an unknown key
+    assert load_config(preset) == load_config(overrides=texts)
 
 
 @pytest.mark.parametrize("preset", preset_names())
 def test_presets_state_only_what_differs_from_the_default(preset: str) -> None:
-    tree = yaml.safe_load((PRESETS_DIR / f"{preset}.yaml").read_text(encoding="utf-8"))
-    defaults = dict(leaves(Config().to_dict()))
-    repeated = [key for key, value in leaves(tree) if value == defaults[key]]
+    stated = override_pairs(file_overrides(PRESETS_DIR / f"{preset}.yaml"))
+    defaults = Config().flat()
+    repeated = [key for key in stated if load_config(preset).flat()[key] == defaults[key]]
     assert repeated == (["model.backbone"] if preset == "r50" else [])
 
 
 def test_options_that_set_a_setting_have_no_default_of_their_own() -> None:
     """Except those of `bench`, which states under what conditions it measures."""
-    settings = {key.rpartition(".")[2] for key in all_keys()}
+    settings = {key.rpartition(".")[2] for key in Config().flat()}
 
     def options(command: Any, name: str) -> Iterator[tuple[str, Any]]:
         for parameter in command.params:

@@ -13,7 +13,6 @@ from sparsevod_core.config import Config
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.training.run_folder import RunFolder, TrainingResult
-from sparsevod_core.training.settings import flat
 
 MAY_DIFFER = (
     "data.train_annotations",
@@ -47,7 +46,7 @@ def train(
 
     with distributed.process_group(distributed.own_device(resolve_device(device))):
         launcher = {"--gpus": os.environ.get("LOCAL_WORLD_SIZE"), "--resume": resume}
-        require_same_settings({**launcher, **flat(config)})
+        require_same_settings({**launcher, **config.flat()})
         output = distributed.from_main(output)
         # Each machine counts its own restarts: one that lost no process may have none.
         is_restarted = max(distributed.gather(distributed.num_restarts())) > 0

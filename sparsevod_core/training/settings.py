@@ -92,7 +92,7 @@ def require_same_run(before: Config, after: Config) -> None:
     Raises:
         ConfigError: With the first other setting that differs.
     """
-    old, new = flat(before), flat(after)
+    old, new = before.flat(), after.flat()
     for key, value in new.items():
         if value != old[key] and not key.startswith(MAY_CHANGE):
             raise ConfigError(
@@ -143,14 +143,3 @@ def _require_weights_that_fit(config: Config) -> None:
         raise ConfigError(
             f"--backbone-weights {weights}: {problem}", hint="use --backbone-weights none"
         )
-
-
-def flat(config: Config) -> dict[str, object]:
-    """Return all settings by dotted key."""
-    settings: dict[str, object] = {}
-    for section, value in config.to_dict().items():
-        if isinstance(value, dict):
-            settings.update({f"{section}.{key}": setting for key, setting in value.items()})
-        else:
-            settings[section] = value
-    return settings

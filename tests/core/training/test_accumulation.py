@@ -79,7 +79,7 @@ def test_two_processes_that_accumulate_are_one_large_batch(
         *SHORT,
         "train.clips_per_gpu=1",
         "train.accumulate=2",
-        "train.checkpoint_stages=true",  # which DDP must get along with
+        "train.recompute_stages=true",  # which DDP must get along with
     )
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port)}

@@ -87,7 +87,7 @@ def test_a_run_ends_in_the_same_weights(
         config = settings(
             "train.max_steps=2",
             f"train.precision={precision}",
-            f"train.checkpoint_stages={recompute}",
+            f"train.recompute_stages={recompute}",
         )
         result = Trainer(config, tmp_path / recompute, device="cpu").fit()
         weights.append(load_checkpoint(result.checkpoint).model)
