@@ -6,8 +6,8 @@ The detector is plain single-device code; with several processes, the trainer wr
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -106,14 +106,15 @@ class Trainer:
         plan = plan_for_training(self.device, train.precision, recorded=train.record)
         self.optimizer = build_optimizer(self.detector, train, fused=plan.recorded)
         self.criterion = SetCriterion(config.loss)
-        self.model, self._no_sync = trainable(self.detector, plan), nullcontext
+        self.model = trainable(self.detector, plan)
+        self._no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
         if distributed.is_joined():
-            self.model = DistributedDataParallel(  # sends rank 0's weights to all ranks
+            self.model = parallel = DistributedDataParallel(  # sends rank 0's weights to all ranks
                 self.model,
                 gradient_as_bucket_view=True,
                 find_unused_parameters=data.supports == 0,  # those of TFE
             )
-            self._no_sync = self.model.no_sync
+            self._no_sync = parallel.no_sync
         self.average = WeightAverage(self.detector, train.ema) if train.ema else None
         if resume:
             parts = (self.detector, self.optimizer, self.average)

@@ -116,7 +116,7 @@ def test_two_processes_do_the_same_as_one_and_stop_together(
     process.send_signal(signal.SIGTERM)  # to the launcher, which tells both
     out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (143, "")
-    assert "go on with: sparsevod train --resume two --gpus 2" in err
+    assert "to resume: sparsevod train --resume two --gpus 2" in err
     assert "Traceback" not in err and "Warning" not in err
 
     code, _, err = here(monkeypatch, capsys, "train", "--resume", "two", "--device", "cpu")
@@ -151,7 +151,7 @@ def test_ctrl_c_saves_and_resume_finds_the_last_run(
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: loader processes get it too
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
-    assert f"go on with: sparsevod train --resume {run.relative_to(folder)}" in err
+    assert f"to resume: sparsevod train --resume {run.relative_to(folder)}" in err
 
     steps = len(lines(run)) + 1
     code, out, err = here(
@@ -167,11 +167,11 @@ def test_ctrl_c_saves_and_resume_finds_the_last_run(
     ("arguments", "code", "said"),
     [
         ([], 1, "sparsevod prepare-vid ILSVRC_ROOT -o data/imagenet_vid"),
-        (["--annotations", "gone.json"], 1, "gone.json: no training annotations there"),
-        (["runs/old"], 2, "runs/old: only --resume takes a run folder"),
-        (["--resume"], 2, "no run below runs/ has a checkpoint"),
+        (["--annotations", "gone.json"], 1, "gone.json: no such file of training annotations"),
+        (["runs/old"], 2, "runs/old: a run folder needs --resume"),
+        (["--resume"], 2, "no run in runs/ has a checkpoint"),
         (["--resume", "runs/old"], 2, "runs/old: nothing to resume"),
-        (["--resume", "--backbone", "r50"], 2, "leave out --backbone"),
+        (["--resume", "--backbone", "r50"], 2, "remove --backbone"),
         (["--backbone", "r5"], 2, "did you mean r50?"),
         (["--set", "train.epoch=3"], 2, "did you mean train.epochs?"),
     ],
@@ -203,7 +203,7 @@ def test_more_gpus_than_there_are(
     arguments = small(annotations, "--gpus", str(there + 2), "--device", "auto")
     code, _, err = here(monkeypatch, capsys, *arguments)
     assert code == 2
-    assert f"--gpus {there + 2}, but there are {there} usable GPUs" in err
+    assert f"--gpus {there + 2}: this machine has {there} usable GPU(s)" in err
     assert not (folder / "runs").exists()
 
 

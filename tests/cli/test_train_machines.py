@@ -31,7 +31,7 @@ train: {clips_per_gpu: 2, log_every: 1, checkpoint_every: 2, eval_every: 0, warm
 KILLED = """
 import os, signal
 from sparsevod_cli.main import main
-from sparsevod_core.training.step_log import StepLog
+from sparsevod_core.training.metrics import StepLog
 
 add, killed = StepLog.add, {"RANK": "1", "TORCHELASTIC_RESTART_COUNT": "0"}
 
@@ -92,9 +92,9 @@ def test_a_killed_process_starts_again_and_the_weights_are_the_same(command: lis
     process = start([sys.executable, "killed.py", *arguments], *both, "--output", "killed")
     out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (0, "killed/checkpoints/last.pth\n"), err
-    told = "process 2 was killed (SIGKILL); all processes start again (2 more restarts allowed)"
+    told = "process 2 was killed (SIGKILL); restarting all processes (2 restarts left)"
     assert err.count(told) == 1 and "Traceback" not in err
-    assert "from step 4 on" in err
+    assert "resuming from step 4" in err
 
     undisturbed = start(command, *both, "--output", "whole")
     _, err = undisturbed.communicate(timeout=PATIENCE_S)
@@ -113,7 +113,7 @@ def test_two_machines_do_the_same_as_one_process(command: list[str], free_port: 
     assert [machine.returncode for machine in machines] == [0, 0], told
     assert sorted(out for out, _ in told) == ["", "two/checkpoints/last.pth\n"]
     assert all("waiting for 2 machines at localhost" in err for _, err in told)
-    assert sum("the machine of process 1 has the result" in err for _, err in told) == 1
+    assert sum("results are on the rank-0 machine" in err for _, err in told) == 1
     _, err = alone.communicate(timeout=PATIENCE_S)
     assert alone.returncode == 0, err
     assert losses("two") == pytest.approx(losses("one"), rel=1e-4)
@@ -135,7 +135,7 @@ def test_a_machine_that_nobody_joins_gives_up(command: list[str], free_port: int
     meet = ["--nodes", "2", "--rendezvous", f"localhost:{free_port}", "--rendezvous-timeout", "1"]
     _, err = (machine := start(command, *meet)).communicate(timeout=PATIENCE_S)
     assert machine.returncode == 1
-    assert f"error: not all of 2 machines came to localhost:{free_port} within 1 s" in err
+    assert f"error: not all 2 machines reached localhost:{free_port} within 1 s" in err
 
 
 def test_a_port_that_another_program_uses(command: list[str]) -> None:
@@ -144,4 +144,4 @@ def test_a_port_that_another_program_uses(command: list[str]) -> None:
         meet = ["--nodes", "2", "--rendezvous", endpoint, "--rendezvous-timeout", "1"]
         _, err = (machine := start(command, *meet)).communicate(timeout=PATIENCE_S)
     assert machine.returncode == 1
-    assert f"error: --rendezvous {endpoint}: what answers there is no launcher" in err
+    assert f"error: --rendezvous {endpoint}: the program at this port is no launcher" in err

@@ -97,10 +97,10 @@ def test_torchrun_goes_before_slurm(in_step: pytest.MonkeyPatch) -> None:
     ("options", "error"),
     [
         ({"nodes": 2}, "--nodes 2 needs --rendezvous"),
-        ({"rendezvous": "a:1"}, "--nodes 1 goes without --rendezvous"),
+        ({"rendezvous": "a:1"}, "--nodes 1 does not take --rendezvous"),
         ({"gpus": 0}, "--gpus 0: expected at least 1"),
         ({"max_restarts": -1}, "--max-restarts -1: expected at least 0"),
-        ({"patience_s": 0}, "--rendezvous-timeout 0: expected at least 1"),
+        ({"rendezvous_timeout": 0}, "--rendezvous-timeout 0: expected at least 1"),
     ],
 )
 def test_numbers_that_make_no_sense(options: dict[str, Any], error: str) -> None:
@@ -128,5 +128,5 @@ def test_waiting_for_a_listener() -> None:
 
 def test_a_rendezvous_that_nobody_answers(tmp_path: Path) -> None:
     processes = Processes(1, "cpu", nodes=2, rendezvous="no.such.host.invalid:29400")
-    with pytest.raises(ConfigError, match=r"no\.such\.host\.invalid is not to be found"):
+    with pytest.raises(ConfigError, match=r"cannot find no\.such\.host\.invalid"):
         run(processes)

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from sparsevod_core import spinning
-from sparsevod_core.spinning import COMPANY, LOOKS_ALONE
+from sparsevod_core.spinning import BUSY_SHARE, CHECKS_UNTIL_FREE
 
 # The share of the time without a core, of a process that shares one: idle, then busy.
 SHARES = """
@@ -65,26 +65,26 @@ def test_threads_sleep_from_the_first_look_without_a_core_until_some_looks_with_
     done: list[str] = []
     monkeypatch.setattr(spinning, "_sleep_after_loops", lambda: not done.append("sleep"))
     monkeypatch.setattr(spinning, "_spin_after_loops", lambda: done.append("spin"))
-    alone, beside = COMPANY / 2, 2 * COMPANY
+    alone, beside = BUSY_SHARE / 2, 2 * BUSY_SHARE
     spinning._watch([alone, alone])
     assert done == []
-    spinning._watch([alone, beside, beside, *[alone] * (LOOKS_ALONE - 1), beside])
+    spinning._watch([alone, beside, beside, *[alone] * (CHECKS_UNTIL_FREE - 1), beside])
     assert done == ["sleep"]
-    spinning._watch([beside, *[alone] * (LOOKS_ALONE + 3), beside])
+    spinning._watch([beside, *[alone] * (CHECKS_UNTIL_FREE + 3), beside])
     assert done == ["sleep", "sleep", "spin", "sleep"]
 
 
 def test_openmp_that_is_not_there_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(spinning, "_sleep_after_loops", lambda: bool(asked.append(1)))
-    spinning._watch([2 * COMPANY] * 3)
+    spinning._watch([2 * BUSY_SHARE] * 3)
     assert len(asked) == 3
 
 
 def test_the_share_is_of_this_process_and_of_threads_that_would_run() -> None:
     idle, busy = map(float, run(SHARES).split())
-    assert idle < COMPANY / 2
-    assert busy > COMPANY
+    assert idle < BUSY_SHARE / 2
+    assert busy > BUSY_SHARE
 
 
 @pytest.mark.parametrize("script", [COMMAND, WORKER], ids=["command", "worker"])

@@ -142,5 +142,5 @@ def test_the_effective_batch_is_what_the_learning_rate_is_compared_to(
     assert "learning rate" not in introduction("train.clips_per_gpu=2", "train.accumulate=4")
     said_of_six = introduction("train.clips_per_gpu=2", "train.accumulate=3")
     assert "steps of 6 clips (3 batches x 2)" in said_of_six
-    assert "a step has 6 clips where the recipe has 8" in said_of_six
+    assert "a step has 6 clips, the recipe has 8" in said_of_six
     assert "train.learning_rate=0.000375" in said_of_six

@@ -12,7 +12,7 @@ import pytest
 from sparsevod_core.config import Config
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.reporting import SilentReporter
-from sparsevod_core.training import validation
+from sparsevod_core.training import trainer as trainer_module
 from sparsevod_core.training.trainer import Trainer
 
 pytest_plugins = ["small_runs"]
@@ -37,7 +37,7 @@ def aps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         ap = coming.pop(0)
         return {"AP": ap, "AP50": ap, "AP75": ap, "per_class": {}, "seconds": 0.0}
 
-    monkeypatch.setattr(validation, "validate", validate)
+    monkeypatch.setattr(trainer_module, "validate", validate)
     return coming
 
 
@@ -61,7 +61,7 @@ def test_patience_counts_evaluations_without_a_better_ap(
     listener.said.clear()
     Trainer(config, tmp_path / "run", resume=True, device="cpu", reporter=listener).fit()
     assert len(listener.said) == 1
-    assert "finished already" in listener.said[0] and "train.patience=0" in listener.said[0]
+    assert "already finished" in listener.said[0] and "train.patience=0" in listener.said[0]
 
     aps[:] = [0.0] * 9
     on = config.replace({"train.patience": 0, "train.epochs": 6})
@@ -73,6 +73,6 @@ def test_patience_counts_evaluations_without_a_better_ap(
 def test_patience_needs_evaluations(settings: Callable[..., Config], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.patience=2 counts evaluations"):
         settings("train.patience=2", "train.eval_every=0")
-    with pytest.raises(ConfigError, match="needs something to evaluate on") as error:
+    with pytest.raises(ConfigError, match="no validation set to evaluate on") as error:
         Trainer(settings("train.patience=2"), tmp_path / "run", device="cpu")
     assert "--val" in str(error.value.hint)

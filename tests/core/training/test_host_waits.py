@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from sparsevod_core.config import Config
 from sparsevod_core.fast import plan_for_training
@@ -80,16 +80,21 @@ def test_the_host_waits_once_a_batch_for_the_matching_and_nowhere_else(
 
         return counted
 
-    accumulate_gradients = trainer_module.accumulate_gradients
+    step, adam_step = Trainer._step, torch.optim.AdamW.step
 
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    def watched(*args: Any) -> None:
         with monkeypatch.context() as patch, Waits(waits):
             patch.setattr(torch.Tensor, "cpu", counting("cpu"))
             # Copies Python numbers to the device, and waits for that.
             patch.setattr(torch.Tensor, "new_tensor", counting("new_tensor"))
-            return accumulate_gradients(*args, **kwargs)
+            step(*args)
 
-    monkeypatch.setattr(trainer_module, "accumulate_gradients", watched)
+    def unwatched(*args: Any) -> None:  # the fused kernel of GPUs does not wait, this one does
+        with _disable_current_modes():
+            adam_step(*args)
+
+    monkeypatch.setattr(Trainer, "_step", watched)
+    monkeypatch.setattr(torch.optim.AdamW, "step", unwatched)
     # What a GPU gets, but for the recording, which needs one.
     plan = replace(plan_for_training(torch.device("cuda"), config.train.precision), recorded=False)
     if plan.kernels == "triton":  # their wrappers are plain code; the interpreter takes minutes

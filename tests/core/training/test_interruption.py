@@ -46,7 +46,7 @@ def test_a_patient_one_waits_however_often() -> None:
 
 
 def test_where_nothing_would_be_lost_it_takes_effect_at_once() -> None:
-    with pytest.raises(SystemExit), Interruption() as interruption, interruption.at_once():
+    with pytest.raises(SystemExit), Interruption() as interruption, interruption.immediate():
         send(signal.SIGTERM)
         pytest.fail("the signal waited")
 
@@ -54,5 +54,5 @@ def test_where_nothing_would_be_lost_it_takes_effect_at_once() -> None:
 def test_one_that_came_before_takes_effect_there_too() -> None:
     with pytest.raises(SystemExit), Interruption() as interruption:
         send(signal.SIGTERM)
-        with interruption.at_once():
+        with interruption.immediate():
             pytest.fail("the signal was forgotten")

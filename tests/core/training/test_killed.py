@@ -115,7 +115,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_goes_on(
     with pytest.raises(CheckpointError, match=r"last\.pth") as error:
         Trainer(longer, run.path, resume=True, device="cpu")
     step = before.training["position"]["step"]
-    assert f"of step {step}, is whole" in str(error.value.hint)
+    assert f"of step {step}, is intact" in str(error.value.hint)
     assert f"mv {run.previous} {run.last} && sparsevod train --resume {run.path}" in str(
         error.value.hint
     )

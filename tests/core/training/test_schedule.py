@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sparsevod_core.config import TrainConfig
 from sparsevod_core.training.schedule import Schedule
+
+RECIPE = TrainConfig()
 
 
 def schedule(**settings: object) -> Schedule:
@@ -13,8 +17,8 @@ def schedule(**settings: object) -> Schedule:
 def test_epochs_make_the_run() -> None:
     plan = schedule(epochs=3)
     assert (plan.total_steps, plan.recipe_steps, plan.num_epochs) == (30, 30, 3)
-    assert [plan.position(step) for step in (0, 9, 10, 25)] == [(0, 0), (0, 9), (1, 0), (2, 5)]
-    assert [plan.epochs_begun(step) for step in (1, 10, 11, 30)] == [1, 1, 2, 3]
+    assert [plan.next_step(step) for step in (0, 9, 10, 25)] == [(0, 0), (0, 9), (1, 0), (2, 5)]
+    assert [plan.epoch_of(step) for step in (1, 10, 11, 30)] == [1, 1, 2, 3]
     assert [plan.steps_left(step) for step in (0, 9, 10, 25)] == [10, 1, 10, 5]
 
 
@@ -43,3 +47,36 @@ def test_the_first_step_is_logged_too() -> None:
     plan = schedule(log_every=4, checkpoint_every=6)
     assert [step for step in range(1, 13) if plan.is_log_due(step)] == [1, 4, 8, 12]
     assert [step for step in range(1, 13) if plan.is_checkpoint_due(step)] == [6, 12]
+
+
+def rate(step: int, config: TrainConfig = RECIPE, steps_per_epoch: int = 1000) -> float:
+    return Schedule(config, steps_per_epoch).learning_rate(step)
+
+
+def test_warm_up_is_linear_from_its_start() -> None:
+    assert rate(0) == pytest.approx(0.01 * 2.5e-5)
+    assert rate(500) == pytest.approx((0.01 + 0.99 / 2) * 2.5e-5)
+    assert rate(1000) == pytest.approx(2.5e-5)
+
+
+def test_step_schedule_drops_tenfold_after_epochs_8_and_11() -> None:
+    assert rate(8000 - 1) == pytest.approx(2.5e-5)
+    assert rate(8000) == pytest.approx(2.5e-6)
+    assert rate(11000 - 1) == pytest.approx(2.5e-6)
+    assert rate(11000) == pytest.approx(2.5e-7)
+    assert rate(99000) == pytest.approx(2.5e-7)
+
+
+def test_cosine_falls_to_zero_at_the_last_step() -> None:
+    config = TrainConfig(schedule="cosine", warmup_steps=0, learning_rate=1.0, epochs=1)
+    rates = [rate(step, config, 10) for step in range(11)]
+    assert rates[0] == 1.0
+    assert rates[5] == pytest.approx(0.5)
+    assert rates[10] == pytest.approx(0.0)
+    assert rates == sorted(rates, reverse=True)
+    assert rate(25, config, 10) == pytest.approx(0.0)
+
+
+def test_warm_up_longer_than_the_run_is_fine() -> None:
+    config = TrainConfig(schedule="cosine", warmup_steps=1000, epochs=1)
+    assert all(0 < rate(step, config, 10) < config.learning_rate for step in range(10))

@@ -17,8 +17,8 @@ import torch
 from sparsevod_core.checkpoint import load_checkpoint
 from sparsevod_core.config import Config, load_config
 from sparsevod_core.errors import ConfigError, DataError
-from sparsevod_core.training.loss_window import NonFiniteLossError
-from sparsevod_core.training.result import TrainingResult
+from sparsevod_core.training.bad_batch import NonFiniteLossError
+from sparsevod_core.training.run_folder import TrainingResult
 from sparsevod_core.training.trainer import Trainer
 
 pytest_plugins = ["small_runs"]
@@ -191,7 +191,7 @@ def test_a_finished_run_says_so_and_can_be_trained_longer(
     before = (tmp_path / "run" / "checkpoints" / "last.pth").read_bytes()
     talk = Talk()
     assert run(config, tmp_path / "run", resume=True, talk=talk).steps == STEPS_PER_EPOCH
-    assert "finished already" in talk.said[-1] and "--epochs" in talk.said[-1]
+    assert "already finished" in talk.said[-1] and "--epochs" in talk.said[-1]
     assert (tmp_path / "run" / "checkpoints" / "last.pth").read_bytes() == before
 
     longer = config.replace({"train.epochs": 2})
@@ -228,7 +228,7 @@ def test_what_would_be_another_run_is_not_resumed(
 ) -> None:
     config = settings("train.max_steps=1")
     run(config, tmp_path / "run")
-    with pytest.raises(ConfigError, match="holds a run already"):
+    with pytest.raises(ConfigError, match="already contains a run"):
         run(config, tmp_path / "run")
     with pytest.raises(ConfigError, match=r"cannot change train\.learning_rate"):
         run(config.replace({"train.learning_rate": 1.0}), tmp_path / "run", resume=True)
@@ -236,7 +236,7 @@ def test_what_would_be_another_run_is_not_resumed(
     content = json.loads(annotations.read_text())
     content["images"][0]["is_vid_train_frame"] = False
     other.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"13 frames to train on .* began with 14"):
+    with pytest.raises(DataError, match=r"expected 14 target frames .* got 13"):
         moved = config.replace({"data.train_annotations": str(other)})
         run(moved, tmp_path / "run", resume=True)
 

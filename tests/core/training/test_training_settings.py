@@ -68,7 +68,7 @@ def test_own_training_data_is_not_validated_on_imagenet_vid(annotations: str) ->
 
 def test_it_is_where_that_is_asked_for(annotations: str) -> None:
     chosen = f"data.val_annotations={DataConfig().val_annotations}"
-    with pytest.raises(DataError, match=r"imagenet_vid/val\.json: no validation"):
+    with pytest.raises(DataError, match=r"imagenet_vid/val\.json: no such file of validation"):
         new_run_settings("tiny", None, [annotations, chosen])
 
 
@@ -85,7 +85,7 @@ def test_missing_own_files_are_named(tmp_path: Path, annotations: str) -> None:
     with pytest.raises(DataError, match=r"nowhere\.json") as error:
         new_run_settings("r50", None, ["data.train_annotations=nowhere.json"])
     assert "--annotations" in str(error.value.hint)
-    with pytest.raises(DataError, match=r"gone\.json: no validation"):
+    with pytest.raises(DataError, match=r"gone\.json: no such file of validation"):
         new_run_settings("r50", None, [annotations, "data.val_annotations=gone.json"])
 
 

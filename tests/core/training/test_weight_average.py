@@ -14,8 +14,8 @@ from sparsevod_core.config import Config, load_config
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.inference import Predictor
 from sparsevod_core.model.build import build_detector
+from sparsevod_core.training.optim import WeightAverage
 from sparsevod_core.training.trainer import Trainer
-from sparsevod_core.training.weight_average import WeightAverage
 
 pytest_plugins = ["small_runs"]
 

@@ -14,8 +14,8 @@ from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.detector import SparseVOD
 from sparsevod_core.reporting import SilentReporter
 from sparsevod_core.structures import Category
-from sparsevod_core.training import start
-from sparsevod_core.training.start import starting_detector
+from sparsevod_core.training import initial_weights
+from sparsevod_core.training.initial_weights import initial_detector
 
 CATEGORIES = (Category(1, "square"), Category(2, "bar"))
 
@@ -37,13 +37,13 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise URLError("Name or service not known")
         return build_detector(model)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(start, "build_detector", build)
+    monkeypatch.setattr(initial_weights, "build_detector", build)
     return asked
 
 
 def test_a_download_that_fails_says_what_else_to_do(config: Config, asked_for: list[str]) -> None:
-    with pytest.raises(CheckpointError, match=r"cannot be downloaded.*Name or service") as error:
-        starting_detector(config, CATEGORIES, SilentReporter())
+    with pytest.raises(CheckpointError, match=r"cannot download.*Name or service") as error:
+        initial_detector(config, CATEGORIES, SilentReporter())
     assert "--backbone-weights FILE" in str(error.value.hint)
 
 
@@ -53,7 +53,7 @@ def test_a_checkpoint_with_a_backbone_needs_no_download(
     weights = build_detector(config.model).state_dict()
     save_checkpoint(tmp_path / "whole.pth", Checkpoint(config, CATEGORIES, weights))
     init = config.replace({"train.init_from": str(tmp_path / "whole.pth")})
-    starting_detector(init, CATEGORIES, SilentReporter())
+    initial_detector(init, CATEGORIES, SilentReporter())
     assert asked_for == ["none"]
 
 
@@ -64,6 +64,6 @@ def test_a_checkpoint_of_another_backbone_does(
     head = {name: value for name, value in weights.items() if not name.startswith("backbone.s")}
     save_checkpoint(tmp_path / "head.pth", Checkpoint(config, CATEGORIES, head))
     init = config.replace({"train.init_from": str(tmp_path / "head.pth")})
-    with pytest.raises(CheckpointError, match="cannot be downloaded"):
-        starting_detector(init, CATEGORIES, SilentReporter())
+    with pytest.raises(CheckpointError, match="cannot download"):
+        initial_detector(init, CATEGORIES, SilentReporter())
     assert asked_for == ["none", "imagenet"]
