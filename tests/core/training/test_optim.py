@@ -1,4 +1,4 @@
-"""The learning rate at every step, and what the optimiser is given."""
+"""Parameter groups of the optimizer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_one_rate_and_one_decay_for_all_parameters() -> None:
     assert (group["lr"], group["weight_decay"], len(group["params"])) == (0.5, 1e-4, 3)
 
 
-def test_the_backbone_can_have_a_rate_of_its_own_and_the_fpn_has_not() -> None:
+def test_backbone_rate_applies_to_the_backbone_without_the_fpn() -> None:
     detector = two_parts()
     optimizer = build_optimizer(detector, TrainConfig(backbone_rate=0.1))
     set_learning_rate(optimizer, 0.5)
@@ -29,7 +29,7 @@ def test_the_backbone_can_have_a_rate_of_its_own_and_the_fpn_has_not() -> None:
 
 
 def two_parts() -> torch.nn.Module:
-    """A backbone with one trained and one frozen layer and an FPN, and a head."""
+    """Return a backbone with one frozen layer, one trained layer and an FPN, and a head."""
 
     def layer() -> torch.nn.Linear:
         return torch.nn.Linear(2, 2, bias=False)

@@ -1,4 +1,4 @@
-"""What a run leaves on disk, also when it is cut off and goes on."""
+"""Files of a run, including interrupted and resumed ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     assert f"--resume {tmp_path / 'run'}" in str(error.value.hint)
 
 
-def test_resuming_forgets_later_lines_and_a_broken_one(tmp_path: Path) -> None:
+def test_resuming_drops_later_lines_and_incomplete_ones(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     for step in (1, 2, 3, 4):
         run.append_metrics({"kind": "train", "step": step})
@@ -54,7 +54,7 @@ def test_resuming_forgets_later_lines_and_a_broken_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("has_links", [True, False])
-def test_the_checkpoint_before_is_kept(
+def test_the_previous_checkpoint_is_kept(
     has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -63,7 +63,7 @@ def test_the_checkpoint_before_is_kept(
     if not has_links:
         monkeypatch.setattr(os, "link", refuse)
     run = make_run(tmp_path / "run")
-    run.previous.with_name("previous.pth.partial").write_bytes(b"of a run that was killed")
+    run.previous.with_name("previous.pth.partial").write_bytes(b"left by a killed run")
     run.keep_previous()
     partial = run.last.with_name("new")
     partial.write_bytes(b"later weights")
@@ -74,7 +74,7 @@ def test_the_checkpoint_before_is_kept(
     assert {path.name for path in run.last.parent.iterdir()} == {"last.pth", "previous.pth"}
 
 
-def test_two_new_run_paths_in_one_second_differ(
+def test_runs_started_in_the_same_second_get_different_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -87,7 +87,7 @@ def test_two_new_run_paths_in_one_second_differ(
     assert all(path.parent == Path("runs") and path.name.startswith("tiny-") for path in paths)
 
 
-def test_resume_without_a_name_takes_the_run_saved_last(
+def test_resume_without_a_folder_takes_the_run_saved_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -99,7 +99,7 @@ def test_resume_without_a_name_takes_the_run_saved_last(
     assert run_to_resume(None).path == Path("runs/newest")
 
 
-def test_resuming_what_is_no_run_says_what_is_missing(tmp_path: Path) -> None:
+def test_resuming_a_folder_without_a_run_reports_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config\.yaml is missing"):
         run_to_resume(tmp_path)
     run = make_run(tmp_path / "run")
