@@ -9,13 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sparsevod_cli import console
-from sparsevod_core.reporting import SilentReporter
+from sparsevod_core.reporting import Progress, SilentReporter
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
-
-    from sparsevod_core.reporting import Progress
 
 PLAIN_INTERVAL_S = 5.0
 
