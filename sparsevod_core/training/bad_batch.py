@@ -64,21 +64,20 @@ def non_finite_error(step: int, values: Mapping[str, float], files: Files) -> No
 def recording_bad_batch(
     run: RunFolder, config: Config, schedule: Schedule, num_clips: int
 ) -> Iterator[None]:
-    """On a NonFiniteLossError, write bad_batch.json and extend the hint with how to reproduce it.
+    """Write bad_batch.json on a NonFiniteLossError, and tell in its hint how to reproduce it.
 
     The file holds `step`, counted from 1, `epoch`, counted from 0, `seed` and `clips`. Each clip
     has its `index` and `files`, target frame first. `ClipDataset[epoch, index]` with the config of
-    the run returns exactly this clip. The weights before the step are gone, but repeating the
-    steps since the last checkpoint leads to them.
+    the run returns exactly this clip. The step has spoiled the weights, but repeating the steps
+    since the last checkpoint restores them.
     """
     try:
         yield
     except NonFiniteLossError as error:
         epoch, step_in_epoch = schedule.next_step(error.step - 1)
-        indices = [
-            index
-            for rank in error.ranks
-            for index in epoch_batches(
+        indices: list[int] = []
+        for rank in error.ranks:
+            indices += epoch_batches(
                 num_clips,
                 clips_per_gpu=config.train.clips_per_gpu * config.train.accumulate,
                 rank=rank,
@@ -86,11 +85,8 @@ def recording_bad_batch(
                 epoch=epoch,
                 seed=config.seed,
             )[step_in_epoch]
-        ]
-        clips = [
-            {"index": index, "files": list(files)}
-            for index, files in zip(indices, error.files, strict=True)
-        ]
+        pairs = zip(indices, error.files, strict=True)
+        clips = [{"index": index, "files": list(files)} for index, files in pairs]
         record = {"step": error.step, "epoch": epoch, "seed": config.seed, "clips": clips}
         resume = run.resume_command(distributed.launch_options())
         if distributed.is_main():

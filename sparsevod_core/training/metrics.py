@@ -74,17 +74,13 @@ class StepLog:
         schedule: Schedule of the run.
         clips_per_step: Number of clips in a step, over all ranks.
         seconds: Training time before this process started.
-
-    Attributes:
-        seconds: Training time until the last record.
-        note: Short text for the progress bar.
     """
 
     def __init__(
         self, metrics: MetricsWriter, schedule: Schedule, clips_per_step: int, seconds: float
     ) -> None:
-        self.seconds = seconds
-        self.note = ""
+        self.seconds = seconds  # training time until the last record
+        self.note = ""  # for the progress bar
         self._metrics = metrics
         self._schedule = schedule
         self._clips_per_step = clips_per_step
@@ -105,12 +101,7 @@ class StepLog:
     def add(
         self, step: int, rate: float, losses: Losses, grad_norm: Float[Tensor, ""], files: Files
     ) -> None:
-        """Add step `step`, counted from 1, without waiting for the device.
-
-        Args:
-            rate: Learning rate.
-            files: Target and support frames of each clip.
-        """
+        """Add step `step`, counted from 1, with its learning rate and the frames of each clip."""
         parts = {f"loss_{name}": value for name, value in losses.parts.items()}
         values = {"loss": losses.total.detach(), **parts, "grad_norm": grad_norm}
         self._names = list(values)

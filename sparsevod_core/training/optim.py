@@ -26,10 +26,8 @@ def build_optimizer(detector: nn.Module, config: TrainConfig, *, fused: bool = F
     if config.backbone_rate != 1:
         backbone = [p for name, p in trained.items() if is_backbone(name)]
         others = [p for name, p in trained.items() if not is_backbone(name)]
-        groups = [
-            {"params": others, "rate": 1.0},
-            {"params": backbone, "rate": config.backbone_rate},
-        ]
+        rate = config.backbone_rate
+        groups = [{"params": others, "rate": 1.0}, {"params": backbone, "rate": rate}]
     return AdamW(
         groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused or None
     )

@@ -50,7 +50,7 @@ def train(
         output = distributed.from_main(output)
         # Each machine counts its own restarts: one that lost no process may have none.
         is_restarted = max(distributed.gather(distributed.num_restarts())) > 0
-        resume = resume or (is_restarted and RunFolder(output).last.exists())
+        resume |= is_restarted and RunFolder(output).last.exists()
         resume = distributed.from_main(resume)
         trainer = Trainer(config, output, resume=resume, device=device, reporter=reporter)
         return trainer.fit()

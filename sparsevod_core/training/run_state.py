@@ -131,14 +131,13 @@ def restore(
 def _previous_checkpoint_hint(run: RunFolder) -> str | None:
     """Return how to resume from previous.pth, or None if it is not usable."""
     try:
-        checkpoint = load_checkpoint(run.previous)
+        training = load_checkpoint(run.previous).training
     except CheckpointError:
+        training = None
+    if training is None:
         return None
-    if checkpoint.training is None:
-        return None
-    step = checkpoint.training["position"]["step"]
     resume = run.resume_command(distributed.launch_options())
     return (
-        f"the previous checkpoint, of step {step:,}, is intact; to resume from it: "
-        f"mv {run.previous} {run.last} && {resume}"
+        f"the previous checkpoint, of step {training['position']['step']:,}, is intact; to resume "
+        f"from it: mv {run.previous} {run.last} && {resume}"
     )

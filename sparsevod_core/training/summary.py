@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparsevod_core.config import Config
+from sparsevod_core.config import Config, ModelConfig, TrainConfig
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.model.detector import SparseVOD
 from sparsevod_core.training.run_state import RunState
@@ -22,13 +22,9 @@ def run_summary(
     """Return lines about the data, the model, the steps and the learning rate."""
     train = config.train
     clips_per_step = train.clips_per_gpu * train.accumulate * state.world_size
-    device = next(detector.parameters()).device
-    steps = _steps(config, state, schedule, clips_per_step)
-    lines = [
-        _data(state, videos, validation),
-        _model(config, detector),
-        f"{steps}; {device.type}, {train.precision}",
-    ]
+    where = f"{next(detector.parameters()).device.type}, {train.precision}"
+    steps = f"{_steps(train, state, schedule, clips_per_step)}; {where}"
+    lines = [_data(state, videos, validation), _model(config.model, detector), steps]
     if clips_per_step != RECIPE_BATCH:
         scaled = train.learning_rate * clips_per_step / RECIPE_BATCH
         lines.append(
@@ -53,8 +49,8 @@ def _data(state: RunState, videos: VideoSet, validation: VideoSet | None) -> str
     )
 
 
-def _model(config: Config, detector: SparseVOD) -> str:
-    model, parameters = config.model, list(detector.parameters())
+def _model(model: ModelConfig, detector: SparseVOD) -> str:
+    parameters = list(detector.parameters())
     total = sum(parameter.numel() for parameter in parameters)
     frozen = sum(parameter.numel() for parameter in parameters if not parameter.requires_grad)
     return (
@@ -64,8 +60,7 @@ def _model(config: Config, detector: SparseVOD) -> str:
     )
 
 
-def _steps(config: Config, state: RunState, schedule: Schedule, clips_per_step: int) -> str:
-    train = config.train
+def _steps(train: TrainConfig, state: RunState, schedule: Schedule, clips_per_step: int) -> str:
     batch = f"{clips_per_step} clips" if clips_per_step > 1 else "1 clip"
     factors = [f"{state.world_size} processes"] if state.world_size > 1 else []
     factors += [f"{train.accumulate} batches"] if train.accumulate > 1 else []

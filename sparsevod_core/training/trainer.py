@@ -269,9 +269,8 @@ class Trainer:
         )
         self.save()
         if self.is_stopped_early:
-            self.reporter.message(
-                f"stopped early: {state.num_worse} evaluation(s) without a better AP"
-            )
+            reason = f"{state.num_worse} evaluation(s) without a better AP"
+            self.reporter.message(f"stopped early: {reason}")
 
     def save(self) -> None:
         """Write last.pth, unless a loss so far is not finite."""
@@ -301,10 +300,9 @@ class Trainer:
             self.reporter.message(line)
 
     def _print_resume_command(self) -> None:
-        self.reporter.message(
-            f"stopped after step {self.state.step} of {self.schedule.total_steps}; "
-            f"to resume: {self.run.resume_command(distributed.launch_options())}"
-        )
+        done = f"stopped after step {self.state.step} of {self.schedule.total_steps}"
+        command = self.run.resume_command(distributed.launch_options())
+        self.reporter.message(f"{done}; to resume: {command}")
 
 
 def _agree(batches: Sequence[TrainingBatch], stop: bool) -> tuple[float, bool]:
