@@ -21,7 +21,7 @@ from sparsevod_cli.commands import (
 from sparsevod_cli.options import current_name
 from sparsevod_core.allocator import keep_freed_memory
 from sparsevod_core.errors import SparseVodError
-from sparsevod_core.spinning import spin_only_when_alone
+from sparsevod_core.spinning import spin_only_on_free_cores
 
 app = typer.Typer(
     name="sparsevod",
@@ -78,7 +78,7 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     keep_freed_memory()
-    spin_only_when_alone()
+    spin_only_on_free_cores()
     try:
         app(args=arguments, prog_name="sparsevod")
     except SparseVodError as error:

@@ -199,7 +199,7 @@ class TrainConfig:
     autocast."""
     record: bool = True
     """On a GPU, capture forward and backward of each shape of clips as CUDA graphs."""
-    checkpoint_stages: bool = False
+    recompute_stages: bool = False
     """Compute the head stages again in the backward pass instead of storing their activations:
     less memory, more time, same gradients."""
     log_every: int = 50
@@ -405,6 +405,9 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     # Older versions wrote a bool; `false` was the default.
     if isinstance(flat.get("inference.compile"), bool):
         flat["inference.compile"] = "on" if flat["inference.compile"] else "auto"
+    # Older versions called this setting `checkpoint_stages`.
+    if "train.checkpoint_stages" in flat:
+        flat["train.recompute_stages"] = flat.pop("train.checkpoint_stages")
     return flat
 
 

@@ -53,7 +53,7 @@ class TrainingStep:
         self.device = device
         self.detector = build_detector(config.model).to(device).train()
         self.detector.to(memory_format=torch.channels_last)  # as the trainer does
-        self.detector.recompute_stages = config.train.checkpoint_stages
+        self.detector.recompute_stages = config.train.recompute_stages
         plan = plan_for_training(device, config.train.precision, recorded=config.train.record)
         self._model = trainable(self.detector, plan)
         self._train = config.train
