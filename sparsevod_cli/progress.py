@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
+    from sparsevod_core.reporting import Progress
+
 PLAIN_INTERVAL_S = 5.0
 
 
