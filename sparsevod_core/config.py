@@ -86,7 +86,7 @@ class ModelConfig:
             _check_range(f"model.{name}", parts, 1)
             if self.channels % parts:
                 raise ConfigError(
-                    f"model.{name}={parts} does not divide model.channels={self.channels}"
+                    f"model.{name}={parts}: expected a divisor of model.channels={self.channels}"
                 )
         if self.norm == "group" and self.frozen_stages:
             raise ConfigError(
@@ -129,7 +129,8 @@ class DataConfig:
         _check_range("data.short_side", self.short_side, 32)
         if self.long_side < self.short_side:
             raise ConfigError(
-                f"data.long_side={self.long_side} is less than data.short_side={self.short_side}"
+                f"data.long_side={self.long_side}: expected at least data.short_side, "
+                f"{self.short_side}"
             )
         _check_range("data.flip", self.flip, 0, 1)
         _check_range("data.crop", self.crop, 0, 0.9)
