@@ -183,10 +183,10 @@ def time_of_strangers(known: list[Process]) -> float:
 def compute(model: str, policy: str) -> None:
     """In a process of its own: for each line, frames for that many seconds, and their mean."""
     from sparsevod_core.allocator import keep_freed_memory
-    from sparsevod_core.spinning import spin_only_when_alone
+    from sparsevod_core.spinning import spin_only_on_free_cores
 
     keep_freed_memory()
-    if policy == OURS and not spin_only_when_alone():
+    if policy == OURS and not spin_only_on_free_cores():
         raise SystemExit("needs a system that says how long threads wait for a core")
     import torch
     from inference import bank_of, call, frames, random_detector

@@ -20,7 +20,7 @@ from typing import Any
 
 from grid import Cell
 
-from sparsevod_core.config import Config, all_keys, load_config
+from sparsevod_core.config import Config, load_config
 from sparsevod_core.errors import ConfigError, DataError, SparseVodError
 
 MAY_DIFFER = (
@@ -91,9 +91,9 @@ class Experiment:
         file = self.folder(cell, seed) / "config.yaml"
         if not file.exists() or self.state(cell, seed) == "to do":
             return
-        there, wanted = load_config(file=file).to_dict(), self.config(cell, seed).to_dict()
-        for key in all_keys():
-            before, now = _at(there, key), _at(wanted, key)
+        there = load_config(file=file).flat()
+        for key, now in self.config(cell, seed).flat().items():
+            before = there[key]
             if before != now and key not in MAY_DIFFER:
                 raise ConfigError(
                     f"{file.parent}: was made with {key}={before}, this grid has {now}",
@@ -138,7 +138,7 @@ class Experiment:
         """Run `sparsevod eval` and keep what tables need, in a few kilobytes."""
         if result.exists():
             return
-        options = () if supports is None else (f"--supports={supports}",)
+        options = () if supports is None else (f"--num-supports={supports}",)
         whole = result.with_name("evaluation.partial")
         arguments = [*self.eval_data, *self.machine, *options, f"--json={whole}"]
         sparsevod("eval", str(checkpoint), *arguments)
@@ -195,9 +195,3 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DataError(
             f"{path}: cannot read it: {error}", hint="remove it: it is then made again"
         ) from error
-
-
-def _at(tree: dict[str, Any], dotted: str) -> Any:
-    for key in dotted.split("."):
-        tree = tree[key]
-    return tree

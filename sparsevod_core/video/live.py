@@ -148,7 +148,7 @@ class LiveStream:
         """
         raise VideoError(
             f"{self.path}: how many frames a stream has is not known before its end",
-            hint="only frames that are past can support others: --support causal",
+            hint="only frames that are past can support others: --support-mode causal",
         )
 
     def frames_at(self, indices: Sequence[int]) -> list[Frame]:
@@ -159,7 +159,7 @@ class LiveStream:
         """
         raise VideoError(
             f"{self.path}: a stream has no frame {indices[0] if indices else 0} to go to",
-            hint="only frames that are past can support others: --support causal",
+            hint="only frames that are past can support others: --support-mode causal",
         )
 
     def _take(self) -> tuple[av.VideoFrame, float] | None:

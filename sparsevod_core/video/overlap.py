@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from sparsevod_core.structures import Frame
-from sparsevod_core.video.footage import Footage
+from sparsevod_core.video.opening import Footage
 
 T = TypeVar("T")
 R = TypeVar("R")

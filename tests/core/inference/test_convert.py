@@ -23,6 +23,7 @@ FOUND = Detections(
     np.array([[10, 20, 50, 40], [1.5, 2, 8, 9]], np.float32),
     np.array([0.75, 0.5], np.float32),
     np.array([1, 0], np.int64),
+    CATEGORIES,
 )
 
 
@@ -30,7 +31,7 @@ def test_coco_is_what_pycocotools_scores(tmp_path: Path) -> None:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    entries = to_coco(FOUND, CATEGORIES, image_id=4)
+    entries = to_coco(FOUND, image_id=4)
     assert entries[0] == {
         "image_id": 4,
         "category_id": 3,
@@ -65,19 +66,19 @@ def test_torch() -> None:
 
 def test_supervision_has_the_names_and_counts() -> None:
     supervision = pytest.importorskip("supervision")
-    found = to_supervision(FOUND, CATEGORIES)
+    found = to_supervision(FOUND)
     assert found["class_name"].tolist() == ["bar", "square"]
     assert found.class_id.tolist() == [1, 0]
     assert found.area.tolist() == pytest.approx([800, 45.5])
     left = supervision.PolygonZone(np.array([(0, 0), (20, 0), (20, 48), (0, 48)]))
     assert left.trigger(found).tolist() == [False, True]
-    assert len(to_supervision(FOUND[:0], CATEGORIES)) == 0
+    assert len(to_supervision(FOUND[:0])) == 0
 
 
 def test_without_supervision_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(ConfigError, match="not installed") as error:
-        to_supervision(FOUND, CATEGORIES)
+        to_supervision(FOUND)
     assert "sparsevod[supervision]" in str(error.value.hint)
 
 

@@ -168,7 +168,7 @@ def test_what_a_stream_cannot_tell():
     with Sender() as sender, live(sender.url) as stream:
         with pytest.raises(VideoError, match="not known before its end") as raised:
             stream.num_frames()
-        assert "--support causal" in raised.value.hint
+        assert "--support-mode causal" in raised.value.hint
         with pytest.raises(VideoError, match="no frame 3"):
             stream.frames_at([3])
 
