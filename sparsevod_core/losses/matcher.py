@@ -65,7 +65,7 @@ def matching_cost(
 
 
 def image_whwh(image_sizes: Int[Tensor, "B 2"]) -> Float[Tensor, "B 4"]:
-    """Return (width, height, width, height) of each image, which normalises `xyxy` boxes."""
+    """Return (width, height, width, height) of each image, which normalizes `xyxy` boxes."""
     return image_sizes.flip(-1).repeat(1, 2).float()
 
 

@@ -13,15 +13,7 @@ from sparsevod_core.config import Config
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.training.run_folder import RunFolder, TrainingResult
-
-MAY_DIFFER = (
-    "data.train_annotations",
-    "data.train_root",
-    "data.val_annotations",
-    "data.val_root",
-    "data.workers",
-)
-"""Settings that may differ between machines: places of files, and loader processes."""
+from sparsevod_core.training.settings import MAY_DIFFER
 
 
 def train(

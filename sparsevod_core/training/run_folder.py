@@ -41,10 +41,7 @@ class RunFolder:
         self.best = self.path / "checkpoints" / "best.pth"
 
     def require_new(self) -> None:
-        """
-        Raises:
-            ConfigError: The folder already contains a run.
-        """
+        """Raise a ConfigError if the folder already contains a run."""
         if self.last.exists():
             raise ConfigError(
                 f"{self.path}: already contains a run",

@@ -12,12 +12,17 @@ from sparsevod_core.reporting import Reporter, SilentReporter
 FROM_SCRATCH: tuple[str, ...] = ("model.norm=group", "model.frozen_stages=0")
 NO_VALIDATION = ("data.val_annotations=none",)
 
-MAY_CHANGE = (
+MAY_DIFFER = (
     "data.train_annotations",
     "data.train_root",
     "data.val_annotations",
     "data.val_root",
     "data.workers",
+)
+"""Settings that may differ between machines: places of files, and loader processes."""
+
+MAY_CHANGE = (
+    *MAY_DIFFER,
     "train.backbone_weights",
     "train.init_from",
     "train.epochs",

@@ -213,7 +213,7 @@ def test_training_from_scratch_is_reported_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = small(annotations, "--max-steps=1", "--backbone-weights=none", "--output=run")
+    arguments = small(annotations, "--max-steps=1", "--backbone-weights=none", "-o", "run")
     arguments[arguments.index("tiny")] = "r50"
     code, _, err = run_here(monkeypatch, capsys, *arguments)
     assert code == 0, err
