@@ -140,7 +140,7 @@ def test_a_lost_connection_is_made_again_and_the_size_stays(reporter):
     assert len(frames) + stream.num_dropped == 40
     assert "connection lost" in reporter.warnings[0]
     assert reporter.messages == [f"{sender.url}: reconnected"]
-    assert "counts as over" in reporter.warnings[-1]
+    assert "treating the stream as ended" in reporter.warnings[-1]
 
 
 def test_it_ends_after_the_duration(reporter):
