@@ -93,7 +93,7 @@ def detect(
         bool,
         typer.Option(
             "--blur",
-            help="Make objects unrecognisable instead of drawing boxes.",
+            help="Make objects unrecognizable instead of drawing boxes.",
             rich_help_panel=DRAWING,
         ),
     ] = False,

@@ -27,7 +27,7 @@ class Drawing:
         classes: Classes to draw, by name or by id in the annotations; None: all.
         max_boxes: Maximum number of boxes in a frame, highest score first; None: no limit.
         has_labels: Whether boxes are labelled with class and score.
-        blurs: Whether objects are made unrecognisable instead of getting boxes.
+        blurs: Whether objects are made unrecognizable instead of getting boxes.
         scale: Size of the output: a factor such as `0.5`, or `640x360`, `640x`, `x360` pixels;
             None: the source's size.
         compares: Whether each frame is shown twice, side by side: detected without and with

@@ -18,7 +18,7 @@ from sparsevod_core.inference.results.crops import Crops
 from sparsevod_core.inference.support_frames import support_header
 from sparsevod_core.structures import Detections, FrameDetections
 from sparsevod_core.video.containers import Encoding
-from sparsevod_core.video.image_writer import ImageWriter, is_pattern
+from sparsevod_core.video.image_writer import ImageWriter, images_folder, is_pattern
 from sparsevod_core.video.opening import OpenVideo
 from sparsevod_core.video.reader import VideoReader
 from sparsevod_core.video.sources import Source
@@ -38,6 +38,7 @@ class OutputFiles:
 
     Raises:
         ConfigError: No output at all, or two outputs with the same path.
+        VideoError: A pattern for images without a folder.
     """
 
     video: Path | None
@@ -61,7 +62,7 @@ class OutputFiles:
         """Return the paths of all files and folders, without stdout."""
         paths = [path for path in self.results.values() if path != STDOUT]
         if self.video is not None:
-            paths.insert(0, self.video.parent if is_pattern(self.video) else self.video)
+            paths.insert(0, images_folder(self.video) if is_pattern(self.video) else self.video)
         return paths
 
     def journal(self) -> Path | None:

@@ -313,6 +313,22 @@ def test_a_stream_has_causal_supports_where_nobody_says_otherwise(
 
 
 @pytest.mark.parametrize(
+    "words", [("detect", "a.mp4"), ("eval",), ("visualize-stages", "a.mp4"), ("bench",)]
+)
+def test_old_names_of_options_work_with_a_notice(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert config_of(*words, "--supports=3").inference.supports == 3
+    notice = "--supports is now --num-supports"
+    assert capsys.readouterr().err.count(notice) == 1
+    assert config_of(*words, "--num-supports", "3").inference.supports == 3
+    assert "is now" not in capsys.readouterr().err
+    if words[0] != "bench":
+        assert config_of(*words, "--support", "window").inference.support == "window"
+        assert "--support is now --support-mode" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "words", [("--set", "data.val_annotations=b.json"), ("--annotations", "b.json")]
 )
 def test_a_set_that_is_named_has_not_the_root_of_the_one_that_is_recorded(

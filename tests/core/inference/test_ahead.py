@@ -229,6 +229,7 @@ def test_resumed_frames_are_not_computed(support: str, ahead: int) -> None:
         assert labels == [100, 101, 102, 3, 4, 5, 6, 7]
     else:
         assert labels == [100, 101, 102, 103, 104, 5, 6, 7]
+    assert all(one.categories == model.categories for one in frames[:3])
     everything: list[Any] = []
     list(Watched(everything, 0, support=support, supports=2, batch=3).frames(Footage([], 8)))
     assert supports_of(log).items() <= supports_of(everything).items()

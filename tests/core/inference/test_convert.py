@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,13 @@ def test_coco_is_what_pycocotools_scores(tmp_path: Path) -> None:
     scorer.accumulate()
     scorer.summarize()
     assert scorer.stats[0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("convert", [partial(to_coco, image_id=1), to_supervision])
+def test_categories_are_needed_for_names_and_ids(convert: Any) -> None:
+    pytest.importorskip("supervision")
+    with pytest.raises(ConfigError, match="no categories"):
+        convert(replace(FOUND, categories=()))
 
 
 def test_torch() -> None:

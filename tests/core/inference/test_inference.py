@@ -231,6 +231,8 @@ def test_boxes_come_in_source_pixels_clipped_and_not_empty() -> None:
     assert found.labels.tolist() == [0, 1]
     assert found.scores.tolist() == pytest.approx([1 / (1 + np.exp(-2)), 1 / (1 + np.exp(-1))])
     assert found.boxes_xyxy.dtype == np.float32
+    assert [one.class_name for one in found] == ["square", "bar"]
+    assert [one.class_id for one in found] == [7, 3]
     (unclipped,) = predict.detect([grey(3)], None, clip=False)
     assert unclipped.boxes_xyxy.tolist() == [[4, 4, 12, 12], [-8, 0, 500, 8]]
 
