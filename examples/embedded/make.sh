@@ -1,7 +1,7 @@
 #!/bin/sh
 # The model that comes with the package, from the data to its file and its numbers, in one command:
 #
-#     PRETRAIN=36 EPOCHS=12 SEEDS="0 1 2" DEVICE=cuda examples/embedded/make.sh ../drones
+#     PRETRAIN=36 EPOCHS=12 SEEDS=0,1,2 DEVICE=cuda examples/embedded/make.sh ../drones
 #
 # The folder holds the Drone-detection-dataset's videos with train.json and val.json (COCO-VID).
 # Cut off, it goes on where it was. Everything lies in data/ and in $OUTPUT; nothing of the package
@@ -24,15 +24,15 @@ sparsevod="$python -m sparsevod_cli"
     -o data/both/train.json
 
 # Table 2's first and last row: single frames, and all parts, from one single-frame detector.
-$python "$here/../reproduce/run.py" --annotations data/both/train.json \
+$sparsevod reproduce --annotations data/both/train.json \
   --val data/drones_small/val.json --backbone tiny --config "$here/config.yaml" \
   --pretrain "${PRETRAIN:-12}" --set-rows "train.epochs=${EPOCHS:-1}" \
   --set-rows train.learning_rate=6e-4 \
-  --device "${DEVICE:-auto}" --tables 2 --seeds ${SEEDS:-0} --only baseline full \
+  --device "${DEVICE:-auto}" --tables 2 --seeds "${SEEDS:-0}" --only baseline,full \
   --output "$output"
 
 model=$output/sparsevod_tiny.pth
-first=$(echo ${SEEDS:-0} | cut -d ' ' -f 1)
+first=$(echo "${SEEDS:-0}" | cut -d , -f 1)
 $python "$here/package.py" "$output/full/seed-$first/checkpoints/last.pth" -o "$model"
 for set in drones_small synthetic; do
   $sparsevod eval "$model" --annotations "data/$set/val.json" --device "${DEVICE:-auto}" \
