@@ -14,6 +14,8 @@ from typing import Any
 import typer
 from docutils import nodes
 from docutils.parsers.rst import Directive
+from pygments.lexers.shell import BashLexer
+from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
@@ -147,6 +149,8 @@ def redirect_to_start_page(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     """Connect the functions above."""
     app.add_directive("commands", Commands)
+    app.add_lexer("console", BashLexer)  # the blocks have no prompts and no output
+    app.add_lexer("csv", TextLexer)  # GitHub colors it, Pygments does not know it
     app.connect("autodoc-process-docstring", format_docstring)
     app.connect("source-read", add_pages_and_drop_links)
     app.connect("build-finished", redirect_to_start_page)

@@ -39,7 +39,7 @@ def unknown_words(line: str) -> list[str]:
     unknown = [
         w for w in words if w.startswith("-") and len(w) > 1 and w.partition("=")[0] not in known
     ]
-    if command is ROOT and words and not words[0].startswith("-"):
+    if command is ROOT and words and not words[0].startswith("-") and words[0] != "COMMAND":
         unknown.insert(0, words[0])
     return unknown
 
