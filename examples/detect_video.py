@@ -1,4 +1,4 @@
-"""Detections of a video as a stream: memory does not grow with its length.
+"""Detect objects in a video as a stream. Memory use does not depend on the length of the video.
 
 python examples/detect_video.py CHECKPOINT VIDEO
 """
