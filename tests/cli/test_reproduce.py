@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -53,6 +54,38 @@ def test_wrong_options_are_named(words: str, problem: str) -> None:
         REPRODUCE.main(["--dry-run", *words.split()], standalone_mode=False)
 
 
+def test_options_are_passed_to_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def reproduce(*arguments: Any, **_: Any) -> list[str]:
+        calls.append(arguments)
+        return ["tfe, seed 3"]
+
+    monkeypatch.setattr("sparsevod_core.reproduce.reproduce.reproduce", reproduce)
+    words = "--backbone tiny --annotations a.json --root a --val b.json --val-root b --pretrain 12"
+    more = "--set train.ema=0.9 --set-rows train.epochs=2 --output x --gpus 2 --seeds 3 --tables 2"
+    with pytest.raises(CommandError, match="failed: tfe, seed 3"):
+        REPRODUCE.main([*words.split(), *more.split()], standalone_mode=False)
+    ((experiment, chosen, runs),) = calls
+    assert (experiment.settings, experiment.row_settings) == (
+        ("train.ema=0.9",),
+        ("train.epochs=2",),
+    )
+    rows = experiment.config(runs[0].cell, 0).train
+    assert (rows.ema, rows.epochs, rows.init_from) == (0.9, 2, "x/pretrained.pth")
+    assert experiment.train_data == (
+        *("--annotations=a.json", "--root=a"),
+        "--set=data.val_annotations=none",
+    )
+    assert experiment.eval_data == ("--annotations=b.json", "--root=b")
+    assert experiment.machine == ("--gpus=2", "--device=auto") and not experiment.chooses_best
+    assert [table.number for table in chosen] == [2] and {run.seed for run in runs} == {3}
+    with pytest.raises(CommandError):
+        REPRODUCE.main(["--choose-by", "c.json", "--choose-root", "c"], standalone_mode=False)
+    experiment = calls[1][0]
+    assert experiment.train_data == ("--val=c.json", "--val-root=c") and experiment.chooses_best
+
+
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A Python file that runs in place of the `sparsevod` command."""
@@ -64,11 +97,11 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_a_command_that_fails_is_named(stand_in: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    stand_in.write_text("print('told')\nraise SystemExit(3)")
+    stand_in.write_text("print('printed')\nraise SystemExit(3)")
     with pytest.raises(CommandError, match="sparsevod eval failed with exit code 3"):
         child_process.run_command("eval", "a b.pth")
     out, err = capfd.readouterr()
-    assert (out, err) == ("", "$ sparsevod eval 'a b.pth'\ntold\n")
+    assert (out, err) == ("", "$ sparsevod eval 'a b.pth'\nprinted\n")
 
 
 def test_a_signal_stops_the_command_and_the_grid(

@@ -15,7 +15,7 @@ from sparsevod_core.model.build import build_detector
 from sparsevod_core.reporting import SilentReporter
 from sparsevod_core.reproduce import grid
 from sparsevod_core.reproduce.experiment import KEPT, CommandError, Experiment
-from sparsevod_core.reproduce.reproduce import plan
+from sparsevod_core.reproduce.reproduce import plan, reproduce
 from sparsevod_core.structures import Category
 
 
@@ -24,9 +24,7 @@ def experiment(output: Path, *settings: str, **options: object) -> Experiment:
     return Experiment(output=output, backbone="tiny", settings=settings, **options)
 
 
-def test_the_full_model_is_evaluated_with_every_number_of_supports(
-    tmp_path,
-):
+def test_the_full_model_is_evaluated_with_every_number_of_supports(tmp_path):
     commands: list[tuple[str, ...]] = []
     full = tmp_path / "full" / "seed-1"
 
@@ -128,6 +126,27 @@ def test_settings_of_the_rows_are_not_those_of_the_detector_they_start_from(tmp_
     rows = small.config(grid.FULL, 0).train
     assert (start.ema, start.epochs, start.init_from) == (0.9, 3, None)
     assert (rows.ema, rows.epochs, rows.init_from) == (0.9, 2, "x/pretrained.pth")
+
+
+def test_runs_that_started_from_a_lost_detector_are_warned_about(tmp_path):
+    class Reporter(SilentReporter):
+        def warning(self, text: str) -> None:
+            warnings.append(text)
+
+    def fail(*words: str) -> None:
+        raise CommandError("no data")
+
+    warnings: list[str] = []
+    small = experiment(tmp_path, pretrain_epochs=1, run_command=fail)
+    chosen = grid.tables(load_config("tiny"), [2])
+    runs = plan(chosen, [0], ["baseline", "tfe"])
+    done = small.folder(grid.BASELINE, 0)
+    done.mkdir(parents=True)
+    (done / "eval.json").touch()
+    (done / "config.yaml").write_text(small.config(grid.BASELINE).to_yaml())
+    with pytest.raises(CommandError, match="no data"):
+        reproduce(small, chosen, runs, seeds=[0], about="", reporter=Reporter())
+    assert len(warnings) == 1 and warnings[0].startswith("1 runs are done, but ")
 
 
 def test_an_unknown_model_is_refused():
