@@ -93,11 +93,16 @@ def test_pre_commit_runs_the_commands_of_make_lint() -> None:
     assert not any(hook["pass_filenames"] for hook in local["hooks"])
 
 
-def test_paths_in_the_contributing_guide_exist() -> None:
+def test_paths_and_names_in_the_contributing_guide_exist() -> None:
     text = read("CONTRIBUTING.md")
-    named = re.findall(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:toml|md|txt|yaml))`", text)
-    assert len(named) > 20
-    assert [path for path in named if not (REPOSITORY / path).exists()] == []
+    paths = re.findall(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:toml|md|txt|yaml))`", text)
+    assert len(paths) > 40
+    assert [path for path in paths if not (REPOSITORY / path).exists()] == []
+    sources = [*REPOSITORY.glob("sparsevod_c*/**/*.py"), *REPOSITORY.glob("tests/**/*.py")]
+    code = "\n".join(file.read_text(encoding="utf-8") for file in sources)
+    names = re.findall(r"`(\w*[a-z]_\w+|[A-Z][a-z]+[A-Z]\w+|[A-Z_]{5,})`", text)
+    assert len(names) > 10
+    assert [name for name in names if not re.search(rf"\b{name}\b", code)] == []
 
 
 def make(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
