@@ -78,7 +78,7 @@ def reproduce(
             "--pretrain",
             metavar="EPOCHS",
             min=1,
-            help="Start all models from one single-frame detector, trained for so many epochs.",
+            help="Start all models from one single-frame detector, trained for EPOCHS epochs.",
         ),
     ] = None,
     pretrained: Annotated[

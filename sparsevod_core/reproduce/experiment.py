@@ -78,7 +78,7 @@ class Experiment:
         chooses_best: If True, `train_data` includes videos that select the best checkpoint. If
             False, the last checkpoint is evaluated.
         run_command: Function that runs `sparsevod` with the given words, and raises CommandError
-            if it fails. Each command is a process of its own, so that a crash ends one run only.
+            if it fails. Each command is a separate process, so that a crash ends one run only.
     """
 
     output: Path

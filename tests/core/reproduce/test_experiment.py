@@ -34,7 +34,7 @@ def test_the_full_model_is_evaluated_with_every_number_of_supports(tmp_path):
             (full / "checkpoints").mkdir(parents=True, exist_ok=True)
             (full / "checkpoints" / "last.pth").touch()
         elif len(commands) == 4:  # the third evaluation
-            raise CommandError("cut off")
+            raise CommandError("failed")
         else:
             file = Path(words[-1].removeprefix("--json="))
             file.write_text(json.dumps(dict.fromkeys([*KEPT, "confusion"], 1)))
