@@ -15,6 +15,7 @@ from sparsevod_cli.commands import (
     evaluate,
     export,
     prepare_vid,
+    reproduce,
     train,
     visualize_stages,
 )
@@ -70,6 +71,7 @@ app.command("detect")(detect.detect)
 app.command("visualize-stages")(visualize_stages.visualize_stages)
 app.command("export")(export.export)
 app.add_typer(bench.app, name="bench")
+app.add_typer(reproduce.app, name="reproduce")
 app.command("doctor")(doctor.doctor)
 
 

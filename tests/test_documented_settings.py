@@ -1,4 +1,4 @@
-"""docs/method.md names every setting with the default that it has, and none that is not there."""
+"""docs/method.md lists every setting with its default, and no setting that does not exist."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def test_every_setting_is_explained() -> None:
 
 
 @pytest.mark.parametrize("text", re.findall(rf"`({SETTING} = [^`]+)`", METHOD))
-def test_the_default_is_as_stated(text: str) -> None:
+def test_the_documented_default_is_correct(text: str) -> None:
     assert load_config(overrides=[text]) == Config()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_settings_that_are_shown_can_be_set(document: Path) -> None:
+def test_documented_settings_exist(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     for setting in re.findall(rf"(?:`|--set ){SETTING}=[^`\s]+", text):
         load_config(overrides=["model.frozen_stages=0", setting.removeprefix("--set ").strip("`")])

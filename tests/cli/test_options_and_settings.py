@@ -126,6 +126,11 @@ OF_BENCH = "checkpoint backbone against repeats warmup config overrides device j
 OF_LOADER = "backbone steps warmup config overrides device json_out"
 OF_TRAIN = f"{EVERYWHERE} run_folder backbone gpus nodes rendezvous rendezvous_timeout max_restarts"
 
+OF_REPRODUCE = (
+    "annotations root val val_root choose_by choose_root backbone seeds tables only pretrain "
+    "pretrained output config overrides row_overrides gpus device dry_run tables_only"
+)
+
 CASES = {
     "detect": Case(
         "detect",
@@ -183,6 +188,8 @@ CASES = {
     "bench train": Case(
         "bench train", (), Config(), {**LOADER, "precision": "train.precision"}, OF_LOADER
     ),
+    # It passes its options to `train` and `eval`.
+    "reproduce": Case("reproduce", (), Config(), {}, OF_REPRODUCE),
 }
 
 

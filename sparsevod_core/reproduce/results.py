@@ -1,4 +1,4 @@
-"""What the runs came to: mean and spread over the seeds, gains seed by seed."""
+"""Results of the runs: mean and spread over the seeds, gains seed by seed."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from grid import Row, Table, cells, test_supports
-from runs import Experiment, read_json
-
 from sparsevod_core.errors import DataError
+from sparsevod_core.reproduce.experiment import Experiment
+from sparsevod_core.reproduce.grid import Row, Table, cells, support_counts
+from sparsevod_core.reproduce.json_files import read_json
 
 SPREAD = "mean ± standard deviation over the seeds (n - 1); no ± where there is one seed"
 GROUPS = ("degraded", "clean", "fast", "medium", "slow")
 METRICS = ("AP", "AP50", "AP75")
+AGAIN = "remove it: the next run creates it again"
 
 Results = Mapping[tuple[str, int | None, int], dict[str, Any]]
-"""What was evaluated, by cell, number of supports (None: the usual) and seed."""
+"""Evaluations by cell, number of support frames (None: as configured) and seed."""
 
 
 def load_results(experiment: Experiment, chosen: Sequence[Table], seeds: Sequence[int]) -> Results:
-    """Everything that is there for these tables.
+    """Return all finished evaluations that the tables show.
 
     Raises:
-        DataError: a broken file, or runs that were not evaluated on the same videos.
+        DataError: A file is broken, or runs were evaluated on different videos.
     """
     results: dict[tuple[str, int | None, int], dict[str, Any]] = {}
     scored_on: dict[tuple[int, int], Path] = {}
@@ -35,15 +36,15 @@ def load_results(experiment: Experiment, chosen: Sequence[Table], seeds: Sequenc
         if experiment.state(cell, seed) != "done":
             continue
         training = _training(experiment.folder(cell, seed) / "metrics.jsonl")
-        for supports in (None, *test_supports(chosen, cell)):
+        for supports in (None, *support_counts(chosen, cell)):
             file = experiment.result_file(cell, seed, supports)
             if file.exists():
-                result = read_json(file) | {"training": training}
+                result = read_json(file, AGAIN) | {"training": training}
                 results[cell.name, supports, seed] = result
                 scored_on.setdefault((result["num_frames"], result["num_boxes"]), file)
     if len(scored_on) > 1:
         raise DataError(
-            "these were not scored on the same videos: "
+            "these runs were not scored on the same videos: "
             + ", ".join(f"{file} ({f} frames, {b} boxes)" for (f, b), file in scored_on.items())
         )
     return results
@@ -52,13 +53,13 @@ def load_results(experiment: Experiment, chosen: Sequence[Table], seeds: Sequenc
 def summarise(
     chosen: Sequence[Table], results: Results, seeds: Sequence[int], fps: Mapping[str, float]
 ) -> dict[str, Any]:
-    """All numbers of the tables, for JSON: AP in percent as in the paper, time in seconds.
+    """Return the content of the tables for JSON: AP in percent as in the paper, time in seconds.
 
     Args:
-        chosen: the tables.
-        results: what is there; a row without results is empty.
-        seeds: in this order.
-        fps: frames per second by `speed_key`.
+        chosen: Tables to fill.
+        results: Finished evaluations. A row without results stays empty.
+        seeds: Seeds to include, in this order.
+        fps: Frames per second by `speed_key`.
     """
     return {
         "schema": "sparsevod.reproduce/1",
@@ -75,13 +76,13 @@ def summarise(
 
 
 def speed_key(row: Row) -> str:
-    """What a row's speed goes by."""
+    """Return the key under which the speed of a row is saved."""
     return row.cell.name if row.supports is None else f"{row.cell.name}, {row.supports} supports"
 
 
 def saved_speed(file: Path) -> dict[str, float]:
-    """What was measured before; nothing where there is no file."""
-    return read_json(file)["fps"] if file.exists() else {}
+    """Return the saved frames per second by `speed_key`; empty if there is no file."""
+    return read_json(file, AGAIN)["fps"] if file.exists() else {}
 
 
 def _summary(
@@ -96,7 +97,7 @@ def _summary(
         "supports": row.supports,
         "seeds": list(own),
         **{metric: _spread([of[metric] for of in own.values()], 100) for metric in METRICS},
-        # Seed by seed: both began with the same numbers and saw the same clips.
+        # Seed by seed: both runs drew the same random numbers and saw the same clips.
         "gain": {
             metric: _spread([own[s][metric] - base[s][metric] for s in base], 100)
             for metric in METRICS
@@ -127,7 +128,7 @@ def _summary(
 
 
 def _spread(values: Sequence[float | None], unit: float = 1) -> dict[str, Any] | None:
-    """None where nothing was measured, or one of the values does not exist."""
+    """Return None if there are no values, or if one of them is undefined."""
     known = [unit * value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
@@ -150,7 +151,7 @@ def _of_group(result: dict[str, Any], group: str, metric: str) -> float | None:
 
 
 def _training(metrics: Path) -> dict[str, Any]:
-    """Steps and seconds of a run."""
+    """Return the number of steps and seconds of a run."""
     try:
         lines = metrics.read_text("utf-8").splitlines()
     except OSError as error:

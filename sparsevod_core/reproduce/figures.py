@@ -1,4 +1,4 @@
-"""The paper's Fig. 4 and Fig. 5 from the tables' numbers."""
+"""The paper's Fig. 4 and Fig. 5, drawn from the content of the tables."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from grid import TROI
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sparsevod_core.figures.curves import DPI, INK, draw_ap_by_iou, line_color, plain_axes
 from sparsevod_core.figures.saving import SETTINGS, save_figure
+from sparsevod_core.reproduce.grid import TROI
 
 
 def write_figures(summary: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Those whose tables are there, as PNG and PDF; returns the files."""
+    """Draw the figures whose tables have results, as PNG and PDF, and return the files."""
     tables = {table["number"]: table["rows"] for table in summary["tables"]}
     figures = {}
     if (rows := _measured(tables.get(2, ()), "AP")) and rows[0]["AP_by_iou"]:
@@ -32,7 +32,7 @@ def write_figures(summary: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def draw_fig_4(rows: list[Mapping[str, Any]]) -> Figure:
-    """Mean AP against the IoU threshold, the range of the seeds as a band."""
+    """Draw mean AP against the IoU threshold, with a band for the range of the seeds."""
     curves = {row["label"]: row["AP_by_iou"] for row in rows}
     means = {
         label: {iou: (of["mean"] if of else float("nan")) / 100 for iou, of in curve.items()}
@@ -53,11 +53,13 @@ def draw_fig_4(rows: list[Mapping[str, Any]]) -> Figure:
 
 
 def draw_fig_5(supports: list[Mapping[str, Any]], baseline: list[Mapping[str, Any]]) -> Figure:
-    """AP50 against frames per second; beside it what the paper states, on other data and hardware.
+    """Draw AP50 against frames per second, measured and as the paper reports them.
+
+    The paper used other data and hardware, so the two have separate axes.
 
     Args:
-        supports: the full model's rows.
-        baseline: the frame baseline's row, or nothing.
+        supports: Rows of the full model.
+        baseline: Row of the frame baseline, if measured.
     """
     with rc_context(SETTINGS):
         figure = Figure(figsize=(7.2, 3.4), dpi=DPI, layout="constrained", facecolor="white")
@@ -82,7 +84,7 @@ def draw_fig_5(supports: list[Mapping[str, Any]], baseline: list[Mapping[str, An
             stated,
             [(row["paper"]["fps"], row["paper"]["AP50"], "") for row in baseline],
         )
-        there.plot(TROI.fps, TROI.AP50, "^", color=line_color(2), label="TROI, 14 supports")
+        there.plot(TROI.fps, TROI.AP50, "^", color=line_color(2), label="TROI, 14 support frames")
         for axes in (here, there):
             axes.legend(fontsize=8, frameon=False, loc="best", labelcolor=INK)
     return figure
@@ -93,7 +95,7 @@ Point = tuple[float, float, str]
 
 def _points(axes: Axes, title: str, supports: list[Point], baseline: list[Point]) -> None:
     for number, (name, points) in enumerate(
-        {"SparseVOD, by supports": supports, "frame baseline": baseline}.items()
+        {"SparseVOD, by support frames": supports, "frame baseline": baseline}.items()
     ):
         if not points:
             continue

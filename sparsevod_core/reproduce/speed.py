@@ -1,4 +1,4 @@
-"""Frames per second of every row, measured in turns in one process; weights do not matter."""
+"""Frames per second of every table row, measured with random weights in one process."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import statistics
 from collections.abc import Sequence
 
 import torch
-from grid import Table
-from results import saved_speed, speed_key
-from runs import Experiment, write_json
 
 from sparsevod_core.benchmark.inference import BenchmarkSettings, benchmark
 from sparsevod_core.inference import resolve_device
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.reporting import Reporter
+from sparsevod_core.reproduce.experiment import Experiment
+from sparsevod_core.reproduce.grid import Table
+from sparsevod_core.reproduce.json_files import write_json
+from sparsevod_core.reproduce.results import saved_speed, speed_key
 
-ROUNDS = 3  # through all rows, so that a busy minute does not hit one of them alone
+ROUNDS = 3  # over all rows, so that other load on the machine does not hit a single row
 
 
 def frames_per_second(
     experiment: Experiment, chosen: Sequence[Table], device: str, reporter: Reporter
 ) -> dict[str, float]:
-    """By `speed_key`: the median of all rounds, one frame at a time, from the saved file if there.
+    """Return frames per second by `speed_key`: the median over all rounds, one frame at a time.
 
-    The frames have the recipe's size, short by long side. `speed.json` names the machine.
+    Frames have the short and long side of the recipe. The results and the machine are saved to
+    `speed.json`; if it has all rows, nothing is measured.
     """
     rows = {speed_key(row): row for table in chosen for row in table.rows}
     file = experiment.output / "speed.json"

@@ -1,4 +1,4 @@
-"""The tables to be read, the paper's numbers beside the measured ones."""
+"""Ablation tables in Markdown, with the paper's results beside the measured ones."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from results import GROUPS
-from runs import write_json
+from sparsevod_core.reproduce.json_files import write_json
+from sparsevod_core.reproduce.results import GROUPS
 
 NOTHING = "-"
-MAX_CLASSES = 10  # as columns; tables.json has all
+MAX_CLASSES = 10  # shown as columns; tables.json has all
 
 
 def markdown(summary: Mapping[str, Any], about: str) -> str:
-    """The tables to be read; `about` says what was run."""
+    """Return the tables as Markdown, below the heading `about`."""
     parts = [
-        f"{about}\n\nAP in percent: {summary['spread']}. Gains are over the first row, seed by "
-        "seed. In brackets: the paper, on ImageNet VID with ResNet-50, frames/s on an A100.\n"
+        f"{about}\n\nAP in percent: {summary['spread']}. Gains are relative to the first row, seed "
+        "by seed. In brackets: the paper, on ImageNet VID with ResNet-50, frames/s on an A100.\n"
     ]
     for table in summary["tables"]:
         parts.append(f"## Table {table['number']}: {table['title']}\n")
         parts.append(_lines(table["rows"], _main_columns))
         if any(row["groups"][group]["AP50"] for row in table["rows"] for group in GROUPS):
-            parts.append("AP50 by the frame's condition and by the speed of the objects:\n")
+            parts.append("AP50 by frame condition and object speed:\n")
             parts.append(_lines(table["rows"], _group_columns))
         classes = list({name: None for row in table["rows"] for name in row["per_class"]})
         if 1 < len(classes) <= MAX_CLASSES:
@@ -34,7 +34,7 @@ def markdown(summary: Mapping[str, Any], about: str) -> str:
 
 
 def write_tables(summary: Mapping[str, Any], about: str, folder: Path) -> None:
-    """`tables.md` and `tables.json`."""
+    """Write `tables.md` and `tables.json`."""
     write_json(folder / "tables.json", {"about": about, **summary})
     (folder / "tables.md").write_text(markdown(summary, about), encoding="utf-8")
 

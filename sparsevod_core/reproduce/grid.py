@@ -1,22 +1,28 @@
-"""The paper's ablations as settings: what is trained, and which table shows it in which row.
+"""The paper's ablations as settings: models to train, and table rows that show them.
 
-Rows of several tables that have the same settings are one cell, trained once per seed.
+Table rows with equal settings share one cell, which is trained once per seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from sparsevod_core.config import Config
+from sparsevod_core.errors import ConfigError
 
 TEST_SUPPORTS = (0, 2, 6, 14)
-"""Support frames with which the full model is evaluated, without being trained again."""
+"""Numbers of support frames to evaluate the full model with, without training it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A model to be trained: `settings` are what differs from the full model, as `--set` takes."""
+    """A model to train.
+
+    Attributes:
+        name: Name of its folder.
+        settings: Differences from the full model, as `--set` takes them.
+    """
 
     name: str
     settings: tuple[str, ...] = ()
@@ -33,7 +39,7 @@ AVERAGE_SPFA = Cell("average-spfa", ("model.spfa=average",))
 
 @dataclass(frozen=True, slots=True)
 class Paper:
-    """What the paper states on ImageNet VID with ResNet-50: percent, and frames/s on an A100."""
+    """The paper's results on ImageNet VID with ResNet-50: percent, and frames/s on an A100."""
 
     AP: float | None = None
     AP50: float | None = None
@@ -46,10 +52,10 @@ class Row:
     """A row of a table.
 
     Attributes:
-        label: what is shown.
-        cell: the model.
-        supports: at test time; None: as many as the settings say.
-        paper: its numbers, where it has this row.
+        label: Text in the first column.
+        cell: Model.
+        supports: Number of support frames at test time; None means as configured.
+        paper: The paper's results, empty if it does not have this row.
     """
 
     label: str
@@ -60,7 +66,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the paper; gains are over its first row."""
+    """A table of the paper. Gains are relative to its first row."""
 
     number: int
     title: str
@@ -71,22 +77,30 @@ _BASELINE = Paper(48.7, 71.1, 52.4, 24.3)
 _FULL = Paper(54.7, 80.3, 60.1, 14.4)
 
 TROI = Paper(AP50=78.8, fps=7.5)
-"""Temporal RoI Align with 14 supports, to which the paper's Fig. 5 compares."""
+"""Temporal RoI Align with 14 support frames, the comparison in the paper's Fig. 5."""
 
 
-def tables(config: Config, numbers: Iterable[int] = (2, 3, 4, 5)) -> list[Table]:
-    """The tables `numbers`, for the preset whose full model `config` describes."""
+def tables(config: Config, numbers: Collection[int] = (2, 3, 4, 5)) -> list[Table]:
+    """Return the tables `numbers` for the full model that `config` describes.
+
+    Raises:
+        ConfigError: There is no such table.
+    """
     every = (_table_2(), _table_3(config.model.num_stages), _table_4(), _table_5(config))
-    return [table for table in every if table.number in set(numbers)]
+    by_number = {table.number: table for table in every}
+    for number in numbers:
+        if number not in by_number:
+            raise ConfigError(f"table {number}: expected some of {', '.join(map(str, by_number))}")
+    return [table for table in every if table.number in numbers]
 
 
 def cells(chosen: Iterable[Table]) -> list[Cell]:
-    """What has to be trained for them, each once."""
+    """Return the models that the tables show, each once."""
     return list(dict.fromkeys(row.cell for table in chosen for row in table.rows))
 
 
-def test_supports(chosen: Iterable[Table], cell: Cell) -> list[int]:
-    """Numbers of supports that the tables show a cell with, beside the usual one."""
+def support_counts(chosen: Iterable[Table], cell: Cell) -> list[int]:
+    """Return the numbers of support frames in a cell's rows, besides the configured one."""
     rows = [row for table in chosen for row in table.rows if row.cell == cell]
     return sorted({row.supports for row in rows if row.supports is not None})
 
