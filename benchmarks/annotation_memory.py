@@ -1,14 +1,14 @@
-"""Memory of a training rank with its loader processes, with many annotations and with few.
+"""Memory of a training rank and its loader processes, with many annotations and with few.
 
-Writes a COCO-VID JSON of the given number of frames with names as long as ImageNet VID's, and in a
-fresh process does what a rank does: reads it, and loads clips with forked processes. Proportional
-set size (PSS) counts a page that processes share once: its sum over them is what the rank takes.
-The same with a small JSON shows how much of it is torch, OpenCV and batches on their way.
+Writes a COCO-VID JSON with the given number of frames, and names as long as ImageNet VID's. A fresh
+process then does what a rank does: it reads the file, and loads clips with forked processes. The
+sum of their proportional set sizes (PSS) is the memory of the rank: shared pages count once.
+The same with a small JSON shows the share of torch, OpenCV and batches.
 
     python benchmarks/annotation_memory.py --frames 1122397 --workers 4 --out memory.json
 
-All names stand for one JPEG file; training itself, and a GPU's context, are not in these numbers.
-Other processes that have torch loaded make the share of its files look smaller: measure alone.
+All file names are read from one JPEG file. Training itself and the GPU context are not measured.
+Run it on an idle machine: other processes with torch loaded share its files, which then look small.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FIELDS = ("Pss", "Pss_Anon", "Pss_File", "Pss_Shmem")
 
 
 def write_annotations(path: Path, num_frames: int) -> None:
-    """A COCO-VID file, entry by entry."""
+    """Write a COCO-VID file, entry by entry."""
     num_videos = -(-num_frames // FRAMES_PER_VIDEO)
     num_boxes = num_frames * BOXES_PER_100_FRAMES // 100
     step = FRAMES_PER_VIDEO // TARGETS_PER_VIDEO
@@ -92,10 +92,10 @@ def _write_list(file: TextIO, name: str, entries: Any) -> None:
 
 
 def measure(annotations: Path, picture: Path, workers: int) -> dict[str, Any]:
-    """Of this process and those that it starts; to be called in a fresh one."""
+    """Measure this process, which must be fresh, and those that it starts."""
     import numpy as np
 
-    import sparsevod_core.training.trainer  # noqa: F401  what a rank has imported
+    import sparsevod_core.training.trainer  # noqa: F401  as a rank imports
     from sparsevod_core.config import DataConfig
     from sparsevod_core.data import frames
     from sparsevod_core.data.dataset import ClipDataset
@@ -121,12 +121,15 @@ def measure(annotations: Path, picture: Path, workers: int) -> dict[str, Any]:
     processes = {"rank": memory_mib(os.getpid())}
     for number, worker in enumerate(multiprocessing.active_children()):
         processes[f"worker {number}"] = memory_mib(worker.pid)
-    columns = [getattr(videos.tables, name) for name in type(videos.tables).__slots__]
+    names = videos.tables.file_names
+    columns = [
+        getattr(table, name) for table in (videos.tables, names) for name in type(table).__slots__
+    ]
     return {
         "frames": videos.num_frames,
         "clips": len(dataset),
         "tables_mib": sum(c.nbytes for c in columns if isinstance(c, np.ndarray)) / 2**20
-        + len(videos.tables.name_bytes) / 2**20,
+        + len(names.text) / 2**20,
         "read_seconds": seconds,
         "peak_rss_of_rank_mib": _peak_mib(),
         "after_imports": imported,
@@ -137,7 +140,7 @@ def measure(annotations: Path, picture: Path, workers: int) -> dict[str, Any]:
 
 
 def memory_mib(pid: int | None) -> dict[str, float]:
-    """The fields of `smaps_rollup` that count what is shared once."""
+    """Return the fields of `smaps_rollup` that count shared pages once."""
     fields = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, value, _ = line.replace(":", "").split()
@@ -163,7 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--out", type=Path, help="JSON; else stdout")
+    parser.add_argument("--out", type=Path, help="JSON file to write (default: stdout)")
     parser.add_argument("--measure", nargs=2, type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 Id = int | str
-"""An id in a file: a whole number by COCO's definition, text in some other people's files."""
+"""Type of ids: whole numbers as COCO defines them, or text as in some files."""
 
 MISSING = -(2**63)
 """Value of a column of whole numbers where the entry does not have the field."""
@@ -46,10 +46,10 @@ def whole(entry: Any, key: str, default: int | None = None, *, from_text: bool =
     """Return the whole number at `key`.
 
     Args:
-        entry: the entry; one that is no object raises the error.
-        key: name of the field.
-        default: value for a field that is missing or null; None: such a field is an error.
-        from_text: also accept digits in quotes.
+        entry: Entry of any type.
+        key: Name of the field.
+        default: Value for a field that is missing or null; None: such a field is an error.
+        from_text: If True, also accept digits in quotes.
     """
     try:
         value = entry.get(key)
@@ -72,7 +72,7 @@ def size(entry: dict[str, Any], key: str) -> int:
     value = entry.get(key)
     if value is None:
         return 0
-    pixels = value if type(value) is int else whole(entry, key)  # one call less for most entries
+    pixels = value if type(value) is int else whole(entry, key)  # saves a call for most entries
     if 1 <= pixels <= 2**31:
         return pixels
     raise FieldError.of(entry, key, "a size in pixels")
@@ -103,8 +103,8 @@ def box_xywh(entry: Any, *, from_text: bool = False) -> list[float]:
     """Return the four finite numbers at `bbox`.
 
     Args:
-        entry: the entry.
-        from_text: also accept numbers in quotes.
+        entry: Entry of any type.
+        from_text: If True, also accept numbers in quotes.
     """
     box = require(entry, "bbox")
     try:

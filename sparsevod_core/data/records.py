@@ -73,11 +73,11 @@ class VideoSet:
             root: Folder that file names start from; None: the file's `info.root`, absolute or
                 relative to the file's folder, or else the file's folder.
             for_scoring: If True, keep what scoring needs, so that `evaluate` need not read the file
-                again: about 150 bytes per frame.
+                again: about 200 bytes per frame.
 
         Raises:
-            DataError: unreadable file; an entry with a field that is missing or wrong, an id that
-                is repeated or refers to nothing, a file name that leaves the root.
+            DataError: unreadable file; an entry with a missing or invalid field; an id that is
+                repeated or refers to nothing; a file name that leaves the root.
         """
         content = read_annotation_file(Path(annotations), for_scoring=for_scoring)
         videos = cls.of(content, root, keep=for_scoring)

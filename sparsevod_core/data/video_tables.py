@@ -19,13 +19,13 @@ class Tables:
     """Arrays behind a `VideoSet`. F frames, V videos, M boxes.
 
     Attributes:
-        video_names: of the videos that the file lists, which come before the stills.
-        video_files: of the same videos, the video file that holds the frames, or None.
-        video_starts: first frame of each video, and F.
-        frame_ids: index in the video file; in an image folder, any increasing numbers.
-        sizes: height, width.
-        unusual_names: frames whose file name may lead out of the root.
-        box_starts: first box of each frame, and M.
+        video_names: Names of the videos that the file lists; they precede the stills.
+        video_files: Video file that holds the frames of each of these videos, or None.
+        video_starts: First frame of each video, and F.
+        frame_ids: Index in the video file; in an image folder, any increasing numbers.
+        sizes: Height and width.
+        unusual_names: Frames whose file name may lead out of the root.
+        box_starts: First box of each frame, and M.
     """
 
     video_names: tuple[str, ...]
@@ -108,7 +108,7 @@ def _sizes(content: AnnotationFile, video_of: np.ndarray) -> np.ndarray:
 
 
 def _read_only(tables: Tables) -> Tables:
-    """Return the tables; views of their arrays cannot be used to change them."""
+    """Return the tables with read-only arrays, so that views of them are read-only, too."""
     for name in Tables.__slots__:
         value = getattr(tables, name)
         if isinstance(value, np.ndarray):

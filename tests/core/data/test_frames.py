@@ -242,7 +242,7 @@ def test_a_frame_beyond_the_video_is_named(video_set: TinySet, tmp_path: Path) -
     path = tmp_path / "beyond.json"
     path.write_text(json.dumps(content))
     videos = VideoSet.load(path, video_set.annotations.parent)
-    with pytest.raises(VideoError, match=r"long\.mp4: frame 99 .* 24 frames"):
+    with pytest.raises(VideoError, match=r"long\.mp4: no frame 99 .* 24 frames"):
         FrameReader(videos).read(23)
 
 
