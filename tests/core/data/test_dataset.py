@@ -1,4 +1,4 @@
-"""Training clips: what is in them, and that they depend on seed, epoch and index alone."""
+"""Training clips: their content, and that it depends only on seed, epoch and index."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def same(a: TrainingSample, b: TrainingSample) -> bool:
     )
 
 
-def test_every_frame_to_train_on_has_a_clip(image_set: TinySet) -> None:
+def test_every_target_frame_has_a_clip(image_set: TinySet) -> None:
     clips = dataset(image_set)
     targets = [
         Path(clips[0, i].files[0]).relative_to(image_set.annotations.parent)
@@ -68,7 +68,7 @@ def test_supports_are_near_frames_of_the_same_video(image_set: TinySet) -> None:
 
 
 @pytest.mark.parametrize("index", [16, 17])
-def test_a_lone_frame_supports_itself(image_set: TinySet, index: int) -> None:
+def test_a_single_frame_supports_itself(image_set: TinySet, index: int) -> None:
     sample = dataset(image_set)[0, index]
     assert len(sample.files) == 3 and len(set(sample.files)) == 1
     assert torch.equal(sample.images[0], sample.images[1])
@@ -76,7 +76,7 @@ def test_a_lone_frame_supports_itself(image_set: TinySet, index: int) -> None:
 
 
 def test_target_and_supports_share_one_augmentation(image_set: TinySet) -> None:
-    """A lone frame supports itself: whatever was drawn, all three come out alike."""
+    """A single frame supports itself, so all three images are equal after any augmentation."""
     clips = dataset(image_set, crop=0.5, colour=0.5)
     seen = []
     for epoch in range(12):
@@ -128,7 +128,7 @@ def test_images_and_video_files_give_the_same_clips(image_set: TinySet, video_se
         assert frame_numbers(a) == [int(file.rpartition(" frame ")[2]) for file in b.files]
 
 
-def test_a_clip_depends_on_seed_epoch_and_index_alone(image_set: TinySet) -> None:
+def test_a_clip_depends_only_on_seed_epoch_and_index(image_set: TinySet) -> None:
     clips = dataset(image_set)
     first = clips[0, 5]
     torch.manual_seed(123)
@@ -157,7 +157,7 @@ def test_neighbouring_keys_have_unrelated_generators() -> None:
     assert 0.4 < sum(draws) / len(draws) < 0.6
 
 
-def test_boxes_are_cut_at_the_frame_and_crowds_left_out(image_set: TinySet, tmp_path: Path) -> None:
+def test_boxes_are_clipped_and_crowds_skipped(image_set: TinySet, tmp_path: Path) -> None:
     content = json.loads(image_set.annotations.read_text())
     content["annotations"] = [
         {"id": i, "image_id": 900, "category_id": 7, "bbox": box, "iscrowd": crowd}

@@ -1,4 +1,4 @@
-"""Pixels: image files and video files give the same frames, and a wrong one is named."""
+"""Frame pixels: image and video files give the same frames, and errors name the file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a.astype(int) - b).mean())
 
 
-def test_image_files_come_as_rendered(image_set: TinySet) -> None:
+def test_image_files_give_the_rendered_frames(image_set: TinySet) -> None:
     videos = VideoSet.load(image_set.annotations)
     reader = FrameReader(videos)
     for frame in range(videos.num_frames):
@@ -41,7 +41,7 @@ def test_image_files_come_as_rendered(image_set: TinySet) -> None:
         np.testing.assert_array_equal(image, rendered(videos, image_set, frame))
 
 
-def test_video_files_give_the_very_frame(video_set: TinySet) -> None:
+def test_video_files_give_exactly_the_frame(video_set: TinySet) -> None:
     videos = VideoSet.load(video_set.annotations)
     reader = FrameReader(videos)
     asked = [30, 5, 0, 23, 24, 31, 5, 12, 11, 4]  # over three videos, back and forth, one twice
@@ -73,7 +73,7 @@ def test_frame_ids_of_a_video_file_may_have_gaps(video_set: TinySet, tmp_path: P
         assert distance(image, expected) < 3
 
 
-def test_videos_are_closed_and_found_again(
+def test_videos_are_closed_and_reopened(
     video_set: TinySet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_now: set[Path] = set()
@@ -107,7 +107,7 @@ def test_a_reader_can_be_sent_to_another_process(video_set: TinySet) -> None:
     np.testing.assert_array_equal(copy.read(10), expected)
 
 
-def test_a_forked_reader_leaves_the_files_of_its_parent_alone(video_set: TinySet) -> None:
+def test_a_forked_reader_does_not_touch_the_files_of_its_parent(video_set: TinySet) -> None:
     videos = VideoSet.load(video_set.annotations)
     reader = FrameReader(videos)  # decoding threads, which the child will not have
     alone = [reader.read(frame) for frame in range(24)]
@@ -169,7 +169,7 @@ def test_frames_of_a_video_file_are_decoded_one_after_the_other(
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_broken_image_is_named_in_its_turn(
+def test_a_corrupt_image_is_named_in_order(
     image_set: TinySet, tmp_path: Path, threads: int
 ) -> None:
     copy = tmp_path / "set"
@@ -218,13 +218,13 @@ def test_a_broken_image_is_named(tmp_path: Path, image_bytes: bytes | None, mess
         assert str(tmp_path) in (caught.value.hint or "")
 
 
-def test_grey_images_are_rgb_and_exif_turns_nothing(tmp_path: Path) -> None:
+def test_gray_images_become_rgb_and_exif_is_ignored(tmp_path: Path) -> None:
     import cv2
 
     grey = cv2.imencode(".png", np.full((40, 60), 99, np.uint8))[1].tobytes()
     image = FrameReader(broken_set(tmp_path, grey, (60, 40))).read(0)
     assert image.shape == (40, 60, 3) and (image == 99).all()
-    # APP1 with one tag, orientation 6: the camera lay on its side. The boxes do not know.
+    # APP1 with one tag, orientation 6: the camera was turned by 90 degrees. Boxes are not.
     tag = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
     body = b"Exif\0\0MM\x00\x2a\x00\x00\x00\x08\x00\x01" + tag + b"\0\0\0\0"
     exif = b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body

@@ -1,4 +1,4 @@
-"""Streaming gives what `json.load` gives, wherever the file is cut, and says where it breaks."""
+"""Streamed JSON equals `json.load`, wherever the buffer is cut, and errors give the place."""
 
 from __future__ import annotations
 

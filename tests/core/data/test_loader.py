@@ -1,4 +1,4 @@
-"""Batches: the same at any number of workers, over ranks, and after going on in the middle."""
+"""Batches: identical with any number of workers and ranks, and after resuming within an epoch."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def assert_same(got: Iterable[TrainingBatch], expected: Iterable[TrainingBatch])
 
 @pytest.mark.parametrize("kind", ["video_set", "image_set"])
 def test_workers_change_nothing(kind: str, request: pytest.FixtureRequest) -> None:
-    """With every augmentation; nor does going on in the middle of an epoch, at any number."""
+    """With every augmentation, and also when resuming within an epoch."""
     config = dataclasses.replace(CONFIG, crop=0.3, colour=0.3)
     source: TinySet = request.getfixturevalue(kind)
     clips = ClipDataset(VideoSet.load(source.annotations), config, seed=3)
@@ -76,7 +76,7 @@ def test_workers_change_nothing(kind: str, request: pytest.FixtureRequest) -> No
         assert_same(rest, alone[first_step:])
 
 
-def test_left_out_steps_are_not_loaded(clips: ClipDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_skipped_steps_are_not_loaded(clips: ClipDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = []
     getitem = ClipDataset.__getitem__
 
@@ -96,7 +96,7 @@ def test_the_global_generator_is_not_touched(clips: ClipDataset) -> None:
         assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_epochs_and_seeds_shuffle_anew() -> None:
+def test_epochs_and_seeds_give_new_orders() -> None:
     orders = [
         epoch_batches(17, clips_per_gpu=1, rank=0, world_size=1, epoch=epoch, seed=seed)
         for epoch in range(3)
@@ -230,7 +230,7 @@ def test_a_killed_worker_is_a_clear_error(
 def test_decoders_left_as_garbage_do_not_stop_the_workers(
     clips: ClipDataset, video_set: TinySet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their threads are not in a forked process, where collecting them would wait for ever."""
+    """A forked process lacks their threads, so collecting them there would wait forever."""
     getitem = ClipDataset.__getitem__
 
     def collecting(self: ClipDataset, key: tuple[int, int]) -> Any:
@@ -256,7 +256,7 @@ def test_decoders_left_as_garbage_do_not_stop_the_workers(
 
 
 def test_opencv_threads_of_the_parent_do_not_stop_the_workers(clips: ClipDataset) -> None:
-    """A pool that OpenCV has made cannot be ended in a forked process."""
+    """A forked process cannot end OpenCV's thread pool."""
 
     def too_long(_signal: int, _frame: Any) -> None:
         raise TimeoutError("a worker hangs")

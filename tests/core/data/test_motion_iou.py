@@ -47,7 +47,7 @@ def test_no_boxes_and_a_single_box() -> None:
 
 
 def test_official_values(shared_dir: Path) -> None:
-    """All videos with one object, for which tracks are known without track ids."""
+    """All videos with one object: their tracks need no track ids."""
     videos: dict[str, list[list[float]]] = defaultdict(list)
     columns = ("frame", "xmin", "ymin", "xmax", "ymax", "motion_iou")
     with gzip.open(shared_dir / "data" / "ilsvrc" / "vid_val_gt_all.csv.gz", "rt") as file:

@@ -1,4 +1,4 @@
-"""The data set in arrays: order, ids of any kind, and every broken entry named."""
+"""`VideoSet`: order of videos and frames, ids of any kind, and errors that name the entry."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_no_object_is_kept_for_each_frame(tmp_path: Path) -> None:
         return pickle.dumps(VideoSet.load(write(tmp_path, sections)))
 
     # 8 bytes of name, 4 for its folder; 8 for each of id, frame id, size, box start, label and
-    # instance; 16 for each of box and place of the name; 1 for each of target and crowd.
+    # instance; 16 for each of box and span of the name; 1 for each of target and crowd.
     per_frame = (len(loaded(3000)) - len(loaded(1000))) / 2000
     assert per_frame == pytest.approx(8 + 4 + 6 * 8 + 2 * 16 + 2, abs=0.1)
 
@@ -171,7 +171,7 @@ def test_an_absolute_name_below_the_root_is_inside(tmp_path: Path) -> None:
     assert VideoSet.load(write(tmp_path, sections)).frame_path(2)[0] == tmp_path / "walk/x.jpg"
 
 
-def test_a_normalised_path_is_opened_whatever_links_lie_between(tmp_path: Path) -> None:
+def test_the_normalized_path_is_opened_despite_links(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "other" / "deep").mkdir(parents=True)
     (tmp_path / "root" / "link").symlink_to(tmp_path / "other" / "deep")
@@ -279,7 +279,7 @@ def test_stills_only_need_no_videos(tmp_path: Path) -> None:
     assert [list(videos.video_frames(video)) for video in range(2)] == [[0], [1]]
 
 
-def test_an_info_that_says_nothing_is_no_harm(tmp_path: Path) -> None:
+def test_info_may_be_null_or_anything_else(tmp_path: Path) -> None:
     for info in (None, "made by hand", [], {}):
         assert VideoSet.load(write(tmp_path, content(info=info))).root == tmp_path
 
@@ -291,7 +291,7 @@ def test_whole_numbers_written_as_floats(tmp_path: Path) -> None:
 
 
 def test_a_frame_takes_little_memory(tmp_path: Path) -> None:
-    """ImageNet VID has 1.1 million: a gigabyte for all and the processes that train leaves 130."""
+    """ImageNet VID has 1.1 million frames, so 130 bytes for each take 0.14 GB."""
     num_frames, length = 2900, 290
     images, annotations = [], []
     for frame in range(num_frames):

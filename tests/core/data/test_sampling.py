@@ -1,4 +1,4 @@
-"""Support frames: the reference's numbers, and what must hold at the ends of a video."""
+"""Support frames: equal to the reference implementation, and valid at the ends of a video."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sparsevod_core.data.sampling import (
     window_supports,
 )
 
-# Frame ids by target frame, by video length, of MMTracking's test-time samplers.
+# Results of MMTracking's test-time samplers: frame ids by target frame, by video length.
 REFERENCE = json.loads(
     (Path(__file__).parents[2] / "fixtures" / "support_sampling.json").read_text()
 )
@@ -30,14 +30,14 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.parametrize("num_supports", [14, 6, 2])
-def test_uniform_supports_are_the_references(num_supports: int) -> None:
+def test_uniform_supports_equal_the_reference(num_supports: int) -> None:
     for length, rows in REFERENCE[f"adaptive_num{num_supports}"].items():
         supports = uniform_supports(int(length), num_supports)
         assert rows == [[*supports, target] for target in range(int(length))]
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_window_supports_are_the_references(stride: int) -> None:
+def test_window_supports_equal_the_reference(stride: int) -> None:
     for length, rows in REFERENCE[f"fix_-3_3_stride{stride}"].items():
         for target, row in enumerate(rows):
             supports = window_supports(target, int(length), 6, stride)
@@ -64,7 +64,7 @@ def test_an_odd_window_looks_further_back() -> None:
     support_range=st.integers(1, 12),
     seed=st.integers(0, 2**32),
 )
-def test_training_supports_stay_in_range_and_leave_the_target_out(
+def test_training_supports_stay_in_range_and_exclude_the_target(
     num_frames: int, target: int, num_supports: int, support_range: int, seed: int
 ) -> None:
     target %= num_frames
@@ -128,7 +128,7 @@ def test_causal_supports_are_evenly_spread_over_the_past(num_supports: int) -> N
             assert index - kept[-1] < (strides or {1}).pop() * 2
 
 
-def test_a_causal_bank_of_none_stays_empty() -> None:
+def test_a_causal_sampler_of_size_zero_stays_empty() -> None:
     sampler = CausalSampler(0)
     sampler.add(0)
     assert sampler.supports() == []

@@ -1,4 +1,4 @@
-"""Sizes, padding and flips: exact numbers, and boxes that stay on their objects."""
+"""Resizing, padding and augmentation: exact values, and boxes that stay on their objects."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def clip_with_block(box: tuple[int, int, int, int], count: int = 3) -> list[np.n
 
 
 def bounds(image: Tensor) -> list[float]:
-    """Box around what is brighter than half, at the precision of a pixel."""
+    """Return the box around pixels brighter than half, to the pixel."""
     rows, columns = torch.nonzero(image[0] > 127, as_tuple=True)
     edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     return [float(edge) for edge in edges]
@@ -147,7 +147,7 @@ def test_crop_keeps_size_and_boxes_and_says_which_are_lost() -> None:
     assert 5 < lost < 60
 
 
-def test_recolouring_is_one_draw_for_the_clip_and_moves_no_box() -> None:
+def test_recoloring_is_one_draw_for_the_clip_and_moves_no_box() -> None:
     augment = ClipAugmentation(short_side=50, long_side=80, flip=0.0, crop=0, colour=0.5)
     generator = torch.Generator().manual_seed(0)
     frames = [np.full((50, 80, 3), (200, 120, 40), np.uint8)] * 2

@@ -1,4 +1,4 @@
-"""Broken entries: each kind is found and counted, and the rest makes a set."""
+"""Invalid entries: each kind is found and counted, and the rest forms a set."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_each_kind_is_counted_and_the_rest_stays(
     places: list[str],
     boxes_left: int,
 ) -> None:
-    """Loading refuses what the check names; nothing else is blamed for it."""
+    """Loading refuses what the check reports; no other entry is reported with it."""
     sections = copy.deepcopy(SOUND)
     for position, fields in changes.items():
         sections[section][position] |= fields
@@ -145,7 +145,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_the_user_hears_why_every_entry_is_looked_at(tmp_path: Path) -> None:
+def test_the_user_is_told_why_every_entry_is_checked(tmp_path: Path) -> None:
     warnings: list[str] = []
 
     class Listener:
@@ -166,7 +166,7 @@ def test_the_user_hears_why_every_entry_is_looked_at(tmp_path: Path) -> None:
     assert len(warnings) == 1 and "category_id 9" in warnings[0]
 
 
-def test_what_cannot_be_read_at_all_is_one_error(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_one_error(tmp_path: Path) -> None:
     path = tmp_path / "set.json"
     for text, words in (
         ('{"images": [', "not valid JSON"),

@@ -1,4 +1,4 @@
-"""COCO JSON of the user's own: ids as they come, what is missing, and what is broken."""
+"""Users' own COCO JSON: ids are kept, optional parts may be missing, invalid entries skipped."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_images_are_found_from_where_people_put_the_json(
     assert len(studio.shown()["a"]) == 3
 
 
-def test_images_elsewhere_are_pointed_at(studio: Studio, tmp_path: Path) -> None:
+def test_images_elsewhere_need_an_option(studio: Studio, tmp_path: Path) -> None:
     save(studio, content())
     with pytest.raises(DataError, match=r"mine.json: a/00000\d.png and the others") as error:
         studio.prepare("coco")
@@ -202,7 +202,7 @@ def test_train_and_val_in_two_files(studio: Studio) -> None:
         ("categories", {"id": None}, "categories[1]: id: expected a whole number"),
     ],
 )
-def test_a_broken_entry_is_named_and_left_out(
+def test_an_invalid_entry_is_named_and_skipped(
     studio: Studio, section: str, change: dict[str, Any], words: str
 ) -> None:
     images(studio)
@@ -236,7 +236,7 @@ def test_files_that_are_no_coco(studio: Studio) -> None:
 
 
 def test_the_drones_convert_as_they_are(shared_dir: Path, tmp_path: Path) -> None:
-    """Real videos as files: ids, boxes and tracks as their JSON has them."""
+    """Real video files: ids, boxes and tracks are those of their JSON."""
     root = shared_dir / "data" / "drones"
     labels = find_coco(root / "val.json", Hints(), SilentReporter())
     assert labels.categories[2] == {"id": 3, "name": "drone"}
