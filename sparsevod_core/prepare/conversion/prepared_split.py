@@ -127,18 +127,21 @@ class PreparedSplit:
         self.problems_file = file
 
 
-def output_files(output: Path, splits: Iterable[str]) -> dict[str, Path]:
+def output_files(
+    output: Path | None, splits: Iterable[str], *, dry_run: bool
+) -> dict[str, Path | None]:
     """Return the JSON file of each split: in the folder `output`, or `output` if it is a `.json`.
 
     Raises:
         ConfigError: One file is given for several splits.
     """
-    if output.suffix != ".json":
-        return {split: output / f"{split}.json" for split in splits}
-    files = dict.fromkeys(splits, output)
-    if len(files) > 1:
+    names = list(splits)
+    is_file = output is not None and output.suffix == ".json"
+    if is_file and len(names) > 1:
         raise ConfigError(
-            f"{output}: one file for two splits, {' and '.join(files)}",
+            f"{output}: one file for two splits, {' and '.join(names)}",
             hint="give a folder, or choose one split with --splits",
         )
-    return files
+    if output is None or dry_run:
+        return dict.fromkeys(names)
+    return {name: output if is_file else output / f"{name}.json" for name in names}
