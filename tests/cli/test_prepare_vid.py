@@ -163,7 +163,7 @@ def test_problems_are_listed_up_to_a_number(
         (["--synthetic", "a", "--frame-size", "big"], 2, "expected HEIGHTxWIDTH"),
         (["--synthetic", "a", "--frame-size", "64x96", "--size", "96x64"], 2, "only --frame-size"),
         (["--synthetic", "a", "--size", "8x8"], 2, "64x64 to 4096x4096"),
-        (["--synthetic", "a", "--videos", 0], 2, "at least one video"),
+        (["--synthetic", "a", "--videos", 0], 2, "at least one training"),
         (["a", "--frames", 3], 2, "need --synthetic"),
     ],
 )

@@ -40,9 +40,7 @@ def convert(
         result: Expected numbers; the counts are added to it.
         categories: `{"id": ..., "name": ...}` records, in the order of the labels.
         info: Content of `info` in the file, beside the version.
-        strict: If True, stop at the first problem.
-        reporter: Receives progress and messages.
-        workers: Number of reading processes; 0 or 1 reads in this process.
+        strict, reporter, workers: See `labelled.prepare_labelled`.
         origin: Used to resume from what an interrupted run finished, kept beside the file. None
             keeps nothing.
 

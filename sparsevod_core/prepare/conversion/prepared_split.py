@@ -49,10 +49,8 @@ class PreparedSplit:
         split: Name of the split, e.g. `train` or `val`.
         file: Path of the JSON file; None after a dry run.
         num_targets: Number of frames that training uses as targets; in `val`, all frames.
-        num_stills: Number of still images.
         num_empty: Number of frames and still images without a box.
         boxes_per_class: Number of boxes by class name, in the order of the categories.
-        expected_boxes_per_class: Expected number of boxes by class name.
         missing: Listed videos and still images that are not in the folder.
         unlisted: Videos in the folder that are not listed and therefore skipped.
         num_other_boxes: Number of valid boxes that are not used: those of DET's other classes, and

@@ -51,13 +51,9 @@ def prepare_imagenet_vid(
         root: Folder with `Data/VID`, or with an `ILSVRC...` folder that has it.
         output: Folder for the files, or a `.json` for one split; None for the folder where `train`
             and `eval` look by default.
-        splits: `train`, `val` or both; empty for those in the tree.
         include_det: If True, add DET's still images, if any, to `train`.
-        strict: If True, stop at the first thing missing or broken instead of skipping it.
-        dry_run: If True, read and check everything, but write nothing.
-        workers: Number of reading processes; 0 or 1 reads in this process.
         info: Further content of `info` in the files, beside version and root.
-        reporter: Receives progress and messages.
+        splits, strict, dry_run, workers, reporter: See `labelled.prepare_labelled`.
 
     Raises:
         ConfigError: Unknown split, or one file for two splits.
