@@ -1,4 +1,4 @@
-"""Detect objects in a video, frame by frame; memory use does not depend on its length.
+"""Detect objects in a video as a stream. Memory use does not depend on the length of the video.
 
 python examples/detect_video.py CHECKPOINT VIDEO
 """

@@ -1,4 +1,4 @@
-"""From a checkpoint to the detector it is of."""
+"""Loading of the detector of a checkpoint."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ def load_detector(
     device: torch.device | str = "cpu",
     reporter: Reporter | None = None,
 ) -> tuple[SparseVOD, Checkpoint]:
-    """The detector of a checkpoint, ours or foreign, in evaluation mode.
+    """Load the detector of a checkpoint, ours or foreign, in evaluation mode.
 
     Every weight of the detector comes from the file.
 
     Args:
-        path: Path of the checkpoint; None: the bundled model.
-        device: Device for the detector.
-        reporter: Receives a description of a bundled model, or of a foreign one and the entries
+        path: path of the checkpoint; None: the bundled model.
+        device: device for the detector.
+        reporter: receives a description of a bundled model, or of a foreign one and the entries
             that were skipped.
 
     Returns:
         The detector on `device`, and its checkpoint without the training state.
 
     Raises:
-        CheckpointError: as `load_checkpoint`; or a weight is missing, unexpected or misshapen.
+        CheckpointError: see `load_checkpoint`; or a weight is missing, unexpected or of another
+            shape.
     """
     is_bundled = path is None
     path = embedded_checkpoint() if path is None else path
@@ -48,9 +49,9 @@ def load_detector(
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if wrong[1:] else ""
         raise CheckpointError(
-            f"{path}: not the weights of the detector that "
-            f"{'its config describes' if checkpoint.source == 'sparsevod' else 'it seems to be'}: "
-            f"{wrong[0]}{more}"
+            f"{path}: not the weights of the detector "
+            f"{'of its config' if checkpoint.source == 'sparsevod' else 'inferred from its shapes'}"
+            f": {wrong[0]}{more}"
         )
     detector.load_state_dict(checkpoint.model)
     reporter = reporter or SilentReporter()
@@ -84,6 +85,6 @@ def _report_foreign(path: Path | str, checkpoint: Checkpoint, reporter: Reporter
     )
     if checkpoint.unknown:
         reporter.message(
-            f"skipped {len(checkpoint.unknown)} entries that are not the detector's: "
+            f"skipped {len(checkpoint.unknown)} entries that do not belong to the detector: "
             f"{', '.join(checkpoint.unknown[:4])}{', ...' if checkpoint.unknown[4:] else ''}"
         )

@@ -47,7 +47,7 @@ def recording(detector: SparseVOD) -> Iterator[Recording]:
 @torch.inference_mode()
 def support_boxes(detector: SparseVOD, supports: Pyramid) -> Tensor:
     """Return the [T, S, N, 4] boxes of the support frames' proposals, each frame on its own."""
-    return torch.stack([boxes_xyxy for _, boxes_xyxy in detector.refine_alone(supports)])
+    return torch.stack([boxes_xyxy for _, boxes_xyxy in detector.refine_supports(supports)])
 
 
 @torch.inference_mode()
@@ -82,7 +82,7 @@ def attention_of(
             assert stage.temporal_roi is not None
             roi_features, maps, _ = inputs
             bins = (roi_features.shape[1], -1)  # RoI bins of each proposal
-            place = stage.temporal_roi.places(roi_features, maps)[0].unflatten(1, bins)
+            place = stage.temporal_roi.best_positions(roi_features, maps)[0].unflatten(1, bins)
             place = place.movedim(0, 1)  # [N, S, P P]
             cells = torch.stack([place % maps.width, place // maps.width], dim=-1)
             stage_points.append(cells * stride + stride / 2)

@@ -17,7 +17,7 @@ from torch import Tensor
 from sparsevod_core.checkpoint import embedded_checkpoint, load_detector
 from sparsevod_core.config import Config, override_pairs
 from sparsevod_core.errors import ConfigError
-from sparsevod_core.fast import Plan, computing_in, optimised, plan_for
+from sparsevod_core.fast import Plan, computing_in, optimized, plan_for
 from sparsevod_core.fast.plan import FRAMES_WORTH_COMPILING, Precision, batch_for, compiling_pays
 from sparsevod_core.inference.device import resolve_device, resolve_precision
 from sparsevod_core.inference.intake import InputBatch, Intake, Pixels
@@ -341,7 +341,7 @@ class Predictor:
 
         It is made at the first frame, because it copies all weights.
         """
-        return optimised(self.detector, self.plan) if self.config.inference.fast else self.detector
+        return optimized(self.detector, self.plan) if self.config.inference.fast else self.detector
 
     def _batches(
         self, video: Footage, resumed: Iterator[Detections], number: int = 0
@@ -392,7 +392,7 @@ class Predictor:
         with self.computing():
             images, sizes = inputs.load()
             # One by one if results must not depend on how many frames come together.
-            at_once = 1 if self.plan.apart else len(images)
+            at_once = 1 if self.plan.one_by_one else len(images)
             parts = zip(images.split(at_once), sizes.split(at_once), strict=True)
             outputs = [self._model.detect(self._model.encode(*part), memory) for part in parts]
             found = torch.cat([packed(*top_detections(output)) for output in outputs])

@@ -37,7 +37,7 @@ def test_weights_are_those_that_spfa_attends_with() -> None:
     torch.manual_seed(0)
     spfa = AttentionAggregation(channels=8, num_heads=1)
     features, supports = torch.randn(2, 3, 8), torch.randn(2, 5, 8)
-    kept = [of_supports[:, None] for of_supports in spfa.keep(supports)]
+    kept = [of_supports[:, None] for of_supports in spfa.project(supports)]
     values = spfa.value(torch.cat([supports, features], dim=1))
     by_hand = features + spfa.output(spfa.weights(features, kept) @ values)
     torch.testing.assert_close(by_hand, spfa(features, kept))

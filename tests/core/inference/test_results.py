@@ -70,7 +70,7 @@ def test_csv_can_be_read_and_contains_no_formula(tmp_path):
 
 
 def test_coco_is_what_eval_scores(tmp_path):
-    from sparsevod_core.evaluation.rescore import evaluate_predictions
+    from sparsevod_core.evaluation.score import evaluate_predictions
 
     path = write("coco", tmp_path / "found.json")
     assert json.loads(path.read_text())[0] == {
@@ -122,7 +122,7 @@ def test_yolo_has_a_file_a_frame(tmp_path):
 def test_yolo_overwrites_no_folder(tmp_path):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "mine.txt").write_text("precious")
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         write("yolo", tmp_path / "labels")
     assert (tmp_path / "labels" / "mine.txt").read_text() == "precious"
 
