@@ -194,20 +194,20 @@ def time_of_strangers(known: list[Process]) -> float:
 def compute(model: str, policy: str) -> None:
     """Child process: for each line read, compute for that many seconds, print seconds per frame."""
     from sparsevod_core.allocator import keep_freed_memory
-    from sparsevod_core.spinning import spin_only_when_alone
+    from sparsevod_core.spinning import spin_only_on_free_cores
 
     keep_freed_memory()
-    if policy == OURS and not spin_only_when_alone():
+    if policy == OURS and not spin_only_on_free_cores():
         raise SystemExit("needs a system that reports how long threads wait for a core")
     import torch
     from inference import PLAN, call, frames, kept, r50
 
     from sparsevod_core.checkpoint import embedded_checkpoint, load_detector
-    from sparsevod_core.fast import optimised
+    from sparsevod_core.fast import optimized
 
     is_embedded = model == "embedded"
     detector = load_detector(embedded_checkpoint())[0].eval() if is_embedded else r50()
-    fast = optimised(detector, PLAN)
+    fast = optimized(detector, PLAN)
     images, sizes = frames(SIZES[model])
     frame = call(fast, images[:1], sizes[:1], kept(fast, images, SIZES[model]))
     with torch.inference_mode():

@@ -26,7 +26,7 @@ from hardware import about_this_machine
 from sparsevod_core.config import load_config
 from sparsevod_core.inference import Predictor, detect_video
 from sparsevod_core.inference.drawing import Drawing, Painter
-from sparsevod_core.inference.intake import Intake, Staged
+from sparsevod_core.inference.intake import InputBatch, Intake
 from sparsevod_core.inference.transfers import PlainTransfers
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.structures import Category, Detections
@@ -44,8 +44,10 @@ class Waiting(Predictor):
     wait_s = 0.0
     _is_done_s = 0.0
 
-    def _start(self, staged: Staged, memory: Any, *, clip: bool) -> Callable[[], list[Detections]]:
-        count = len(staged.frames)
+    def _start(
+        self, inputs: InputBatch, memory: Any, *, clip: bool
+    ) -> Callable[[], list[Detections]]:
+        count = len(inputs.frames)
         done_s = max(self._is_done_s, time.perf_counter()) + self.wait_s * count
         self._is_done_s = done_s
 

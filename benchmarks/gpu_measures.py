@@ -22,13 +22,13 @@ from scene import random_detector, scene_frames
 from torch import Tensor
 
 from sparsevod_core.benchmark.accuracy import stage_differences
-from sparsevod_core.benchmark.timing import autocast, now, seconds_of, synchronise
+from sparsevod_core.benchmark.timing import autocast, now, seconds_of, synchronize
 from sparsevod_core.benchmark.training_step import TrainingStep
 from sparsevod_core.checkpoint import load_detector
 from sparsevod_core.config import Config, load_config
 from sparsevod_core.data.loader import TrainingBatch
 from sparsevod_core.embedded import embedded_checkpoint
-from sparsevod_core.fast import Plan, computing_in, optimised, plan_for
+from sparsevod_core.fast import Plan, computing_in, optimized, plan_for
 from sparsevod_core.fast.graphed_training import GraphedTraining
 from sparsevod_core.fast.plan import plan_for_training
 from sparsevod_core.fast.recorded import RecordedDetector
@@ -116,7 +116,7 @@ def model(device: torch.device, scale: Scale) -> Found:
     }
     # Figures with a target come first.
     for name in plans:
-        made = quick if name == "compiled" else optimised(detector, plans[name])
+        made = quick if name == "compiled" else optimized(detector, plans[name])
         for batch in reversed(scale.batches):
             call = _batch_of(made, device, scale, batch)
             rate = batch / _seconds({name: call}, device, scale.repeats)[name]
@@ -137,7 +137,7 @@ def temporal(device: torch.device, scale: Scale) -> Found:
     plan = plan_for(device, "bf16", compiled=True)
     variants = {"baseline": ("model.tfe=off", "model.spfa=off"), "whole": ()}
     models = {
-        name: optimised(random_detector(scale.preset, scale.size, *settings).to(device), plan)
+        name: optimized(random_detector(scale.preset, scale.size, *settings).to(device), plan)
         for name, settings in variants.items()
     }
     for batch in scale.batches:
@@ -161,7 +161,7 @@ def rival(device: torch.device, scale: Scale) -> Found:
     height, width = scale.size
     frame = scene_frames(1, scale.size)[0][0, :, :height, :width].to(device).float() / 255
     detector = random_detector(scale.preset, scale.size).to(device)
-    fast = optimised(detector, plan_for(device, "bf16", compiled=True))
+    fast = optimized(detector, plan_for(device, "bf16", compiled=True))
     ours = _batch_of(fast, device, scale, 1)
     same = {"min_size": min(scale.size), "max_size": max(scale.size)}
     sizes = {
@@ -217,7 +217,7 @@ def _differences(
     images, _ = scene_frames(SUPPORTS + 1, size)
     for precision in ("fp32", "bf16"):
         plan = replace(plan_for(device, precision), compiled=False, recorded=False)
-        fast = optimised(detector, plan).to(device)
+        fast = optimized(detector, plan).to(device)
         for maps, shared in (("shared_maps", True), ("own_maps", False)):
             with computing_in(precision):
                 stages = stage_differences(
@@ -430,13 +430,13 @@ def profile(device: torch.device, scale: Scale) -> Found:
 
     is_gpu = device.type == "cuda"
     detector = random_detector(scale.preset, scale.size).to(device)
-    fast = optimised(detector, plan_for(device, "bf16", compiled=True))
+    fast = optimized(detector, plan_for(device, "bf16", compiled=True))
     for batch in reversed(scale.batches):
         call = _batch_of(fast, device, scale, batch)
         activity = ProfilerActivity.CUDA if is_gpu else ProfilerActivity.CPU
         with profile(activities=[activity]) as recorded:
             call()
-            synchronise(device)
+            synchronize(device)
         time_of = "self_device_time_total" if is_gpu else "self_cpu_time_total"
         events = sorted(recorded.key_averages(), key=lambda event: -getattr(event, time_of))
         yield {
@@ -456,7 +456,7 @@ def memory(device: torch.device, scale: Scale) -> Found:
         yield {"grown_mib": 0.0, "note": "measures GPU memory; this machine has no GPU"}
         return
     detector = random_detector("tiny", SMALL.size).to(device)
-    fast = optimised(detector, plan_for(device, "bf16"))
+    fast = optimized(detector, plan_for(device, "bf16"))
     sizes = [(96 + 32 * number, 160) for number in range(8)]
     half = 0
     for number in range(scale.changes):
@@ -494,7 +494,7 @@ def _first_use(
     batch = scale.batches[-1]
     many = images[torch.arange(batch) % len(images)], sizes[:1].expand(batch, 2)
     start = now(device)
-    made = optimised(detector, plan)
+    made = optimized(detector, plan)
     with computing_in("bf16"):
         kept = made.remember(made.encode(images[1:], sizes[1:]))  # type: ignore[arg-type]
         for _ in range(UNTIL_RECORDED):

@@ -32,7 +32,7 @@ from sparsevod_core.allocator import keep_freed_memory
 from sparsevod_core.benchmark.accuracy import stage_differences
 from sparsevod_core.benchmark.inference import PLAIN, BenchmarkSettings, benchmark
 from sparsevod_core.checkpoint import embedded_checkpoint, load_detector
-from sparsevod_core.fast import optimised, plan_for
+from sparsevod_core.fast import optimized, plan_for
 from sparsevod_core.inference import Predictor
 from sparsevod_core.model.detector import SparseVOD, top_detections
 from sparsevod_core.model.support import SupportMemory
@@ -160,7 +160,7 @@ def in_this_process(name: str) -> float:
     if name == PLAIN:
         return turns({name: call(detector, images[:1], sizes[:1], kept(detector, images))}, 4)[name]
     keep_freed_memory()
-    fast = optimised(detector, PLAN)
+    fast = optimized(detector, PLAN)
     return turns({name: call(fast, images[:1], sizes[:1], kept(fast, images))}, 8)[name]
 
 
@@ -178,7 +178,7 @@ def effects(rounds: int) -> dict[str, Any]:
     images, sizes = frames()
     contestants: dict[str, Callable[[], Any]] = {}
     for name, plan in plans.items():
-        fast = optimised(detector, plan)
+        fast = optimized(detector, plan)
         contestants[name] = call(fast, images[:1], sizes[:1], kept(fast, images))
     return turns(contestants, rounds)
 
@@ -195,7 +195,7 @@ def accuracy(rounds: int) -> dict[str, Any]:
         size = (224, 280) if "embedded" in name else SIZE
         images, _ = frames(size)
         for precision in PRECISIONS:
-            fast: Any = optimised(detector, plan_for(CPU, precision))
+            fast: Any = optimized(detector, plan_for(CPU, precision))
             for shared in (True, False):
                 stages = stage_differences(
                     detector, fast, images[:1], images[1:], size, shared_maps=shared
@@ -215,7 +215,7 @@ def accuracy(rounds: int) -> dict[str, Any]:
 def scaling(rounds: int) -> dict[str, Any]:
     """Return milliseconds per frame by support frames, size and batch; size of the memory."""
     detector = r50()
-    fast = optimised(detector, PLAN)
+    fast = optimized(detector, PLAN)
     few = max(3, rounds // 2)
     images, sizes = frames(count=15)
     target = images[:1]
@@ -250,7 +250,7 @@ def rows_of_the_paper(rounds: int) -> dict[str, float]:
     contestants: dict[str, Callable[[], Any]] = {}
     for name, tfe, spfa, count in PAPER:
         detector = r50(tfe=tfe, spfa=spfa)
-        fast = optimised(detector, PLAN)
+        fast = optimized(detector, PLAN)
         images, sizes = frames(count=count + 1)
         contestants[name] = call(fast, images[:1], sizes[:1], kept(fast, images))
     return turns(contestants, max(3, rounds // 2))
@@ -260,7 +260,7 @@ def roofline(rounds: int) -> dict[str, Any]:
     """Return operations and memory traffic of each part, relative to the machine's peak."""
     detector = r50()
     images, sizes = frames()
-    counted: Any = optimised(detector, replace(PLAN, fused="none"))  # layers FLOP counters know
+    counted: Any = optimized(detector, replace(PLAN, fused="none"))  # layers FLOP counters know
     frame = call(counted, images[:1], sizes[:1], kept(counted, images))
     with Traffic(counted) as traffic:  # inference mode hides convolutions from it
         frame()
@@ -339,7 +339,7 @@ def turns(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, f
 @torch.inference_mode()
 def share_of_p2(detector: SparseVOD) -> float:
     """Return the fraction of P2 tiles computed for a frame."""
-    fast: Any = optimised(detector, PLAN)
+    fast: Any = optimized(detector, PLAN)
     images, sizes = frames()
     pyramid = fast.encode(images[:1], sizes[:1])
     fast.detect(pyramid, kept(fast, images))

@@ -17,7 +17,5 @@ images = [cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB) for path in paths]
 
 memory = predictor.remember(images)  # computed once, used for every image
 for path, detections in zip(paths, predictor.detect(images, memory), strict=True):
-    for box, score, label in zip(
-        detections.boxes_xyxy[:5], detections.scores, detections.labels, strict=False
-    ):
-        print(f"{path}: {predictor.categories[label].name} {score:.2f} {box.round(1).tolist()}")
+    for detection in detections[:5]:
+        print(f"{path}: {detection}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sparsevod_core.config import Config, all_keys, load_config
+from sparsevod_core.config import Config, load_config
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -16,7 +16,7 @@ SETTING = r"(?:(?:model|data|loss|train|inference)\.(?!yaml|json)\w+|seed)"
 
 
 def test_every_setting_is_explained() -> None:
-    assert [key for key in all_keys() if f"`{key} = " not in METHOD] == []
+    assert [key for key in Config().flat() if f"`{key} = " not in METHOD] == []
 
 
 @pytest.mark.parametrize("text", re.findall(rf"`({SETTING} = [^`]+)`", METHOD))
@@ -30,4 +30,4 @@ def test_documented_settings_exist(document: Path) -> None:
     for setting in re.findall(rf"(?:`|--set ){SETTING}=[^`\s]+", text):
         load_config(overrides=["model.frozen_stages=0", setting.removeprefix("--set ").strip("`")])
     for setting in re.findall(rf"`({SETTING})`", text):
-        assert setting in all_keys()
+        assert setting in Config().flat()

@@ -18,9 +18,9 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sparsevod_core.config import Config, all_keys, load_config
+from sparsevod_core.config import Config, load_config
 from sparsevod_core.errors import ConfigError, SparseVodError
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.reproduce.grid import BASELINE, Cell
@@ -134,9 +134,9 @@ class Experiment:
         file = self.folder(cell, seed) / "config.yaml"
         if not file.exists() or self.state(cell, seed) == "to do":
             return
-        there, wanted = load_config(file=file).to_dict(), self.config(cell, seed).to_dict()
-        for key in all_keys():
-            before, now = _at(there, key), _at(wanted, key)
+        there = load_config(file=file).flat()
+        for key, now in self.config(cell, seed).flat().items():
+            before = there[key]
             if before != now and key not in MAY_DIFFER:
                 raise ConfigError(
                     f"{file.parent}: was made with {key}={before}, this grid has {now}",
@@ -199,7 +199,7 @@ class Experiment:
         """Run `sparsevod eval` and keep what the tables need, a few kilobytes."""
         if result.exists():
             return
-        options = () if supports is None else (f"--supports={supports}",)
+        options = () if supports is None else (f"--num-supports={supports}",)
         complete = result.with_name("evaluation.partial")
         arguments = [*self.eval_data, *self.machine, *options, f"--json={complete}"]
         self.run_command("eval", str(checkpoint), *arguments)
@@ -221,9 +221,3 @@ def _copy(given: Path, file: Path) -> None:
             f"--pretrained {given}: {file} is another checkpoint",
             hint="leave out --pretrained to start from that one, or give another --output",
         )
-
-
-def _at(tree: dict[str, Any], dotted: str) -> Any:
-    for key in dotted.split("."):
-        tree = tree[key]
-    return tree

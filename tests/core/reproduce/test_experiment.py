@@ -47,13 +47,13 @@ def test_the_full_model_is_evaluated_with_every_number_of_supports(tmp_path):
         small.run(*run)
     new = ("--backbone=tiny", f"--output={full}", "--seed=1", "--set=train.epochs=2")
     assert commands[0] == ("train", *new)
-    assert [words[2] for words in commands[1:]] == [f"--supports={n}" for n in (0, 2, 14)]
+    assert [words[2] for words in commands[1:]] == [f"--num-supports={n}" for n in (0, 2, 14)]
     assert small.state(*run) == "begun"
 
     commands.clear()
     small.run(*run)
     assert commands[0] == ("train", "--resume", str(full))
-    assert [words[2].partition("=")[0] for words in commands[1:]] == ["--supports", "--json"]
+    assert [words[2].partition("=")[0] for words in commands[1:]] == ["--num-supports", "--json"]
     assert small.state(*run) == "done"
     assert set(json.loads((full / "eval.json").read_text())) == set(KEPT)
 

@@ -1,4 +1,4 @@
-"""Optimised detectors against the plain one: every plan that makes sense, on a CPU."""
+"""Optimized detectors compared with the plain one, on a CPU, for every useful plan."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 
 from sparsevod_core.benchmark.accuracy import stage_differences
 from sparsevod_core.config import load_config
-from sparsevod_core.fast import Plan, computing_in, optimised, plan_for, taps
-from sparsevod_core.fast.int8_search import QuantisedKeys
+from sparsevod_core.fast import Plan, computing_in, optimized, plan_for, taps
 from sparsevod_core.fast.pyramid import LazyPyramid
 from sparsevod_core.fast.recorded import RecordedDetector
 from sparsevod_core.fast.taps import TappedTemporalRoI
+from sparsevod_core.kernels.int8_similarity import Int8Keys
 from sparsevod_core.kernels.similarity import Keys
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.pyramid import WholePyramid
@@ -25,7 +25,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def build(**changes):
-    """Random weights, SPFA's output too: at its zero start it could not be seen."""
+    """Build a detector with random weights, also for SPFA's output, which starts at zero."""
     torch.manual_seed(0)
     base = load_config("tiny").model
     small = {"support_level": "p4", "num_stages": 2, "num_proposals": 5} | changes
@@ -37,7 +37,7 @@ def build(**changes):
 
 
 def frames(count: int):
-    # Free-running, a near tie of TFE's choice that rounding flips would count: this seed has none.
+    # This seed has no near-tie in TFE's choice that rounding could flip.
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (count, 3, 64, 96), dtype=torch.uint8, generator=generator)
     images[:, :, SIZE[0] :, :] = 0
@@ -81,9 +81,9 @@ PLANS = {
 def test_in_fp32_the_numbers_are_the_same(changes: dict, plan: Plan, supports: int) -> None:
     detector = build(**changes)
     plain = outputs(detector, supports=supports)
-    fast = outputs(optimised(detector, plan), supports=supports)
+    fast = outputs(optimized(detector, plan), supports=supports)
     torch.testing.assert_close(fast.logits, plain.logits, atol=1e-4, rtol=0)
-    # Boxes of hundreds of pixels, and what stage after stage makes of rounding.
+    # Boxes have hundreds of pixels, and rounding errors grow from stage to stage.
     torch.testing.assert_close(fast.boxes_xyxy, plain.boxes_xyxy, atol=0.03, rtol=0)
     torch.testing.assert_close(fast.proposals_xyxy, plain.proposals_xyxy)
 
@@ -94,7 +94,7 @@ def test_a_gpus_kernels_give_the_plain_numbers(changes: dict) -> None:
     detector = build(support_level="p5", **changes)
     plan = dataclasses.replace(plan_for(CUDA, "fp32"), recorded=False)
     assert plan == Plan(kernels="triton", fused="triton")
-    plain, fast = outputs(detector), outputs(optimised(detector, plan))
+    plain, fast = outputs(detector), outputs(optimized(detector, plan))
     torch.testing.assert_close(fast.logits, plain.logits, atol=1e-4, rtol=0)
     torch.testing.assert_close(fast.boxes_xyxy, plain.boxes_xyxy, atol=0.03, rtol=0)
 
@@ -105,13 +105,13 @@ def test_a_gpus_kernels_give_the_plain_numbers(changes: dict) -> None:
 def test_each_stage_is_close(plan: Plan, shared_maps: bool, level: str) -> None:
     detector = build(num_stages=3, support_level=level)
     images, _ = frames(5)
-    # Untrained weights move boxes by their own size, and attend to what rounding turns: a trained
+    # Untrained weights move boxes by their own size, and rounding changes attention. A trained
     # model is within 0.06 and 1.4 % in bf16 (benchmarks/README.md).
     logits, share = (1e-5, 1e-5) if plan.precision == "fp32" else (0.2, 0.05)
     if level == "p2" and not shared_maps:
-        logits = 0.3  # of many positions some are nearly as similar as others, and maps decide
+        logits = 0.3  # P2 has many near-ties, which the rounding of the maps decides
     stages = stage_differences(
-        detector, optimised(detector, plan), images[:2], images[2:], SIZE, shared_maps=shared_maps
+        detector, optimized(detector, plan), images[:2], images[2:], SIZE, shared_maps=shared_maps
     )
     assert len(stages) == 3
     for stage in stages:
@@ -121,9 +121,9 @@ def test_each_stage_is_close(plan: Plan, shared_maps: bool, level: str) -> None:
 
 def test_maps_that_are_too_large_for_taps(monkeypatch: pytest.MonkeyPatch) -> None:
     detector = build()
-    with_taps = outputs(optimised(detector, Plan(taps=True)))
-    monkeypatch.setattr(taps, "MOST_POSITIONS", 10)
-    fast = optimised(detector, Plan(taps=True))
+    with_taps = outputs(optimized(detector, Plan(taps=True)))
+    monkeypatch.setattr(taps, "MAX_POSITIONS", 10)
+    fast = optimized(detector, Plan(taps=True))
     images, sizes = frames(2)
     with torch.inference_mode():
         memory = fast.remember(fast.encode(images, sizes))
@@ -135,7 +135,7 @@ def test_maps_that_are_too_large_for_taps(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("changes", [{}, {"tfe": "off"}, {"spfa": "average"}], ids=str)
 def test_memories_of_single_frames_make_one(precision: Any, changes: dict) -> None:
-    fast = optimised(build(**changes), plan_for(CPU, precision))
+    fast = optimized(build(**changes), plan_for(CPU, precision))
     images, sizes = frames(4)
     alone = [
         fast.remember(fast.encode(images[number : number + 1], sizes[:1])) for number in (1, 2, 3)
@@ -156,7 +156,7 @@ def test_memories_of_single_frames_make_one(precision: Any, changes: dict) -> No
 
 def test_the_trained_detector_can_still_be_trained() -> None:
     detector = build().train()
-    optimised(detector, plan_for(CPU, "bf16"))
+    optimized(detector, plan_for(CPU, "bf16"))
     assert detector.training and detector.proposals.training
     assert detector.proposals.features.requires_grad
     assert all(parameter.dtype == torch.float32 for parameter in detector.parameters())
@@ -165,7 +165,7 @@ def test_the_trained_detector_can_still_be_trained() -> None:
 
 def test_later_changes_of_the_weights_do_not_matter() -> None:
     detector = build()
-    fast = optimised(detector, plan_for(CPU, "fp32"))
+    fast = optimized(detector, plan_for(CPU, "fp32"))
     before = outputs(fast)
     with torch.no_grad():
         for parameter in detector.parameters():
@@ -173,7 +173,7 @@ def test_later_changes_of_the_weights_do_not_matter() -> None:
     torch.testing.assert_close(outputs(fast).logits, before.logits)
 
 
-# --- what a machine gets --------------------------------------------------------------------------
+# --- plans of a machine ---------------------------------------------------------------------------
 
 
 @torch.inference_mode()
@@ -181,12 +181,12 @@ def test_a_plan_is_what_is_built() -> None:
     images, sizes = frames(1)
     for integers in (True, False):
         plan = dataclasses.replace(plan_for(CPU, "bf16"), int8_search=integers)
-        fast = optimised(build(), plan)
+        fast = optimized(build(), plan)
         encoded = fast.encode(images, sizes)
         assert isinstance(encoded, LazyPyramid)
         assert all(isinstance(stage.temporal_roi, TappedTemporalRoI) for stage in fast.stages)
         maps = fast.remember(encoded).stages[0].maps
-        assert type(maps.keys) is (QuantisedKeys if integers else Keys)
+        assert type(maps.keys) is (Int8Keys if integers else Keys)
 
 
 def test_a_gpu_gets_kernels_graphs_and_the_compiler_where_it_pays() -> None:
@@ -194,8 +194,8 @@ def test_a_gpu_gets_kernels_graphs_and_the_compiler_where_it_pays() -> None:
     plan = plan_for(CUDA, "bf16")
     assert plan == Plan(precision="bf16", kernels="triton", fused="triton", recorded=True)
     assert plan_for(CUDA, "tf32", compiled=True).compiled
-    assert isinstance(optimised(build(), plan), RecordedDetector)
-    assert not plan.apart  # batches are what makes a GPU fast
+    assert isinstance(optimized(build(), plan), RecordedDetector)
+    assert not plan.one_by_one  # batches are what makes a GPU fast
 
 
 def test_a_processor_gets_what_it_has_instructions_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +203,7 @@ def test_a_processor_gets_what_it_has_instructions_for(monkeypatch: pytest.Monke
         monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda has=has: has, raising=False)
         assert plan_for(CPU, "bf16").int8_search is has
         assert not plan_for(CPU, "fp32").int8_search
-    assert plan_for(CPU, "fp32").apart
+    assert plan_for(CPU, "fp32").one_by_one
 
 
 def test_the_precision_of_products_is_set_and_put_back() -> None:
