@@ -12,10 +12,10 @@ from jaxtyping import Float, Int
 
 from sparsevod_core.data.annotation_columns import as_numbers
 from sparsevod_core.data.json_fields import MISSING
-from sparsevod_core.prepare.annotated import AnnotatedFrame, LabelledBox
 from sparsevod_core.prepare.coco.entries import CROWD, GENERATED, OCCLUDED, CocoEntries
 from sparsevod_core.prepare.coco.groups import ImageGroup
-from sparsevod_core.prepare.media import inputs_of
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, LabelledBox
+from sparsevod_core.prepare.reading.media import inputs_of
 
 
 @dataclass(frozen=True, slots=True)
