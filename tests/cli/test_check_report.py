@@ -91,7 +91,7 @@ def test_errors_and_with_strict_problems_are_the_exit_code(
     assert run("--check", annotations) == 1
     out = capsys.readouterr().out
     assert "Broken entries are left out" in out
-    assert "    annotations[1]: id 1, image_id 123456" in out
+    assert "    annotations[1] (id 1): image_id 123456" in out
     assert "1 error, 1 problem" in out and "training would stop" in out
 
 
