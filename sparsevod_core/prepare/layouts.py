@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.coco.labels import coco_files, is_prepared
-from sparsevod_core.prepare.cvat.labels import root_element
 from sparsevod_core.prepare.label_set import walk_files
 from sparsevod_core.prepare.mot.labels import GROUND_TRUTH
+from sparsevod_core.prepare.strict_xml import root_element
 from sparsevod_core.prepare.yolo.data_yaml import find_data_yaml
 from sparsevod_core.prepare.yolo.labels import CLASS_LISTS
 

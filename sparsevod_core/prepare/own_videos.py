@@ -23,7 +23,7 @@ from sparsevod_core.prepare.cvat.labels import find_cvat
 from sparsevod_core.prepare.label_set import Hints, LabelSet, Part, Split, last_change
 from sparsevod_core.prepare.mot.labels import find_mot
 from sparsevod_core.prepare.prepared_split import PreparedSplit
-from sparsevod_core.prepare.voc.folders import find_voc
+from sparsevod_core.prepare.voc.labels import find_voc
 from sparsevod_core.prepare.yolo.labels import find_yolo
 from sparsevod_core.reporting import Reporter, SilentReporter
 
