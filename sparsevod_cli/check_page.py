@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from sparsevod_core.figures.dataset_plots import Bars
-    from sparsevod_core.prepare.checks.distributions import Histogram
     from sparsevod_core.prepare.checks.findings import Finding
     from sparsevod_core.prepare.checks.report import DatasetReport
+    from sparsevod_core.prepare.checks.statistics import Histogram
 
 NOTED_FINDINGS = 8
 
@@ -21,7 +21,7 @@ def dataset_page(report: DatasetReport) -> Figure:
     import numpy as np
 
     from sparsevod_core.figures.dataset_page import DatasetView, draw_dataset
-    from sparsevod_core.prepare.checks.distributions import SIDE_EDGES_PX
+    from sparsevod_core.prepare.checks.boxes import SIDE_EDGES_PX
 
     width, height, _ = report.frames.sizes[0]
     return draw_dataset(

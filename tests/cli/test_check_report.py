@@ -84,7 +84,7 @@ def test_errors_and_with_strict_problems_are_the_exit_code(
     change(annotations, "annotations", 0, bbox=[500, 500, 4, 4])
     assert run("--check", annotations) == 0
     out = capsys.readouterr().out
-    assert "problem: boxes wholly outside their frame: 1\n    long/" in out
+    assert "problem: boxes completely outside the frame: 1\n    long/" in out
     assert "square [500, 500, 504, 504]" in out and "\n1 problem, " in out
     assert run("--check", annotations, "--strict") == 1
     change(annotations, "annotations", 1, image_id=123456)
@@ -103,7 +103,7 @@ def test_root_says_where_the_frames_are(
     content = json.loads(annotations.read_text())
     annotations.write_text(json.dumps({**content, "info": {}}))
     assert run("--check", annotations) == 0
-    assert "name the folder of the frames with --root" in capsys.readouterr().out
+    assert "give the folder of the frames with --root" in capsys.readouterr().out
     assert run("--check", annotations, "--root", image_set.annotations.parent, "--decode") == 1
     assert "95x64" in capsys.readouterr().out
     assert run("--check", annotations, "--root", tmp_path / "nowhere") == 1
@@ -117,7 +117,7 @@ def test_two_files_and_what_both_hold(annotations: Path, run: Any, capsys: Any) 
     result = annotations.with_name("r.json")
     assert run("--check", annotations, "--check", other, "--json", result) == 0
     told = capsys.readouterr()
-    assert "problem: videos or stills that are in" in told.out
+    assert "problem: videos or stills that are both in" in told.out
     assert annotations.with_name("val.check.png").is_file()
     content = json.loads(result.read_text())
     assert len(content["sets"]) == 2 and content["overlap"][0]["count"] == 4

@@ -155,7 +155,10 @@ def test_what_cannot_be_read_at_all_is_one_error(tmp_path: Path) -> None:
     for text, words in (
         ('{"images": [', "not valid JSON"),
         ('{"images": [], "annotations": []}', "no 'categories'"),
-        (json.dumps({**SOUND, "images": [1, 2]}), "'images' is empty when broken entries are"),
+        (
+            json.dumps({**SOUND, "images": [1, 2]}),
+            "'images' is empty after skipping broken entries",
+        ),
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=words):

@@ -111,7 +111,7 @@ def test_a_video_with_too_few_frames_shows_when_decoded(films: Path) -> None:
     assert "broken_files" not in file_findings(check(films))
     found = file_findings(check(films, decode=True))["broken_files"]
     (place,) = found.places
-    assert "narrow.mp4: 7 frames decode, but the annotations go on to frame 7" in place
+    assert "narrow.mp4: 7 frames decode, but the annotations continue to frame 7" in place
 
 
 def test_videos_missing_broken_or_of_another_size(films: Path) -> None:

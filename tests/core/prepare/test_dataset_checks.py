@@ -15,10 +15,13 @@ import pytest
 from sparsevod_core.data.motion import motion_iou
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.prepare.checks.classes import ClassCounts, ids_in_words
-from sparsevod_core.prepare.checks.columns import BoxColumns
-from sparsevod_core.prepare.checks.distributions import histogram, histogram_of_counts
 from sparsevod_core.prepare.checks.findings import NAMED, Finding
 from sparsevod_core.prepare.checks.report import DatasetReport, check_datasets
+from sparsevod_core.prepare.checks.statistics import (
+    BoxColumns,
+    histogram,
+    histogram_of_counts,
+)
 
 Box = tuple[str, Sequence[float], int | None]
 """Class, [x, y, width, height], track."""
