@@ -55,7 +55,7 @@ class BoxCounts:
         per_class: Sizes of each class, in the file's order.
         sides_per_class: Histogram of sides (`SIDE_EDGES_PX`) of each class.
         aspect: Histogram of width / height.
-        centres: Number of box centers in each of 32x32 cells of the frame.
+        centers: Number of box centers in each of 32x32 cells of the frame.
     """
 
     boxes: int
@@ -64,7 +64,7 @@ class BoxCounts:
     per_class: tuple[BoxSizes, ...]
     sides_per_class: Int[np.ndarray, "K bins"]
     aspect: Histogram
-    centres: Int[np.ndarray, "rows columns"]
+    centers: Int[np.ndarray, "rows columns"]
 
 
 def check_boxes(
@@ -112,7 +112,7 @@ def _measure(videos: VideoSet, columns: BoxColumns, config: DataConfig) -> BoxCo
         per_class=tuple(map(sizes, per_class)),
         sides_per_class=np.stack([histogram(sides[n], SIDE_EDGES_PX).counts for n in per_class]),
         aspect=histogram(widths[has_area] / heights[has_area], _ASPECT_EDGES),
-        centres=flat.reshape(_CENTER_CELLS, _CENTER_CELLS),
+        centers=flat.reshape(_CENTER_CELLS, _CENTER_CELLS),
     )
 
 

@@ -68,7 +68,7 @@ class DatasetReport:
                 "edges": SIDE_EDGES_PX.tolist(),
                 "counts": boxes.pop("sides_per_class"),
             },
-            "centres": boxes.pop("centres"),
+            "centres": boxes.pop("centers"),
         }
         return {
             "file": str(self.file),

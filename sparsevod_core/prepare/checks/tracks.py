@@ -138,7 +138,7 @@ def _findings(
     advice = "only AP by motion speed needs tracks"
     yield from find("untracked", "remark", text, untracked, name, advice)
     if num_with_gaps:
-        text = "tracks with gaps: the object is missing from frames in between"
+        text = "tracks interrupted by frames without the object"
         yield Finding("track_gaps", "remark", text, num_with_gaps)
     text = "boxes with the same track as another box of their frame"
     yield from find("track_twice", "problem", text, repeated, name)
