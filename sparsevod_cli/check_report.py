@@ -54,7 +54,8 @@ def check_sets(
         figure_kind(page)
         if len(files) > 1:
             raise ConfigError(
-                "-o gives the page of a single --check FILE; without -o each FILE gets its own page"
+                "-o goes with a single --check FILE",
+                hint="without -o, each FILE gets a page beside it",
             )
     reports, shared = check_datasets(files, root, decode=decode, reporter=ConsoleReporter())
     if str(json_out) != "-":

@@ -51,9 +51,8 @@ class StrictXmlParser:
         try:
             self._parser.Parse(piece, is_last)
         except expat.ExpatError as error:
-            raise self.error(
-                f"broken XML: {expat.ErrorString(error.code)}", error.lineno
-            ) from error
+            reason = expat.ErrorString(error.code)
+            raise self.error(f"broken XML: {reason}", error.lineno) from error
         except (LookupError, ValueError) as error:  # an encoding that Python does not know
             raise self.error(f"broken XML: {error}") from error
 

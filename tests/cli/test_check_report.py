@@ -146,7 +146,7 @@ def test_without_write_access_only_the_page_is_missing(
         (
             ["--check", "a.json", "--check", "b.json", "-o", "p.png"],
             2,
-            "gives the page of a single",
+            "-o goes with a single",
         ),
         (["--check", "a.json", "-o", "p.gif"], 2, ".png, .pdf or .svg"),
         (["ROOT", "--decode"], 2, "go with --check"),

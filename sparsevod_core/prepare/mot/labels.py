@@ -84,7 +84,15 @@ def find_mot(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     sequences: list[MotSequence] = []
     for split, found in folders.items():
         kept, copies = _without_copies(found)
-        splits[split] = _open_sequences(root, kept, hints, sequences)
+        splits[split] = Split()
+        opened = []
+        for folder in kept:
+            try:
+                opened.append(_open_sequence(root, folder, hints))
+            except DataError as error:
+                splits[split].problems.append(f"{error.message}, sequence skipped")
+        splits[split].sources = opened
+        sequences += opened
         if copies:
             some = ", ".join(folder.name for folder in copies[:3])
             notes.append(f"skipping {len(copies)} copies of sequences for other detectors: {some}")
@@ -146,22 +154,6 @@ def _without_copies(folders: list[Path]) -> tuple[list[Path], list[Path]]:
         by_name[_DETECTOR.sub("", folder.name)].append(folder)
     kept = [copies[0] for copies in by_name.values()]
     return kept, [folder for copies in by_name.values() for folder in copies[1:]]
-
-
-def _open_sequences(
-    root: Path, folders: list[Path], hints: Hints, sequences: list[MotSequence]
-) -> Split:
-    """Return the usable sequences with the problems of the others; add them to `sequences`."""
-    split = Split()
-    opened = []
-    for folder in folders:
-        try:
-            opened.append(_open_sequence(root, folder, hints))
-        except DataError as error:
-            split.problems.append(f"{error.message}, sequence skipped")
-    split.sources = opened
-    sequences += opened
-    return split
 
 
 def _open_sequence(root: Path, folder: Path, hints: Hints) -> MotSequence:

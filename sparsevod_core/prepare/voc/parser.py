@@ -7,7 +7,7 @@ ordinary files several times as fast and leaves all others to `parse_voc_xml`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, XMLParser
@@ -125,46 +125,43 @@ class _Parser(StrictXmlParser):
             self.result.objects.append(self._object())
 
     def _object(self) -> VocObject:
-        fields = self._fields
+        fields, line = self._fields, self._object_line
         if not fields.get("name"):
-            raise self.error("<object> without <name>", self._object_line)
+            raise self.error("<object> without <name>", line)
+        left, top, right, bottom = (
+            self._number(float, name, fields.get(name), line)
+            for name in ("xmin", "ymin", "xmax", "ymax")
+        )
+        has_track = "trackid" in fields
         return VocObject(
-            self._object_line,
+            line,
             fields["name"],
-            (self._side("xmin"), self._side("ymin"), self._side("xmax"), self._side("ymax")),
-            self._field_number("trackid") if "trackid" in fields else None,
-            self._field_number("occluded") != 0,
-            self._field_number("generated") != 0,
+            (left, top, right, bottom),
+            int(self._number(int, "trackid", fields["trackid"], line)) if has_track else None,
+            self._number(int, "occluded", fields.get("occluded", "0"), line) != 0,
+            self._number(int, "generated", fields.get("generated", "0"), line) != 0,
         )
 
-    def _field_number(self, name: str) -> int:
-        return self._integer(name, self._fields.get(name, "0"), self._object_line)
-
-    def _side(self, name: str) -> float:
-        text = self._fields.get(name)
-        if text is None:
-            raise self.error(f"<object> without <{name}>", self._object_line)
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise self.error(f"<{name}>: expected a number, got {text[:40]!r}", self._object_line)
-        return value
-
     def _size(self, name: str) -> int:
-        value = self._integer(name, self.text.strip(), self.line)
+        value = int(self._number(int, name, self.text.strip(), self.line))
         if not 0 < value < _SIDE_LIMIT:
             raise self.error(f"<{name}>: expected 1 to {_SIDE_LIMIT - 1} pixels, got {value}")
         return value
 
-    def _integer(self, name: str, text: str, line: int) -> int:
+    def _number(
+        self, convert: Callable[[str], float], name: str, text: str | None, line: int
+    ) -> float:
+        if text is None:
+            raise self.error(f"<object> without <{name}>", line)
         try:
-            value = int(text[:40])
+            value = convert(text)
         except ValueError:
-            raise self.error(f"<{name}>: expected an integer, got {text[:40]!r}", line) from None
-        if abs(value) >= _NUMBER_LIMIT:
-            raise self.error(f"<{name}>: {value} is out of range", line)
+            value = math.nan
+        if convert is int and abs(value) >= _NUMBER_LIMIT:
+            raise self.error(f"<{name}>: {text[:40]} is out of range", line)
+        if not math.isfinite(value):
+            kind = "an integer" if convert is int else "a number"
+            raise self.error(f"<{name}>: expected {kind}, got {text[:40]!r}", line)
         return value
 
 

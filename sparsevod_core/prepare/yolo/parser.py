@@ -8,12 +8,7 @@ from sparsevod_core.prepare.annotated import Box
 
 
 def parse_label(line: str, width: int, height: int) -> tuple[int, Box, int | None]:
-    """Return the class, the box in pixels and the track of a line.
-
-    Args:
-        line: Text of the line.
-        width: Width of the frame in pixels.
-        height: Height of the frame in pixels.
+    """Return the class, the box in pixels and the track of a line, for a frame of this size.
 
     Raises:
         ValueError: Not a label; the message says what was expected.

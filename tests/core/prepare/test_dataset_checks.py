@@ -36,7 +36,7 @@ def content(
     classes: dict[str, int] = CLASSES,
     size: tuple[int, int] = (200, 100),
 ) -> dict[str, Any]:
-    """Return COCO-VID content from the boxes of each video and frame_id; all frames have one size."""
+    """Return COCO-VID content with these boxes by video and frame_id, all frames of one size."""
     result: dict[str, Any] = {
         "categories": [{"id": id_, "name": name} for name, id_ in classes.items()],
         "videos": [{"id": n, "name": name} for n, name in enumerate(videos)],
