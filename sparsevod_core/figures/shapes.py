@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 Rectangle = tuple[float, float, float, float]
-"""x1, y1, x2, y2 in pixels; the centre of the first pixel is at (0.5, 0.5)."""
+"""x1, y1, x2, y2 in pixels; the center of the first pixel is at (0.5, 0.5)."""
 
 
 def draw_plate(

@@ -61,7 +61,7 @@ def check_files(
         return _video_file(videos, videos.video_of(frame)) or videos.file_name(frame)
 
     if missing and not found and not root_is_given:
-        text = f"files not found below {videos.root}, none of the dataset's exists there"
+        text = f"files not found below {videos.root}, which contains none of the dataset's files"
         advice = "give the folder of the frames with --root"
         findings = find("frames_not_found", "problem", text, missing, name, advice)
         return FileCounts(num_images, len(frames_of_file), len(missing), 0, 0), findings

@@ -15,11 +15,11 @@ from sparsevod_core.figures.style import BoxStyle, class_color, text_color
 from sparsevod_core.structures import Detections
 
 NAMES = ["car", "red_panda", "Fußgänger", "x"]
-GREY = 90
+GRAY = 90
 
 
 def frame(width: int = 320, height: int = 180) -> np.ndarray:
-    return np.full((height, width, 3), GREY, np.uint8)
+    return np.full((height, width, 3), GRAY, np.uint8)
 
 
 def detections(*boxes: tuple[float, ...], labels: list[int] | None = None) -> Detections:
@@ -32,7 +32,7 @@ def detections(*boxes: tuple[float, ...], labels: list[int] | None = None) -> De
 
 
 def changed(image: np.ndarray) -> np.ndarray:
-    return (image != GREY).any(axis=-1)
+    return (image != GRAY).any(axis=-1)
 
 
 # --- drawing -------------------------------------------------------------------------------------
@@ -41,14 +41,14 @@ def changed(image: np.ndarray) -> np.ndarray:
 def test_the_frame_is_not_modified() -> None:
     image = frame()
     drawn = draw_detections(image, detections((50, 50, 100, 100)), NAMES)
-    assert (image == GREY).all()
+    assert (image == GRAY).all()
     assert drawn.shape == image.shape
     assert drawn.dtype == np.uint8
     assert not np.shares_memory(drawn, image)
 
 
 def test_nothing_to_draw() -> None:
-    assert (draw_detections(frame(), detections(), NAMES) == GREY).all()
+    assert (draw_detections(frame(), detections(), NAMES) == GRAY).all()
 
 
 def test_the_line_is_outside_the_box() -> None:
@@ -56,13 +56,13 @@ def test_the_line_is_outside_the_box() -> None:
     color = np.array(class_color(1)) * 255
     for y, x in ((100, 49), (100, 200), (150, 120)):  # just outside left, right and bottom
         assert np.abs(drawn[y, x] - color).max() < 60, (y, x)
-    assert (drawn[64:146, 54:196] == GREY).all()
-    assert (drawn[:, 210:] == GREY).all()
+    assert (drawn[64:146, 54:196] == GRAY).all()
+    assert (drawn[:, 210:] == GRAY).all()
 
 
 def test_a_tiny_object_stays_visible() -> None:
     drawn = draw_detections(frame(), detections((100, 100, 106, 105)), NAMES)
-    assert (drawn[102:103, 102:104] == GREY).all()
+    assert (drawn[102:103, 102:104] == GRAY).all()
 
 
 def test_a_box_as_large_as_the_frame_shows_on_all_sides() -> None:
@@ -126,47 +126,47 @@ def test_the_label_has_name_and_score() -> None:
 
 # --- placement of labels -------------------------------------------------------------------------
 
-PICTURE = (640, 360)
+IMAGE_SIZE = (640, 360)
 
 
-def plates(boxes: np.ndarray, size: tuple[int, int] = (70, 14)) -> list[tuple[int, int] | None]:
-    return place_labels(boxes, [size] * len(boxes), PICTURE)
+def place(boxes: np.ndarray, size: tuple[int, int] = (70, 14)) -> list[tuple[int, int] | None]:
+    return place_labels(boxes, [size] * len(boxes), IMAGE_SIZE)
 
 
 def test_a_label_is_on_top_of_the_upper_left_corner() -> None:
-    assert plates(np.array([[100.0, 100.0, 200.0, 200.0]])) == [(100, 86)]
+    assert place(np.array([[100.0, 100.0, 200.0, 200.0]])) == [(100, 86)]
 
 
 @pytest.mark.parametrize(
     "box", [(0, 0, 50, 40), (600, 0, 640, 360), (0, 340, 640, 360), (0, 0, 640, 360)]
 )
 def test_labels_stay_inside_the_picture(box: tuple[float, ...]) -> None:
-    ((x, y),) = plates(np.array([box], dtype=float))  # type: ignore[misc]
-    assert 0 <= x <= PICTURE[0] - 70
-    assert 0 <= y <= PICTURE[1] - 14
+    ((x, y),) = place(np.array([box], dtype=float))  # type: ignore[misc]
+    assert 0 <= x <= IMAGE_SIZE[0] - 70
+    assert 0 <= y <= IMAGE_SIZE[1] - 14
 
 
 @settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60))
 def test_labels_never_overlap(seed: int, count: int) -> None:
     generator = np.random.default_rng(seed)
-    low = generator.uniform(0, 1, (count, 2)) * PICTURE
-    high = np.minimum(low + generator.uniform(0, 200, (count, 2)), PICTURE)
+    low = generator.uniform(0, 1, (count, 2)) * IMAGE_SIZE
+    high = np.minimum(low + generator.uniform(0, 200, (count, 2)), IMAGE_SIZE)
     sizes = [(int(w), 14) for w in generator.integers(20, 120, count)]
-    corners = place_labels(np.concatenate([low, high], axis=1), sizes, PICTURE)
+    corners = place_labels(np.concatenate([low, high], axis=1), sizes, IMAGE_SIZE)
     placed = [(*xy, *wh) for xy, wh in zip(corners, sizes, strict=True) if xy is not None]
     for (x, y, w, h), (u, v, p, q) in itertools.combinations(placed, 2):
         assert x + w <= u or u + p <= x or y + h <= v or v + q <= y
     for x, y, w, h in placed:
         assert x >= 0
         assert y >= 0
-        assert x + w <= PICTURE[0]
-        assert y + h <= PICTURE[1]
+        assert x + w <= IMAGE_SIZE[0]
+        assert y + h <= IMAGE_SIZE[1]
 
 
 def test_identical_boxes_get_two_labels_beside_them() -> None:
     box = np.array([[100.0, 100.0, 200.0, 200.0]] * 2)
-    first, second = plates(box)
+    first, second = place(box)
     assert first is not None
     assert second is not None
     assert first != second
@@ -176,7 +176,7 @@ def test_identical_boxes_get_two_labels_beside_them() -> None:
 
 def test_without_room_for_all_the_best_have_labels() -> None:
     box = np.array([[300.0, 100.0, 340.0, 140.0]] * 200)
-    corners = plates(box)
+    corners = place(box)
     has_label = [corner is not None for corner in corners]
     assert all(has_label[:10])
     assert not all(has_label)
