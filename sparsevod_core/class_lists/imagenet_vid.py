@@ -1,4 +1,4 @@
-"""ImageNet VID's 30 classes, and the class list that a tree of the same layout may bring along."""
+"""ImageNet VID's 30 classes, and the class list that a tree of the same layout may contain."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple
 from sparsevod_core.errors import DataError
 
 CLASS_LISTS = ("devkit/data/map_vid.txt", "map_vid.txt")
-"""Where a tree's own class list is looked for; the first is the official devkit's place."""
+"""Paths of a tree's own class list; the first is the official devkit's."""
 
 
 class ImageNetClass(NamedTuple):
-    """A class: its WordNet id, as in the XML's `<name>`, its number and its name."""
+    """A class: WordNet id, as in the XML's `<name>`, class id and name."""
 
     wnid: str
     id: int
@@ -20,12 +20,12 @@ class ImageNetClass(NamedTuple):
 
 
 def read_classes(root: Path) -> tuple[ImageNetClass, ...]:
-    """The classes of the tree at `root`: its own list where it has one, else ImageNet VID's 30.
+    """Return the classes of the tree at `root`: its own list if it has one, or ImageNet VID's 30.
 
-    A list has one class a line: `wnid number name`.
+    A list has one class per line: `wnid number name`.
 
     Raises:
-        DataError: a line of another form, or a wnid, number or name that appears twice.
+        DataError: A line has another form, or a wnid, number or name is repeated.
     """
     for name in CLASS_LISTS:
         if (root / name).is_file():
@@ -54,7 +54,7 @@ def _parse(source: str, text: str) -> tuple[ImageNetClass, ...]:
     return tuple(classes)
 
 
-# Order and numbers of the official devkit.
+# In the order and with the numbers of the official devkit.
 IMAGENET_VID_CLASSES = _parse(
     "ImageNet VID",
     """

@@ -71,7 +71,7 @@ def test_from_labels_to_results(
     out = tmp_path / "prepared"
     assert run("prepare-vid", yolo_set, "-o", out, "--val-fraction", 0.25, "--seed", 3) == 0
     told = capsys.readouterr()
-    assert "read as yolo, because of data.yaml with names" in told.err
+    assert "detected format yolo from data.yaml with names" in told.err
     assert "bird" in told.out
     assert json.loads((out / "train.json").read_text())["info"]["seed"] == 3
 
@@ -113,9 +113,9 @@ def test_several_processes_write_the_same_file(yolo_set: Path, run: Any, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--val-fraction", 0.2], 2, "say where the files go with -o"),
+        (["--val-fraction", 0.2], 2, "no output given"),
         (["-o", "out"], 2, "is not divided into train and val"),
-        (["-o", "out", "--val-fraction", 2], 2, "expected a share between 0 and 1"),
+        (["-o", "out", "--val-fraction", 2], 2, "expected a fraction between 0 and 1"),
         (["-o", "out.json", "--val-fraction", 0.5], 2, "one file for two splits"),
         (["-o", "out.json", "--splits", "test"], 2, "unknown split 'test': expected out"),
         (["-o", "out.json", "--format", "toml"], 2, "--format toml: expected auto, imagenet, coco"),

@@ -20,8 +20,8 @@ SMALL = [
     4,
     "--val-frames",
     4,
-    "--size",
-    "96x64",
+    "--frame-size",
+    "64x96",
     "--seed",
     3,
 ]
@@ -78,7 +78,7 @@ def test_converting_prints_counts_and_writes_both_files(
     assert ["videos", "1", "1", "0"] in table(told.out)
     assert ["frames", "4", "4", "0"] in table(told.out) and "triangle" in told.out
     assert f"wrote {tmp_path / 'out' / 'val.json'}" in told.err
-    assert "no stills of DET" in told.err
+    assert "no DET images" in told.err
     result = json.loads((tmp_path / "result.json").read_text())
     train, val = result["splits"]
     assert (train["split"], train["num_videos"], train["expected_frames"]) == ("train", 1, 4)
@@ -110,7 +110,7 @@ def test_the_real_sample(shared_dir: Path, run: Any, tmp_path: Path, capsys: Any
         "-6910",
     ] in rows
     assert "warning: val: 1 of 555 videos, 144 of 176126 frames" in told.err
-    assert told.err.count("listed, but not there: val/") == 10
+    assert told.err.count("listed, but missing: val/") == 10
     assert "544 more lines" in told.err
     problems = tmp_path / "val.problems.txt"
     assert f"missing or broken in val: {problems}" in told.err
@@ -143,7 +143,7 @@ def test_problems_are_listed_up_to_a_number(
     assert run(tmp_path / "tree", "-o", tmp_path / "out") == 0
     lines = capsys.readouterr().err.splitlines()
     assert sum("unknown class 'n0000000" in line for line in lines) == 2
-    assert any("more lines of this kind" in line for line in lines)
+    assert any("more lines like these" in line for line in lines)
     named = (tmp_path / "out" / "val.problems.txt").read_text().splitlines()
     assert len(named) > 2 and all("unknown class 'n0000000" in line for line in named)
 
@@ -151,11 +151,13 @@ def test_problems_are_listed_up_to_a_number(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ([], 2, "name the folder"),
+        ([], 2, "no folder given"),
         (["nowhere"], 1, "no such file or folder"),
-        (["--synthetic"], 2, "name the folder"),
+        (["--synthetic"], 2, "no folder given"),
         (["--synthetic", "a", "-o", "b"], 2, "goes with one folder"),
         (["--synthetic", "a", "--size", "big"], 2, "expected WIDTHxHEIGHT"),
+        (["--synthetic", "a", "--frame-size", "big"], 2, "expected HEIGHTxWIDTH"),
+        (["--synthetic", "a", "--frame-size", "64x96", "--size", "96x64"], 2, "only --frame-size"),
         (["--synthetic", "a", "--size", "8x8"], 2, "64x64 to 4096x4096"),
         (["--synthetic", "a", "--videos", 0], 2, "at least one video"),
         (["a", "--frames", 3], 2, "need --synthetic"),

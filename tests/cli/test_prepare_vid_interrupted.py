@@ -102,11 +102,11 @@ def test_a_second_run_goes_on(
     assert "Traceback" not in said
     if number == signal.SIGINT:
         assert process.returncode == 130
-        kept = f"{output}: what is finished is kept beside it; the same command goes on"
+        kept = f"{output}: finished videos are kept; run the same command to resume"
         assert kept in said.splitlines()
     process = start(tree, output, allowed=tree)
     _, said = process.communicate()
     assert process.returncode == 0
-    assert f"{output}: going on after " in said
+    assert f"{output}: resuming after " in said
     assert output.read_bytes().replace(b"../", b"") == whole.read_bytes().replace(b"../", b"")
     assert sorted(path.name for path in output.parent.iterdir()) == ["whole.json"]

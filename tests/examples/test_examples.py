@@ -32,7 +32,7 @@ def run(script: str, *arguments: object, folder: Path) -> str:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """What the demo leaves, made with a small set in place of the one that it would render."""
-    from sparsevod_core.prepare.synthetic.convert import SyntheticConfig, prepare_synthetic
+    from sparsevod_core.prepare.synthetic.render import SyntheticConfig, prepare_synthetic
 
     folder = tmp_path_factory.mktemp("demo")
     small = SyntheticConfig(

@@ -307,7 +307,7 @@ def test_videos_are_set_aside_by_their_names(image_set, tmp_path, module, monkey
 
 @pytest.fixture(scope="module")
 def small_set(tmp_path_factory):
-    from sparsevod_core.prepare.synthetic.convert import SyntheticConfig, prepare_synthetic
+    from sparsevod_core.prepare.synthetic.render import SyntheticConfig, prepare_synthetic
 
     folder = tmp_path_factory.mktemp("reproduce") / "set"
     small = SyntheticConfig(

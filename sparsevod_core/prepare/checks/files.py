@@ -15,7 +15,7 @@ from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import DataError, VideoError
 from sparsevod_core.prepare.checks.findings import Finding, find, frame_label
-from sparsevod_core.prepare.image_size import read_image_size
+from sparsevod_core.prepare.reading.image_size import read_image_size
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.video.reader import VideoReader
 

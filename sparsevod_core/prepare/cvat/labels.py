@@ -25,8 +25,6 @@ from pathlib import Path, PurePosixPath
 
 from sparsevod_core.data.annotation_join import VIDEO_FILE_NAME
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
-from sparsevod_core.prepare.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.cvat.parser import (
     CvatMeta,
     CvatTask,
@@ -35,10 +33,18 @@ from sparsevod_core.prepare.cvat.parser import (
     read_tracks,
 )
 from sparsevod_core.prepare.cvat.tracks import extent, fill_track
-from sparsevod_core.prepare.frame_names import ImageFrames, split_number
-from sparsevod_core.prepare.image_size import IMAGE_SUFFIXES
-from sparsevod_core.prepare.label_set import SPLIT_NAMES, Hints, LabelSet, Split, split_folders
-from sparsevod_core.prepare.media import (
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
+from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
+from sparsevod_core.prepare.reading.frame_names import ImageFrames, split_number
+from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
+from sparsevod_core.prepare.reading.label_set import (
+    SPLIT_NAMES,
+    Hints,
+    LabelSet,
+    Split,
+    split_folders,
+)
+from sparsevod_core.prepare.reading.media import (
     AnnotatedMedia,
     Media,
     VideoFrames,
@@ -46,7 +52,7 @@ from sparsevod_core.prepare.media import (
     finish,
     open_media,
 )
-from sparsevod_core.prepare.strict_xml import root_element
+from sparsevod_core.prepare.reading.strict_xml import root_element
 from sparsevod_core.reporting import Reporter
 
 _ROUNDING_PX = 1.0

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.annotated import Box
-from sparsevod_core.prepare.strict_xml import StrictXmlParser
+from sparsevod_core.prepare.reading.annotated import Box
+from sparsevod_core.prepare.reading.strict_xml import StrictXmlParser
 
 _PIECE_BYTES = 1 << 16
 _SHAPES = ("box", "polygon", "polyline", "points", "cuboid", "ellipse", "mask", "skeleton")

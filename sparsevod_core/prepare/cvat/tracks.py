@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from sparsevod_core.prepare.annotated import Box
 from sparsevod_core.prepare.cvat.parser import CvatBox
+from sparsevod_core.prepare.reading.annotated import Box
 
 
 def fill_track(

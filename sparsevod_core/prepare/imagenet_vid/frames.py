@@ -1,7 +1,7 @@
-"""Reads one folder of ImageNet VID or DET: its frames, their boxes, and what is wrong with them.
+"""Frames and boxes of one folder of ImageNet VID or DET.
 
-What is broken is left out and named: a frame whose XML or JPEG cannot be trusted, or a single box.
-The caller decides whether that stops the work.
+Broken boxes, and frames whose XML or JPEG is invalid, are skipped and reported. The caller decides
+whether that stops the conversion.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.annotated import (
+from sparsevod_core.prepare.imagenet_vid.layout import (
+    JPEG_SUFFIXES,
+    FrameFolder,
+    spread_targets,
+)
+from sparsevod_core.prepare.reading.annotated import (
     AnnotatedFrame,
     AnnotatedVideo,
     LabelledBox,
     add_motion,
     box_within_frame,
 )
-from sparsevod_core.prepare.imagenet_vid.layout import (
-    JPEG_SUFFIXES,
-    FrameFolder,
-    spread_targets,
-)
-from sparsevod_core.prepare.jpeg_size import read_jpeg_size
+from sparsevod_core.prepare.reading.image_size import read_jpeg_size
 from sparsevod_core.prepare.voc.parser import (
     VocAnnotation,
     load_voc_xml,
@@ -32,32 +32,32 @@ from sparsevod_core.prepare.voc.parser import (
     parse_voc_xml,
 )
 
-_READ_TOGETHER = 16
-"""Annotations that are parsed at once."""
+_BATCH = 16
+"""Number of annotations that are parsed at once."""
 
 
 def read_folder(root: Path, folder: FrameFolder, class_ids: Mapping[str, int]) -> AnnotatedVideo:
     """Read and check every frame of a folder.
 
     Args:
-        root: of the tree.
-        folder: which video or stills.
-        class_ids: class number by WordNet id.
+        root: Root of the tree.
+        folder: Video or still images to read.
+        class_ids: Class id by WordNet id.
     """
     video = AnnotatedVideo(folder.name, folder.is_video)
     data, annotations = folder_paths(root, folder)
     jpegs = _files(data, JPEG_SUFFIXES, video.problems)
     xmls = _files(annotations, (".xml",), video.problems)
-    # DET has many stills of no class, and those without an annotation: only a list misses them.
-    is_free_choice = not folder.is_video and folder.stems is None
-    if not jpegs or not (xmls or is_free_choice):
+    # Many DET images have no annotation or none of our classes. That is a problem only if listed.
+    is_optional = not folder.is_video and folder.stems is None
+    if not jpegs or not (xmls or is_optional):
         where, what = (annotations, "annotations") if jpegs else (data, "frames")
         video.problems.append(f"{where}: no {what} here")
         return video
     if folder.stems is not None:
         names = sorted(folder.stems)
     else:
-        names = sorted(xmls if is_free_choice else jpegs.keys() | xmls.keys())
+        names = sorted(xmls if is_optional else jpegs.keys() | xmls.keys())
     numbers: dict[int, str] = {}
     files = []
     for name in names:
@@ -80,13 +80,13 @@ def read_folder(root: Path, folder: FrameFolder, class_ids: Mapping[str, int]) -
         try:
             if annotation is None:
                 annotation = parse_voc_xml(xml, text)
-            # Before the boxes: of another frame's size they would all seem to lie outside.
+            # Before the boxes, which could all seem to lie outside a frame of the wrong size.
             width, height = _require_same_size(f"{data}/{jpeg}", xml, annotation)
-            boxes = _use_boxes(xml, text, annotation, class_ids, video)
+            boxes = _read_boxes(xml, text, annotation, class_ids, video)
         except DataError as error:
             video.problems.append(error.message)
             continue
-        if boxes or not is_free_choice:
+        if boxes or not is_optional:
             name = f"Data/{folder.path}/{jpeg}"
             video.frames.append(AnnotatedFrame(name, number, width, height, boxes, is_target))
     video.frames.sort(key=lambda frame: frame.number)
@@ -99,9 +99,9 @@ def read_folder(root: Path, folder: FrameFolder, class_ids: Mapping[str, int]) -
 
 
 def last_change(root: Path, folder: FrameFolder, every_file: bool) -> int:
-    """When a folder's names last changed, or, if `every_file`, anything in it; in nanoseconds.
+    """Return when a folder's entries last changed, or, if `every_file`, any of its files, in ns.
 
-    The status time, which no tool can set back, unlike the time of modification.
+    This is the status change time, which cannot be set back, unlike the modification time.
     """
     times = [0]
     for path in folder_paths(root, folder):
@@ -109,21 +109,21 @@ def last_change(root: Path, folder: FrameFolder, every_file: bool) -> int:
             times.append(os.stat(path).st_ctime_ns)  # noqa: PTH116 - see _files
             if every_file:
                 times += [entry.stat().st_ctime_ns for entry in os.scandir(path)]
-        except OSError:  # reading it will say what is wrong
+        except OSError:  # reported when the folder is read
             times.append(1)
     return max(times)
 
 
 def folder_paths(root: Path, folder: FrameFolder) -> tuple[str, str]:
-    """Where a folder's JPEGs and annotations lie."""
+    """Return the paths of a folder's JPEGs and annotations."""
     return f"{root}/Data/{folder.path}", f"{root}/Annotations/{folder.path}"
 
 
 def _files(folder: str, suffixes: tuple[str, ...], problems: list[str]) -> dict[str, str]:
-    """File names by stem."""
+    """Return file names by stem."""
     files: dict[str, str] = {}
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - a Path for each of a million files
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - a Path per file is slow
     except FileNotFoundError:
         return files
     except OSError as error:
@@ -151,7 +151,7 @@ def _frame_number(data: str, name: str, numbers: dict[int, str]) -> int:
 
 
 class _Files(NamedTuple):
-    """A frame whose files are both there: the JPEG's name, the XML's path."""
+    """Number, JPEG name and XML path of a frame that has both files."""
 
     number: int
     jpeg: str
@@ -161,10 +161,10 @@ class _Files(NamedTuple):
 def _read_annotations(
     files: Sequence[_Files], problems: list[str]
 ) -> Iterator[tuple[int, str, str, bytes, VocAnnotation | None]]:
-    """Number, JPEG, XML, the XML's text, and what an ordinary one says."""
-    for start in range(0, len(files), _READ_TOGETHER):
+    """Yield number, JPEG, XML, text, and the annotation (None for an unusual XML)."""
+    for start in range(0, len(files), _BATCH):
         batch, texts = [], []
-        for item in files[start : start + _READ_TOGETHER]:
+        for item in files[start : start + _BATCH]:
             try:
                 texts.append(load_voc_xml(item.xml))
             except DataError as error:
@@ -176,7 +176,11 @@ def _read_annotations(
 
 
 def _require_same_size(jpeg: str, xml: str, annotation: VocAnnotation) -> tuple[int, int]:
-    """Width and height of a frame."""
+    """Return width and height of a frame.
+
+    Raises:
+        DataError: The JPEG and its annotation differ in size.
+    """
     width, height = annotation.width, annotation.height
     size = read_jpeg_size(jpeg)
     if size != (height, width):
@@ -184,16 +188,16 @@ def _require_same_size(jpeg: str, xml: str, annotation: VocAnnotation) -> tuple[
     return width, height
 
 
-def _use_boxes(
+def _read_boxes(
     xml: str,
     text: bytes,
     annotation: VocAnnotation,
     class_ids: Mapping[str, int],
     video: AnnotatedVideo,
 ) -> list[LabelledBox]:
-    """The boxes that can be used."""
+    """Return the valid boxes; add the others to the problems of the video."""
     boxes, num_other, problems = _boxes(annotation, xml, class_ids, video.is_video)
-    if problems:  # the careful reader knows the lines
+    if problems:  # parse again with the slow reader, which knows line numbers
         annotation = parse_voc_xml(xml, text)
         boxes, num_other, problems = _boxes(annotation, xml, class_ids, video.is_video)
     video.num_other_boxes += num_other
@@ -204,7 +208,7 @@ def _use_boxes(
 def _boxes(
     annotation: VocAnnotation, xml: str, class_ids: Mapping[str, int], is_video: bool
 ) -> tuple[list[LabelledBox], int, list[str]]:
-    """Boxes of our classes, how many DET has of others, and what is wrong."""
+    """Return the boxes of our classes, the number of DET's other boxes, and the problems."""
     boxes: list[LabelledBox] = []
     problems: list[str] = []
     num_other = 0
@@ -213,7 +217,7 @@ def _boxes(
         if class_id is None:
             if is_video:
                 name = item.name[:40]
-                problems.append(f"{xml}:{item.line}: unknown class {name!r}, box left out")
+                problems.append(f"{xml}:{item.line}: unknown class {name!r}, box skipped")
             else:
                 num_other += 1
             continue

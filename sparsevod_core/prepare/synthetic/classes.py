@@ -1,4 +1,4 @@
-"""The classes of the synthetic set: each has its outline, its pattern and its range of colours."""
+"""Classes of the rendered set: each has an outline, a pattern and a range of colors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sparsevod_core.prepare.synthetic import patterns, shapes
 
 
 class ObjectClass(NamedTuple):
-    """How objects of a class look."""
+    """Appearance of the objects of a class."""
 
     outline: Callable[[np.random.Generator], list[shapes.Contour]]
     pattern: patterns.Pattern
     hue: float
-    """Middle of its colours on the circle from red over green and blue to red, 0 to 1."""
+    """Center of the range of hues, 0 to 1 from red over green and blue back to red."""
 
 
 OBJECT_CLASSES = {
@@ -27,4 +27,4 @@ OBJECT_CLASSES = {
     "cross": ObjectClass(shapes.cross, patterns.zigzag, 3 / 6),
     "ring": ObjectClass(shapes.ring, patterns.marble, 5 / 6),
 }
-"""By name, in the order of their numbers."""
+"""Classes by name, in the order of their ids."""

@@ -1,4 +1,4 @@
-"""Patterned surfaces of objects. Colours are RGB in 0..1."""
+"""Patterned surfaces of the objects. Colors are RGB in 0..1."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from sparsevod_core.prepare.synthetic.noise import fractal_noise
 Field = Float[np.ndarray, "height width"]
 
 HUE_SPREAD = 0.17
-"""Of a class, in turns of the colour circle. The middles of the six classes are a sixth apart, so
-that each shares its colours with its two neighbours: outline and pattern, which a blur takes away,
-tell classes apart."""
+"""Half the range of hues of a class. The centers of the six classes are a sixth apart, so a class
+shares colors with its two neighbors. Only outline and pattern, which a blur removes, tell them
+apart."""
 
 Pattern = Callable[[np.random.Generator, Field, Field], Field]
-"""Share of the vivid colour at x, y (-1..1), with random angle and size."""
+"""Returns the share of the vivid color at x, y (-1..1), with random angle and size."""
 
 
 def object_surface(
     rng: np.random.Generator, side: int, pattern: Pattern, hue: float
 ) -> Float32[np.ndarray, "side side 3"]:
-    """A square in two colours, a vivid one near `hue` and a dark or pale one, lit from one side."""
+    """Return a square in a vivid color near `hue` and a dark or pale one, lit from one side."""
     hue = (hue + rng.uniform(-HUE_SPREAD, HUE_SPREAD)) % 1
     vivid = hsv_to_rgb(hue, rng.uniform(0.6, 0.95), rng.uniform(0.7, 1.0))
     other_hue = (hue + rng.choice([0.0, 0.08, 0.5])) % 1
@@ -40,43 +40,43 @@ def object_surface(
 
 
 def gradient(rng: np.random.Generator, x: Field, y: Field) -> Field:
-    """From one colour almost to the other."""
+    """Return a gradient from one color almost to the other."""
     along, _ = _waves(rng, x, y)
     return 0.7 + 0.3 * np.sin(along / 3)
 
 
 def stripes(rng: np.random.Generator, x: Field, y: Field) -> Field:
-    """Straight bands."""
+    """Return straight bands."""
     along, _ = _waves(rng, x, y)
     return _step(np.sin(along))
 
 
 def checks(rng: np.random.Generator, x: Field, y: Field) -> Field:
-    """A chessboard."""
+    """Return a chessboard."""
     along, across = _waves(rng, x, y)
     return _step(np.sin(along) * np.sin(across))
 
 
 def dots(rng: np.random.Generator, x: Field, y: Field) -> Field:
-    """Round spots in rows."""
+    """Return round spots in rows."""
     along, across = _waves(rng, x, y)
     return _step(0.35 - np.cos(along) * np.cos(across))
 
 
 def zigzag(rng: np.random.Generator, x: Field, y: Field) -> Field:
-    """Bands that wind."""
+    """Return wavy bands."""
     along, across = _waves(rng, x, y)
     return _step(np.sin(along + 1.6 * np.sin(across)))
 
 
 def marble(rng: np.random.Generator, x: Field, y: Field) -> Field:
-    """Irregular patches."""
+    """Return irregular patches."""
     height, width = x.shape
     return _step(2.5 * (fractal_noise(rng, height, width, cells=4.0) - 0.5))
 
 
 def _waves(rng: np.random.Generator, x: Field, y: Field) -> tuple[Field, Field]:
-    """Phases in a random direction and across it, two to four waves over the square."""
+    """Return phases along a random direction and across it, two to four waves per square."""
     angle, waves = rng.uniform(0, np.pi), rng.uniform(2.0, 4.0)
     along = np.pi * waves * (x * np.cos(angle) + y * np.sin(angle))
     across = np.pi * waves * (y * np.cos(angle) - x * np.sin(angle))
@@ -84,5 +84,5 @@ def _waves(rng: np.random.Generator, x: Field, y: Field) -> tuple[Field, Field]:
 
 
 def _step(wave: Field) -> Field:
-    """A wave around 0 turned into two flat levels with soft edges."""
+    """Turn a wave around 0 into two flat levels with soft edges."""
     return 0.5 + 0.5 * np.tanh(5 * wave)

@@ -1,7 +1,7 @@
-"""Outlines of the synthetic set's objects, each drawn a little differently every time.
+"""Outlines of the objects, with random variations.
 
-An outline is a list of closed contours in the square -1..1, y down; the first is the body, the
-others are holes.
+An outline is a list of closed contours in the square -1..1, y down. The first contour is the body,
+the others are holes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ Contour = Float[np.ndarray, "points 2"]
 
 
 def disc(rng: np.random.Generator) -> list[Contour]:
-    """A circle, slightly squeezed."""
+    """Return a slightly squeezed circle."""
     return [_circle(1.0) * [1.0, rng.uniform(0.82, 1.0)]]
 
 
 def square(rng: np.random.Generator) -> list[Contour]:
-    """A square, slightly squeezed, with rounded corners (a superellipse)."""
+    """Return a slightly squeezed square with rounded corners (a superellipse)."""
     points = _circle(1.0)
     exponent = rng.uniform(5.0, 12.0)
     norm = (np.abs(points) ** exponent).sum(1, keepdims=True) ** (1 / exponent)
@@ -26,20 +26,20 @@ def square(rng: np.random.Generator) -> list[Contour]:
 
 
 def triangle(rng: np.random.Generator) -> list[Contour]:
-    """An isosceles triangle."""
+    """Return an isosceles triangle."""
     half = rng.uniform(0.78, 0.98)
     return [np.array([[0.0, -0.95], [half, 0.72], [-half, 0.72]])]
 
 
 def star(rng: np.random.Generator) -> list[Contour]:
-    """Five points."""
+    """Return a star with five points."""
     points = _circle(1.0, num_points=10)
     points[1::2] *= rng.uniform(0.42, 0.52)
     return [points]
 
 
 def cross(rng: np.random.Generator) -> list[Contour]:
-    """Two bars of equal length."""
+    """Return two crossed bars of equal length."""
     a, b = rng.uniform(0.24, 0.34), 0.95  # half the width and half the length of a bar
     x = [a, a, b, b, a, a, -a, -a, -b, -b, -a, -a]
     y = [-b, -a, -a, a, a, b, b, a, a, -a, -a, -b]
@@ -47,7 +47,7 @@ def cross(rng: np.random.Generator) -> list[Contour]:
 
 
 def ring(rng: np.random.Generator) -> list[Contour]:
-    """A circle with a hole, through which the background shows."""
+    """Return a circle with a hole."""
     return [_circle(1.0), _circle(rng.uniform(0.48, 0.6))]
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, XMLParser
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.file_bytes import read_up_to
-from sparsevod_core.prepare.strict_xml import StrictXmlParser
+from sparsevod_core.prepare.reading.file_bytes import read_up_to
+from sparsevod_core.prepare.reading.strict_xml import StrictXmlParser
 
 MAX_BYTES = 4 * 1024 * 1024
 """Limit on the size of a file; no annotation of one frame comes near it."""

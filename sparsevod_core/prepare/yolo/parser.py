@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sparsevod_core.prepare.annotated import Box
+from sparsevod_core.prepare.reading.annotated import Box
 
 
 def parse_label(line: str, width: int, height: int) -> tuple[int, Box, int | None]:

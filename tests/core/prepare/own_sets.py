@@ -9,9 +9,9 @@ import numpy as np
 
 from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
-from sparsevod_core.prepare.label_set import Hints
+from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit
 from sparsevod_core.prepare.own_videos import prepare_own_videos
-from sparsevod_core.prepare.prepared_split import PreparedSplit
+from sparsevod_core.prepare.reading.label_set import Hints
 
 WIDTH, HEIGHT = 96, 64
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
-from sparsevod_core.prepare.conversion import convert
-from sparsevod_core.prepare.conversion_output import Origin
-from sparsevod_core.prepare.prepared_split import PreparedSplit
+from sparsevod_core.prepare.conversion.convert import convert
+from sparsevod_core.prepare.conversion.output import Origin
+from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
 from sparsevod_core.reporting import SilentReporter
 
 CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 9, "name": "dog"}]
@@ -136,7 +136,7 @@ def test_goes_on_to_the_same_bytes(
     assert data.read_names == [source.name for source in SOURCES[num_done:]]
     assert bool(said) == bool(num_done)
     if said:
-        assert f"going on after {num_done} folders" in said[0]
+        assert f"resuming after {num_done} finished folders" in said[0]
     assert_same(result, expected)
 
 
@@ -155,7 +155,7 @@ def test_what_is_kept_is_said_and_the_old_file_stays(tmp_path: Path) -> None:
             reporter=notes,
             origin=Origin("", data.last_change),
         )
-    assert notes.said == [f"{file}: what is finished is kept beside it; the same command goes on"]
+    assert notes.said == [f"{file}: finished videos are kept; run the same command to resume"]
     assert file.read_text() == "old"
 
 
@@ -175,7 +175,7 @@ def test_another_origin_starts_anew_and_says_so(
     data, options = Data(), {"key": {"key": "b"}, "sources": {}, "info": {"info": {"root": ".."}}}
     sources = SOURCES[1:] if change == "sources" else SOURCES
     result, said = run(data, file, sources=sources, **options[change])
-    assert "reading 3 folders again" in said[0] and len(said) == 1
+    assert "reading 3 finished folders again" in said[0] and len(said) == 1
     assert data.read_names == [source.name for source in sources]
     if change == "key":
         assert_same(result, expected)
@@ -188,7 +188,10 @@ def test_a_changed_video_is_read_again_with_all_behind_it(
     cut_off(file, 5)
     data = Data(changes={"video 2": (2, 2)})
     result, said = run(data, file)
-    assert "reading 3 folders again" in said[0] and "going on after 2 folders" in said[1]
+    assert (
+        "reading 3 finished folders again" in said[0]
+        and "resuming after 2 finished folders" in said[1]
+    )
     assert data.read_names == [source.name for source in SOURCES[2:]]
     assert_same(result, expected)
 
@@ -279,7 +282,7 @@ def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
         [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
-        with pytest.raises(DataError, match=r"train\.json: another process is writing it"):
+        with pytest.raises(DataError, match=r"train\.json: another process is writing this file"):
             run(Data(), file)
         other.communicate()
     assert run(Data(), file)[0].num_videos == 5

@@ -213,7 +213,7 @@ def test_what_lists_say_twice_is_named_and_taken_once(tree: Tree, tmp_path: Path
     (train,) = prepare_imagenet_vid(tree.root, tmp_path, splits=["train"])
     assert train.problems == [
         f"{snippets}:3: frame 3 of {name} is listed twice",
-        f"{snippets}:4: {name} has 41 frames, and 40 before",
+        f"{snippets}:4: {name} has 41 frames, but 40 before",
         f"{stills}:2: train/ILSVRC2013_train/a_1 is listed twice",
     ]
     assert (train.num_stills, train.expected_stills, train.num_targets) == (1, 1, 4)
@@ -235,7 +235,7 @@ def test_the_same_video_of_both_years_is_taken_once(tree: Tree, tmp_path: Path) 
     assert val.num_videos == 2
     (problem,) = val.problems
     assert problem.endswith(
-        "ILSVRC2017_val_00000000: the same video as val/ILSVRC2015_val_00000000, left out"
+        "ILSVRC2017_val_00000000: the same video as val/ILSVRC2015_val_00000000, skipped"
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.jpeg_size import read_jpeg_size
+from sparsevod_core.prepare.reading.image_size import read_jpeg_size
 
 
 def jpeg(height: int, width: int, *options: int) -> bytes:

@@ -69,7 +69,7 @@ def test_a_second_run_goes_on_where_the_first_was_cut_off(studio: Studio, make: 
     reporter = Interrupting(9)
     studio.prepare(label_format, reporter=reporter)
     assert reporter.left == 9 - 1  # only the last video was read
-    assert any("going on after 3 folders" in text for text in reporter.said)
+    assert any("resuming after 3 finished folders" in text for text in reporter.said)
     assert (studio.out / "all.json").read_bytes() == whole
     assert [path.name for path in studio.out.iterdir()] == ["all.json"]
 
@@ -90,7 +90,7 @@ def test_a_video_that_cannot_be_opened_is_left_out_and_named(studio: Studio) -> 
     assert split.num_videos == 3
     (problem,) = split.problems
     assert "b.mp4: not a video that can be opened" in problem
-    assert problem.endswith(", video left out")
+    assert problem.endswith(", video skipped")
     with pytest.raises(DataError, match=r"b\.mp4"):
         studio.prepare("mot", strict=True)
 

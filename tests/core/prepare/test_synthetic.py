@@ -17,10 +17,10 @@ import pytest
 from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import ConfigError, DataError
-from sparsevod_core.prepare.synthetic import convert as synthetic
+from sparsevod_core.prepare.synthetic import render as synthetic
 from sparsevod_core.prepare.synthetic.classes import OBJECT_CLASSES
-from sparsevod_core.prepare.synthetic.convert import SyntheticConfig, prepare_synthetic
 from sparsevod_core.prepare.synthetic.degradations import BURST_FRAMES, KINDS, schedule_bursts
+from sparsevod_core.prepare.synthetic.render import SyntheticConfig, prepare_synthetic
 from sparsevod_core.prepare.synthetic.scene import CLEAR_FRAMES, Scene
 from sparsevod_core.video.reader import VideoReader
 
@@ -154,7 +154,7 @@ def test_a_box_is_the_visible_extent() -> None:
     before = whole.frame(5)
     nearest = max(item.track for item in before.objects)
     (box,) = (item.box_xyxy for item in before.objects if item.track == nearest)
-    del whole._things[nearest]
+    del whole._objects[nearest]
     changed = np.abs(before.image.astype(int) - whole.frame(5).image).max(-1) > 60
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
     assert abs(columns[0] - box[0]) <= 2 and abs(rows[0] - box[1]) <= 2

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sparsevod_core.errors import DataError, SparseVodError
-from sparsevod_core.prepare.worker_pool import ordered_results
+from sparsevod_core.prepare.conversion.worker_pool import ordered_results
 
 num_counted = multiprocessing.Value("i", 0)
 """Shared with the processes, which are forks."""
