@@ -77,7 +77,7 @@ def _findings(counts: Sequence[ClassCounts]) -> list[Finding]:
     ids = [one.id for one in counts]
     findings = []
     if min(ids) not in (0, 1) or max(ids) - min(ids) >= len(ids):
-        text = f"classes with the ids {ids_in_words(counts)}"
+        text = f"classes with unusual ids ({ids_in_words(counts)})"
         findings.append(
             Finding("class_ids", "remark", text, len(ids), advice="results use the same ids")
         )

@@ -83,7 +83,7 @@ def check_frames(
         frames_per_video=histogram_of_counts(lengths),
         boxes_per_frame=histogram_of_counts(boxes_per_frame),
     )
-    text = "videos listed without a frame"
+    text = "videos without frames"
     findings = [
         *_nothing_to_learn(counts, bool(boxes_per_frame[tables.is_target].any())),
         *_missing_frames(videos, gaps, missing),

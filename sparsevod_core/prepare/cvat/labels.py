@@ -42,7 +42,7 @@ from sparsevod_core.prepare.reading.label_set import (
     Hints,
     LabelSet,
     Split,
-    split_folders,
+    find_by_split,
 )
 from sparsevod_core.prepare.reading.media import (
     AnnotatedMedia,
@@ -80,10 +80,8 @@ def find_cvat(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
         DataError: No such file, or an invalid class list.
     """
     folder = root.parent if root.is_file() else root
-    files = {"all": [root] if root.is_file() else _xml_files(folder)}
-    if not files["all"]:
-        files = {split: _xml_files(place) for split, place in split_folders(folder).items()}
-    if not any(files.values()):
+    files = {"all": [root]} if root.is_file() else find_by_split(folder, _xml_files)
+    if not files:
         raise DataError(f"{root}: no CVAT file here: expected an .xml with <annotations>")
     media_root = hints.images or folder
     found: dict[str, Split] = {}

@@ -31,7 +31,7 @@ from sparsevod_core.prepare.reading.annotated import AnnotatedVideo, LabelledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.reading.frame_names import ImageFrames, split_number
 from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
-from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split, split_folders
+from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split, find_by_split
 from sparsevod_core.prepare.reading.media import (
     AnnotatedMedia,
     Media,
@@ -73,11 +73,8 @@ def find_mot(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
         DataError: No sequence with a ground truth, a class without a name, or an invalid
             `seqinfo.ini`.
     """
-    folders = {"all": _sequence_folders(root)}
-    if not folders["all"]:
-        places = split_folders(root)
-        folders = {split: found for split in places if (found := _sequence_folders(places[split]))}
-    if not any(folders.values()):
+    folders = find_by_split(root, _sequence_folders)
+    if not folders:
         raise DataError(f"{root}: no MOT sequence here: expected folders that hold {GROUND_TRUTH}")
     notes = []
     splits: dict[str, Split] = {}
