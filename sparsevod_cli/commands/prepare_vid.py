@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -135,22 +135,13 @@ def prepare_vid(
     Frames are not copied: the JSON records their paths. Whatever is broken is skipped and reported
     with file and line. Run the same command again to resume an interrupted conversion.
 
-    The result of --json is {"splits": [...]}, each with split, file, num_videos, expected_videos,
-    num_frames, expected_frames, num_targets, expected_targets, num_stills, expected_stills,
-    num_empty, expected_empty, num_boxes, expected_boxes, boxes_per_class,
-    expected_boxes_per_class, missing, unlisted, num_other_boxes, problems and problems_file (text
-    file beside the output with everything missing or broken, or null). Expected numbers come from
-    the lists and from the known totals of ImageNet VID; null if unknown.
-
     --check FILE reports on any COCO-VID file: classes, sizes, tracks, motion, frame files, and
     broken or unusual entries, as text and as a page of plots (-o PAGE.png, .pdf or .svg; default:
     FILE.check.png). The exit code is 1 if training would fail, or, with --strict, for any problem.
-    With --json: {"schema": "sparsevod.check/1", "sets": [...], "overlap": [...]}. Each set has
-    file, root, is_complete (false if broken entries are not counted), verdict (errors, problems,
-    remarks), findings (key, severity, text, count, first places, advice), frames, classes (id,
-    name, boxes, target_boxes, frames, videos, tracks, sizes, motion), boxes, tracks, files and
-    histograms (edges and counts; centres: frame divided into 32x32 cells). Lengths and frames per
-    video are minimum, median, maximum. The findings of overlap name videos that are in two files.
+
+    --json writes {"splits": [...]} with the found and expected numbers, missing, unlisted and
+    problems, or with --check {"schema": "sparsevod.check/1", "sets": [...], "overlap": [...]}.
+    docs/own_videos.md describes all keys.
 
     Example: sparsevod prepare-vid ILSVRC2015 -o data/imagenet_vid --strict
 
@@ -178,7 +169,15 @@ def prepare_vid(
     if synthetic:
         from sparsevod_core.prepare.synthetic.render import prepare_synthetic
 
-        config = _synthetic_config(videos, val_videos, frames, val_frames, frame_size, size, seed)
+        config = _synthetic_config(
+            frame_size,
+            size,
+            train_videos=videos,
+            val_videos=val_videos,
+            frames=frames,
+            val_frames=val_frames,
+            seed=seed,
+        )
         prepared = prepare_synthetic(root, config, reporter=reporter)
     else:
         from sparsevod_core.prepare.labelled import prepare_labelled
@@ -236,31 +235,18 @@ def _check_usage(context: typer.Context, root: Path | None, output: Path | None)
 
 
 def _synthetic_config(
-    videos: int | None,
-    val_videos: int | None,
-    frames: int | None,
-    val_frames: int | None,
-    frame_size: str | None,
-    size: str | None,
-    seed: int | None,
+    frame_size: str | None, size: str | None, **settings: int | None
 ) -> SyntheticConfig:
+    """Return the given settings of a rendered set; `size` is the deprecated WIDTHxHEIGHT."""
     from sparsevod_core.prepare.synthetic.render import SyntheticConfig
 
-    height = width = None
-    if frame_size is not None and size is not None:
-        raise ConfigError("--size is the deprecated form of --frame-size: give only --frame-size")
-    if frame_size is not None:
-        height, width = parse_size(frame_size, "--frame-size")
-    elif size is not None:
-        width, height = parse_size(size, "--size", "WIDTHxHEIGHT")
-        console.say(f"warning: --size is deprecated: use --frame-size {height}x{width}")
-    settings = {
-        "train_videos": videos,
-        "val_videos": val_videos,
-        "frames": frames,
-        "val_frames": val_frames,
-        "height": height,
-        "width": width,
-        "seed": seed,
-    }
-    return SyntheticConfig(**{name: value for name, value in settings.items() if value is not None})
+    if size is not None:
+        if frame_size is not None:
+            raise ConfigError("--size is the old form of --frame-size: give only --frame-size")
+        settings["width"], settings["height"] = parse_size(size, "--size", "WIDTHxHEIGHT")
+        new = f"--frame-size {settings['height']}x{settings['width']}"
+        console.say(f"warning: --size is deprecated, use {new} (HEIGHTxWIDTH)")
+    elif frame_size is not None:
+        settings["height"], settings["width"] = parse_size(frame_size, "--frame-size")
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    return SyntheticConfig(**given)

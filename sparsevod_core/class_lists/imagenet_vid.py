@@ -58,35 +58,15 @@ def _parse(source: str, text: str) -> tuple[ImageNetClass, ...]:
 IMAGENET_VID_CLASSES = _parse(
     "ImageNet VID",
     """
-n02691156 1 airplane
-n02419796 2 antelope
-n02131653 3 bear
-n02834778 4 bicycle
-n01503061 5 bird
-n02924116 6 bus
-n02958343 7 car
-n02402425 8 cattle
-n02084071 9 dog
-n02121808 10 domestic_cat
-n02503517 11 elephant
-n02118333 12 fox
-n02510455 13 giant_panda
-n02342885 14 hamster
-n02374451 15 horse
-n02129165 16 lion
-n01674464 17 lizard
-n02484322 18 monkey
-n03790512 19 motorcycle
-n02324045 20 rabbit
-n02509815 21 red_panda
-n02411705 22 sheep
-n01726692 23 snake
-n02355227 24 squirrel
-n02129604 25 tiger
-n04468005 26 train
-n01662784 27 turtle
-n04530566 28 watercraft
-n02062744 29 whale
-n02391049 30 zebra
-""",
+n02691156 1 airplane; n02419796 2 antelope; n02131653 3 bear;
+n02834778 4 bicycle; n01503061 5 bird; n02924116 6 bus;
+n02958343 7 car; n02402425 8 cattle; n02084071 9 dog;
+n02121808 10 domestic_cat; n02503517 11 elephant; n02118333 12 fox;
+n02510455 13 giant_panda; n02342885 14 hamster; n02374451 15 horse;
+n02129165 16 lion; n01674464 17 lizard; n02484322 18 monkey;
+n03790512 19 motorcycle; n02324045 20 rabbit; n02509815 21 red_panda;
+n02411705 22 sheep; n01726692 23 snake; n02355227 24 squirrel;
+n02129604 25 tiger; n04468005 26 train; n01662784 27 turtle;
+n04530566 28 watercraft; n02062744 29 whale; n02391049 30 zebra
+""".replace(";", "\n"),
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.coco.labels import coco_files, find_coco, is_prepared
 from sparsevod_core.prepare.cvat.labels import find_cvat
-from sparsevod_core.prepare.imagenet_vid.layout import holds_imagenet_vid
+from sparsevod_core.prepare.imagenet_vid.layout import find_root
 from sparsevod_core.prepare.mot.labels import GROUND_TRUTH, find_mot
 from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, walk_files
 from sparsevod_core.prepare.reading.strict_xml import root_element
@@ -51,8 +51,8 @@ def recognize(root: Path) -> tuple[str, str]:
     """
     if not root.exists():
         raise DataError(f"{root}: no such file or folder")
-    signs = {"imagenet": _imagenet_sign} | {name: form.sign for name, form in FORMATS.items()}
-    found = [(name, sign) for name, look in signs.items() if (sign := look(root))]
+    found = [("imagenet", "Data/VID")] if find_root(root) else []
+    found += [(name, sign) for name, form in FORMATS.items() if (sign := form.sign(root))]
     if len(found) > 1:  # a prepared file may be beside the labels that it was made from
         found = [(name, sign) for name, sign in found if name != "coco" or not _is_prepared(root)]
     if len(found) == 1:
@@ -68,10 +68,6 @@ def recognize(root: Path) -> tuple[str, str]:
         f"{root}: labels of more than one format: {several}",
         hint=f"choose one: --format {found[0][0]}",
     )
-
-
-def _imagenet_sign(root: Path) -> str:
-    return "Data/VID" if holds_imagenet_vid(root) else ""
 
 
 def _coco_sign(root: Path) -> str:
@@ -114,7 +110,7 @@ def _yolo_sign(root: Path) -> str:
 
 
 def _voc_sign(root: Path) -> str:
-    if holds_imagenet_vid(root):  # its annotations look the same
+    if find_root(root):  # its annotations look the same
         return ""
     return _first_label(root, ".xml", lambda path: root_element(path) == "annotation")
 

@@ -1,4 +1,4 @@
-"""The users' own videos from labels to results: their class numbers come out as they went in."""
+"""The user's own videos from labels to results, with their class ids unchanged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def yolo_set(tmp_path: Path) -> Path:
-    """Four videos of four frames; class 2 is `bird`, classes 0 and 1 do not occur."""
+    """Make four videos of four frames; class 2 is `bird`, classes 0 and 1 do not occur."""
     import cv2
 
     root = tmp_path / "mine"
@@ -128,7 +128,7 @@ def test_several_processes_write_the_same_file(yolo_set: Path, run: Any, tmp_pat
         (["-o", "out.json", "--classes", "none.txt"], 1, "none.txt: cannot read class names"),
     ],
 )
-def test_wrong_use_is_told_in_a_line(
+def test_wrong_use_is_one_line(
     yolo_set: Path,
     run: Any,
     capsys: Any,

@@ -1,4 +1,4 @@
-"""`prepare-vid` in a process of its own: Ctrl-C, kill, and going on."""
+"""`prepare-vid` in a separate process: Ctrl-C, kill, and resuming."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ main()
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Validation videos of three frames."""
+    """Make validation videos of three frames."""
     from PIL import Image
 
     root = tmp_path_factory.mktemp("interrupted") / "ILSVRC2015"
@@ -58,9 +58,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(tree: Path, output: Path, allowed: Path) -> subprocess.Popen[str]:
-    """In a group of its own, as a shell starts a command.
+    """Start a conversion in a new process group, as a shell does.
 
-    It reads NUM_UNHINDERED folders, and the others once the file `allowed` is there.
+    It reads NUM_UNHINDERED folders, and the others once the file `allowed` exists.
     """
     arguments = ["prepare-vid", str(tree), "-o", str(output), "--workers", "2"]
     script = PREPARE.format(first_held=f"a_{NUM_UNHINDERED:04d}", allowed=str(allowed))
@@ -83,7 +83,7 @@ def wait_until_some_is_done(process: subprocess.Popen[str], output: Path) -> Non
 @pytest.mark.parametrize(
     ("number", "to_group"), [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGKILL, False)]
 )
-def test_a_second_run_goes_on(
+def test_a_second_run_resumes(
     tree: Path, tmp_path: Path, number: signal.Signals, to_group: bool
 ) -> None:
     whole = tmp_path / "whole.json"
@@ -96,7 +96,7 @@ def test_a_second_run_goes_on(
     (os.killpg if to_group else os.kill)(process.pid, number)
     if number == signal.SIGINT:
         allowed.touch()  # it waits for the folders that are being read
-    # To the end of what the workers could say, too: none of them is left.
+    # Reads to the end of the workers' stderr too, which shows that they have exited.
     _, said = process.communicate(timeout=600)
     assert not output.exists()
     assert "Traceback" not in said

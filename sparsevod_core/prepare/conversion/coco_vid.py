@@ -125,8 +125,6 @@ class CocoVidWriter:
 
     Args:
         path: Path of the file; its folder exists.
-        info: Content of `info`.
-        categories: `{"id": ..., "name": ...}` records.
         start: Position in the partial files to continue from; what follows it is cut off.
         videos: `SerializedVideo.video` of the videos before `start`.
 

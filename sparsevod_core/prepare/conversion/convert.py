@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.conversion.coco_vid import SerializedVideo, serialize
-from sparsevod_core.prepare.conversion.output import AnySource, ConversionOutput, Origin
+from sparsevod_core.prepare.conversion.output import ConversionOutput, Named, Origin
 from sparsevod_core.prepare.conversion.prepared_split import Counts, PreparedSplit, count
 from sparsevod_core.prepare.conversion.worker_pool import ordered_results
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
@@ -20,8 +20,8 @@ from sparsevod_core.version import version
 
 
 def convert(
-    sources: Sequence[AnySource],
-    read: Callable[[AnySource], AnnotatedVideo],
+    sources: Sequence[Named],
+    read: Callable[[Any], AnnotatedVideo],
     result: PreparedSplit,
     *,
     categories: Sequence[Mapping[str, Any]],
@@ -29,7 +29,7 @@ def convert(
     strict: bool,
     reporter: Reporter,
     workers: int = 0,
-    origin: Origin[AnySource] | None = None,
+    origin: Origin | None = None,
 ) -> PreparedSplit:
     """Read every source and write `result.file`; if that is None, only count.
 
@@ -40,9 +40,7 @@ def convert(
         result: Expected numbers; the counts are added to it.
         categories: `{"id": ..., "name": ...}` records, in the order of the labels.
         info: Content of `info` in the file, beside the version.
-        strict: If True, stop at the first problem.
-        reporter: Receives progress and messages.
-        workers: Number of reading processes; 0 or 1 reads in this process.
+        strict, reporter, workers: See `labelled.prepare_labelled`.
         origin: Used to resume from what an interrupted run finished, kept beside the file. None
             keeps nothing.
 
@@ -101,14 +99,14 @@ def root_info(root: Path, file: Path | None) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Task(Generic[AnySource]):
+class _Task:
     """The work of a worker process on one source."""
 
-    read: Callable[[AnySource], AnnotatedVideo]
+    read: Callable[[Any], AnnotatedVideo]
     class_names: Mapping[int, str]
-    origin: Origin[AnySource] | None
+    origin: Origin | None
 
-    def __call__(self, source: AnySource) -> tuple[SerializedVideo, Counts, int]:
+    def __call__(self, source: Named) -> tuple[SerializedVideo, Counts, int]:
         """Return the records, the counts, and when the files of the source last changed."""
         last_change = 0 if self.origin is None else self.origin.last_change(source, False)
         video = self.read(source)
@@ -119,7 +117,7 @@ class _Task(Generic[AnySource]):
 
 
 def _add_finished(
-    output: ConversionOutput[Any] | None,
+    output: ConversionOutput | None,
     result: PreparedSplit,
     *,
     strict: bool,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Generic, Protocol, Self, TypeVar
+from typing import Any, BinaryIO, Protocol, Self
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.conversion.coco_vid import (
@@ -32,11 +32,8 @@ class Named(Protocol):
     def name(self) -> str: ...
 
 
-AnySource = TypeVar("AnySource", bound=Named)
-
-
 @dataclass(frozen=True, slots=True)
-class Origin(Generic[AnySource]):
+class Origin:
     """What a conversion is made from, to tell whether the work of an earlier run is still valid.
 
     Attributes:
@@ -46,7 +43,7 @@ class Origin(Generic[AnySource]):
     """
 
     key: str
-    last_change: Callable[[AnySource, bool], int]
+    last_change: Callable[[Any, bool], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ class Finished:
     position: Position
 
 
-class ConversionOutput(Generic[AnySource]):
+class ConversionOutput:
     """Context manager that writes a COCO-VID file.
 
     If the block raises, finished work is kept in partial files beside the output. It is removed if
@@ -74,7 +71,6 @@ class ConversionOutput(Generic[AnySource]):
 
     Args:
         file: Path of the file; its folder is created.
-        info, categories: Sections of the file.
         sources: All videos of the conversion, in order.
         origin: What the conversion is made from; None to never resume.
 
@@ -94,8 +90,8 @@ class ConversionOutput(Generic[AnySource]):
         *,
         info: Mapping[str, Any],
         categories: Sequence[Mapping[str, Any]],
-        sources: Sequence[AnySource],
-        origin: Origin[AnySource] | None,
+        sources: Sequence[Named],
+        origin: Origin | None,
     ) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         self._journal: Journal | None = None
@@ -146,7 +142,7 @@ class ConversionOutput(Generic[AnySource]):
 
 
 def _num_unchanged(
-    earlier: Sequence[Finished], sources: Sequence[AnySource], origin: Origin[AnySource], file: Path
+    earlier: Sequence[Finished], sources: Sequence[Named], origin: Origin, file: Path
 ) -> int:
     """Return how many of the first finished videos are still valid."""
     images, annotations = (
@@ -165,13 +161,9 @@ def _num_unchanged(
 class Journal:
     """Journal of one output file, locked by one process at a time.
 
-    Args:
-        output: Path of the output file; its folder exists.
-        made_from: Text that differs if the output would.
-
     Attributes:
-        finished: Videos that an earlier run finished from the same `made_from`, in order.
-        num_outdated: Number of videos that it finished from something else.
+        finished: Videos that an earlier run finished with the same `made_from`, in order.
+        num_outdated: Number of videos that it finished with another `made_from`.
 
     Raises:
         DataError: Another process holds the lock.

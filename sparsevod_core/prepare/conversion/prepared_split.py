@@ -49,10 +49,8 @@ class PreparedSplit:
         split: Name of the split, e.g. `train` or `val`.
         file: Path of the JSON file; None after a dry run.
         num_targets: Number of frames that training uses as targets; in `val`, all frames.
-        num_stills: Number of still images.
         num_empty: Number of frames and still images without a box.
         boxes_per_class: Number of boxes by class name, in the order of the categories.
-        expected_boxes_per_class: Expected number of boxes by class name.
         missing: Listed videos and still images that are not in the folder.
         unlisted: Videos in the folder that are not listed and therefore skipped.
         num_other_boxes: Number of valid boxes that are not used: those of DET's other classes, and
@@ -127,18 +125,21 @@ class PreparedSplit:
         self.problems_file = file
 
 
-def output_files(output: Path, splits: Iterable[str]) -> dict[str, Path]:
+def output_files(
+    output: Path | None, splits: Iterable[str], *, dry_run: bool
+) -> dict[str, Path | None]:
     """Return the JSON file of each split: in the folder `output`, or `output` if it is a `.json`.
 
     Raises:
         ConfigError: One file is given for several splits.
     """
-    if output.suffix != ".json":
-        return {split: output / f"{split}.json" for split in splits}
-    files = dict.fromkeys(splits, output)
-    if len(files) > 1:
+    names = list(splits)
+    is_file = output is not None and output.suffix == ".json"
+    if is_file and len(names) > 1:
         raise ConfigError(
-            f"{output}: one file for two splits, {' and '.join(files)}",
+            f"{output}: one file for two splits, {' and '.join(names)}",
             hint="give a folder, or choose one split with --splits",
         )
-    return files
+    if output is None or dry_run:
+        return dict.fromkeys(names)
+    return {name: output if is_file else output / f"{name}.json" for name in names}

@@ -28,7 +28,6 @@ from sparsevod_core.prepare.imagenet_vid.layout import (
     find_root,
     list_stills,
     list_videos,
-    splits_in,
 )
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
 from sparsevod_core.reporting import Reporter, SilentReporter
@@ -52,13 +51,9 @@ def prepare_imagenet_vid(
         root: Folder with `Data/VID`, or with an `ILSVRC...` folder that has it.
         output: Folder for the files, or a `.json` for one split; None for the folder where `train`
             and `eval` look by default.
-        splits: `train`, `val` or both; empty for those in the tree.
         include_det: If True, add DET's still images, if any, to `train`.
-        strict: If True, stop at the first thing missing or broken instead of skipping it.
-        dry_run: If True, read and check everything, but write nothing.
-        workers: Number of reading processes; 0 or 1 reads in this process.
         info: Further content of `info` in the files, beside version and root.
-        reporter: Receives progress and messages.
+        splits, strict, dry_run, workers, reporter: See `labelled.prepare_labelled`.
 
     Raises:
         ConfigError: Unknown split, or one file for two splits.
@@ -68,16 +63,15 @@ def prepare_imagenet_vid(
     output = output or Path(DataConfig().train_annotations).parent
     reporter = reporter or SilentReporter()
     try:
-        root = find_root(root)
+        root = _find_root(root)
         classes = read_classes(root)
         read = _FolderReader(root, {c.wnid: c.id for c in classes}, read_degradations(root))
-        files = output_files(output, _choose_splits(root, splits))
+        files = output_files(output, _choose_splits(root, splits), dry_run=dry_run)
         prepared = []
         for split, file in files.items():
             videos = list_videos(root, split)
             stills = list_stills(root) if split == "train" and include_det else Listing()
-            target = None if dry_run else file
-            result = expected_split(split, target, videos, stills, classes)
+            result = expected_split(split, file, videos, stills, classes)
             if strict and result.missing:
                 raise stopped(f"{root}: {result.missing[0]} is listed, but not in the tree")
             if split == "train" and include_det and not stills.folders:
@@ -88,7 +82,7 @@ def prepare_imagenet_vid(
                 read,
                 result,
                 categories=[{"id": c.id, "name": c.name, "wnid": c.wnid} for c in classes],
-                info=root_info(root, target) | dict(info or {}),
+                info=root_info(root, file) | dict(info or {}),
                 strict=strict,
                 reporter=reporter,
                 workers=workers,
@@ -100,8 +94,19 @@ def prepare_imagenet_vid(
         raise DataError(f"{error.filename or output}: {error.strerror or error}") from error
 
 
+def _find_root(path: Path) -> Path:
+    root = find_root(path)
+    if root is None:
+        raise DataError(
+            f"{path}: no ImageNet VID here: expected the folder Data/VID/train or Data/VID/val",
+            hint="give the unpacked ILSVRC2015 folder, or render a small set for a first try: "
+            "sparsevod prepare-vid --synthetic data/synthetic",
+        )
+    return root
+
+
 def _choose_splits(root: Path, splits: Sequence[str]) -> list[str]:
-    found = splits_in(root)
+    found = [split for split in SPLITS if (root / "Data" / "VID" / split).is_dir()]
     for split in splits:
         if split not in SPLITS:
             raise ConfigError(f"unknown split {split!r}: expected {' or '.join(SPLITS)}")

@@ -46,47 +46,26 @@ def read_folder(root: Path, folder: FrameFolder, class_ids: Mapping[str, int]) -
     """
     video = AnnotatedVideo(folder.name, folder.is_video)
     data, annotations = folder_paths(root, folder)
-    jpegs = _files(data, JPEG_SUFFIXES, video.problems)
-    xmls = _files(annotations, (".xml",), video.problems)
-    # Many DET images have no annotation or none of our classes. That is a problem only if listed.
-    is_optional = not folder.is_video and folder.stems is None
-    if not jpegs or not (xmls or is_optional):
-        where, what = (annotations, "annotations") if jpegs else (data, "frames")
-        video.problems.append(f"{where}: no {what} here")
+    files, numbers = _pair_files(folder, data, annotations, video.problems)
+    if files is None:
         return video
-    if folder.stems is not None:
-        names = sorted(folder.stems)
-    else:
-        names = sorted(xmls if is_optional else jpegs.keys() | xmls.keys())
-    numbers: dict[int, str] = {}
-    files = []
-    for name in names:
-        try:
-            number = _frame_number(data, name, numbers) if folder.is_video else 0
-            if name not in jpegs:
-                raise DataError(
-                    f"{data}/{name}.JPEG: missing, though the frame is annotated or listed"
-                )
-            if name not in xmls:
-                raise DataError(
-                    f"{annotations}/{name}.xml: missing, though the frame {jpegs[name]} is there"
-                )
-        except DataError as error:
-            video.problems.append(error.message)
-        else:
-            files.append(_Files(number, jpegs[name], f"{annotations}/{xmls[name]}"))
     is_target = True if folder.split == "train" else None
     for number, jpeg, xml, text, annotation in _read_annotations(files, video.problems):
         try:
             if annotation is None:
                 annotation = parse_voc_xml(xml, text)
             # Before the boxes, which could all seem to lie outside a frame of the wrong size.
-            width, height = _require_same_size(f"{data}/{jpeg}", xml, annotation)
+            width, height = annotation.width, annotation.height
+            size = read_jpeg_size(f"{data}/{jpeg}")
+            if size != (height, width):
+                raise DataError(
+                    f"{data}/{jpeg}: {size[1]}x{size[0]} pixels, but {xml} says {width}x{height}"
+                )
             boxes = _read_boxes(xml, text, annotation, class_ids, video)
         except DataError as error:
             video.problems.append(error.message)
             continue
-        if boxes or not is_optional:
+        if boxes or not folder.is_optional:
             name = f"Data/{folder.path}/{jpeg}"
             video.frames.append(AnnotatedFrame(name, number, width, height, boxes, is_target))
     video.frames.sort(key=lambda frame: frame.number)
@@ -94,7 +73,9 @@ def read_folder(root: Path, folder: FrameFolder, class_ids: Mapping[str, int]) -
         if folder.split == "train":
             _mark_targets(folder, data, numbers, video)
         add_motion(video.frames)
-        _check_length(folder, data, video)
+        found, listed = len(video.frames), folder.listed_frames
+        if listed is not None and found != listed:
+            video.problems.append(f"{data}: {found} frames read, {listed} listed")
     return video
 
 
@@ -117,6 +98,37 @@ def last_change(root: Path, folder: FrameFolder, every_file: bool) -> int:
 def folder_paths(root: Path, folder: FrameFolder) -> tuple[str, str]:
     """Return the paths of a folder's JPEGs and annotations."""
     return f"{root}/Data/{folder.path}", f"{root}/Annotations/{folder.path}"
+
+
+def _pair_files(
+    folder: FrameFolder, data: str, annotations: str, problems: list[str]
+) -> tuple[list[_Files] | None, dict[int, str]]:
+    """Return the frames that have both files (None without any), and names by frame number."""
+    numbers: dict[int, str] = {}
+    jpegs = _files(data, JPEG_SUFFIXES, problems)
+    xmls = _files(annotations, (".xml",), problems)
+    if not jpegs or not (xmls or folder.is_optional):
+        where, what = (annotations, "annotations") if jpegs else (data, "frames")
+        problems.append(f"{where}: no {what} here")
+        return None, numbers
+    if folder.stems is not None:
+        names = sorted(folder.stems)
+    else:
+        names = sorted(xmls if folder.is_optional else jpegs.keys() | xmls.keys())
+    files = []
+    for name in names:
+        try:
+            number = _frame_number(data, name, numbers) if folder.is_video else 0
+        except DataError as error:
+            problems.append(error.message)
+            continue
+        if name not in jpegs:
+            problems.append(f"{data}/{name}.JPEG: missing, though the frame is annotated or listed")
+        elif name not in xmls:
+            problems.append(f"{annotations}/{name}.xml: missing, though {jpegs[name]} exists")
+        else:
+            files.append(_Files(number, jpegs[name], f"{annotations}/{xmls[name]}"))
+    return files, numbers
 
 
 def _files(folder: str, suffixes: tuple[str, ...], problems: list[str]) -> dict[str, str]:
@@ -175,19 +187,6 @@ def _read_annotations(
             yield *item, text, annotation
 
 
-def _require_same_size(jpeg: str, xml: str, annotation: VocAnnotation) -> tuple[int, int]:
-    """Return width and height of a frame.
-
-    Raises:
-        DataError: The JPEG and its annotation differ in size.
-    """
-    width, height = annotation.width, annotation.height
-    size = read_jpeg_size(jpeg)
-    if size != (height, width):
-        raise DataError(f"{jpeg}: {size[1]}x{size[0]} pixels, but {xml} says {width}x{height}")
-    return width, height
-
-
 def _read_boxes(
     xml: str,
     text: bytes,
@@ -243,9 +242,3 @@ def _mark_targets(
         ]
     for frame in video.frames:
         frame.is_target = frame.number in targets
-
-
-def _check_length(folder: FrameFolder, data: str, video: AnnotatedVideo) -> None:
-    expected = folder.listed_frames
-    if expected is not None and len(video.frames) != expected:
-        video.problems.append(f"{data}: {len(video.frames)} frames read, {expected} listed")

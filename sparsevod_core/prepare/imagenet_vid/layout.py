@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.imagenet_vid.lists import (
     SNIPPET_LISTS,
     STILLS_LIST,
@@ -57,6 +56,11 @@ class FrameFolder:
         """The path after `VID/val/`, unique within the split."""
         return self.path.split("/", 2)[-1]
 
+    @property
+    def is_optional(self) -> bool:
+        """Whether images without a usable annotation are normal, as in DET without a list."""
+        return not self.is_video and self.stems is None
+
 
 @dataclass(slots=True)
 class Listing:
@@ -78,30 +82,10 @@ class Listing:
     problems: list[str] = field(default_factory=list)
 
 
-def holds_imagenet_vid(path: Path) -> bool:
-    """Return True if `find_root` finds the layout here."""
-    return _root_in(path) is not None
-
-
-def find_root(path: Path) -> Path:
-    """Return `path`, or the `ILSVRC...` folder in it, whichever has `Data/VID`.
-
-    Raises:
-        DataError: Neither has.
-    """
-    root = _root_in(path)
-    if root is not None:
-        return root
-    raise DataError(
-        f"{path}: no ImageNet VID here: expected the folder Data/VID/train or Data/VID/val",
-        hint="give the unpacked ILSVRC2015 folder, or render a small set for a first try: "
-        "sparsevod prepare-vid --synthetic data/synthetic",
-    )
-
-
-def splits_in(root: Path) -> list[str]:
-    """Return the splits whose frames are in the tree."""
-    return [split for split in SPLITS if (root / "Data" / "VID" / split).is_dir()]
+def find_root(path: Path) -> Path | None:
+    """Return `path`, or the `ILSVRC...` folder in it, whichever has `Data/VID`; None if neither."""
+    places = (path, *sorted(path.glob("ILSVRC*")))
+    return next((place for place in places if (place / "Data" / "VID").is_dir()), None)
 
 
 def list_videos(root: Path, split: str) -> Listing:
@@ -176,11 +160,6 @@ def spread_targets(length: int) -> list[int]:
     """
     places = ((2 * i + 1) * length // (2 * TARGETS_PER_SNIPPET) for i in range(TARGETS_PER_SNIPPET))
     return sorted(set(places)) if length else []
-
-
-def _root_in(path: Path) -> Path | None:
-    places = (path, *sorted(path.glob("ILSVRC*")))
-    return next((place for place in places if (place / "Data" / "VID").is_dir()), None)
 
 
 def _folders_with_frames(data: Path, split: str, problems: list[str]) -> Iterator[str]:

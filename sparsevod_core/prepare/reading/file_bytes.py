@@ -5,17 +5,8 @@ from __future__ import annotations
 import os
 
 # Without O_NONBLOCK, opening a named pipe in place of a frame would wait for a writer.
-_READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK_BYTES = 1 << 16  # more than nearly every annotation; a large buffer costs more than the read
-
-
-def open_to_read(path: str | os.PathLike[str]) -> int:
-    """Return a file descriptor, which the caller closes.
-
-    Raises:
-        OSError: The file cannot be opened.
-    """
-    return os.open(path, _READ_FLAGS)
 
 
 def read_up_to(path: str | os.PathLike[str], num_bytes: int) -> bytes:
@@ -24,7 +15,7 @@ def read_up_to(path: str | os.PathLike[str], num_bytes: int) -> bytes:
     Raises:
         OSError: The file cannot be read.
     """
-    file = os.open(path, _READ_FLAGS)
+    file = os.open(path, READ_FLAGS)
     try:
         content = chunk = os.read(file, min(_CHUNK_BYTES, num_bytes))
         # A short read means the end of the file, which saves one call per small file.

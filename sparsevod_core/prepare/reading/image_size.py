@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.reading.file_bytes import open_to_read
+from sparsevod_core.prepare.reading.file_bytes import READ_FLAGS
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Suffixes of files that are used as frames."""
@@ -44,7 +44,7 @@ def read_jpeg_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         DataError: The file is unreadable, or not a JPEG whose header has a size.
     """
     try:
-        file = open_to_read(path)
+        file = os.open(path, READ_FLAGS)
         try:
             size = _find_size(file)
         finally:

@@ -84,7 +84,7 @@ def degrade(rng: np.random.Generator, image: Image, burst: Burst, severity: floa
     if burst.kind == "low_light":
         return _low_light(rng, image, severity)
     if burst.kind == "noise":
-        return _noise(rng, image, severity)
+        return image + _grain(rng, *image.shape[:2], 0.1 + 0.6 * severity)
     return image
 
 
@@ -116,11 +116,7 @@ def _defocus(image: Image, severity: float) -> Image:
 def _low_light(rng: np.random.Generator, image: Image, severity: float) -> Image:
     """Darken the frame, so that the noise of the sensor becomes visible."""
     light = (1 - 0.85 * severity) ** 1.5
-    return light * image + _grain(rng, image.shape[0], image.shape[1], 0.01 + 0.07 * severity)
-
-
-def _noise(rng: np.random.Generator, image: Image, severity: float) -> Image:
-    return image + _grain(rng, image.shape[0], image.shape[1], 0.1 + 0.6 * severity)
+    return light * image + _grain(rng, *image.shape[:2], 0.01 + 0.07 * severity)
 
 
 def _grain(rng: np.random.Generator, height: int, width: int, sigma: float) -> Image:

@@ -61,28 +61,20 @@ class SyntheticConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.classes if name not in OBJECT_CLASSES]
-        checks = {
-            "at least one video for training and one for validation": min(
-                self.train_videos, self.val_videos
-            )
-            >= 1,
-            "1 to 999999 frames": (
-                min(self.frames, self.val_frames) >= 1
-                and max(self.frames, self.val_frames) <= 999_999
-            ),
-            "frames of 64x64 to 4096x4096 pixels": (
-                min(self.width, self.height) >= 64 and max(self.width, self.height) <= 4096
-            ),
-            f"classes out of {', '.join(OBJECT_CLASSES)}": bool(self.classes) and not unknown,
-            "1 <= min_objects <= max_objects": 1 <= self.min_objects <= self.max_objects,
-            "a mixed_share of 0 to 1": 0 <= self.mixed_share <= 1,
-            "a degraded_share of 0 to 0.4, so that every object is clearly visible": (
-                0 <= self.degraded_share <= 0.4
-            ),
-            "a seed of 0 or more": self.seed >= 0,
-        }
-        for expectation, holds in checks.items():
+        numbers_of_videos = (self.train_videos, self.val_videos)
+        lengths, sides = (self.frames, self.val_frames), (self.width, self.height)
+        classes = ", ".join(OBJECT_CLASSES)
+        for holds, expectation in (
+            (min(numbers_of_videos) >= 1, "at least one training and one validation video"),
+            (min(lengths) >= 1 and max(lengths) <= 999_999, "1 to 999999 frames"),
+            (min(sides) >= 64 and max(sides) <= 4096, "frames of 64x64 to 4096x4096 pixels"),
+            (self.classes and {*self.classes} <= OBJECT_CLASSES.keys(), f"classes of {classes}"),
+            (1 <= self.min_objects <= self.max_objects, "1 <= min_objects <= max_objects"),
+            (0 <= self.mixed_share <= 1, "a mixed_share of 0 to 1"),
+            # With more, some objects would never be clearly visible.
+            (0 <= self.degraded_share <= 0.4, "a degraded_share of 0 to 0.4"),
+            (self.seed >= 0, "a seed of 0 or more"),
+        ):
             if not holds:
                 raise ConfigError(f"cannot render this synthetic set: expected {expectation}")
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from sparsevod_core.prepare.synthetic.classes import ObjectClass
-from sparsevod_core.prepare.synthetic.patterns import object_surface
+from sparsevod_core.prepare.synthetic.classes import ObjectClass, object_surface
 
 Affine = Float[np.ndarray, "2 3"]
 Image = Float32[np.ndarray, "height width 3"]

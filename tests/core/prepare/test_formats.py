@@ -1,4 +1,4 @@
-"""Which format a folder has, which frames are one video, and what cannot be told."""
+"""Recognition of the format of a folder, and grouping of frames into videos."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_one_file_is_recognized(studio: Studio, name: str, text: str, expected: 
     assert recognize(studio.write(name, text))[0] == expected
 
 
-def test_nothing_and_several_are_told_in_a_line(studio: Studio) -> None:
+def test_no_format_and_several_formats_are_one_line(studio: Studio) -> None:
     studio.image("a/1.png", 1)
     with pytest.raises(DataError) as error:
         recognize(studio.root)
@@ -69,7 +69,7 @@ def test_nothing_and_several_are_told_in_a_line(studio: Studio) -> None:
         recognize(studio.root / "nowhere")
 
 
-def test_what_was_prepared_may_lie_beside_its_source(studio: Studio) -> None:
+def test_a_prepared_file_may_be_beside_its_labels(studio: Studio) -> None:
     studio.write("data.yaml", "names: [a]")
     studio.image("a/1.png", 1)
     studio.write("a/1.txt", "0 0.5 0.5 0.1 0.1\n")

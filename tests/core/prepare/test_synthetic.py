@@ -1,4 +1,4 @@
-"""The rendered set: what is drawn is what is read back; what is said of degradations holds."""
+"""The rendered set: objects are read back as drawn, and degradations are as documented."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_layout_is_the_official_one(rendered: Path) -> None:
 
 
 def test_objects_drawn_are_boxes_read_back(rendered: Path) -> None:
-    """Through XML, JSON and VideoSet, against the scene itself."""
+    """Compare boxes and pixels read through XML, JSON and VideoSet with the scene."""
     videos = VideoSet.load(rendered / "val.json")
     assert [category.name for category in videos.categories] == list(OBJECT_CLASSES)
     with closing(FrameReader(videos)) as reader:
@@ -85,7 +85,7 @@ def test_objects_drawn_are_boxes_read_back(rendered: Path) -> None:
                 assert boxes.boxes_xyxy.tolist() == [list(o.box_xyxy) for o in expected.objects]
                 names = [videos.categories[label].name for label in boxes.labels]
                 assert names == [o.class_name for o in expected.objects]
-                # The pixels survive JPEG, noise aside.
+                # The pixels agree except for noise and JPEG compression.
                 if not expected.degradation:
                     error = np.abs(reader.read(frame).astype(int) - expected.image).mean()
                     assert error < 6
@@ -149,7 +149,7 @@ def test_a_degraded_frame_differs_from_the_same_frame_undegraded(kind: str) -> N
 
 
 def test_a_box_is_the_visible_extent() -> None:
-    """Taking an object away changes pixels inside its box and its shadow only."""
+    """Check that removing an object changes pixels only inside its box and its shadow."""
     whole = scene(3, degraded_share=0.0)
     before = whole.frame(5)
     nearest = max(item.track for item in before.objects)
@@ -240,7 +240,7 @@ def test_a_failure_leaves_nothing_under_the_final_name(
         with pytest.raises(ZeroDivisionError):
             prepare_synthetic(tmp_path / "set", small)
     assert not (tmp_path / "set").exists()
-    prepare_synthetic(tmp_path / "set", small)  # takes the place of what was left
+    prepare_synthetic(tmp_path / "set", small)  # replaces what was left
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
