@@ -1,21 +1,21 @@
-"""Scoring a results file beside pycocotools: time, peak memory, and whether the numbers are equal.
+"""Time and peak memory of scoring a results file, compared with pycocotools; checks equal results.
 
-Ground truth is ImageNet VID's validation set where its boxes are at hand (`--boxes`), else random
-tracks. Detections are simulated, 100 a frame: boxes near the true ones and false alarms, with the
-digits that float32 boxes have in JSON. Every program runs in a fresh process; time counts from
-opening the two files to the numbers, memory is the peak of all its processes together. pycocotools
-scores boxes of all sizes only (its three other ranges would add to its time); sparsevod scores by
-motion, too.
+The ground truth is ImageNet VID's validation set if its boxes are given (`--boxes`), otherwise
+random tracks. Detections are simulated, 100 per frame: boxes near the true ones and false alarms,
+with the digits of float32 boxes in JSON. Every program runs in a new process. Time is measured from
+opening the two files to the results; memory is the sum of the peaks of all its processes.
+pycocotools scores only boxes of all sizes (its three other ranges would take more time); sparsevod
+also scores by speed.
 
     python benchmarks/score_predictions.py --frames 10000 20000 40000 --alone 176126 --cores 2 \\
         --boxes vid_val_gt_all.csv.gz --out scores.json
 
 hotcoco (`--programs sparsevod pycocotools hotcoco`; pip install hotcoco), pycocotools rewritten in
-Rust, gives equal numbers: version 1.3 scored 17.6 million detections in 28 s of processor time and
-4.7 GiB; sparsevod takes 44 s by the clock on two cores, most of it for reading, and 1.9 GiB. But
-hotcoco keeps what it reads to itself: FGFA's rules, the confusion of classes and the worst frames
-need the detections in columns, so the file would be read a second time. Nor does it take ids that
-are text or name a broken entry.
+Rust, gives equal results. Version 1.3 scored 17.6 million detections in 28 s of CPU time with
+4.7 GiB. sparsevod takes 44 s of wall time on two cores, most of it for reading, and 1.9 GiB.
+hotcoco does not expose the detections that it reads. FGFA's rules, the confusion of classes and the
+worst frames need them in columns, so the file would have to be read again. It also neither accepts
+ids that are text nor reports which entry is invalid.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ Track = dict[str, np.ndarray]
 
 
 def real_boxes(path: Path, num_frames: int) -> tuple[Track, list[tuple[str, int]]]:
-    """Columns of the boxes of the first frames of ImageNet VID val, and their videos."""
+    """Return boxes of the first frames of ImageNet VID val, and each frame's video and index."""
     with gzip.open(path, "rt") as file:
         rows = [row for row in csv.DictReader(file) if int(row["frame_id"]) <= num_frames]
     frames = np.array([int(row["frame_id"]) for row in rows]) - 1
     corners = np.array([[float(row[k]) for k in ("xmin", "ymin", "xmax", "ymax")] for row in rows])
     place = {int(row["frame_id"]) - 1: (row["video"], int(row["frame"])) for row in rows}
     places = []
-    for frame in range(num_frames):  # a frame without boxes follows the one before it
+    for frame in range(num_frames):  # a frame without boxes follows the previous one
         video, index = places[-1] if places else ("first", -1)
         places.append(place.get(frame, (video, index + 1)))
     return {
@@ -69,7 +69,7 @@ def real_boxes(path: Path, num_frames: int) -> tuple[Track, list[tuple[str, int]
 
 
 def random_boxes(num_frames: int, seed: int = 0) -> tuple[Track, list[tuple[str, int]]]:
-    """One to three tracks in each video of 300 frames, one frame in fifty empty."""
+    """Return one to three tracks per video of 300 frames; each track skips one frame in fifty."""
     rng = np.random.default_rng(seed)
     parts: list[list[np.ndarray]] = []
     for start in range(0, num_frames, 300):
@@ -149,14 +149,14 @@ def write_detections(path: Path, boxes: Track, num_frames: int, seed: int = 0) -
 def _simulate(
     rng: np.random.Generator, boxes: Track, start: int, end: int
 ) -> tuple[np.ndarray, ...]:
-    """Image ids, categories, boxes and scores of the frames `start` to `end`."""
+    """Return the image ids, categories, boxes and scores of the frames `start` to `end`."""
     count = (end - start) * DETECTIONS_PER_FRAME
     frames = np.repeat(np.arange(start, end), DETECTIONS_PER_FRAME)
     size = rng.lognormal(4.5, 0.8, (count, 2)).clip(4, 900)
     found = np.concatenate([rng.uniform(0, 1, (count, 2)) * (WIDTH, HEIGHT) - size / 2, size], 1)
     categories = rng.integers(1, NUM_CLASSES + 1, count)
     scores = rng.beta(0.4, 12, count)
-    if len(boxes["frame"]):  # a third of a frame's detections look at one of its boxes
+    if len(boxes["frame"]):  # a third of a frame's detections are near one of its boxes
         starts = np.searchsorted(boxes["frame"], np.arange(start, end + 1))
         counts = np.repeat(np.diff(starts), DETECTIONS_PER_FRAME)
         near = np.flatnonzero((counts > 0) & (rng.random(count) < 1 / 3))
@@ -176,13 +176,13 @@ def _simulate(
 
 
 def run_sparsevod(truth: Path, found: Path) -> dict[str, Any]:
-    from sparsevod_core.evaluation.rescore import evaluate_predictions
+    from sparsevod_core.evaluation.score import evaluate_predictions
 
     return evaluate_predictions(truth, found).to_dict()
 
 
 def run_coco(package: str, truth: Path, found: Path) -> dict[str, Any]:
-    """With pycocotools, or what has its interface."""
+    """Score with pycocotools or a package with the same interface."""
     if package == "hotcoco":
         from hotcoco import COCO, COCOeval
     else:
@@ -222,8 +222,8 @@ PROGRAMS = {
 
 
 def measure(program: str, truth: Path, found: Path) -> dict[str, Any]:
-    """Run a program in a process of its own."""
-    for path in (truth, found):  # so that every program finds them in the system's cache
+    """Run a program in a new process."""
+    for path in (truth, found):  # so that the files are in the system's cache for every program
         with path.open("rb") as file:
             while file.read(1 << 24):
                 pass
@@ -238,7 +238,7 @@ def measure(program: str, truth: Path, found: Path) -> dict[str, Any]:
 
 
 def _peak_bytes(process: subprocess.Popen[str]) -> int:
-    """Of a process and those that it starts: the peak of each, all added up."""
+    """Return the sum of the peaks of a process and its descendants."""
     peaks: dict[int, int] = {}
     while process.poll() is None and not select.select([process.stdout], [], [], POLL_S)[0]:
         for pid in _family(process.pid):
@@ -259,7 +259,7 @@ def _family(pid: int) -> list[int]:
 
 
 def largest_difference(ours: Any, theirs: Any) -> float:
-    """Over the numbers that `theirs` has."""
+    """Return the largest difference of the values in `theirs` from `ours`."""
     if isinstance(theirs, dict):
         return max(largest_difference(ours[key], theirs[key]) for key in theirs)
     if ours is None or theirs is None:
@@ -270,12 +270,14 @@ def largest_difference(ours: Any, theirs: Any) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, nargs="*", default=[500, 1000, 2000])
-    parser.add_argument("--alone", type=int, nargs="*", default=[], help="sizes for sparsevod only")
+    parser.add_argument(
+        "--alone", type=int, nargs="*", default=[], help="numbers of frames for sparsevod only"
+    )
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS)[:2])
-    parser.add_argument("--cores", type=int, help="how many processors all programs may use")
-    parser.add_argument("--boxes", type=Path, help="vid_val_gt_all.csv.gz; else random tracks")
-    parser.add_argument("--folder", type=Path, help="where to write the files, and keep them")
-    parser.add_argument("--out", type=Path, required=True, help="JSON of all that was measured")
+    parser.add_argument("--cores", type=int, help="number of CPU cores that all programs may use")
+    parser.add_argument("--boxes", type=Path, help="vid_val_gt_all.csv.gz; default: random tracks")
+    parser.add_argument("--folder", type=Path, help="folder to write the files to and keep them in")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file for the measurements")
     options = parser.parse_args()
     if options.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
@@ -300,7 +302,7 @@ def main() -> None:
 
 
 def compare(programs: list[str], num_frames: int, truth: Path, found: Path) -> list[dict[str, Any]]:
-    """Every program on the same files, the first being compared with the others."""
+    """Run every program on the same files and compare the others with the first."""
     size = {"frames": num_frames, "detections_mb": round(found.stat().st_size / 1e6, 1)}
     runs: list[dict[str, Any]] = []
     for program in programs:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sparsevod_core.evaluation.rescore import evaluate_predictions
+from sparsevod_core.evaluation.score import evaluate_predictions
 
 annotations, predictions = map(Path, sys.argv[1:])
 

@@ -1,4 +1,8 @@
-"""What `sparsevod eval` shows on the terminal, from what goes into its JSON."""
+"""Tables that `sparsevod eval` prints.
+
+Every value comes from `Evaluation.to_dict` in sparsevod_core/evaluation/score.py, the content of
+the JSON. To add a column, add its value there, computed in evaluation/metrics/, then show it here.
+"""
 
 from __future__ import annotations
 
@@ -8,58 +12,54 @@ from typing import Any
 
 from sparsevod_cli import console
 
+AP_COLUMNS = ("AP", "AP50", "AP75")
 ERRORS = ("correct", "wrong", "missed", "false")
 SPEEDS = ("fast", "medium", "slow")
-SHOWN = 5  # of the most frequent confusions and the worst videos
-MAX_SIDE_BY_SIDE = 6  # results, as columns that fit 80 letters
+MAX_ROWS = 5  # of the most frequent confusions and the worst videos
+MAX_SIDE_BY_SIDE = 6  # results whose columns fit in 80 characters
 
 Result = Mapping[str, Any]
 
 
 def show_result(result: Result) -> None:
-    """One result: by class, by IoU threshold, by speed of the objects, and its errors."""
-    errors = result["confusion"]
-    columns = ("AP", "AP50", "AP75")
-    rows = [["all", *_values(result, columns), f"{result['num_boxes']:,}", *_errors(errors)]]
-    rows += [
-        [
-            name,
-            *_values(one, columns),
-            f"{one['num_boxes']:,}",
-            *_errors(errors["per_class"][name]),
-        ]
-        for name, one in result["per_class"].items()
+    """Print one result: by class, IoU threshold, speed and condition, and its errors."""
+    confusion = result["confusion"]
+    parts = [("all", result, confusion)]
+    parts += [(n, one, confusion["per_class"][n]) for n, one in result["per_class"].items()]
+    rows = [
+        [name, *_values(one), f"{one['num_boxes']:,}", *_errors(errors)]
+        for name, one, errors in parts
     ]
-    title = f"{_title(result)}; errors at a score > {errors['score']:g}"
-    console.table(title, ["", *columns, "boxes", *ERRORS], rows)
+    title = f"{_title(result)}; errors at a score > {confusion['score']:g}"
+    console.table(title, ["", *AP_COLUMNS, "boxes", *ERRORS], rows)
     _by_iou({"AP": result})
-    _motion(result)
-    _degradation(result)
+    _by_speed(result)
+    _by_condition(result)
     recall = ("AR1", "AR10", "AR100")
     console.table("Recall", ["", *recall], [["all", *_values(result, recall)]])
-    if errors["top"]:
+    if confusion["top"]:
         rows = [
             [f"{one['true']} as {one['predicted']}", f"{one['count']:,}", f"{one['share']:.1%}"]
-            for one in errors["top"][:SHOWN]
+            for one in confusion["top"][:MAX_ROWS]
         ]
-        console.table("Most often confused", ["", "boxes", "of its class"], rows)
+        console.table("Most often confused", ["", "boxes", "share of class"], rows)
     if result["worst_videos"]:
         rows = [
             [one["video"], _number(one["AP50"]), f"{one['num_boxes']:,}", *_errors(one)[1:]]
-            for one in result["worst_videos"][:SHOWN]
+            for one in result["worst_videos"][:MAX_ROWS]
         ]
         console.table("Worst videos", ["", "AP50", "boxes", *ERRORS[1:]], rows)
 
 
 def show_results(results: Mapping[str, Result]) -> None:
-    """Several results of the same annotations, side by side."""
-    columns = ("AP", "AP50", "AP75", "AR100")
+    """Print several results on the same annotations side by side."""
+    columns = (*AP_COLUMNS, "AR100")
     rows = [
         [name, *_values(one, columns), *_speeds(one), f"{one['num_detections']:,}"]
         for name, one in results.items()
     ]
     first = next(iter(results.values()))
-    console.table(_title(first), ["", *columns, *SPEEDS, "found"], rows)
+    console.table(_title(first), ["", *columns, *SPEEDS, "detections"], rows)
     _by_iou(results)
     if len(results) <= MAX_SIDE_BY_SIDE:
         rows = [
@@ -68,7 +68,7 @@ def show_results(results: Mapping[str, Result]) -> None:
         ]
         console.table("AP by class", ["", *results], rows)
     console.table(
-        "Detections with a score > 0.3",
+        f"Detections with a score > {first['confusion']['score']:g}",
         ["", *ERRORS],
         [[name, *_errors(one["confusion"])] for name, one in results.items()],
     )
@@ -85,34 +85,33 @@ def _by_iou(results: Mapping[str, Result]) -> None:
         rows = [
             [at, *(_number(one["AP_by_iou"][at]) for one in results.values())] for at in thresholds
         ]
-        console.table("AP at IoU", ["", *results], rows)
+        console.table("AP by IoU threshold", ["", *results], rows)
     else:
         rows = [[name, *_values(one["AP_by_iou"], thresholds)] for name, one in results.items()]
-        console.table("AP at IoU", ["", *thresholds], rows)
+        console.table("AP by IoU threshold", ["", *thresholds], rows)
 
 
-def _motion(result: Result) -> None:
+def _by_speed(result: Result) -> None:
     coco, fgfa = result["motion"]["coco"], result["motion"]["fgfa"]
     if coco is None:
         console.say(f"no AP by speed: {result['motion']['unknown']}")
         return
-    columns = ("AP", "AP50", "AP75")
     rows = [
-        [speed, *_values(one, columns), *_values(fgfa, [speed]), f"{one['num_boxes']:,}"]
+        [speed, *_values(one), *_values(fgfa, [speed]), f"{one['num_boxes']:,}"]
         for speed, one in {"all": result, **{speed: coco[speed] for speed in SPEEDS}}.items()
     ]
-    console.table("By speed of the objects", ["", *columns, "AP as FGFA", "boxes"], rows)
+    columns = ["", *AP_COLUMNS, "AP (FGFA)", "boxes"]
+    console.table("By speed of the objects", columns, rows)
 
 
-def _degradation(result: Result) -> None:
-    if result["degraded"] is None:  # as of every real data set
+def _by_condition(result: Result) -> None:
+    if result["degraded"] is None:  # as for every real data set
         return
-    columns = ("AP", "AP50", "AP75")
     rows = [
-        [name, *_values(one, columns), f"{one['num_frames']:,}", f"{one['num_boxes']:,}"]
+        [name, *_values(one), f"{one['num_frames']:,}", f"{one['num_boxes']:,}"]
         for name, one in (("degraded", result["degraded"]), ("clean", result["clean"]))
     ]
-    console.table("By what was done to the frame", ["", *columns, "frames", "boxes"], rows)
+    console.table("By condition of the frames", ["", *AP_COLUMNS, "frames", "boxes"], rows)
 
 
 def _speeds(result: Result) -> list[str]:
@@ -125,10 +124,10 @@ def _errors(counts: Result) -> list[str]:
     return [f"{counts.get(kind, 0):,}" for kind in kinds]
 
 
-def _values(numbers: Result, keys: Sequence[str]) -> list[str]:
-    return [_number(numbers[key]) for key in keys]
+def _values(values: Result, keys: Sequence[str] = AP_COLUMNS) -> list[str]:
+    return [_number(values[key]) for key in keys]
 
 
 def _number(value: float | None) -> str:
-    """A class without boxes has no AP, which is not an AP of 0."""
+    """Format a value; a class without boxes has none, which differs from 0."""
     return "-" if value is None else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""Runs a detector over annotated videos and scores what it finds."""
+"""Evaluation of a detector on annotated videos, in one process or several."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,24 @@ import numpy as np
 
 from sparsevod_core import distributed
 from sparsevod_core.checkpoint.digest import digest
+from sparsevod_core.config import Config, override_pairs
 from sparsevod_core.data.records import VideoSet
-from sparsevod_core.evaluation.metrics.coco import BoxAPEvaluator
+from sparsevod_core.distributed.launch import launch
+from sparsevod_core.embedded import checkpoint_name
+from sparsevod_core.errors import DataError
+from sparsevod_core.evaluation.metrics.detection_table import DetectionCollector
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.predictions.class_match import ClassMatch
-from sparsevod_core.evaluation.predictions.detect_videos import VideoDetector, detect_videos
-from sparsevod_core.evaluation.predictions.results_writer import FrameResults, ResultsWriter
-from sparsevod_core.evaluation.rescore import Evaluation, evaluate_predictions, score
+from sparsevod_core.evaluation.predictions.from_detector import ClassMatch, detect_annotated_frames
+from sparsevod_core.evaluation.predictions.writer import FramePredictions, PredictionsWriter
+from sparsevod_core.evaluation.score import Evaluation, score
+from sparsevod_core.inference import Predictor, resolve_device
 from sparsevod_core.reporting import Reporter, SilentReporter
-
-__all__ = ["Evaluation", "VideoDetector", "evaluate", "evaluate_predictions", "shard_videos"]
 
 POLL_S = 0.2
 
 
 def evaluate(
-    predictor: VideoDetector,
+    predictor: Predictor,
     videos: VideoSet,
     *,
     clip: bool = True,
@@ -39,30 +42,31 @@ def evaluate(
     resume: bool = False,
     reporter: Reporter | None = None,
 ) -> Evaluation:
-    """COCO AP of `predictor` over the annotated frames of `videos`.
+    """Evaluate a detector on the annotated frames of videos.
 
-    Supports are drawn from the listed frames of each video as `predictor.config.inference` says.
-    Classes are matched by name: the model's that the annotations lack are left out, the
-    annotations' that the model lacks score 0, and both are said.
+    Support frames are drawn from the annotated frames of each video, as
+    `predictor.config.inference` says. Classes are matched by name. Detections of classes that the
+    annotations lack are dropped, and classes that the model lacks score 0; both are reported.
 
-    Processes that have joined one another (`distributed.process_group`) share the videos: all call
-    this, and each gets the whole result. Detections and numbers are those of one process (on a CPU
-    up to rounding, which may differ with the number of threads that each has).
+    Processes in a `distributed.process_group` share the videos: all call this function, and all get
+    the result. It is identical to that of one process (on a CPU up to rounding, which may depend on
+    the number of threads per process).
 
     Args:
-        predictor: the model; `config.inference.batch` frames of a video go through it together.
-        videos: what to evaluate on. The boxes are read again from its file, at full precision.
-        clip: clip boxes to the frame (False to compare with MMDetection).
-        only: the videos to run and score; None: all.
-        checkpoint: recorded in the result; its content must be the same to resume.
-        save_predictions: where to write a COCO results file; scoring it again gives these numbers.
-            Videos that are finished are kept beside it until all are.
-        resume: go on with what an evaluation that was cut off has kept there.
-        reporter: told of progress and of classes that do not match, by rank 0.
+        predictor: The model. `config.inference.batch` frames of a video are processed together.
+        videos: The data set. Its boxes are read again from the file, at full precision.
+        clip: If True, clip boxes to the frame (False to compare with MMDetection).
+        only: Videos to run and score. Default: all.
+        checkpoint: Path of the model, recorded in the result. Resuming needs the same content.
+        save_predictions: Path of a COCO results file to write. Finished videos are kept beside it
+            until all are finished.
+        resume: If True, continue the interrupted evaluation that was writing `save_predictions`.
+        reporter: Receives progress and the classes that do not match, from rank 0.
 
     Raises:
-        DataError: broken annotations or frames, or no class in common.
-        ConfigError: unfinished predictions in the way, or of another model or other settings.
+        DataError: Annotations or frames are invalid, or no class is in common.
+        ConfigError: There are unfinished predictions and not `resume`, or they are of another model
+            or made with other settings.
     """
     reporter = (reporter if distributed.is_main() else None) or SilentReporter()
     chosen = list(range(videos.num_videos)) if only is None else list(only)
@@ -70,47 +74,48 @@ def evaluate(
     truth = GroundTruth.load(videos.annotations_path)
     if only is not None:
         truth = truth.restricted_to([id_ for ids in image_ids for id_ in ids])
-    evaluator = BoxAPEvaluator(truth)
+    collector = DetectionCollector(truth)
     classes = ClassMatch(predictor.categories, truth)
-    classes.say(reporter)
+    classes.report(reporter)
     settings = _settings(predictor, clip)
 
     writer = None
     if save_predictions is not None:
         made_by = {**_identity(checkpoint, videos.annotations_path, image_ids), **settings}
-        writer = ResultsWriter(save_predictions, image_ids, made_by, rank=distributed.rank())
-        finished = _go_on(writer, evaluator, resume, reporter)
+        writer = PredictionsWriter(save_predictions, image_ids, made_by, distributed.rank())
+        finished = _recover(writer, collector, resume, reporter)
         chosen = [v for v, ids in zip(chosen, image_ids, strict=True) if ids[0] not in finished]
     lengths = [len(videos.video_frames(video)) for video in chosen]
     shard = shard_videos(lengths, distributed.rank(), distributed.world_size())
-    with ExitStack() as stack:
+    mine = [chosen[position] for position in shard]
+    try:
+        with writer or nullcontext(), _progress_of_all(sum(lengths), reporter) as advance:
+            if decision := predictor.expect(sum(lengths[position] for position in shard)):
+                reporter.message(decision)
+            for frame, detections in detect_annotated_frames(predictor, videos, mine, clip=clip):
+                predictions = FramePredictions(videos.image_id(frame), *classes.select(detections))
+                collector.update(*predictions)
+                if writer is not None:
+                    writer.write(predictions)
+                advance()
+    except KeyboardInterrupt:
         if writer is not None:
-            stack.enter_context(_kept_on_interrupt(writer, reporter))
-        advance = stack.enter_context(_progress_of_all(sum(lengths), reporter))
-        mine = [chosen[position] for position in shard]
-        decided = predictor.expect(sum(lengths[position] for position in shard))
-        if decided is not None:
-            reporter.message(decided)
-        for frame, detections in detect_videos(predictor, videos, mine, clip=clip):
-            found = FrameResults(videos.image_id(frame), *classes.select(detections))
-            evaluator.update(*found)
-            if writer is not None:
-                writer.write(found)
-            advance()
-    scores, table = None, None
-    parts = distributed.gather_on_main(evaluator)  # so all have left the block and written theirs
+            reporter.message(f"{writer.path}: finished videos are kept; use --resume to continue")
+        raise
+
+    collectors = distributed.gather_on_main(collector)  # waits until all have written their videos
+    result = None
     if distributed.is_main():
         if writer is not None:
             writer.complete()
-        table = _merged(parts).table()
-        scores = score(truth, table, reporter)
-    scores = distributed.from_main(scores)
-    assert scores is not None
-    return Evaluation(
-        boxes=scores.boxes,
-        motion=scores.motion,
-        degradation=scores.degradation,
-        annotations=videos.annotations_path,
+        for other in collectors[1:]:
+            collector.merge(other)
+        result = score(truth, collector.table(), reporter)
+    shared = distributed.from_main(result and replace(result, truth=None, table=None))
+    result = result or shared
+    assert result is not None
+    return replace(
+        result,
         checkpoint=checkpoint,
         predictions=save_predictions,
         root=videos.root,
@@ -118,16 +123,88 @@ def evaluate(
         run=predictor.run,
         classes_left_out=tuple(classes.left_out),
         classes_unknown=tuple(classes.unknown),
-        truth=truth,
-        table=table,
     )
 
 
-def shard_videos(num_frames: Sequence[int], rank: int, world_size: int) -> list[int]:
-    """Positions in `num_frames`, a video's length each, of the videos that fall to one process.
+def evaluate_checkpoint(
+    checkpoint: Path,
+    *,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    num_processes: int | None = None,
+    limit_videos: int | None = None,
+    **options: Any,
+) -> Evaluation:
+    """Evaluate a checkpoint on its validation set, with an error report on rank 0.
 
-    Every video falls whole to exactly one, the longest first, each to the process with the fewest
-    frames so far. So frames meet the same batches and supports whatever the number of processes.
+    Args:
+        checkpoint: Path of the model.
+        overrides: Settings such as `inference.supports=2`; `data.val_annotations=...` replaces the
+            validation set recorded in the checkpoint.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        num_processes: Number of processes to start, one per GPU.
+        limit_videos: Number of videos to use, from the first. Default: all.
+        options: `clip`, `save_predictions`, `resume` and `reporter`, see `evaluate`.
+
+    Raises:
+        DataError: There is no validation set, or see `evaluate`.
+        ConfigError: A device or setting is not available, or see `evaluate`.
+        CheckpointError: The checkpoint cannot be loaded.
+    """
+    return launch(
+        _evaluate_in_process,
+        num_processes,
+        device,
+        checkpoint,
+        overrides,
+        device,
+        limit_videos,
+        options,
+    )
+
+
+def _evaluate_in_process(
+    checkpoint: Path,
+    overrides: Sequence[str],
+    device: str,
+    limit_videos: int | None,
+    options: dict[str, Any],
+) -> Evaluation:
+    given = override_pairs(overrides)
+    is_other_set = "data.val_annotations" in given
+    if is_other_set and "data.val_root" not in given:
+        overrides = [*overrides, "data.val_root=None"]  # the recorded root is of the recorded set
+    own_device = distributed.own_device(resolve_device(device))
+    with distributed.process_group(own_device):
+        predictor = Predictor.from_checkpoint(
+            checkpoint,
+            device=str(own_device),
+            overrides=overrides,
+            reporter=options.get("reporter") if distributed.is_main() else None,
+        )
+        videos = _validation_set(checkpoint, predictor.config, is_other_set)
+        only = range(videos.num_videos)[:limit_videos]
+        result = evaluate(predictor, videos, only=only, checkpoint=checkpoint, **options)
+    return result if result.table is None else result.with_errors()
+
+
+def _validation_set(checkpoint: Path, config: Config, is_other_set: bool) -> VideoSet:
+    annotations, root = config.data.val_annotations, config.data.val_root
+    if annotations is None or not (is_other_set or Path(annotations).is_file()):
+        recorded = "no validation set" if annotations is None else f"{annotations}, not found here"
+        prepare = ", or prepare ImageNet VID: sparsevod prepare-vid ROOT -o data/imagenet_vid"
+        raise DataError(
+            f"no videos to evaluate on: {checkpoint_name(checkpoint)} records {recorded}",
+            hint="use --annotations GT.json --root DIR" + (prepare if annotations else ""),
+        )
+    return VideoSet.load(Path(annotations), None if root is None else Path(root))
+
+
+def shard_videos(num_frames: Sequence[int], rank: int, world_size: int) -> list[int]:
+    """Return the videos of one process, as ascending positions in `num_frames` (one per video).
+
+    The longest videos are assigned first, each to the process with the fewest frames so far. Videos
+    are never split, so batches and supports do not depend on the number of processes.
     """
     loads = [0] * world_size
     mine = []
@@ -139,33 +216,23 @@ def shard_videos(num_frames: Sequence[int], rank: int, world_size: int) -> list[
     return sorted(mine)
 
 
-def _go_on(
-    writer: ResultsWriter, evaluator: BoxAPEvaluator, resume: bool, reporter: Reporter
+def _recover(
+    writer: PredictionsWriter, collector: DetectionCollector, resume: bool, reporter: Reporter
 ) -> set[int]:
-    """Image ids of the videos that were finished before; rank 0 takes over what was found there."""
+    """Return the image ids of finished videos, whose detections rank 0 collects."""
     finished = set()
     if distributed.is_main():
         for frame in writer.begin(resume=resume):
-            evaluator.update(*frame)
+            collector.update(*frame)
             finished.add(frame.image_id)
         if finished:
-            reporter.message(f"{writer.path}: {len(finished):,} frames are there already")
+            reporter.message(f"{writer.path}: skipping {len(finished):,} frames: already done")
     return distributed.from_main(finished)
 
 
 @contextmanager
-def _kept_on_interrupt(writer: ResultsWriter, reporter: Reporter) -> Iterator[None]:
-    try:
-        with writer:
-            yield
-    except KeyboardInterrupt:
-        reporter.message(f"{writer.path}: finished videos are kept; --resume goes on with the next")
-        raise
-
-
-@contextmanager
 def _progress_of_all(total: int, reporter: Reporter) -> Iterator[Callable[[], None]]:
-    """Counts frames of all processes; rank 0 shows them, and waits here for the others."""
+    """Count the frames of all processes; rank 0 shows them and waits for the others at the end."""
     tally = distributed.Tally()
     shown = 0
 
@@ -182,14 +249,7 @@ def _progress_of_all(total: int, reporter: Reporter) -> Iterator[Callable[[], No
             advance(0)
 
 
-def _merged(parts: Sequence[BoxAPEvaluator]) -> BoxAPEvaluator:
-    whole, *others = parts
-    for other in others:
-        whole.merge(other)
-    return whole
-
-
-def _settings(predictor: VideoDetector, clip: bool) -> dict[str, Any]:
+def _settings(predictor: Predictor, clip: bool) -> dict[str, Any]:
     config = predictor.config
     return {
         **dataclasses.asdict(config.inference),
@@ -205,7 +265,7 @@ def _settings(predictor: VideoDetector, clip: bool) -> dict[str, Any]:
 def _identity(
     checkpoint: Path | None, annotations: Path, image_ids: Sequence[Sequence[int]]
 ) -> dict[str, Any]:
-    """What tells this model and this selection of frames from others, wherever the files lie."""
+    """Identify the model and the selected frames by their content, wherever the files are."""
     frames = np.array([id_ for ids in image_ids for id_ in ids], dtype=np.int64)
     return {
         "checkpoint": None if checkpoint is None else digest(checkpoint),

@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture: a row per true class, a column per predicted class."""
+"""Figure of a confusion matrix: one row per true class, one column per predicted class."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ MARGIN_IN, GAP_IN, BAR_IN = 0.12, 0.07, 0.13
 TITLE_IN, AXIS_IN = 0.45, 0.22
 MATRIX_IN, MIN_CELL_IN, MAX_CELL_IN = 7.0, 0.16, 0.75
 NAME_PT, COUNT_PT = 8.0, 7.5
-WHOLE_COUNT_PT, MIN_COUNT_PT = 6.0, 3.6  # where smaller, counts are shortened, then left out
+FULL_COUNT_PT, MIN_COUNT_PT = 6.0, 3.6  # smaller counts are abbreviated, then omitted
 MAX_NAME = 24
-_GAMMA = 0.6  # rare confusions are what one looks for: their shades are set apart
+_GAMMA = 0.6  # makes rare confusions, the interesting ones, easier to see
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9ecae1", "#2171b5", "#08306b"])
 
 
 def draw_confusion(
     matrix: Int[np.ndarray, "K_plus_1 K_plus_1"], class_names: Sequence[str], *, title: str = ""
 ) -> Figure:
-    """Shares of each row as shades, counts in the cells; missed boxes and false alarms set apart.
+    """Draw the fraction of each row as a shade and each count as a number in its cell.
 
     Args:
-        matrix: true class by predicted class; last column: missed, last row: false alarms.
-        class_names: of the K classes.
-        title: above all; more lines where it has them.
+        matrix: True class by predicted class. The last column has the missed boxes, the last row
+            the false alarms; a gap separates them from the classes.
+        class_names: Names of the K classes.
+        title: Title of one or more lines.
     """
     count = len(matrix)
     cell = float(np.clip(MATRIX_IN / count, MIN_CELL_IN, MAX_CELL_IN))
     names_pt = min(NAME_PT, cell * 72 * 0.8)
     names = [shortened(name, MAX_NAME) for name in class_names]
-    rows, columns = [*names, "(nothing)"], [*names, "missed"]
+    rows, columns = [*names, "(no object)"], [*names, "missed"]
     side = AXIS_IN + max(text_width(name, names_pt) for name in (*rows, *columns)) + 0.1
     extent = cell * count + GAP_IN
     left, bottom = MARGIN_IN + side, MARGIN_IN + side
@@ -65,7 +66,7 @@ def draw_confusion(
         axes.spines[:].set_visible(False)
         style: dict[str, Any] = {"fontsize": 9, "color": DIM}
         x, y = (left + extent / 2) / widest, (bottom + extent / 2) / height
-        figure.text(x, 0.1 / height, "found as", ha="center", **style)
+        figure.text(x, 0.1 / height, "predicted class", ha="center", **style)
         figure.text(0.1 / widest, y, "true class", va="center", rotation=90, **style)
         bar_in = min(extent, 2.0)
         corner = (left + extent + BAR_IN) / widest, (bottom + extent - bar_in) / height
@@ -74,29 +75,30 @@ def draw_confusion(
 
 
 def _draw_cells(axes: Axes, matrix: np.ndarray, starts: np.ndarray, cell: float) -> None:
-    """A square for each entry, in inches, with its count where there is room for it."""
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    write, texts_pt = _writing(matrix, cell)
+    """Draw a square per entry, in inches, with its count if that fits."""
+    fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    write, texts_pt = _count_format(matrix, cell)
     last = len(matrix) - 1
     for row, column in np.ndindex(*matrix.shape):
         if row == column == last:
-            continue  # nothing found as nothing: not counted
-        share, x, y = float(shares[row, column]), float(starts[column]), float(starts[row])
-        style: dict[str, Any] = {"facecolor": _shade(share), "edgecolor": GRID, "linewidth": 0.5}
+            continue  # no object predicted as no object: not counted
+        fraction = float(fractions[row, column])
+        x, y = float(starts[column]), float(starts[row])
+        style: dict[str, Any] = {"facecolor": _shade(fraction), "edgecolor": GRID, "linewidth": 0.5}
         axes.add_patch(Rectangle((x, y), cell, cell, clip_on=False, **style))
         if matrix[row, column] and texts_pt >= MIN_COUNT_PT:
-            color = "white" if share > 0.4 else INK
+            color = "white" if fraction > 0.4 else INK
             style = {"fontsize": texts_pt, "color": color, "ha": "center", "va": "center_baseline"}
             axes.text(x + cell / 2, y + cell / 2, write(int(matrix[row, column])), **style)
 
 
-def _shade(share: Any) -> Any:
-    """Red, green, blue and opacity for a share, or an array of shares, 0..1."""
-    return _SHADES(share**_GAMMA)
+def _shade(fraction: Any) -> Any:
+    """Return the RGBA color of a fraction, or of an array of fractions, 0..1."""
+    return _SHADES(fraction**_GAMMA)
 
 
 def _draw_scale(axes: Axes) -> None:
-    """What the shades mean."""
+    """Draw the color bar."""
     shades = _shade(np.linspace(1, 0, 256)[:, None])
     axes.imshow(shades, aspect="auto", extent=(0, 1, 0, 1))
     axes.set(xticks=[], yticks=[0, 0.1, 0.5, 1], yticklabels=["0", "10", "50", "100 %"])
@@ -105,19 +107,19 @@ def _draw_scale(axes: Axes) -> None:
     axes.spines[:].set(color=GRID)
 
 
-def _writing(matrix: np.ndarray, cell_in: float) -> tuple[Callable[[int], str], float]:
-    """How counts are written, whole or shortened, and the text size at which all fit their cell."""
+def _count_format(matrix: np.ndarray, cell_in: float) -> tuple[Callable[[int], str], float]:
+    """Return how to write counts, in full or abbreviated, and the text size that fits all cells."""
     size = 0.0
-    for write in ("{:,}".format, _short):
+    for write in ("{:,}".format, _abbreviated):
         widest = max(text_width(write(count), 1.0) for count in np.unique(matrix).tolist())
         size = min(COUNT_PT, 0.88 * cell_in / widest, 0.6 * cell_in * 72)
-        if size > WHOLE_COUNT_PT:
+        if size > FULL_COUNT_PT:
             break
     return write, size
 
 
-def _short(count: int) -> str:
-    """At most four letters: 999, 1.2k, 35k, 1.2M."""
+def _abbreviated(count: int) -> str:
+    """Write a count in at most four characters: 999, 1.2k, 35k, 1.2M."""
     for limit, divisor, suffix in ((1000, 1, ""), (10**6, 1000, "k"), (10**9, 10**6, "M")):
         if count < 0.9995 * limit:
             number = count / divisor

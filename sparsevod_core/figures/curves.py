@@ -1,4 +1,4 @@
-"""AP against the IoU threshold: the paper's Fig. 4."""
+"""Figure of AP against the IoU threshold (the paper's Fig. 4), and the style of all curves."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ DIM: Color = (0.38, 0.4, 0.43)
 GRID: Color = (0.88, 0.89, 0.9)
 INK: Color = (0.12, 0.13, 0.15)
 MAX_NAME = 32
-# A line per result, in Okabe and Ito's colours: colour-blind readers tell them apart too.
+# Okabe and Ito's colors, which color-blind readers can tell apart.
 _LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = "osD^vP*X"
 
 
 def draw_ap_by_iou(results: Mapping[str, Mapping[str, float]]) -> Figure:
-    """AP in percent against the IoU threshold, a line for each result.
+    """Draw AP in percent against the IoU threshold, one line per result.
 
     Args:
-        results: by name, AP (0..1, NaN where there is none) by threshold, e.g. "0.50".
+        results: By name, the AP (0..1, NaN if undefined) by threshold such as "0.50".
     """
     with rc_context(SETTINGS):
         figure = Figure(figsize=(5.0, 3.6), dpi=DPI, layout="constrained", facecolor="white")
@@ -51,24 +51,24 @@ def draw_ap_by_iou(results: Mapping[str, Mapping[str, float]]) -> Figure:
         axes.set(ylim=(0, top), yticks=np.arange(0, top + 1, 10 if top < 80 else 20))
         plain_axes(axes)
         legend = axes.legend(
-            loc="best",  # mostly the upper right: high thresholds are hard
+            loc="best",  # mostly the upper right, because AP is low at high thresholds
             fontsize=8,
             frameon=False,
             borderaxespad=0.4,
             labelcolor=INK,
         )
         for text in legend.get_texts():
-            text.set_parse_math(False)  # names are words, even where they hold a dollar sign
+            text.set_parse_math(False)  # a name may contain dollar signs
     return figure
 
 
 def line_color(number: int) -> str:
-    """The colour of a result's lines, the same in every figure."""
+    """Return the color of a result, the same in every figure."""
     return _LINES[number % len(_LINES)]
 
 
 def plain_axes(axes: Axes) -> None:
-    """A light grid and no frame."""
+    """Draw a light grid and no frame."""
     axes.grid(color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -79,5 +79,5 @@ def plain_axes(axes: Axes) -> None:
 
 
 def shortened(name: str, limit: int = MAX_NAME) -> str:
-    """At most `limit` letters."""
+    """Shorten a name to at most `limit` characters."""
     return name if len(name) <= limit else f"{name[: limit - 1]}…"

@@ -1,4 +1,4 @@
-"""A frame with what was found, what was missed and what was seen where nothing is."""
+"""Drawing of a frame with its correct, wrong and missed detections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sparsevod_core.figures.labels import draw_label, label_size, place_labels
 from sparsevod_core.figures.shapes import draw_outline, draw_plate
 from sparsevod_core.figures.style import BoxStyle, Color, TextPart
 
-ANNOTATED: Color = (1.0, 1.0, 1.0)
+GROUND_TRUTH: Color = (1.0, 1.0, 1.0)
 CORRECT: Color = (0.16, 0.8, 0.45)
 WRONG_CLASS: Color = (1.0, 0.82, 0.1)
 FALSE_ALARM: Color = (0.93, 0.42, 0.95)
@@ -23,12 +23,13 @@ _MISSED_OPACITY = 0.28
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DrawnBox:
-    """One thing to draw: a box that was annotated, one that was found, or both together.
+    """A ground-truth box, a detected box, or both together.
 
     Attributes:
         color: `CORRECT`, `WRONG_CLASS`, `FALSE_ALARM` or `MISSED`.
-        text: on the plate beside it.
-        true_xyxy, found_xyxy: pixels of the frame; either may be None.
+        text: Text of the label.
+        true_xyxy, found_xyxy: Ground-truth and detected box in pixels of the frame; one may be
+            None.
     """
 
     color: Color
@@ -40,12 +41,12 @@ class DrawnBox:
 def draw_errors(
     image: UInt8[np.ndarray, "H W 3"], boxes: Sequence[DrawnBox], *, scale: float = 1.0
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A copy of the frame: found boxes as lines, annotated ones dashed, missed ones filled.
+    """Return a copy of the frame with solid detected, dashed ground-truth and filled missed boxes.
 
     Args:
         image: RGB 0..255.
-        boxes: the most important first: its label is placed first.
-        scale: of the copy's sides to the frame's; lines and letters are those of its size.
+        boxes: Most important first, which is the order in which labels are placed.
+        scale: Scale of the copy. Lines and labels have the size that suits the copy.
     """
     drawn = _scaled(image, scale)
     height, width = drawn.shape[:2]
@@ -62,7 +63,7 @@ def draw_errors(
             draw_plate(drawn, _corners(true), 0, box.color, _MISSED_OPACITY)
             _draw_dashes(drawn, true, 1.4 * style.line_px, box.color)
         elif true is not None:
-            _draw_dashes(drawn, true, 0.7 * style.line_px, ANNOTATED)
+            _draw_dashes(drawn, true, 0.7 * style.line_px, GROUND_TRUTH)
         if found is not None:
             draw_outline(drawn, _corners(found), style.radius_px, style.line_px, box.color)
         extent = found if true is None else true
@@ -93,20 +94,20 @@ def _corners(box_xyxy: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def _draw_dashes(image: np.ndarray, box_xyxy: np.ndarray, line_px: float, color: Color) -> None:
-    """A dashed line along the box's border, on a dark one that sets it off from the picture."""
+    """Draw a dashed border on a dark seam that separates it from the image."""
     x1, y1, x2, y2 = box_xyxy.tolist()
     half = line_px / 2
-    for wide, opacity, paint in ((half + 0.8, 0.45, _SEAM), (half, 1.0, color)):
+    for width, opacity, paint in ((half + 0.8, 0.45, _SEAM), (half, 1.0, color)):
         for low, high, is_across, at in (
             (x1, x2, True, y1),
             (x1, x2, True, y2),
             (y1, y2, False, x1),
             (y1, y2, False, x2),
         ):
-            # An odd number of dashes and gaps of about equal length: dashes meet in the corners.
+            # With an odd number of dashes and gaps of about equal length, dashes meet in corners.
             count = 2 * max(round((high - low) / (6 * line_px)), 1) - 1
             ends = np.linspace(low, high, count + 1).tolist()
             for start, stop in zip(ends[::2], ends[1::2], strict=True):
-                along, side = (start - wide, stop + wide), (at - wide, at + wide)
+                along, side = (start - width, stop + width), (at - width, at + width)
                 (left, right), (top, bottom) = (along, side) if is_across else (side, along)
                 draw_plate(image, (left, top, right, bottom), 0, paint, opacity)

@@ -1,4 +1,4 @@
-"""Precision against recall, class by class."""
+"""Figure of precision against recall, by class or by result."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from sparsevod_core.figures.style import Color, class_color
 PANEL_IN, GAP_IN = 3.4, 0.35
 LEFT_IN, BOTTOM_IN, TOP_IN, MARGIN_IN = 0.55, 0.5, 0.6, 0.05
 SWATCH_IN, COLUMN_GAP_IN = 0.3, 0.2
-KEY_ROWS = 34  # of names beside the curves
+LEGEND_ROWS = 34
 
 
 @dataclass(frozen=True, slots=True)
 class PrecisionRecallPanel:
-    """Curves at one IoU threshold; precision, recall and AP are 0..1. K classes, or results.
+    """Curves of K classes or results at one IoU threshold; precision, recall and AP are 0..1.
 
     Attributes:
-        iou: the threshold.
-        recall: where the curves are given, ascending.
-        precision: NaN throughout for a class without boxes.
-        ap: NaN for a class without boxes.
+        iou: IoU threshold.
+        recall: Recall of the R points of each curve, ascending.
+        precision: Precision at these points; NaN for a class without boxes.
+        ap: AP of each curve; NaN for a class without boxes.
     """
 
     iou: float
@@ -47,13 +47,14 @@ def draw_precision_recall(
     are_classes: bool = True,
     title: str = "",
 ) -> Figure:
-    """Precision against recall: thin lines of classes and their mean as a thick one, or of results.
+    """Draw precision against recall.
 
     Args:
-        panels: side by side; the list of names beside them is ordered by AP in the first.
-        names: of each class or result; those without AP are left out.
-        are_classes: in the colours of classes and with their mean; else lines of equal standing.
-        title: above all.
+        panels: Panels from left to right. The legend is ordered by AP in the first.
+        names: Names of the classes or results. Those without AP are omitted.
+        are_classes: If True, draw thin lines in the colors of the classes, and their mean as a
+            thick line. If False, draw lines of the same width in the colors of the results.
+        title: Title of one line.
     """
     aps = np.stack([panel.ap for panel in panels])
     shown = np.flatnonzero(~np.isnan(aps[0]))
@@ -67,8 +68,8 @@ def draw_precision_recall(
     if are_classes and len(lines) > 1:
         means = [one.precision[:, shown].mean(axis=1) for one in panels]
         lines.insert(0, _Line("mean", INK, 2.4, aps[:, shown].mean(axis=1), means))
-    key = _Key(lines, [f"AP{100 * panel.iou:.0f}" for panel in panels])
-    width = LEFT_IN + len(panels) * (PANEL_IN + GAP_IN) + key.width_in + MARGIN_IN
+    legend = _Legend(lines, [f"AP{100 * panel.iou:.0f}" for panel in panels])
+    width = LEFT_IN + len(panels) * (PANEL_IN + GAP_IN) + legend.width_in + MARGIN_IN
     height = BOTTOM_IN + PANEL_IN + TOP_IN
     with rc_context(SETTINGS):
         figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
@@ -80,7 +81,7 @@ def draw_precision_recall(
             axes = figure.add_axes(
                 (left / width, BOTTOM_IN / height, PANEL_IN / width, PANEL_IN / height)
             )
-            for line in lines[::-1]:  # the best on top
+            for line in lines[::-1]:  # best one on top
                 curve = line.precision[number]
                 axes.plot(panel.recall, curve, color=line.color, linewidth=line.width_pt)
             ticks = np.linspace(0, 1, 6)
@@ -90,9 +91,9 @@ def draw_precision_recall(
                 axes.set_ylabel("precision")
             plain_axes(axes)
         left = LEFT_IN + len(panels) * (PANEL_IN + GAP_IN)
-        key.draw(
+        legend.draw(
             figure.add_axes(
-                (left / width, BOTTOM_IN / height, key.width_in / width, PANEL_IN / height)
+                (left / width, BOTTOM_IN / height, legend.width_in / width, PANEL_IN / height)
             )
         )
     return figure
@@ -100,7 +101,7 @@ def draw_precision_recall(
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A line of every panel, with its AP and its points in each."""
+    """A line, with its AP and its precision in every panel."""
 
     name: str
     color: Color | str
@@ -109,12 +110,12 @@ class _Line:
     precision: list[np.ndarray]
 
 
-class _Key:
-    """The lines' names beside the curves: colour, name, AP in each panel; in columns where many."""
+class _Legend:
+    """Color, name and AP of every line beside the curves, in several columns if necessary."""
 
     def __init__(self, lines: Sequence[_Line], heads: Sequence[str]) -> None:
         self._lines, self._heads = lines, heads
-        num_columns = max(-(-len(lines) // KEY_ROWS), 1)
+        num_columns = max(-(-len(lines) // LEGEND_ROWS), 1)
         self._num_rows = max(-(-len(lines) // num_columns), 1)
         self._row_in = min(PANEL_IN / (self._num_rows + 1), 0.17)
         self._size_pt = min(7.5, self._row_in * 72 * 0.82)
@@ -125,7 +126,7 @@ class _Key:
         self.width_in = self._column_in * num_columns
 
     def draw(self, axes: Axes) -> None:
-        """Fill axes that are as wide as this and as high as a panel."""
+        """Fill axes that are `width_in` wide and as high as a panel."""
         axes.axis("off")
         axes.set(xlim=(0, self.width_in), ylim=(PANEL_IN, 0))
         for number, (line, name) in enumerate(zip(self._lines, self._names, strict=True)):
@@ -150,4 +151,4 @@ class _Key:
             "va": "center_baseline",
             "ha": ha,
         }
-        axes.text(x, y, text, parse_math=False, **style)  # a name may hold a dollar sign
+        axes.text(x, y, text, parse_math=False, **style)  # a name may contain dollar signs

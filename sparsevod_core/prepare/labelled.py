@@ -17,7 +17,6 @@ from sparsevod_core.errors import ConfigError, DataError, SparseVodError
 from sparsevod_core.prepare.conversion.convert import convert, root_info
 from sparsevod_core.prepare.conversion.output import Origin
 from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit, output_files
-from sparsevod_core.prepare.formats import FORMATS, recognize
 from sparsevod_core.prepare.imagenet_vid.convert import prepare_imagenet_vid
 from sparsevod_core.prepare.imagenet_vid.layout import find_root
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
@@ -72,6 +71,9 @@ def prepare_labelled(
         return prepare_imagenet_vid(
             root, output, splits=splits, include_det=include_det, dry_run=dry_run, **run
         )
+    # Imported here to keep the start fast for ImageNet VID, which needs no other format.
+    from sparsevod_core.prepare.formats import FORMATS, recognize
+
     if label_format not in ("auto", *FORMATS):
         raise ConfigError(f"--format {label_format}: expected auto, imagenet, {', '.join(FORMATS)}")
     if label_format == "auto":
@@ -115,6 +117,8 @@ def _origin(labels: LabelSet, split: Split, hints: Hints) -> Origin:
 
 
 def _check_hints(label_format: str, hints: Hints) -> None:
+    from sparsevod_core.prepare.formats import FORMATS
+
     for name in (field.name for field in fields(hints)):
         if getattr(hints, name) not in (None, False) and name not in FORMATS[label_format].hints:
             option = "--" + name.replace("_", "-")

@@ -1,4 +1,4 @@
-"""`sparsevod eval` as a user runs it: table, JSON, exit codes, on predictions and on a model."""
+"""`sparsevod eval` on predictions and on a model: tables, JSON and exit codes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def files(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs `sparsevod eval ARGUMENTS` in this process and returns the exit code."""
+    """Function that runs `sparsevod eval ARGUMENTS` in this process and returns the exit code."""
 
     def run_eval(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["sparsevod", "eval", *map(str, arguments)])
@@ -57,7 +57,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_predictions_give_a_table_and_a_json(files: Path, run: Any, capsys: Any) -> None:
     arguments = ("--annotations", files / "truth.json", "--from-predictions", files / "found.json")
     assert run(*arguments, "--json", files / "new" / "ap.json") == 0
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     half = pytest.approx(51 / 101)  # precision 1 up to recall 0.5
     result = json.loads((files / "new" / "ap.json").read_text())
     assert (result["AP"], result["AP50"], result["AP75"]) == (half, half, half)
@@ -68,16 +68,16 @@ def test_predictions_give_a_table_and_a_json(files: Path, run: Any, capsys: Any)
     assert result["annotations"] == str(files / "truth.json")
     assert result["predictions"] == str(files / "found.json")
     assert (result["checkpoint"], result["settings"]) == (None, None)
-    rows = [line.split() for line in told.out.splitlines()]
+    rows = [line.split() for line in printed.out.splitlines()]
     assert ["AP", "AP50", "AP75", "boxes", "correct", "wrong", "missed", "false"] in rows
     assert ["all", "0.505", "0.505", "0.505", "2", "1", "0", "1", "0"] in rows
     assert ["dog", "-", "-", "-", "0", "0", "0", "0", "0"] in rows
-    scoring, speed = told.err.splitlines()
+    scoring, speed = printed.err.splitlines()
     assert scoring == "scoring 1 detections in 2 frames"
     assert speed.startswith("no AP by speed: 2 of 2 boxes")
 
 
-def test_json_on_stdout_stands_alone(files: Path, run: Any, capsys: Any) -> None:
+def test_only_json_on_stdout(files: Path, run: Any, capsys: Any) -> None:
     arguments = ("--annotations", files / "truth.json", "--from-predictions", files / "found.json")
     assert run(*arguments, "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["schema"] == "sparsevod.eval/1"
@@ -110,13 +110,13 @@ def test_predictions_need_no_torch(files: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_wrong_use_is_told_with_a_command_that_works(
+def test_usage_errors_show_a_command_that_works(
     arguments: list[str], run: Any, capsys: Any
 ) -> None:
     assert run(*arguments) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ")
-    assert "hint: sparsevod eval " in told
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert "hint: use: sparsevod eval " in printed
 
 
 def test_resuming_needs_a_file(run: Any, capsys: Any) -> None:
@@ -124,7 +124,7 @@ def test_resuming_needs_a_file(run: Any, capsys: Any) -> None:
     assert "--save-predictions FILE --resume" in capsys.readouterr().err
 
 
-def test_a_broken_results_file_exits_1_and_leaves_no_json(
+def test_an_invalid_results_file_exits_1_and_writes_no_json(
     files: Path, run: Any, capsys: Any
 ) -> None:
     (files / "found.json").write_text(json.dumps([FOUND[0] | {"image_id": 77}]))
@@ -136,7 +136,7 @@ def test_a_broken_results_file_exits_1_and_leaves_no_json(
 
 @pytest.fixture
 def two_files(files: Path) -> tuple[Path, Path]:
-    """One that finds a car of two, and one that finds both and a dog that is not there."""
+    """One of two cars; both cars and a false dog."""
     both = [FOUND[0], FOUND[0] | {"image_id": 2, "bbox": [5, 5, 10, 10], "score": 0.8}]
     dog = {"image_id": 2, "category_id": 9, "bbox": [50, 50, 9, 9], "score": 0.5}
     (files / "better.json").write_text(json.dumps([*both, dog]))
@@ -154,12 +154,12 @@ def test_several_files_are_compared(files: Path, two_files: Any, run: Any, capsy
     assert result["results"]["ours"]["AP50"] == pytest.approx(1)
     assert result["results"]["ours"]["confusion"]["false_alarms"] == 1
     assert result["results"]["found"]["schema"] == "sparsevod.eval/1"
-    told = capsys.readouterr()
-    rows = [line.split() for line in told.out.splitlines()]
+    printed = capsys.readouterr()
+    rows = [line.split() for line in printed.out.splitlines()]
     assert ["0.50", "0.505", "1.000"] in rows  # AP at IoU
     assert ["car", "0.505", "1.000"] in rows
     assert ["ours", "2", "0", "0", "1"] in rows  # correct, wrong class, missed, false alarms
-    assert max(map(len, told.out.splitlines())) <= 80
+    assert max(map(len, printed.out.splitlines())) <= 80
     names = {path.name for path in (files / "figures").iterdir()}
     assert names == {
         *(
@@ -171,29 +171,29 @@ def test_several_files_are_compared(files: Path, two_files: Any, run: Any, capsy
         "ours",
     }
     assert (files / "figures" / "ours" / "confusion.png").exists()
-    assert told.err.count("no pictures") == 2  # the annotations name no files
+    assert printed.err.count("no images") == 2  # the annotations name no files
 
 
 @pytest.mark.parametrize(
     ("second", "reason"),
     [
-        ("{folder}/other/found.json", "found is {folder}/found.json already"),
-        ("../x={folder}/better.json", "no name for it"),
-        ("={folder}/better.json", "no name for it"),
+        ("{folder}/other/found.json", "found is already {folder}/found.json"),
+        ("../x={folder}/better.json", "not a valid name"),
+        ("={folder}/better.json", "not a valid name"),
     ],
 )
-def test_every_file_needs_a_name_of_its_own(
+def test_names_of_files_are_unique_and_valid(
     files: Path, run: Any, capsys: Any, second: str, reason: str
 ) -> None:
     several = (files / "found.json", second.format(folder=files))
     given = [word for file in several for word in ("--from-predictions", file)]
     assert run("--annotations", files / "truth.json", *given) == 2
-    told = capsys.readouterr().err
-    assert reason.format(folder=files) in told
-    assert "hint: name each: --from-predictions ours=a.json" in told
+    printed = capsys.readouterr().err
+    assert reason.format(folder=files) in printed
+    assert "hint: use: --from-predictions ours=a.json" in printed
 
 
-def test_names_of_any_letters_keep_the_columns(files: Path, run: Any, capsys: Any) -> None:
+def test_columns_are_aligned_for_any_class_names(files: Path, run: Any, capsys: Any) -> None:
     names = ["汽车", "[red]\x1b[31m"]
     categories = [
         old | {"name": name} for old, name in zip(TRUTH["categories"], names, strict=True)
@@ -204,11 +204,11 @@ def test_names_of_any_letters_keep_the_columns(files: Path, run: Any, capsys: An
     lines = capsys.readouterr().out.splitlines()
     every, car, dog = lines[2:5]
     assert dog.startswith("[red]?[31m  ")
-    # Two letters that are twice as wide.
+    # Two characters of double width.
     assert car.index("0.505") == every.index("0.505") - 2
 
 
-def test_the_help_names_every_key_of_the_json(files: Path, run: Any) -> None:
+def test_the_help_lists_every_key_of_the_json(files: Path, run: Any) -> None:
     def keys(value: Any) -> set[str]:
         if isinstance(value, list):
             return set().union(*map(keys, value))
@@ -224,10 +224,10 @@ def test_the_help_names_every_key_of_the_json(files: Path, run: Any) -> None:
     assert [key for key in found if not re.search(rf"\b{key}\b", explained)] == []
 
 
-def test_a_folder_for_figures_that_cannot_be_one(files: Path, run: Any, capsys: Any) -> None:
+def test_an_output_folder_that_is_a_file(files: Path, run: Any, capsys: Any) -> None:
     given = ("--annotations", files / "truth.json", "--from-predictions", files / "found.json")
     assert run(*given, "--figures", files / "found.json") == 2
-    assert f"--figures {files / 'found.json'}: not a folder" in capsys.readouterr().err
+    assert f"-o {files / 'found.json'}: not a folder" in capsys.readouterr().err
 
 
 def test_a_file_whose_name_has_an_equals_sign(files: Path, run: Any) -> None:
@@ -236,10 +236,10 @@ def test_a_file_whose_name_has_an_equals_sign(files: Path, run: Any) -> None:
     assert run("--annotations", files / "truth.json", *predictions) == 0
 
 
-def test_tables_in_a_log_are_plain_lines_of_80_letters(
+def test_tables_in_a_log_are_plain_lines_of_80_characters(
     video_set: Any, run: Any, tmp_path: Path, capsys: Any
 ) -> None:
-    """With tracks, hence with motion; a perfect result but for one box."""
+    """With tracks, so there is AP by speed; perfect except for one box."""
     content = json.loads(video_set.annotations.read_text())
     found = [
         {key: box[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.9}
@@ -267,7 +267,7 @@ def test_tables_in_a_log_are_plain_lines_of_80_letters(
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """A detector of squares (the tiny sets have them) and ships (which they lack)."""
+    """Detector of squares, which are in the tiny sets, and ships, which are not."""
     small = ["model.num_stages=1", "model.num_proposals=6", "model.num_classes=2"]
     sizes = ["data.short_side=64", "data.long_side=96", "data.val_annotations=val.json"]
     torch.manual_seed(3)
@@ -286,9 +286,9 @@ def test_a_model_on_image_folders(
     saved, first, again = (tmp_path / name for name in ("found.json", "first.json", "again.json"))
     arguments = (checkpoint, *where, *options, "--save-predictions", saved, "--json", first)
     assert run(*arguments) == 0
-    told = capsys.readouterr()
-    assert "left out" in told.err and "ship" in told.err
-    assert "score 0: bar" in told.err
+    printed = capsys.readouterr()
+    assert "skipping classes" in printed.err and "ship" in printed.err
+    assert "score 0: bar" in printed.err
     result = json.loads(first.read_text())
     assert result["checkpoint"] == str(checkpoint)
     assert result["num_frames"] == 33
@@ -313,7 +313,7 @@ def test_a_model_on_image_folders(
 
 
 def test_a_model_on_video_files(checkpoint: Path, video_set: Any, run: Any, tmp_path: Path) -> None:
-    """`info.root` is absent, so that file names start from the annotations' folder."""
+    """Without `info.root`, file names start from the annotations' folder."""
     arguments = (checkpoint, "--annotations", video_set.annotations, "--limit-videos", 2)
     assert run(*arguments, "--set", "data.short_side=32", "--json", tmp_path / "ap.json") == 0
     result = json.loads((tmp_path / "ap.json").read_text())
@@ -321,7 +321,7 @@ def test_a_model_on_video_files(checkpoint: Path, video_set: Any, run: Any, tmp_
     assert result["settings"]["short_side"] == 32
 
 
-def test_the_set_that_the_checkpoint_records(
+def test_the_validation_set_recorded_in_the_checkpoint(
     checkpoint: Path,
     image_set: Any,
     run: Any,
@@ -331,9 +331,9 @@ def test_the_set_that_the_checkpoint_records(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(checkpoint) == 1
-    told = capsys.readouterr().err
-    assert "val.json, which is not there" in told
-    assert "sparsevod prepare-vid" in told
+    printed = capsys.readouterr().err
+    assert "val.json, not found here" in printed
+    assert "sparsevod prepare-vid" in printed
     (tmp_path / "val.json").write_text(image_set.annotations.read_text())
     arguments = ("--root", image_set.annotations.parent, "--limit-videos", 1)
     assert run(checkpoint, *arguments, "--json", tmp_path / "ap.json") == 0

@@ -1,4 +1,4 @@
-"""`sparsevod eval` in real processes: killed, interrupted, gone on with, and one, two or three."""
+"""`sparsevod eval` in one, two and three processes: killed, interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow  # each process imports torch
 
-# The command, of which one process ends itself after some frames. Processes that it starts import
-# this script too.
+# The command, with one process that kills itself after some frames. Processes that it starts also
+# import this script.
 SCRIPT = """
 import os, signal
 from sparsevod_cli.main import main
-from sparsevod_core.evaluation.predictions.results_writer import ResultsWriter
+from sparsevod_core.evaluation.predictions.writer import PredictionsWriter
 
-write, written = ResultsWriter.write, 0
+write, written = PredictionsWriter.write, 0
 
 
 def write_and_end(self, frame):
@@ -40,7 +40,7 @@ def write_and_end(self, frame):
         os.kill(os.getpid(), getattr(signal, os.environ["HOW"]))
 
 
-ResultsWriter.write = write_and_end
+PredictionsWriter.write = write_and_end
 if __name__ == "__main__":
     main()
 """
@@ -59,7 +59,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Eval:
-    """Runs `sparsevod eval` on the tiny set, in a folder of its own."""
+    """Runs of `sparsevod eval` on the tiny set in one folder."""
 
     def __init__(self, folder: Path, checkpoint: Path, source: TinySet) -> None:
         self.folder = folder
@@ -83,7 +83,7 @@ class Eval:
         )
         return done
 
-    def numbers(self) -> dict[str, Any]:
+    def results(self) -> dict[str, Any]:
         content = json.loads((self.folder / "ap.json").read_text())
         return content | {"predictions": None}
 
@@ -92,9 +92,11 @@ class Eval:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, image_set: TinySet) -> Eval:
-    """One process that nothing happened to."""
-    run = Eval(tmp_path_factory.mktemp("alone"), checkpoint, image_set)
+def uninterrupted(
+    tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, image_set: TinySet
+) -> Eval:
+    """An uninterrupted run in one process."""
+    run = Eval(tmp_path_factory.mktemp("uninterrupted"), checkpoint, image_set)
     done = run.run()
     assert (done.returncode, run.left()) == (0, ["found.json"])
     assert len(json.loads(run.found.read_text())) > 200
@@ -102,50 +104,52 @@ def alone(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, image_set:
 
 
 @pytest.fixture
-def cut_off(tmp_path: Path, checkpoint: Path, image_set: TinySet) -> Eval:
+def interrupted(tmp_path: Path, checkpoint: Path, image_set: TinySet) -> Eval:
     return Eval(tmp_path, checkpoint, image_set)
 
 
 @pytest.mark.parametrize(("how", "code"), [("SIGKILL", -9), ("SIGINT", 130)])
-def test_a_process_that_was_ended_loses_the_video_in_work(
-    cut_off: Eval, alone: Eval, how: str, code: int
+def test_a_killed_process_loses_only_the_unfinished_video(
+    interrupted: Eval, uninterrupted: Eval, how: str, code: int
 ) -> None:
-    """Of 24, 7, 1 and 1 frames, 28 are written."""
-    done = cut_off.run(end="0:28", how=how)
+    """28 frames of videos of 24, 7, 1 and 1 frames are written."""
+    done = interrupted.run(end="0:28", how=how)
     assert done.returncode == code
-    assert cut_off.left() == ["found.json.partial"]
+    assert interrupted.left() == ["found.json.partial"]
     if how == "SIGINT":
-        said = f"{cut_off.found}: finished videos are kept; --resume goes on with the next"
-        assert done.stderr.splitlines()[-1] == said
-    with (cut_off.folder / "found.json.partial").open("ab") as torn:
-        torn.write(b'[1058, {"image_id": 10')  # as a power cut may leave it
-    done = cut_off.run("--resume")
+        message = f"{interrupted.found}: finished videos are kept; use --resume to continue"
+        assert done.stderr.splitlines()[-1] == message
+    with (interrupted.folder / "found.json.partial").open("ab") as journal:
+        journal.write(b'[1058, {"image_id": 10')  # as after a power cut
+    done = interrupted.run("--resume")
     assert done.returncode == 0
-    assert f"{cut_off.found}: 24 frames are there already" in done.stderr
+    assert f"{interrupted.found}: skipping 24 frames: already done" in done.stderr
     assert "evaluate: 9/9 frames" in done.stderr
-    assert cut_off.left() == ["found.json"]
-    assert cut_off.found.read_bytes() == alone.found.read_bytes()
-    assert cut_off.numbers() == alone.numbers()
+    assert interrupted.left() == ["found.json"]
+    assert interrupted.found.read_bytes() == uninterrupted.found.read_bytes()
+    assert interrupted.results() == uninterrupted.results()
 
 
-def test_one_two_and_three_processes_find_the_same(cut_off: Eval, alone: Eval) -> None:
-    """Two, of which one is killed; three go on."""
-    done = cut_off.run("--gpus", 2, end="1:8", how="SIGKILL")
+def test_one_two_and_three_processes_give_identical_results(
+    interrupted: Eval, uninterrupted: Eval
+) -> None:
+    """One of two processes is killed, then three resume."""
+    done = interrupted.run("--gpus", 2, end="1:8", how="SIGKILL")
     assert done.returncode == 1
     error = [line for line in done.stderr.splitlines() if not line.startswith("evaluate: ")]
     assert error[0] == "error: process 2 was killed (SIGKILL)"
     assert "--resume" in error[1] and len(error) == 2
-    assert "found.json.partial.1" in cut_off.left() and not cut_off.found.exists()
+    assert "found.json.partial.1" in interrupted.left() and not interrupted.found.exists()
 
-    done = cut_off.run("--gpus", 3, "--resume")
+    done = interrupted.run("--gpus", 3, "--resume")
     assert done.returncode == 0
-    assert cut_off.left() == ["found.json"]
-    assert cut_off.found.read_bytes() == alone.found.read_bytes()
-    assert cut_off.numbers() == alone.numbers()
+    assert interrupted.left() == ["found.json"]
+    assert interrupted.found.read_bytes() == uninterrupted.found.read_bytes()
+    assert interrupted.results() == uninterrupted.results()
 
 
-def test_two_processes_without_a_file(cut_off: Eval, alone: Eval) -> None:
-    done = cut_off.run("--gpus", 2, saving=False)
+def test_two_processes_without_a_results_file(interrupted: Eval, uninterrupted: Eval) -> None:
+    done = interrupted.run("--gpus", 2, saving=False)
     assert done.returncode == 0
-    assert "evaluate: 33/33 frames" in done.stderr  # those of both
-    assert cut_off.numbers() == alone.numbers()
+    assert "evaluate: 33/33 frames" in done.stderr  # of both processes
+    assert interrupted.results() == uninterrupted.results()

@@ -70,9 +70,9 @@ def test_from_labels_to_results(
 ) -> None:
     out = tmp_path / "prepared"
     assert run("prepare-vid", yolo_set, "-o", out, "--val-fraction", 0.25, "--seed", 3) == 0
-    told = capsys.readouterr()
-    assert "detected format yolo from data.yaml with names" in told.err
-    assert "bird" in told.out
+    printed = capsys.readouterr()
+    assert "detected format yolo from data.yaml with names" in printed.err
+    assert "bird" in printed.out
     assert json.loads((out / "train.json").read_text())["info"]["seed"] == 3
 
     folder = tmp_path / "run"

@@ -74,19 +74,21 @@ def test_the_old_size_option_still_works_with_a_notice(
     rendered: Path, run: Any, capsys: Any
 ) -> None:
     assert run("--synthetic", rendered, *SMALL[:8], "--size", "96x64", "--seed", 3) == 0
-    told = capsys.readouterr().err
-    assert "--size is deprecated, use --frame-size 64x96" in told and "already rendered" in told
+    printed = capsys.readouterr().err
+    assert (
+        "--size is deprecated, use --frame-size 64x96" in printed and "already rendered" in printed
+    )
 
 
 def test_converting_prints_counts_and_writes_both_files(
     rendered: Path, run: Any, tmp_path: Path, capsys: Any
 ) -> None:
     assert run(rendered, "-o", tmp_path / "out", "--json", tmp_path / "result.json") == 0
-    told = capsys.readouterr()
-    assert ["videos", "1", "1", "0"] in table(told.out)
-    assert ["frames", "4", "4", "0"] in table(told.out) and "triangle" in told.out
-    assert f"wrote {tmp_path / 'out' / 'val.json'}" in told.err
-    assert "no DET images" in told.err
+    printed = capsys.readouterr()
+    assert ["videos", "1", "1", "0"] in table(printed.out)
+    assert ["frames", "4", "4", "0"] in table(printed.out) and "triangle" in printed.out
+    assert f"wrote {tmp_path / 'out' / 'val.json'}" in printed.err
+    assert "no DET images" in printed.err
     result = json.loads((tmp_path / "result.json").read_text())
     train, val = result["splits"]
     assert (train["split"], train["num_videos"], train["expected_frames"]) == ("train", 1, 4)
@@ -107,17 +109,17 @@ def test_json_on_stdout_is_all_of_stdout(rendered: Path, run: Any, capsys: Any) 
 
 def test_the_real_sample(shared_dir: Path, run: Any, tmp_path: Path, capsys: Any) -> None:
     assert run(shared_dir / "data" / "ilsvrc", "-o", tmp_path / "val.json") == 0
-    told = capsys.readouterr()
-    rows = table(told.out)
+    printed = capsys.readouterr()
+    rows = table(printed.out)
     assert ["videos", "1", "555", "-554"] in rows and ["frames", "144", "176126", "-175982"] in rows
     assert ["boxes", "1008", "273505", "-272497"] in rows
     assert ["airplane", "1008", "26387", "-25379"] in rows
     assert ["zebra", "0", "6910", "-6910"] in rows
-    assert "warning: val: 1 of 555 videos, 144 of 176126 frames" in told.err
-    assert told.err.count("listed, but missing: val/") == 10
-    assert "544 more lines" in told.err
+    assert "warning: val: 1 of 555 videos, 144 of 176126 frames" in printed.err
+    assert printed.err.count("listed, but missing: val/") == 10
+    assert "544 more lines" in printed.err
     problems = tmp_path / "val.problems.txt"
-    assert f"missing or broken in val: {problems}" in told.err
+    assert f"missing or broken in val: {problems}" in printed.err
     assert len(problems.read_text().splitlines()) == 554
     assert {path.name for path in tmp_path.iterdir()} == {"val.json", problems.name}
 

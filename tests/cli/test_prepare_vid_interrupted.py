@@ -88,8 +88,8 @@ def test_a_second_run_resumes(
 ) -> None:
     whole = tmp_path / "whole.json"
     process = start(tree, whole, allowed=tree)
-    _, said = process.communicate()
-    assert process.returncode == 0, said
+    _, stderr = process.communicate()
+    assert process.returncode == 0, stderr
     output, allowed = tmp_path / "cut" / "whole.json", tmp_path / "allowed"
     process = start(tree, output, allowed)
     wait_until_some_is_done(process, output)
@@ -97,16 +97,16 @@ def test_a_second_run_resumes(
     if number == signal.SIGINT:
         allowed.touch()  # it waits for the folders that are being read
     # Reads to the end of the workers' stderr too, which shows that they have exited.
-    _, said = process.communicate(timeout=600)
+    _, stderr = process.communicate(timeout=600)
     assert not output.exists()
-    assert "Traceback" not in said
+    assert "Traceback" not in stderr
     if number == signal.SIGINT:
         assert process.returncode == 130
         kept = f"{output}: finished videos are kept; run the same command to resume"
-        assert kept in said.splitlines()
+        assert kept in stderr.splitlines()
     process = start(tree, output, allowed=tree)
-    _, said = process.communicate()
+    _, stderr = process.communicate()
     assert process.returncode == 0
-    assert f"{output}: resuming after " in said
+    assert f"{output}: resuming after " in stderr
     assert output.read_bytes().replace(b"../", b"") == whole.read_bytes().replace(b"../", b"")
     assert sorted(path.name for path in output.parent.iterdir()) == ["whole.json"]

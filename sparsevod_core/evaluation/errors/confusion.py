@@ -1,80 +1,75 @@
-"""Which classes are taken for which, what is missed and what is seen where nothing is."""
+"""Confusion matrix of the classes, with missed boxes and false alarms."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from sparsevod_core.evaluation.errors.assignment import MIN_IOU, MIN_SCORE, Assignment
-from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
-from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
+from sparsevod_core.evaluation.errors.frame_errors import MIN_IOU, MIN_SCORE, FrameErrors
 
 BACKGROUND = "background"
 NUM_TOP = 10
 
 
 @dataclass(frozen=True, slots=True)
-class TakenFor:
-    """Boxes of one class that were found as another."""
+class ConfusedClasses:
+    """Boxes of one class that were detected as another; `share` is of all boxes of the class."""
 
     true: str
     predicted: str
     count: int
     share: float
-    """Of the boxes of the true class, 0..1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Confusion:
-    """Counts of boxes and detections by true and predicted class.
+    """Number of boxes and detections by true and predicted class.
 
     Attributes:
-        class_names: K classes in the annotations' order.
-        matrix: true class by predicted class; in the last column the boxes that were missed, in the
-            last row the detections where no box is.
+        class_names: Names of the K classes, in the annotations' order.
+        matrix: True class by predicted class. The last column has the missed boxes, the last row
+            the false alarms.
     """
 
     class_names: tuple[str, ...]
     matrix: Int[np.ndarray, "K_plus_1 K_plus_1"]
 
     @classmethod
-    def of(cls, truth: GroundTruth, table: DetectionTable, assignment: Assignment) -> Confusion:
-        """Count what was assigned."""
+    def of(cls, errors: FrameErrors) -> Confusion:
+        """Count the pairs of true and predicted class."""
+        truth, predicted = errors.truth, errors.detected.categories.astype(np.int64)
         background = len(truth.category_names)
-        predicted = table.categories[assignment.detections].astype(np.int64)
-        # Where nothing was assigned, box_of is -1: the background, appended last.
-        true = np.append(truth.categories, background)[assignment.box_of]
-        missed = truth.categories[assignment.is_missed]
+        # A false alarm has box -1, the background appended last.
+        true = np.append(truth.categories, background)[errors.box_of]
+        missed = truth.categories[errors.is_missed]
         matrix = np.zeros((background + 1, background + 1), dtype=np.int64)
         np.add.at(matrix, (true, predicted), 1)
         np.add.at(matrix, (missed, background), 1)
         return cls(truth.category_names, matrix)
 
-    def top(self, count: int = NUM_TOP) -> list[TakenFor]:
-        """The most frequent confusions of two classes, most frequent first."""
+    def top(self, limit: int = NUM_TOP) -> list[ConfusedClasses]:
+        """Return the pairs of classes that are confused most often."""
         between = self.matrix[:-1, :-1].copy()
         np.fill_diagonal(between, 0)
         boxes = self.matrix[:-1].sum(axis=1)
-        order = np.argsort(-between, axis=None, kind="stable")[:count]
+        order = np.argsort(-between, axis=None, kind="stable")[:limit]
         rows, columns = np.unravel_index(order, between.shape)
         return [
-            TakenFor(
-                true=self.class_names[row],
-                predicted=self.class_names[column],
-                count=int(between[row, column]),
-                share=float(between[row, column] / boxes[row]),
+            ConfusedClasses(
+                self.class_names[row], self.class_names[column], count, count / int(boxes[row])
             )
             for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
-            if between[row, column]
+            if (count := int(between[row, column]))
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: `score`, `iou`, `correct`, `wrong_class`, `missed`, `false_alarms`, `top`, then
-        `per_class` (the same four by name), `classes` (names of rows and columns) and `matrix`.
+        """Return what goes into the JSON.
+
+        Keys: `score`, `iou`, `correct`, `wrong_class`, `missed`, `false_alarms`, `top`, `per_class`
+        (the same four counts by name), `classes` (names of rows and columns) and `matrix`.
         """
         correct = self.matrix[:-1, :-1].diagonal()
         wrong = self.matrix[:-1, :-1].sum(axis=1) - correct
@@ -84,7 +79,7 @@ class Confusion:
             "score": MIN_SCORE,
             "iou": MIN_IOU,
             **dict(zip(kinds, counts.sum(axis=0).tolist(), strict=True)),
-            "top": [dataclasses.asdict(one) for one in self.top()],
+            "top": [asdict(one) for one in self.top()],
             "per_class": {
                 name: dict(zip(kinds, row, strict=True))
                 for name, row in zip(self.class_names, counts.tolist(), strict=True)

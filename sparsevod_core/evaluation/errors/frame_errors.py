@@ -1,29 +1,41 @@
-"""What became of the boxes and detections of every frame: counts, and one by one."""
+"""Errors of each frame: detections matched to boxes whatever their classes, as a viewer would."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Int
 
-from sparsevod_core.evaluation.errors.assignment import Assignment
 from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
+from sparsevod_core.evaluation.metrics.matching import (
+    coco_overlap,
+    match_greedily,
+    overlapping_pairs,
+)
+from sparsevod_core.evaluation.metrics.ranking import rank_class
 
-Kind = Literal["correct", "wrong_class", "missed", "false_alarm"]
+MIN_SCORE = 0.3
+"""Only detections with a higher score count; the default of drawing, too."""
+
+MIN_IOU = 0.5
+
+Kind = Literal["missed", "wrong_class", "false_alarm", "correct"]
+KINDS = get_args(Kind)
+
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A box, what was found in its place, or one of them alone.
+    """A ground-truth box with its detection, or one of them without the other.
 
     Attributes:
-        kind: what it counts as.
-        true, true_xywh: class and place of the annotated box; None for a false alarm.
-        predicted, score, found_xywh: of the detection; None for a missed box.
+        kind: Kind of error, or `correct`.
+        true, true_xywh: Class and position of the ground-truth box; None for a false alarm.
+        predicted, score, found_xywh: Class, score and position of the detection; None for a missed
+            box.
     """
 
     kind: Kind
@@ -36,7 +48,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ErrorCounts:
-    """Of a frame or a video, at a score above the threshold."""
+    """Number of errors in a frame or a video."""
 
     missed: int
     wrong_class: int
@@ -44,78 +56,77 @@ class ErrorCounts:
 
 
 class FrameErrors:
-    """Counts of errors of every frame, and what they are; of the detections, those above the score.
+    """Errors of every frame, from D detections above the minimum score and M boxes.
 
-    Args:
-        truth, table: boxes and detections.
-        assignment: which belong together.
+    Detections are assigned to boxes greedily: highest score first, each to its best free box. They
+    match at an IoU of at least 0.5, whatever their classes. A detection that matches only a crowd
+    is omitted: it is not a false alarm.
+
+    Attributes:
+        truth, detected: The ground truth and the detections.
+        rows: [D], rows of the detections in the table given.
+        box_of: [D], position in the ground truth of each detection's box, -1 for a false alarm.
+        is_missed: [M], which boxes have no detection of any class, crowds excepted.
+        counts: [3, F], numbers of missed boxes, wrong classes and false alarms.
+        num_boxes: [F], numbers of boxes without crowds.
     """
 
-    def __init__(self, truth: GroundTruth, table: DetectionTable, assignment: Assignment) -> None:
-        self.truth, self.assignment = truth, assignment
-        rows = assignment.detections
-        self._found = DetectionTable.grouped(
-            len(truth.image_ids),
-            table.images[rows],
-            table.categories[rows],
-            table.boxes_xywh[rows],
-            table.scores[rows],
-        )
-        self._is_false = assignment.box_of < 0
-        true = np.append(truth.categories, -1)[assignment.box_of]
-        self._is_wrong = ~self._is_false & (self._found.categories != true)
-        missed = np.bincount(truth.images[assignment.is_missed], minlength=len(truth.image_ids))
-        self.counts = np.stack(
-            [missed, self._per_frame(self._is_wrong), self._per_frame(self._is_false)]
-        )
-        """[3, F]: missed, wrong class, false alarms."""
-        self.num_boxes = np.bincount(
-            truth.images[assignment.is_counted], minlength=len(truth.image_ids)
-        )
-        """[F]"""
+    def __init__(self, truth: GroundTruth, table: DetectionTable) -> None:
+        above = np.flatnonzero(table.scores > MIN_SCORE)
+        ranked = rank_class(table, above, limit=len(above))
+        boxes = np.arange(len(truth.images))
+        pairs = overlapping_pairs(truth, table, ranked, boxes, coco_overlap(truth, MIN_IOU))
+        crowd, least = truth.is_crowd, np.array([MIN_IOU])
+        matched, matches = match_greedily(pairs, ranked, least, ignored=crowd, reusable=crowd)
+        box = matches[:, 0]
+        box_of = np.full(len(above), -1)
+        box_of[np.searchsorted(above, ranked.rows[matched])] = box
+        counts = (box_of < 0) | ~np.append(crowd, False)[box_of]
+        self.truth, self.rows, self.box_of = truth, above[counts], box_of[counts]
+        self.detected = table.select(self.rows)
+        self.is_missed = ~crowd
+        self.is_missed[box[box >= 0]] = False
 
-    def _per_frame(self, chosen: Bool[np.ndarray, " D"]) -> Int[np.ndarray, " F"]:
-        return np.bincount(self._found.images[chosen], minlength=len(self.truth.image_ids))
+        self._is_false = self.box_of < 0
+        true = np.append(truth.categories, -1)[self.box_of]
+        self._is_wrong = ~self._is_false & (self.detected.categories != true)
+        *errors, self.num_boxes = (
+            np.bincount(images, minlength=len(truth.image_ids))
+            for images in (
+                truth.images[self.is_missed],
+                self.detected.images[self._is_wrong],
+                self.detected.images[self._is_false],
+                truth.images[~crowd],
+            )
+        )
+        self.counts = np.stack(errors)
 
     def counts_of(self, image: int) -> ErrorCounts:
-        """The errors of one frame."""
+        """Count the errors of one frame."""
         return ErrorCounts(*self.counts[:, image].tolist())
 
     def outcomes(self, image: int) -> list[Outcome]:
-        """What became of the boxes and detections of a frame: the errors first, the best last."""
-        truth, found, assignment = self.truth, self._found, self.assignment
-        names = truth.category_names
-        outcomes = []
-        for row in range(*found.of_image(image).indices(len(found))):
-            box = int(assignment.box_of[row])
-            kind: Kind = "correct"
-            if self._is_false[row]:
-                kind = "false_alarm"
-            elif self._is_wrong[row]:
-                kind = "wrong_class"
-            outcomes.append(
-                Outcome(
-                    kind,
-                    true=names[truth.categories[box]] if box >= 0 else None,
-                    predicted=names[found.categories[row]],
-                    score=float(found.scores[row]),
-                    true_xywh=_box(truth.boxes_xywh[box]) if box >= 0 else None,
-                    found_xywh=_box(found.boxes_xywh[row]),
-                )
-            )
-        missed = np.flatnonzero((truth.images == image) & assignment.is_missed)
-        outcomes += [
-            Outcome(
-                "missed",
-                true=names[truth.categories[box]],
-                true_xywh=_box(truth.boxes_xywh[box]),
-            )
+        """List the boxes and detections of a frame, errors first, correct detections last."""
+        truth, detected, names = self.truth, self.detected, self.truth.category_names
+        missed = np.flatnonzero((truth.images == image) & self.is_missed)
+        outcomes = [
+            Outcome("missed", names[truth.categories[box]], true_xywh=_box(truth.boxes_xywh[box]))
             for box in missed.tolist()
         ]
-        return sorted(outcomes, key=lambda one: (_ORDER[one.kind], -(one.score or 0)))
-
-
-_ORDER = {"missed": 0, "wrong_class": 1, "false_alarm": 2, "correct": 3}
+        for row in range(*detected.of_image(image).indices(len(detected))):
+            box = int(self.box_of[row])
+            is_wrong, is_false = self._is_wrong[row], self._is_false[row]
+            outcomes.append(
+                Outcome(
+                    "false_alarm" if is_false else "wrong_class" if is_wrong else "correct",
+                    true=None if is_false else names[truth.categories[box]],
+                    predicted=names[detected.categories[row]],
+                    score=float(detected.scores[row]),
+                    true_xywh=None if is_false else _box(truth.boxes_xywh[box]),
+                    found_xywh=_box(detected.boxes_xywh[row]),
+                )
+            )
+        return sorted(outcomes, key=lambda one: (KINDS.index(one.kind), -(one.score or 0)))
 
 
 def _box(box_xywh: np.ndarray) -> Box:

@@ -1,34 +1,54 @@
-"""What the AP does not tell: which errors, in which frames and videos; with figures if wanted."""
+"""Error report: confusion of the classes, the worst frames and the worst videos."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sparsevod_core.evaluation.errors.assignment import assign
+import numpy as np
+from jaxtyping import Float, Int
+
 from sparsevod_core.evaluation.errors.confusion import Confusion
-from sparsevod_core.evaluation.errors.frame_errors import FrameErrors
-from sparsevod_core.evaluation.errors.worst import (
-    WorstFrame,
-    WorstVideo,
-    frame_dict,
-    video_dict,
-    worst_frames,
-    worst_videos,
-)
+from sparsevod_core.evaluation.errors.frame_errors import ErrorCounts, FrameErrors
 from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
-from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.metrics.video_ap50 import video_ap50
-from sparsevod_core.evaluation.rescore import Evaluation
-from sparsevod_core.reporting import Reporter, SilentReporter
+from sparsevod_core.evaluation.metrics.ground_truth import NO_FRAME, GroundTruth
+from sparsevod_core.evaluation.metrics.subsets import ap50_by_video
+
+NUM_FRAMES, NUM_VIDEOS = 16, 10
+MIN_DISTANCE = 30
+"""Frames of a video that are closer look much the same, so only one of them is listed."""
+FRAMES_PER_VIDEO = 4
+
+
+class WorstFrame(NamedTuple):
+    """A frame and its errors; `image` is its position in the ground truth."""
+
+    image: int
+    num_boxes: int
+    errors: ErrorCounts
+
+
+class WorstVideo(NamedTuple):
+    """A video and its errors.
+
+    Attributes:
+        video: Position in the ground truth's `video_names`.
+        AP50: See `ap50_by_video`; None without boxes.
+        frames: Positions of the frame with the most errors in each quarter, in order of time.
+    """
+
+    video: int
+    AP50: float | None
+    num_frames: int
+    num_boxes: int
+    errors: ErrorCounts
+    frames: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorReport:
-    """Errors at a score above 0.3: by frame, by class, and where they are worst."""
+    """Errors of an evaluation at scores above 0.3: by frame, by class, and the worst ones."""
 
     errors: FrameErrors
     confusion: Confusion
@@ -37,18 +57,13 @@ class ErrorReport:
 
     @classmethod
     def of(cls, truth: GroundTruth, table: DetectionTable) -> ErrorReport:
-        """Look at the detections that were scored."""
-        assignment = assign(truth, table)
-        errors = FrameErrors(truth, table, assignment)
-        return cls(
-            errors,
-            Confusion.of(truth, table, assignment),
-            worst_frames(errors),
-            worst_videos(errors, video_ap50(truth, table)),
-        )
+        """Find the errors among all detections."""
+        errors = FrameErrors(truth, table)
+        videos = worst_videos(errors, ap50_by_video(truth, table))
+        return cls(errors, Confusion.of(errors), worst_frames(errors), videos)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: `confusion`, `worst_frames`, `worst_videos`."""
+        """Return what goes into the JSON: `confusion`, `worst_frames` and `worst_videos`."""
         return {
             "confusion": self.confusion.to_dict(),
             "worst_frames": [frame_dict(self.errors, frame) for frame in self.frames],
@@ -56,41 +71,117 @@ class ErrorReport:
         }
 
 
-def with_report(evaluation: Evaluation) -> Evaluation:
-    """The evaluation with its errors, in place of the detections that they are among.
+def worst_frames(errors: FrameErrors, count: int = NUM_FRAMES) -> list[WorstFrame]:
+    """Return the frames with the most errors; on a tie with the most missed boxes, then by id.
 
-    Raises:
-        ValueError: an evaluation without detections.
+    Frames without errors are never listed. Frames within 30 of a listed frame of the same video are
+    listed only if there are not enough others.
     """
-    if evaluation.truth is None or evaluation.table is None:
-        raise ValueError("this evaluation does not hold its detections")
-    report = ErrorReport.of(evaluation.truth, evaluation.table)
-    return dataclasses.replace(evaluation, errors=report, truth=None, table=None)
+    missed, total = errors.counts[0], errors.counts.sum(axis=0)
+    ranked = np.lexsort((-missed, -total))
+    ranked = ranked[: np.count_nonzero(total)]
+    chosen = _distant(ranked, errors.truth, count)
+    rest = ranked[~np.isin(ranked, chosen)]
+    chosen += rest[: count - len(chosen)].tolist()
+    place = {image: place for place, image in enumerate(ranked.tolist())}
+    return [
+        WorstFrame(image, int(errors.num_boxes[image]), errors.counts_of(image))
+        for image in sorted(chosen, key=place.__getitem__)
+    ]
 
 
-def draw_figures(
-    results: Mapping[str, Evaluation],
-    figures: Path,
-    *,
-    root: Path | None = None,
-    reporter: Reporter | None = None,
-) -> None:
-    """Curves of all results together, and of each its errors; several have a folder each.
+def _distant(ranked: Int[np.ndarray, " R"], truth: GroundTruth, count: int) -> list[int]:
+    """Return the first frames that are not close in time to an earlier one."""
+    chosen: list[int] = []
+    times: dict[int, list[int]] = {}
+    for image in ranked.tolist():
+        known = times.setdefault(int(truth.video_of_image[image]), [])
+        time = int(truth.frame_ids[image])
+        if all(abs(time - other) > MIN_DISTANCE for other in known) or time == NO_FRAME:
+            known.append(time)
+            chosen.append(image)
+            if len(chosen) == count:
+                break
+    return chosen
+
+
+def worst_videos(
+    errors: FrameErrors, ap50: Float[np.ndarray, " V"], count: int = NUM_VIDEOS
+) -> list[WorstVideo]:
+    """Return up to `count` videos with the lowest AP50; on a tie with the most errors per frame.
+
+    Up to `count` videos without boxes, which have no AP50, follow: those with the most false
+    alarms. Videos without errors are never listed.
 
     Args:
-        results: by name, as `with_report` gives them.
-        figures: the folder.
-        root: folder that file names in the annotations start from; None: where the model found
-            them, else as the annotations say.
-        reporter: told of progress, and once where frames cannot be read.
-
-    Raises:
-        DataError: a figure that cannot be written.
+        errors: Errors of every frame.
+        ap50: AP50 of every video, from `ap50_by_video`.
+        count: Maximum length of each of the two lists.
     """
-    # Here, because they need matplotlib, and pictures torch; scoring alone does without.
-    from sparsevod_core.evaluation.errors.report_figures import draw_curves, draw_report
+    video_of_image = errors.truth.video_of_image
+    num_videos = len(errors.truth.video_names)
+    num_frames = np.bincount(video_of_image, minlength=num_videos)
+    num_boxes = np.bincount(video_of_image, errors.num_boxes, minlength=num_videos)
+    counts = np.stack(
+        [np.bincount(video_of_image, row, minlength=num_videos) for row in errors.counts]
+    ).astype(np.int64)
+    total = counts.sum(axis=0)
+    per_frame = total / np.maximum(num_frames, 1)
+    by_ap = np.lexsort((-per_frame, ap50))  # NaN comes last
+    has_errors = (total > 0) | (ap50 < 1 - 1e-9)
+    by_ap = by_ap[has_errors[by_ap] & ~np.isnan(ap50[by_ap])]
+    by_alarms = np.argsort(-counts[2], kind="stable")
+    by_alarms = by_alarms[has_errors[by_alarms] & np.isnan(ap50[by_alarms])]
+    return [
+        WorstVideo(
+            video,
+            AP50=None if np.isnan(ap50[video]) else float(ap50[video]),
+            num_frames=int(num_frames[video]),
+            num_boxes=int(num_boxes[video]),
+            errors=ErrorCounts(*counts[:, video].tolist()),
+            frames=_worst_of_each_quarter(errors, video),
+        )
+        for video in [*by_ap[:count].tolist(), *by_alarms[:count].tolist()]
+    ]
 
-    draw_curves(results, figures)
-    for name, result in results.items():
-        folder = figures / name if len(results) > 1 else figures
-        draw_report(result, folder, root, reporter or SilentReporter())
+
+def _worst_of_each_quarter(errors: FrameErrors, video: int) -> tuple[int, ...]:
+    images = np.flatnonzero(errors.truth.video_of_image == video)
+    images = images[np.argsort(errors.truth.frame_ids[images], kind="stable")]
+    total = errors.counts.sum(axis=0)
+    quarters = np.array_split(images, min(FRAMES_PER_VIDEO, len(images)))
+    return tuple(int(quarter[np.argmax(total[quarter])]) for quarter in quarters)
+
+
+def frame_dict(errors: FrameErrors, frame: WorstFrame) -> dict[str, Any]:
+    """Return a frame for the JSON: its name, counts, and `errors` with classes, score and boxes."""
+    return {
+        **_location(errors.truth, frame.image),
+        "num_boxes": frame.num_boxes,
+        **dataclasses.asdict(frame.errors),
+        "errors": [
+            dataclasses.asdict(one) for one in errors.outcomes(frame.image) if one.kind != "correct"
+        ],
+    }
+
+
+def video_dict(errors: FrameErrors, video: WorstVideo) -> dict[str, Any]:
+    """Return a video for the JSON: its name, AP50, counts and worst frames."""
+    return {
+        "video": errors.truth.video_names[video.video],
+        "AP50": video.AP50,
+        "num_frames": video.num_frames,
+        "num_boxes": video.num_boxes,
+        **dataclasses.asdict(video.errors),
+        "frames": [_location(errors.truth, image) for image in video.frames],
+    }
+
+
+def _location(truth: GroundTruth, image: int) -> dict[str, Any]:
+    frame_id = int(truth.frame_ids[image])
+    return {
+        "image_id": truth.image_ids[image],
+        "video": truth.video_names[truth.video_of_image[image]],
+        "frame_id": None if frame_id == NO_FRAME else frame_id,
+        "file_name": truth.file_names[image],
+    }

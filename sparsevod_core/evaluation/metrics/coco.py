@@ -1,33 +1,54 @@
-"""COCO's box AP: detections in, frame by frame; pycocotools' numbers out, to the last digit."""
+"""COCO's box AP, equal to pycocotools' to the last digit."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from sparsevod_core.errors import DataError
-from sparsevod_core.evaluation.metrics.average_precision import (
-    IOU_THRESHOLDS,
-    RECALL_POINTS,
-    PrecisionRecall,
-    mean_of_known,
-    precision_and_recall,
-    uncounted,
-)
-from sparsevod_core.evaluation.metrics.detection_table import DetectionTable, compact_positions
+from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.metrics.json_entries import Id
-from sparsevod_core.evaluation.metrics.ranking import rank_all
+from sparsevod_core.evaluation.metrics.matching import (
+    Pairs,
+    coco_overlap,
+    has_odd_area,
+    match_greedily,
+    overlapping_pairs,
+)
+from sparsevod_core.evaluation.metrics.ranking import MAX_DETECTIONS, RankedClass, map_classes
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+"""Computed as in pycocotools, hence equal to the last digit."""
+
+AT_50, AT_75 = 0, 5
+"""Positions of 0.50 and 0.75 in `IOU_THRESHOLDS`."""
+
+RECALL_POINTS = np.linspace(0.0, 1.0, 101)
+
+DETECTION_LIMITS = (1, 10, 100)
+"""Number of detections per class and frame that count for AR1, AR10 and AR100."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrecisionRecall:
+    """Precision and recall of K classes; NaN for a class without boxes that count.
+
+    Attributes:
+        precision: By IoU threshold, recall point and class: the highest at this recall or beyond.
+        recall: By IoU threshold, class and detection limit.
+    """
+
+    precision: Float[np.ndarray, "10 101 K"]
+    recall: Float[np.ndarray, "10 K 3"]
 
 
 @dataclass(frozen=True, slots=True)
 class ClassAP:
-    """AP of one class, 0..1; NaN where the class has no boxes."""
+    """AP of one class, 0..1; NaN for a class without boxes."""
 
     AP: float
     AP50: float
@@ -35,38 +56,20 @@ class ClassAP:
     num_boxes: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PrecisionCurves:
-    """Interpolated precision (the highest at this recall or beyond), of K classes.
-
-    Attributes:
-        ious: 0.50, 0.55 .. 0.95.
-        recall: 0.00, 0.01 .. 1.00.
-        precision: 0..1; NaN for a class without boxes.
-    """
-
-    ious: Float[np.ndarray, 10]
-    recall: Float[np.ndarray, 101]
-    precision: Float[np.ndarray, "10 101 K"]
-
-
 @dataclass(frozen=True, slots=True)
 class BoxAP:
-    """COCO's numbers for boxes of all sizes, 0..1. NaN where nothing was there to be found.
+    """COCO's AP and AR for boxes of all sizes, 0..1; NaN without ground-truth boxes.
 
     Attributes:
-        AP: mean over IoU 0.50, 0.55 .. 0.95 and over the classes that have boxes.
-        AP50: the same at IoU 0.50.
-        AP75: the same at IoU 0.75.
-        AR1: mean recall with the best detection of each class and frame.
-        AR10: mean recall with the ten best.
-        AR100: mean recall with the hundred best.
-        per_class: by class name, in the annotations' order.
-        num_frames: frames scored, those without boxes or detections included.
-        num_boxes: ground-truth boxes, crowds left out.
-        num_detections: as given, before COCO's limit of 100 per class and frame.
-        AP_by_iou: AP at each IoU alone, by "0.50", "0.55" .. "0.95".
-        curves: precision against recall, for figures; not in the JSON.
+        AP: Mean over IoU 0.50, 0.55 .. 0.95 and over the classes that have boxes.
+        AP50, AP75: AP at IoU 0.50 and 0.75.
+        AR1, AR10, AR100: Mean recall with the 1, 10 or 100 best detections per class and frame.
+        per_class: By class name, in the annotations' order.
+        num_frames: Number of frames, including those without boxes or detections.
+        num_boxes: Number of ground-truth boxes without crowds.
+        num_detections: Number of detections before COCO's limit of 100 per class and frame.
+        AP_by_iou: AP at each IoU threshold, by "0.50", "0.55" .. "0.95".
+        curves: Precision and recall for figures; not in the JSON.
     """
 
     AP: float
@@ -80,152 +83,146 @@ class BoxAP:
     num_boxes: int
     num_detections: int
     AP_by_iou: dict[str, float]
-    curves: PrecisionCurves = field(compare=False, repr=False)
+    curves: PrecisionRecall = field(compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, which has no NaN: None stands in for it."""
-        numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "curves"}
+        """Return what goes into the JSON, None for NaN."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "curves"}
         per_class = {name: asdict(one) for name, one in self.per_class.items()}
-        return nan_to_none(numbers | {"per_class": per_class})
-
-
-class _FrameBoxes(NamedTuple):
-    boxes_xywh: Float[np.ndarray, "M 4"]
-    scores: Float[np.ndarray, " M"]
-    categories: Int[np.ndarray, " M"]
-
-
-class BoxAPEvaluator:
-    """Collects detections and scores them against the ground truth.
-
-    Every frame of the ground truth counts, whether `update` was called for it or not. Processes
-    that share the work each fill their own and `merge` them; the numbers do not depend on who saw
-    which frame.
-
-    Args:
-        truth: what is there to be found.
-    """
-
-    def __init__(self, truth: GroundTruth) -> None:
-        self.truth = truth
-        self._image_at = {id_: position for position, id_ in enumerate(truth.image_ids)}
-        self._category_at = {id_: position for position, id_ in enumerate(truth.category_ids)}
-        self._found: dict[int, _FrameBoxes] = {}
-
-    @property
-    def num_detections(self) -> int:
-        """How many detections have been given so far."""
-        return sum(len(frame.scores) for frame in self._found.values())
-
-    def update(
-        self,
-        image_id: Id,
-        boxes_xywh: Float[np.ndarray, "M 4"],
-        scores: Float[np.ndarray, " M"],
-        category_ids: Sequence[Id],
-    ) -> None:
-        """Add all detections of one frame, once; equal scores rank in the order given.
-
-        Boxes are in pixels and in COCO's xywh, float64 where the source has it: a detour through
-        xyxy costs the last digit, and with it the match of a box that overlaps by exactly 0.5.
-
-        Raises:
-            DataError: a box or score that is not finite.
-            ValueError: an unknown image or category, or an image given twice.
-        """
-        if image_id not in self._image_at:
-            raise ValueError(f"image {image_id!r} is not in {self.truth.path}")
-        image = self._image_at[image_id]
-        if image in self._found:
-            raise ValueError(f"image {image_id!r}: its detections were already given")
-        if unknown := set(category_ids) - self._category_at.keys():
-            raise ValueError(f"image {image_id!r}: categories {unknown} are not in the annotations")
-        if not (np.isfinite(boxes_xywh).all() and np.isfinite(scores).all()):
-            raise DataError(
-                f"image {image_id!r}: some detections have boxes or scores that are not finite",
-                hint="the weights may have diverged: look at the loss in the run's metrics.jsonl",
-            )
-        categories = [self._category_at[id_] for id_ in category_ids]
-        self._found[image] = _FrameBoxes(
-            np.asarray(boxes_xywh, dtype=np.float64),
-            np.asarray(scores, dtype=np.float64),
-            np.array(categories, dtype=compact_positions(len(self._category_at))),
-        )
-
-    def merge(self, other: BoxAPEvaluator) -> None:
-        """Take over what another process collected on frames of its own.
-
-        Raises:
-            ValueError: another ground truth, or frames that both have.
-        """
-        if other.truth.image_ids != self.truth.image_ids:
-            raise ValueError("the evaluators score different images")
-        if both := self._found.keys() & other._found.keys():
-            raise ValueError(f"{len(both)} images were given to both evaluators")
-        self._found.update(other._found)
-
-    def table(self) -> DetectionTable:
-        """Everything collected so far, by frame."""
-        order = sorted(self._found)
-        found = [self._found[image] for image in order]
-        counts = [len(frame.scores) for frame in found]
-        images = np.repeat(np.array(order, dtype=np.int32), counts)
-        dtype = compact_positions(len(self.truth.category_ids))
-        return DetectionTable.grouped(
-            len(self.truth.image_ids),
-            images,
-            np.concatenate([np.zeros(0, dtype), *(frame.categories for frame in found)]),
-            np.concatenate([np.zeros((0, 4)), *(frame.boxes_xywh for frame in found)]),
-            np.concatenate([np.zeros(0), *(frame.scores for frame in found)]),
-        )
-
-    def compute(self) -> BoxAP:
-        """Score everything collected so far."""
-        table = self.table()
-        ranking = rank_all(table, len(self.truth.category_ids))
-        curves = precision_and_recall(self.truth, table, ranking, [uncounted(self.truth)])
-        return box_ap(self.truth, curves[0], len(table))
+        return nan_to_none(values | {"per_class": per_class})
 
 
 def box_ap(truth: GroundTruth, curves: PrecisionRecall, num_detections: int) -> BoxAP:
-    """COCO's numbers from the curves of all classes."""
-    precision, recall = curves.precision, curves.recall
-    counted = np.bincount(
-        truth.categories[~truth.is_crowd], minlength=len(truth.category_ids)
-    ).tolist()
+    """Summarize the precision and recall of all classes."""
+    precision = curves.precision
+    categories = truth.categories[~truth.is_crowd]
+    num_boxes = np.bincount(categories, minlength=len(truth.category_ids)).tolist()
     return BoxAP(
-        AP=mean_of_known(precision),
-        AP50=mean_of_known(precision[AT_50]),
-        AP75=mean_of_known(precision[AT_75]),
-        AR1=mean_of_known(recall[..., 0]),
-        AR10=mean_of_known(recall[..., 1]),
-        AR100=mean_of_known(recall[..., 2]),
+        **mean_ap(precision),
+        **{f"AR{n}": mean_of_known(curves.recall[..., m]) for m, n in enumerate(DETECTION_LIMITS)},
         per_class={
-            name: ClassAP(
-                AP=mean_of_known(precision[:, :, k]),
-                AP50=mean_of_known(precision[AT_50, :, k]),
-                AP75=mean_of_known(precision[AT_75, :, k]),
-                num_boxes=counted[k],
-            )
+            name: ClassAP(**mean_ap(precision[..., k]), num_boxes=num_boxes[k])
             for k, name in enumerate(truth.category_names)
         },
         num_frames=len(truth.image_ids),
-        num_boxes=sum(counted),
+        num_boxes=sum(num_boxes),
         num_detections=num_detections,
         AP_by_iou={
-            f"{iou:.2f}": mean_of_known(at)
-            for iou, at in zip(IOU_THRESHOLDS, precision, strict=True)
+            f"{iou:.2f}": mean_of_known(precision[t]) for t, iou in enumerate(IOU_THRESHOLDS)
         },
-        curves=PrecisionCurves(IOU_THRESHOLDS, RECALL_POINTS, precision),
+        curves=curves,
     )
 
 
-AT_50, AT_75 = 0, 5
-"""Where these stand among `IOU_THRESHOLDS`."""
+def uncounted(truth: GroundTruth) -> Bool[np.ndarray, " M"]:
+    """Return which boxes are always ignored: crowds, and areas outside COCO's largest range."""
+    return truth.is_crowd | has_odd_area(truth.areas)
+
+
+def precision_and_recall(
+    truth: GroundTruth,
+    table: DetectionTable,
+    ranking: Sequence[RankedClass],
+    ignored: Sequence[Bool[np.ndarray, " M"]],
+) -> list[PrecisionRecall]:
+    """Compute precision and recall once for each choice of ignored boxes.
+
+    A detection that matches an ignored box is neither a true nor a false positive. The same holds
+    for one that matches no box and whose area is outside COCO's largest range.
+
+    Args:
+        truth, table: Boxes and detections.
+        ranking: The detections of every class, from `rank_all`.
+        ignored: Which of the M boxes do not count, for each result.
+    """
+    num_classes = len(truth.category_ids)
+    curves = [
+        PrecisionRecall(
+            np.full((10, 101, num_classes), np.nan), np.full((10, num_classes, 3), np.nan)
+        )
+        for _ in ignored
+    ]
+
+    def score(k: int) -> None:
+        boxes = np.flatnonzero(truth.categories == k)
+        ranked = ranking[k].best(MAX_DETECTIONS)
+        overlap = coco_overlap(truth, IOU_THRESHOLDS[0])
+        pairs = overlapping_pairs(truth, table, ranked, boxes, overlap)
+        with np.errstate(over="ignore"):
+            has_odd_size = has_odd_area(table.boxes_xywh[ranked.rows, 2:].prod(axis=1))
+        for skipped, curve in zip(ignored, curves, strict=True):
+            num_boxes = int((~skipped[boxes]).sum())
+            if num_boxes:
+                curve.precision[:, :, k], curve.recall[:, k] = _score_class(
+                    truth, ranked, pairs, skipped, has_odd_size, num_boxes
+                )
+
+    map_classes(score, np.unique(truth.categories).tolist())
+    return curves
+
+
+def _score_class(
+    truth: GroundTruth,
+    ranked: RankedClass,
+    pairs: Pairs,
+    ignored: Bool[np.ndarray, " M"],
+    has_odd_size: Bool[np.ndarray, " n"],
+    num_boxes: int,
+) -> tuple[Float[np.ndarray, "10 101"], Float[np.ndarray, "10 3"]]:
+    detections, matches = match_greedily(pairs, ranked, IOU_THRESHOLDS, ignored, truth.is_crowd)
+    places, ranks = ranked.places[detections], ranked.ranks[detections]
+    is_match = matches >= 0
+    is_hit = is_match & ~ignored[matches]
+    is_ignored = (is_match & ~is_hit) | (~is_match & has_odd_size[detections, None])
+    is_unpaired = has_odd_size.copy()
+    is_unpaired[detections] = False
+    always_ignored = ranked.places[is_unpaired]
+    precision = [
+        interpolated_precision(
+            np.sort(places[is_hit[:, t]]),
+            np.sort(np.concatenate([places[is_ignored[:, t]], always_ignored])),
+            num_boxes,
+        )
+        for t in range(len(IOU_THRESHOLDS))
+    ]
+    num_hits = [is_hit[ranks < limit].sum(axis=0) for limit in DETECTION_LIMITS]
+    return np.stack(precision), np.stack(num_hits, axis=1) / num_boxes
+
+
+def interpolated_precision(
+    hits: Int[np.ndarray, " h"], ignored: Int[np.ndarray, " i"], num_boxes: int
+) -> Float[np.ndarray, 101]:
+    """Return the precision at the recall points.
+
+    `hits` and `ignored` are the ascending places of true positives and of ignored detections in the
+    ranking. All others are false positives.
+    """
+    # Precision falls between two hits, so its maximum beyond any recall is that of a hit.
+    num_hits = np.arange(1, len(hits) + 1)
+    counted = hits + 1 - np.searchsorted(ignored, hits)
+    precision = num_hits / (counted + np.spacing(1))
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    reached = np.searchsorted(num_hits / num_boxes, RECALL_POINTS, side="left")
+    return np.append(precision, 0.0)[reached]
+
+
+def mean_ap(precision: Float[np.ndarray, "10 101 *K"]) -> dict[str, float]:
+    """Return `AP`, `AP50` and `AP75`."""
+    return {
+        "AP": mean_of_known(precision),
+        "AP50": mean_of_known(precision[AT_50]),
+        "AP75": mean_of_known(precision[AT_75]),
+    }
+
+
+def mean_of_known(values: Float[np.ndarray, ...]) -> float:
+    """Return the mean without NaN, which marks classes without boxes; NaN if nothing is left."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
 
 
 def nan_to_none(value: Any) -> Any:
-    """For JSON, which has no NaN."""
+    """Replace NaN, which JSON lacks, in nested dicts."""
     if isinstance(value, dict):
         return {key: nan_to_none(item) for key, item in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,8 +1,8 @@
-"""Which detection finds which box: COCO's greedy matching, whole classes at a time.
+"""COCO's greedy matching of detections to boxes, an entire class at a time.
 
 pycocotools loops over classes, frames, thresholds, detections and boxes. Here the best detections
-of all frames take their turn together, then the second best, and only those that overlap a box
-enough to match it at all.
+of all frames are matched together, then the second best and so on. Detections that overlap no box
+enough to match it are skipped.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
 from sparsevod_core.evaluation.metrics.ranking import RankedClass, count_within
 
-_PAIRS_AT_A_TIME = 1 << 17  # few enough that their columns stay in the processor's cache
+_PAIRS_AT_A_TIME = 1 << 17  # few enough for their columns to stay in the processor's cache
 
 
 class Pairs(NamedTuple):
-    """P pairs of a detection and a box of its class and frame, by detection, then by box.
+    """P pairs of a detection and a box of the same class and frame, by detection, then by box.
 
     Attributes:
-        detections: position in a `RankedClass`.
-        boxes: position in the ground truth.
-        ious: overlap.
+        detections: Position in a `RankedClass`.
+        boxes: Position in the ground truth.
+        ious: Overlap of the pair.
     """
 
     detections: Int[np.ndarray, " P"]
@@ -36,12 +36,12 @@ class Pairs(NamedTuple):
 
 
 def has_odd_area(areas: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Outside COCO's range of all sizes, 0 to 1e10 pixels."""
+    """Return which areas are outside COCO's largest range, 0 to 1e10 pixels."""
     return (areas < 0) | (areas > 1e10)
 
 
 Overlap = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""IoU of detections [P, 4] with boxes (positions [P]), and whether that is enough to match."""
+"""From detections [P, 4] and positions of boxes [P] to their IoU and which pairs may match."""
 
 
 def overlapping_pairs(
@@ -51,40 +51,39 @@ def overlapping_pairs(
     boxes: Int[np.ndarray, " b"],
     overlap: Overlap,
 ) -> Pairs:
-    """All pairs that may match.
+    """Return all pairs that may match.
 
     Args:
-        truth: all boxes.
-        table: all detections.
-        ranked: the detections of one class.
-        boxes: positions of the boxes of that class.
-        overlap: compares them.
+        truth, table: All boxes and detections.
+        ranked: The detections of one class.
+        boxes: Positions of the boxes of that class.
+        overlap: Computes the IoU and decides which pairs may match.
     """
     boxes = boxes[np.argsort(truth.images[boxes], kind="stable")]
     starts = np.searchsorted(truth.images[boxes], ranked.images, side="left")
     counts = np.searchsorted(truth.images[boxes], ranked.images, side="right") - starts
-    beside = np.flatnonzero(counts)  # detections in a frame with boxes of their class
-    starts, counts = starts[beside], counts[beside]
+    relevant = np.flatnonzero(counts)  # detections whose frame has boxes of their class
+    starts, counts = starts[relevant], counts[relevant]
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for part in slices(counts):
         which, within = expand(counts[part])
         which += part.start
         chosen = boxes[starts[which] + within]
-        ious, enough = overlap(table.boxes_xywh[ranked.rows[beside[which]]], chosen)
-        parts.append((beside[which[enough]], chosen[enough], ious[enough]))
+        ious, enough = overlap(table.boxes_xywh[ranked.rows[relevant[which]]], chosen)
+        parts.append((relevant[which[enough]], chosen[enough], ious[enough]))
     return Pairs(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def coco_overlap(truth: GroundTruth, least: float) -> Overlap:
-    """IoU of at least `least`, computed in the order of pycocotools, hence equal to the last bit.
+    """Return pycocotools' IoU, equal to the last bit, which must be at least `least`.
 
-    With a crowd it is the share of the detection that lies within.
+    For a crowd it is the fraction of the detection inside the crowd's box.
     """
 
-    def overlap(found: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        x, y, width, height = found.T
+    def overlap(detected: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        x, y, width, height = detected.T
         left, top, box_width, box_height = truth.boxes_xywh[boxes].T
-        with np.errstate(all="ignore"):  # boxes beyond all bounds
+        with np.errstate(all="ignore"):  # boxes so large that products overflow
             w = np.minimum(width + x, box_width + left) - np.maximum(x, left)
             h = np.minimum(height + y, box_height + top) - np.maximum(y, top)
             both, area = w * h, width * height
@@ -102,21 +101,21 @@ def match_greedily(
     ignored: Bool[np.ndarray, " M"],
     reusable: Bool[np.ndarray, " M"],
 ) -> tuple[Int[np.ndarray, " d"], Int[np.ndarray, "d T"]]:
-    """Give every detection, best first, the box of its frame that it overlaps most.
+    """Match each detection, best first, to the free box of its frame that it overlaps most.
 
-    A box is given away once. Ignored ones are for detections that match no other. Of equal
-    overlaps the last in the order of `pairs` is taken.
+    A detection matches an ignored box only if it matches no other. Among equal overlaps the last
+    pair wins.
 
     Args:
-        pairs: what may match.
-        ranked: the detections that `pairs` refers to.
-        least: IoU that a match needs; each value is a matching of its own.
-        ignored: of all boxes of the ground truth, those that do not count.
-        reusable: those that may be found again and again.
+        pairs: Pairs that may match.
+        ranked: The detections that `pairs` refers to.
+        least: T minimum IoUs, each for a separate matching.
+        ignored: Which of all ground-truth boxes do not count.
+        reusable: Which boxes may be matched any number of times.
 
     Returns:
-        The d detections with pairs, as positions in `ranked`, and the position of the box that each
-        of them got in each matching, -1 for none.
+        The d detections that have pairs, as positions in `ranked`, and the position of the box that
+        each of them matches at each minimum IoU, -1 for none.
     """
     first = np.flatnonzero(np.diff(pairs.detections, prepend=-1))
     counts = np.diff(first, append=len(pairs.detections))
@@ -127,25 +126,25 @@ def match_greedily(
         best = np.full((len(turn), len(least)), -1, dtype=np.int32)
         best_iou = np.tile(least, (len(turn), 1))
         for nth in range(counts[turn].max()):
-            going = np.flatnonzero(counts[turn] > nth)
-            pair = first[turn[going]] + nth
+            active = np.flatnonzero(counts[turn] > nth)
+            pair = first[turn[active]] + nth
             box, iou = pairs.boxes[pair], pairs.ious[pair, None]
-            so_far = best[going]
+            so_far = best[active]
             only_ignored = (so_far >= 0) & ignored[so_far]
             counted = ~ignored[box, None]
-            floor = np.where(only_ignored & counted, least, best_iou[going])
+            floor = np.where(only_ignored & counted, least, best_iou[active])
             better = ~taken[box] & ~(iou < floor) & (counted | only_ignored | (so_far < 0))
-            best[going] = np.where(better, box[:, None], so_far)
-            best_iou[going] = np.where(better, iou, best_iou[going])
-        found, threshold = np.nonzero(best >= 0)
-        box = best[found, threshold]
+            best[active] = np.where(better, box[:, None], so_far)
+            best_iou[active] = np.where(better, iou, best_iou[active])
+        matched, threshold = np.nonzero(best >= 0)
+        box = best[matched, threshold]
         taken[box, threshold] = ~reusable[box]
         matches[turn] = best
     return detections, matches
 
 
 def _turns(images: Int[np.ndarray, " d"]) -> Iterator[Int[np.ndarray, " t"]]:
-    """The first of every frame, the second of every frame that has one ..."""
+    """Yield the positions of the first detection of every frame, then of the second, and so on."""
     turn = count_within(images)
     order = np.argsort(turn, kind="stable")
     ends = np.cumsum(np.bincount(turn))
@@ -153,14 +152,14 @@ def _turns(images: Int[np.ndarray, " d"]) -> Iterator[Int[np.ndarray, " t"]]:
 
 
 def expand(counts: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
-    """0, 0, 1, 1, 1 ... as often as `counts` says, and 0, 1, 0, 1, 2 ... beside it."""
+    """Return 0, 0, 1, 1, 1 ... for counts 2, 3 ..., and the index in each run: 0, 1, 0, 1, 2 ..."""
     which = np.repeat(np.arange(len(counts)), counts)
     starts = np.cumsum(counts) - counts
     return which, np.arange(len(which)) - starts[which]
 
 
 def slices(counts: Int[np.ndarray, " n"]) -> Iterator[slice]:
-    """Cut so that the counts of each slice sum to some bounded number."""
+    """Yield consecutive slices whose counts add up to a bounded number of pairs."""
     total = np.cumsum(counts)
     start = 0
     while start < len(counts):

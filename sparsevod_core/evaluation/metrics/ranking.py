@@ -1,29 +1,34 @@
-"""The order in which detections take their boxes: class by class, the best first."""
+"""The order in which detections are matched: class by class, highest score first."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Int
 
 from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
-from sparsevod_core.evaluation.metrics.processors import of_classes
+from sparsevod_core.machine import num_processors
 
 MAX_DETECTIONS = 100
 """COCO's limit for each class and frame."""
 
+Result = TypeVar("Result")
+
 
 class RankedClass(NamedTuple):
-    """The detections of one class that count: n of them, by frame, in a frame the best first.
+    """n detections of one class, sorted by frame, then by score.
 
     Attributes:
-        rows: where they stand in the table.
-        images: the frame of each.
-        ranks: how many in the frame come before it.
-        places: how many of the whole set come before it; equal scores rank by frame, then as given.
+        rows: Row in the `DetectionTable`.
+        images: Position of the frame.
+        ranks: Number of better detections in the frame.
+        places: Number of better detections in the data set. Equal scores are ordered by frame, then
+            as in the table.
     """
 
     rows: Int[np.ndarray, " n"]
@@ -32,7 +37,7 @@ class RankedClass(NamedTuple):
     places: Int[np.ndarray, " n"]
 
     def best(self, limit: int) -> RankedClass:
-        """The `limit` best of each frame."""
+        """Return the `limit` best detections of each frame."""
         kept = self.ranks < limit
         if kept.all():
             return self
@@ -46,13 +51,7 @@ class RankedClass(NamedTuple):
 def rank_class(
     table: DetectionTable, rows: Int[np.ndarray, " m"], limit: int = MAX_DETECTIONS
 ) -> RankedClass:
-    """Rank the detections of one class, the `limit` best of each frame.
-
-    Args:
-        table: all detections.
-        rows: those of the class, in the table's order.
-        limit: how many of a frame count.
-    """
+    """Rank the detections in some ascending rows, and keep the `limit` best of each frame."""
     by_score = np.argsort(-table.scores[rows], kind="stable")
     by_image = by_score[np.argsort(table.images[rows[by_score]], kind="stable")]
     places = np.empty(len(rows), dtype=np.int32)
@@ -64,14 +63,23 @@ def rank_class(
 
 
 def rank_all(table: DetectionTable, num_classes: int) -> list[RankedClass]:
-    """Every class, all detections; 16 bytes for each."""
+    """Rank all detections of every class; takes 16 bytes per detection."""
     by_class = np.argsort(table.categories, kind="stable").astype(np.int32)
     ends = np.searchsorted(table.categories[by_class], np.arange(num_classes + 1))
     rows = [by_class[start:end] for start, end in pairwise(ends)]
-    return of_classes(lambda k: rank_class(table, rows[k], limit=sys.maxsize), range(num_classes))
+    return map_classes(lambda k: rank_class(table, rows[k], limit=sys.maxsize), range(num_classes))
+
+
+def map_classes(function: Callable[[int], Result], classes: Iterable[int]) -> list[Result]:
+    """Return the result for each class, computed in one thread per processor.
+
+    Threads are enough: numpy releases Python's lock for most of the work.
+    """
+    with ThreadPoolExecutor(num_processors()) as pool:
+        return list(pool.map(function, classes))
 
 
 def count_within(groups: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """0, 1, 2 ... within each run of equal values."""
+    """Return 0, 1, 2 ... within each run of equal values."""
     starts = np.flatnonzero(np.diff(groups, prepend=groups[:1] - 1))
     return np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))

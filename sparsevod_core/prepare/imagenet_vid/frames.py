@@ -237,7 +237,7 @@ def _mark_targets(
     else:
         targets = set(folder.targets)
         video.problems += [
-            f"{data}: frame {number} is listed as a target, but not there"
+            f"{data}: frame {number} is listed as a target, but missing"
             for number in sorted(targets.difference(numbers))
         ]
     for frame in video.frames:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int32, UInt8
 from sparsevod_core.prepare.synthetic.noise import fractal_noise
 
 Image = Float32[np.ndarray, "height width 3"]
-Picture = UInt8[np.ndarray, "height width 3"]
+Pixels = UInt8[np.ndarray, "height width 3"]
 Color = Float[np.ndarray, "3"]
 
 NUM_FIELDS = 28
@@ -21,13 +21,13 @@ def landscape(rng: np.random.Generator, height: int, width: int) -> Image:
     """Return an image of fields with furrows, paths between them, a river and scattered huts."""
     import cv2
 
-    picture = _to_bytes(_ploughed_fields(rng, height, width))
-    _draw_river(rng, picture, _muted(rng, rng.random()))
+    pixels = _to_bytes(_ploughed_fields(rng, height, width))
+    _draw_river(rng, pixels, _muted(rng, rng.random()))
     for _ in range(NUM_HUTS):
-        _draw_hut(rng, picture, _muted(rng, rng.random()))
+        _draw_hut(rng, pixels, _muted(rng, rng.random()))
     shade = 0.8 + 0.4 * fractal_noise(rng, height, width)
     grain = 3.0 * rng.standard_normal((height, width), dtype=np.float32)
-    image = (picture * shade[..., None] + grain[..., None]).clip(0, 255) / np.float32(255)
+    image = (pixels * shade[..., None] + grain[..., None]).clip(0, 255) / np.float32(255)
     return cv2.GaussianBlur(image, (0, 0), 0.6)
 
 
@@ -68,10 +68,10 @@ def _borders(fields: Int[np.ndarray, "height width"]) -> Bool[np.ndarray, "heigh
     return borders
 
 
-def _draw_river(rng: np.random.Generator, picture: Picture, color: Color) -> None:
+def _draw_river(rng: np.random.Generator, pixels: Pixels, color: Color) -> None:
     import cv2
 
-    height, width = picture.shape[:2]
+    height, width = pixels.shape[:2]
     x = np.linspace(-0.1, 1.1, 60)
     bend = rng.uniform(0.1, 0.9) + 0.14 * np.sin(rng.uniform(3, 8) * x + rng.uniform(0, 6))
     points = np.stack([x, bend + rng.uniform(-0.4, 0.4) * (x - 0.5)], axis=1)
@@ -81,19 +81,19 @@ def _draw_river(rng: np.random.Generator, picture: Picture, color: Color) -> Non
     thickness = int(rng.uniform(0.02, 0.055) * height) + 1
     for bank, tint in ((3, color * 0.7), (0, color)):
         cv2.polylines(
-            picture, [line], False, _to_bytes(tint).tolist(), thickness + bank, cv2.LINE_AA, 4
+            pixels, [line], False, _to_bytes(tint).tolist(), thickness + bank, cv2.LINE_AA, 4
         )
 
 
-def _draw_hut(rng: np.random.Generator, picture: Picture, color: Color) -> None:
+def _draw_hut(rng: np.random.Generator, pixels: Pixels, color: Color) -> None:
     import cv2
 
-    height, width = picture.shape[:2]
+    height, width = pixels.shape[:2]
     center, size = rng.uniform(0, 1, 2) * [width, height], rng.uniform(0.011, 0.042, 2) * height
     corners = cv2.boxPoints((center.tolist(), size.tolist(), rng.uniform(0, 90)))
     for shadow, tint in ((0.006 * height, color * 0.45), (0.0, color)):
         cv2.fillConvexPoly(
-            picture, _fixed_point(corners + shadow), _to_bytes(tint).tolist(), cv2.LINE_AA, 4
+            pixels, _fixed_point(corners + shadow), _to_bytes(tint).tolist(), cv2.LINE_AA, 4
         )
 
 

@@ -19,7 +19,7 @@ from sparsevod_core.prepare.synthetic.sprite import Sprite, draw, footprint, mak
 
 Mask = Bool[np.ndarray, "height width"]
 Cover = Float32[np.ndarray, "height width"]
-Picture = UInt8[np.ndarray, "height width 3"]
+Pixels = UInt8[np.ndarray, "height width 3"]
 Image = Float32[np.ndarray, "height width 3"]
 Ground = Float32[np.ndarray, "rows columns 3"]  # larger than a frame, for the camera to pan over
 
@@ -60,7 +60,7 @@ class VisibleObject:
 class RenderedFrame:
     """Pixels, objects, and severity by kind of degradation (empty for a clean frame)."""
 
-    image: Picture
+    image: Pixels
     objects: list[VisibleObject]
     degradation: dict[str, float]
 
@@ -132,7 +132,7 @@ class Scene:
         objects = self._visible_objects(index, cover >= 0.5)
         return RenderedFrame(self._expose(rng, image), objects, degradation)
 
-    def _expose(self, rng: np.random.Generator, image: Image) -> Picture:
+    def _expose(self, rng: np.random.Generator, image: Image) -> Pixels:
         """Return uint8 pixels with some sensor noise, cropped from one sheet for all frames."""
         top, left = rng.integers(_SPARE_PX, size=2)
         noise = self._noise[top : top + self._height, left : left + self._width]

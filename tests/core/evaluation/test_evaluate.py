@@ -1,4 +1,4 @@
-"""evaluate(): which frames and supports the detector sees, which classes count, what comes out."""
+"""evaluate(): the frames and support frames that the detector gets, class matching and results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from sparsevod_core.config import Config, load_config
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.data.sampling import uniform_supports, window_supports
 from sparsevod_core.errors import ConfigError, DataError
-from sparsevod_core.evaluation.evaluate import evaluate, evaluate_predictions, shard_videos
+from sparsevod_core.evaluation.evaluate import evaluate, shard_videos
+from sparsevod_core.evaluation.score import evaluate_predictions
 from sparsevod_core.inference import Predictor
 from sparsevod_core.inference.intake import Intake, Staged
 from sparsevod_core.model.build import build_detector
@@ -35,7 +36,7 @@ LENGTHS = {"long": 12, "short": 3, "still": 1}
 
 
 def make_videos(folder: Path, categories: Sequence[Category] = (CAR, DOG)) -> Path:
-    """Frames whose colour is their number; a car in each, a dog where the number is even."""
+    """Write frames whose color is their number: a car in each, a dog in even ones."""
     images: list[dict[str, Any]] = []
     annotations = []
     for video, (name, length) in enumerate(LENGTHS.items()):
@@ -70,11 +71,11 @@ def box_of(number: int, category: Category) -> tuple[float, float, float, float]
 
 
 @dataclass
-class Seer(Predictor):
-    """Reads a frame's number from its colour and finds what `make_videos` says is there.
+class PerfectDetector(Predictor):
+    """Detector that reads a frame's number from its color and returns the boxes of `make_videos`.
 
-    Its memory holds the numbers of the support frames; it keeps a log of what it was given. The
-    way through a video is the real one.
+    Its memory holds the numbers of the support frames, and it records its inputs. Iteration over a
+    video is that of `Predictor`.
     """
 
     config: Config = field(default_factory=Config)
@@ -120,7 +121,7 @@ class Seer(Predictor):
         )
 
 
-class Heard(SilentReporter):
+class Recorder(SilentReporter):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
@@ -131,46 +132,46 @@ class Heard(SilentReporter):
         self.lines.append(f"warning: {text}")
 
 
-def seer(categories: Sequence[Category] = (CAR, DOG), **inference: Any) -> Seer:
+def detector_with(categories: Sequence[Category] = (CAR, DOG), **inference: Any) -> PerfectDetector:
     settings = {f"inference.{key}": value for key, value in inference.items()}
-    return Seer(Config().replace(settings), categories)
+    return PerfectDetector(Config().replace(settings), categories)
 
 
 def test_a_perfect_detector(tmp_path: Path) -> None:
     videos = VideoSet.load(make_videos(tmp_path))
-    result = evaluate(seer(), videos).to_dict()
+    result = evaluate(detector_with(), videos).to_dict()
     assert result["AP"] == pytest.approx(1)
     assert result["per_class"]["dog"]["AP75"] == pytest.approx(1)
     assert (result["num_frames"], result["num_boxes"], result["num_detections"]) == (16, 24, 24)
 
 
-def test_uniform_supports_go_through_the_model_once_per_video(tmp_path: Path) -> None:
-    model = seer(supports=4, batch=5)
+def test_uniform_supports_are_processed_once_per_video(tmp_path: Path) -> None:
+    model = detector_with(supports=4, batch=5)
     evaluate(model, VideoSet.load(make_videos(tmp_path)))
     supports = [10 + i for i in uniform_supports(12, 4)]
     assert [number for number in model.remembered if number < 22] == supports
     assert model.detected[:3] == [
         (list(range(10, 15)), supports),
         (list(range(15, 20)), supports),
-        ([20, 21], supports),  # a batch never reaches into the next video
+        ([20, 21], supports),  # a batch never spans two videos
     ]
-    # A video shorter than S repeats frames: each is remembered once, and used as often as listed.
+    # A video shorter than S repeats frames: each is processed once, and used as often as listed.
     assert [number for number in model.remembered if 22 <= number < 25] == [22, 23, 24]
     assert model.detected[3] == ([22, 23, 24], [22 + i for i in uniform_supports(3, 4)])
     assert model.detected[4] == ([25], [25, 25, 25, 25])
 
 
-def test_every_frame_passes_the_backbone_once_and_every_support_once_more(
+def test_the_backbone_runs_once_per_frame_and_once_more_per_support(
     video_set: TinySet,
 ) -> None:
-    """A video's memory is computed once, whatever batches its frames come in."""
+    """A video's memory is computed once, whatever the batch size."""
     small = ["model.num_stages=1", "model.num_proposals=4", "model.num_classes=2"]
     sizes = ["data.short_side=32", "data.long_side=64", "inference.batch=5"]
     videos = VideoSet.load(video_set.annotations)
     passed: dict[str, int] = {}
     for support in ("uniform", "window", "causal"):
         settings = [*small, *sizes, f"inference.support={support}", "inference.supports=3"]
-        settings.append("inference.fast=false")  # for the hook; the way through a video is the same
+        settings.append("inference.fast=false")  # for the hook; iteration over a video is the same
         config = load_config("tiny", overrides=settings)
         detector = build_detector(config.model)
         counts: list[int] = []
@@ -185,8 +186,8 @@ def test_every_frame_passes_the_backbone_once_and_every_support_once_more(
     assert passed["causal"] < videos.num_frames / 2  # 0, 1, 2, 4, 8, 16 of 24 frames
 
 
-def test_window_supports_follow_the_target_and_are_remembered_once(tmp_path: Path) -> None:
-    model = seer(support="window", supports=3, window_stride=2)
+def test_window_supports_follow_the_target_and_are_processed_once(tmp_path: Path) -> None:
+    model = detector_with(support="window", supports=3, window_stride=2)
     evaluate(model, VideoSet.load(make_videos(tmp_path)), only=[0])
     assert model.detected == [
         ([10 + target], [10 + i for i in window_supports(target, 12, 3, 2)]) for target in range(12)
@@ -195,28 +196,28 @@ def test_window_supports_follow_the_target_and_are_remembered_once(tmp_path: Pat
 
 
 def test_causal_supports_come_before_the_target(tmp_path: Path) -> None:
-    model = seer(support="causal", supports=2, batch=8)
+    model = detector_with(support="causal", supports=2, batch=8)
     evaluate(model, VideoSet.load(make_videos(tmp_path)), only=[0])
     assert model.detected[0] == ([10], [])
     for numbers, supports in model.detected:
         assert all(support < numbers[0] for support in supports)
-    # Kept: 0 and 1, then 0 and 2, then 0 and 4, then 0 and 8; targets in between share a batch.
+    # Supports: 0 and 1, then 0 and 2, 0 and 4, 0 and 8. Targets in between share a batch.
     assert model.detected[-1] == ([19, 20, 21], [10, 18])
     assert sum(len(numbers) for numbers, _ in model.detected) == 12
 
 
-def test_without_supports_nothing_is_remembered(tmp_path: Path) -> None:
+def test_zero_supports(tmp_path: Path) -> None:
     for support in ("uniform", "window", "causal"):
-        model = seer(support=support, supports=0)
+        model = detector_with(support=support, supports=0)
         evaluate(model, VideoSet.load(make_videos(tmp_path)), only=[1])
         assert model.remembered == []
         assert model.detected == [([number], []) for number in (22, 23, 24)]
 
 
-def test_a_model_that_looks_at_no_supports(tmp_path: Path) -> None:
-    """A frame baseline: the configured supports are neither read nor reported."""
+def test_a_model_without_temporal_modules(tmp_path: Path) -> None:
+    """The configured support frames are neither read nor recorded."""
 
-    class Baseline(Seer):
+    class Baseline(PerfectDetector):
         num_supports = 0  # type: ignore[assignment]
 
     model = Baseline(Config().replace({"inference.support": "window", "inference.batch": 4}))
@@ -227,42 +228,42 @@ def test_a_model_that_looks_at_no_supports(tmp_path: Path) -> None:
 
 
 def test_classes_are_matched_by_name(tmp_path: Path) -> None:
-    """Other ids, another order, a class more: the same boxes count."""
-    model = seer(categories=(Category(4, "dog"), Category(77, "car")))
-    heard = Heard()
-    result = evaluate(model, VideoSet.load(make_videos(tmp_path)), reporter=heard)
+    """Class ids, order and additional classes do not matter."""
+    model = detector_with(categories=(Category(4, "dog"), Category(77, "car")))
+    recorder = Recorder()
+    result = evaluate(model, VideoSet.load(make_videos(tmp_path)), reporter=recorder)
     assert result.to_dict()["AP"] == pytest.approx(1)
-    assert heard.lines == ["scoring 24 detections in 16 frames"]
+    assert recorder.lines == ["scoring 24 detections in 16 frames"]
 
 
-def test_a_class_that_the_annotations_lack_is_left_out_and_said(tmp_path: Path) -> None:
-    heard = Heard()
+def test_a_class_that_the_annotations_lack_is_skipped_and_reported(tmp_path: Path) -> None:
+    recorder = Recorder()
     videos = VideoSet.load(make_videos(tmp_path, categories=(CAR,)))
-    result = evaluate(seer(categories=(DOG, CAR)), videos, reporter=heard)
+    result = evaluate(detector_with(categories=(DOG, CAR)), videos, reporter=recorder)
     assert result.boxes.num_detections == 16
     assert result.classes_left_out == ("dog",)
     assert result.to_dict()["AP"] == pytest.approx(1)
-    assert any("left out" in line and line.endswith("dog") for line in heard.lines)
+    assert any("skipping classes" in line and line.endswith("dog") for line in recorder.lines)
 
 
-def test_a_class_that_the_model_lacks_scores_0_and_is_said(tmp_path: Path) -> None:
-    heard = Heard()
+def test_a_class_that_the_model_lacks_scores_0_and_is_reported(tmp_path: Path) -> None:
+    recorder = Recorder()
     videos = VideoSet.load(make_videos(tmp_path))
-    result = evaluate(seer(categories=(CAR,)), videos, reporter=heard)
+    result = evaluate(detector_with(categories=(CAR,)), videos, reporter=recorder)
     assert result.boxes.per_class["dog"].AP == 0
     assert result.to_dict()["AP"] == pytest.approx(0.5)
     assert result.classes_unknown == ("dog",)
-    assert any(line.startswith("warning:") and line.endswith("dog") for line in heard.lines)
+    assert any(line.startswith("warning:") and line.endswith("dog") for line in recorder.lines)
 
 
 def test_no_class_in_common(tmp_path: Path) -> None:
     videos = VideoSet.load(make_videos(tmp_path))
     with pytest.raises(DataError, match=r"no class in common .* have car, dog; the model has boat"):
-        evaluate(seer(categories=(BOAT,)), videos)
+        evaluate(detector_with(categories=(BOAT,)), videos)
 
 
-def test_at_most_100_detections_a_frame_of_the_classes_that_count(tmp_path: Path) -> None:
-    class Shouter(Seer):
+def test_at_most_100_detections_per_frame_among_common_classes(tmp_path: Path) -> None:
+    class ManyDetections(PerfectDetector):
         def _find(self, number: int) -> Detections:
             boxes = np.tile(np.array([[0, 0, 5, 5]], np.float32), (300, 1))
             scores = np.linspace(1, 0, 300, dtype=np.float32)
@@ -270,13 +271,13 @@ def test_at_most_100_detections_a_frame_of_the_classes_that_count(tmp_path: Path
 
     videos = VideoSet.load(make_videos(tmp_path, categories=(CAR,)))
     saved = tmp_path / "found.json"
-    model = Shouter(categories=(BOAT, CAR))
+    model = ManyDetections(categories=(BOAT, CAR))
     assert evaluate(model, videos, save_predictions=saved).boxes.num_detections == 16 * 100
     assert json.loads(saved.read_text())[99]["score"] == pytest.approx(1 - 199 / 299)
 
 
-def test_saved_predictions_score_the_same_to_the_last_digit(tmp_path: Path) -> None:
-    class Blurry(Seer):
+def test_saved_predictions_give_identical_results(tmp_path: Path) -> None:
+    class InexactDetector(PerfectDetector):
         def _find(self, number: int) -> Detections:
             clear = super()._find(number)
             noise = np.random.default_rng(number).normal(0, 1.5, (len(clear), 4))
@@ -284,14 +285,14 @@ def test_saved_predictions_score_the_same_to_the_last_digit(tmp_path: Path) -> N
             return Detections(boxes, clear.scores, clear.labels)
 
     annotations, saved = make_videos(tmp_path), tmp_path / "found.json"
-    direct = evaluate(Blurry(), VideoSet.load(annotations), save_predictions=saved)
+    direct = evaluate(InexactDetector(), VideoSet.load(annotations), save_predictions=saved)
     again = evaluate_predictions(annotations, saved)
     assert 0.1 < direct.boxes.AP < 0.9
     assert again.boxes == direct.boxes
 
 
-class Stopped(Seer):
-    """Ctrl-C comes at frame 23, in the second video."""
+class Interrupted(PerfectDetector):
+    """Detector interrupted by Ctrl-C at frame 23, in the second video."""
 
     def _find(self, number: int) -> Detections:
         if number == 23:
@@ -299,36 +300,36 @@ class Stopped(Seer):
         return super()._find(number)
 
 
-def test_an_interrupted_evaluation_goes_on_with_the_next_video(tmp_path: Path) -> None:
+def test_an_interrupted_evaluation_resumes_with_the_unfinished_video(tmp_path: Path) -> None:
     videos = VideoSet.load(make_videos(tmp_path))
-    saved, heard = tmp_path / "found.json", Heard()
+    saved, recorder = tmp_path / "found.json", Recorder()
     with pytest.raises(KeyboardInterrupt):
-        evaluate(Stopped(), videos, save_predictions=saved, reporter=heard)
-    assert heard.lines == [f"{saved}: finished videos are kept; --resume goes on with the next"]
-    model = seer()
-    result = evaluate(model, videos, save_predictions=saved, resume=True, reporter=heard)
+        evaluate(Interrupted(), videos, save_predictions=saved, reporter=recorder)
+    assert recorder.lines == [f"{saved}: finished videos are kept; use --resume to continue"]
+    model = detector_with()
+    result = evaluate(model, videos, save_predictions=saved, resume=True, reporter=recorder)
     assert min(number for numbers, _ in model.detected for number in numbers) == 22
-    assert heard.lines[1] == f"{saved}: 12 frames are there already"
-    assert result == evaluate(seer(), videos, save_predictions=tmp_path / "found.json")
+    assert recorder.lines[1] == f"{saved}: skipping 12 frames: already done"
+    assert result == evaluate(detector_with(), videos, save_predictions=tmp_path / "found.json")
 
 
-def test_resuming_needs_what_the_run_began_with(tmp_path: Path) -> None:
+def test_resuming_needs_the_same_settings_and_files(tmp_path: Path) -> None:
     annotations = make_videos(tmp_path)
     videos, checkpoint = VideoSet.load(annotations), tmp_path / "model.pth"
     checkpoint.write_bytes(b"weights")
     files = {"save_predictions": tmp_path / "found.json", "checkpoint": checkpoint}
     with pytest.raises(KeyboardInterrupt):
-        evaluate(Stopped(), videos, **files)
+        evaluate(Interrupted(), videos, **files)
 
-    def resume(model: Seer | None = None, **changes: Any) -> None:
-        evaluate(model or seer(), videos, **(files | {"resume": True} | changes))
+    def resume(model: PerfectDetector | None = None, **changes: Any) -> None:
+        evaluate(model or detector_with(), videos, **(files | {"resume": True} | changes))
 
-    with pytest.raises(ConfigError, match="cut off"):
+    with pytest.raises(ConfigError, match="interrupted"):
         resume(resume=False)
     with pytest.raises(ConfigError, match="made with supports 6, which is 2 now"):
-        resume(seer(supports=2))
+        resume(detector_with(supports=2))
     with pytest.raises(ConfigError, match="made with batch 1, which is 4 now"):
-        resume(seer(batch=4))
+        resume(detector_with(batch=4))
     with pytest.raises(ConfigError, match="made with clip True, which is False now"):
         resume(clip=False)
     with pytest.raises(ConfigError, match=r"made with frames 16 in 3 videos.* which is 12 in 1"):
@@ -343,9 +344,9 @@ def test_resuming_needs_what_the_run_began_with(tmp_path: Path) -> None:
         resume(checkpoint=tmp_path / "moved.pth")
 
 
-def test_the_result_says_what_was_evaluated(tmp_path: Path) -> None:
+def test_the_result_records_model_and_settings(tmp_path: Path) -> None:
     annotations = make_videos(tmp_path)
-    model = seer(supports=2, batch=3)
+    model = detector_with(supports=2, batch=3)
     result = evaluate(
         model, VideoSet.load(annotations), clip=False, checkpoint=Path("runs/a/last.pth")
     ).to_dict()
@@ -371,7 +372,7 @@ def test_the_result_says_what_was_evaluated(tmp_path: Path) -> None:
 
 
 def test_only_the_chosen_videos_are_run_and_scored(tmp_path: Path) -> None:
-    model = seer()
+    model = detector_with()
     result = evaluate(model, VideoSet.load(make_videos(tmp_path)), only=[1, 2])
     assert {number for numbers, _ in model.detected for number in numbers} == {22, 23, 24, 25}
     assert (result.boxes.num_frames, result.boxes.num_boxes) == (4, 6)
@@ -379,7 +380,7 @@ def test_only_the_chosen_videos_are_run_and_scored(tmp_path: Path) -> None:
 
 
 def test_weights_that_diverged(tmp_path: Path) -> None:
-    class Broken(Seer):
+    class Broken(PerfectDetector):
         def _find(self, number: int) -> Detections:
             clear = super()._find(number)
             return Detections(clear.boxes_xyxy, clear.scores * np.float32("nan"), clear.labels)
@@ -389,7 +390,9 @@ def test_weights_that_diverged(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(0, 400), max_size=30), st.integers(1, 8))
-def test_shards_cover_every_video_once_and_are_even(lengths: list[int], world_size: int) -> None:
+def test_shards_cover_every_video_once_and_are_balanced(
+    lengths: list[int], world_size: int
+) -> None:
     shards = [shard_videos(lengths, rank, world_size) for rank in range(world_size)]
     assert sorted(video for shard in shards for video in shard) == list(range(len(lengths)))
     loads = [sum(lengths[video] for video in shard) for shard in shards]
@@ -404,21 +407,19 @@ def _evaluate_on(rank: int, world_size: int, folder: Path, port: int) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with distributed.process_group(torch.device("cpu")):
-        model = seer()
+        model = detector_with()
         result = evaluate(model, VideoSet.load(folder / "truth.json"))
     seen = sorted(number for numbers, _ in model.detected for number in numbers)
     (folder / f"{rank}.json").write_text(json.dumps({"result": result.to_dict(), "seen": seen}))
 
 
-def test_processes_that_share_the_videos_get_the_numbers_of_one(
-    tmp_path: Path, free_port: int
-) -> None:
+def test_two_processes_get_the_results_of_one(tmp_path: Path, free_port: int) -> None:
     videos = VideoSet.load(make_videos(tmp_path))
     torch.multiprocessing.start_processes(
         _evaluate_on, args=(2, tmp_path, free_port), nprocs=2, start_method="spawn"
     )
-    told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
-    alone = json.loads(json.dumps(evaluate(seer(), videos).to_dict()))
-    assert told[0]["result"] == told[1]["result"] == alone
-    assert told[0]["seen"] == list(range(10, 22))
-    assert told[1]["seen"] == list(range(22, 26))
+    saved = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    single = json.loads(json.dumps(evaluate(detector_with(), videos).to_dict()))
+    assert saved[0]["result"] == saved[1]["result"] == single
+    assert saved[0]["seen"] == list(range(10, 22))
+    assert saved[1]["seen"] == list(range(22, 26))

@@ -1,4 +1,4 @@
-"""Figures of an evaluation: what they show, with many classes, few, one, and none with boxes."""
+"""Content of evaluation figures with many classes, one class, and no class with boxes."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ RECALL = np.linspace(0, 1, 101)
 
 
 def words(figure: Figure) -> list[Text]:
-    """Every visible text, drawn once so that it has a place."""
+    """Return every visible text after drawing, so that it has a position."""
     with rc_context(SETTINGS):
         figure.draw_without_rendering()
     return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
 
 
 def assert_readable(figure: Figure, least_pt: float = 3.5) -> None:
-    """All words inside the figure, none over another."""
+    """Check that all texts are inside the figure and do not overlap."""
     texts = words(figure)
     assert min(text.get_fontsize() for text in texts) >= least_pt
     extents = np.array([text.get_window_extent().extents for text in texts])
     low, high = extents[:, :2], extents[:, 2:]
     outside = (low < -1).any(axis=1) | (high > figure.bbox.size + 1).any(axis=1)
     assert [texts[n].get_text() for n in np.flatnonzero(outside)] == []
-    # A line's extent has room above its letters; two pixels are not an overlap.
+    # The extent of a text includes empty pixels above its letters; ignore two of them.
     low, high = low + 2, high - 2
     for n, text in enumerate(texts):
         over = (low[n] < high[n + 1 :]).all(axis=1) & (low[n + 1 :] < high[n]).all(axis=1)
@@ -46,7 +46,7 @@ def assert_readable(figure: Figure, least_pt: float = 3.5) -> None:
 # --- AP against IoU -----------------------------------------------------------------------------
 
 
-def test_ap_by_iou_is_a_line_for_each_result_in_percent() -> None:
+def test_ap_by_iou_has_one_line_per_result_in_percent() -> None:
     ours = dict(zip(IOUS, np.linspace(0.8, 0.1, 10).tolist(), strict=True))
     theirs = dict(zip(IOUS, np.linspace(0.6, 0.05, 10).tolist(), strict=True))
     figure = draw_ap_by_iou({"ours": ours, "costs $5, $6": theirs})
@@ -62,7 +62,7 @@ def test_ap_by_iou_is_a_line_for_each_result_in_percent() -> None:
 
 
 @pytest.mark.parametrize("ap", [math.nan, 0.0, 1.0])
-def test_ap_by_iou_at_its_ends(ap: float) -> None:
+def test_ap_by_iou_at_its_limits(ap: float) -> None:
     figure = draw_ap_by_iou({"a": dict.fromkeys(IOUS, ap)})
     assert figure.axes[0].get_ylim()[1] >= 20
     assert_readable(figure)
@@ -82,7 +82,7 @@ def panels(num_classes: int, without_boxes: tuple[int, ...] = ()) -> list[Precis
 
 
 @pytest.mark.parametrize("num_classes", [1, 4, 30, 80])
-def test_every_class_has_its_line_and_its_name(num_classes: int) -> None:
+def test_every_class_has_a_line_and_a_name(num_classes: int) -> None:
     names = [f"class {k}" for k in range(num_classes)]
     drawn = panels(num_classes)
     figure = draw_precision_recall(drawn, names, title="found.json on val.json")
@@ -93,7 +93,7 @@ def test_every_class_has_its_line_and_its_name(num_classes: int) -> None:
     assert_readable(figure)
 
 
-def test_classes_without_boxes_are_left_out_of_lines_and_mean() -> None:
+def test_classes_without_boxes_are_omitted() -> None:
     drawn = panels(3, without_boxes=(1,))
     figure = draw_precision_recall(drawn, ["a", "b", "c"])
     lines = figure.axes[0].get_lines()
@@ -130,35 +130,35 @@ def cells(figure: Figure) -> list[Rectangle]:
     return [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
 
 
-def test_counts_stand_in_their_cells() -> None:
+def test_counts_are_written_in_their_cells() -> None:
     counts = np.array([[1234, 0, 5], [20, 300, 0], [7, 0, 0]])
     figure = draw_confusion(counts, ["cat", "$dog$"], title="found.json\nscore > 0.3")
     placed = {
         (round(text.get_position()[1], 2), round(text.get_position()[0], 2)): text.get_text()
         for text in figure.axes[0].texts
     }
-    # By row, then by column; nothing is written where nothing was counted.
+    # By row, then by column; a count of 0 is not written.
     assert [placed[key] for key in sorted(placed)] == ["1,234", "5", "20", "300", "7"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
         "cat",
         "$dog$",
-        "(nothing)",
+        "(no object)",
     ]
     assert figure.axes[0].get_xticklabels()[-1].get_text() == "missed"
-    assert len(cells(figure)) == 8  # not the corner
+    assert len(cells(figure)) == 8  # without the corner
     assert_readable(figure)
 
 
-def test_shades_are_shares_of_the_row() -> None:
+def test_shades_are_fractions_of_the_row() -> None:
     figure = draw_confusion(np.array([[10, 0, 90], [0, 1, 0], [0, 0, 0]]), ["a", "b"])
     brightness = [sum(cell.get_facecolor()[:3]) for cell in cells(figure)]
     ten, none, ninety, _, all_of_it, *_ = brightness
     assert none == 3.0 > ten > ninety > all_of_it
-    assert brightness[-2:] == [3.0, 3.0]  # a row without anything
+    assert brightness[-2:] == [3.0, 3.0]  # an empty row
 
 
 @pytest.mark.parametrize("num_classes", [1, 4, 30])
-def test_the_matrix_stays_readable(num_classes: int) -> None:
+def test_the_matrix_is_readable(num_classes: int) -> None:
     names = ["domestic_cat", *(f"class {k}" for k in range(1, num_classes))]
     figure = draw_confusion(matrix(num_classes), names, title="found.json on val.json")
     assert_readable(figure)
@@ -168,7 +168,7 @@ def test_the_matrix_stays_readable(num_classes: int) -> None:
     assert max(width, height) < 20
 
 
-def test_large_counts_are_shortened_where_cells_are_small() -> None:
+def test_large_counts_are_abbreviated_in_small_cells() -> None:
     counts = matrix(30)
     counts[0, 0], counts[1, 1], counts[2, 2] = 12_345, 9_960, 1_234_567
     figure = draw_confusion(counts, [f"class {k}" for k in range(30)])

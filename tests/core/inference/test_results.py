@@ -70,7 +70,7 @@ def test_csv_is_read_back_and_runs_in_no_spreadsheet(tmp_path):
 
 
 def test_coco_is_what_eval_scores(tmp_path):
-    from sparsevod_core.evaluation.rescore import evaluate_predictions
+    from sparsevod_core.evaluation.score import evaluate_predictions
 
     path = write("coco", tmp_path / "found.json")
     assert json.loads(path.read_text())[0] == {

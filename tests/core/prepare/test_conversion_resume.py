@@ -34,10 +34,10 @@ SOURCES = [Source(f"video {number}") for number in range(8)]
 class KeptMessages(SilentReporter):
     """Reporter that keeps the messages."""
 
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     def message(self, text: str) -> None:
-        self.said.append(text)
+        self.messages.append(text)
 
 
 @dataclass
@@ -98,14 +98,14 @@ def run(
         reporter=reporter,
         origin=Origin(key, data.last_change) if with_origin else None,
     )
-    return result, reporter.said
+    return result, reporter.messages
 
 
 @pytest.fixture
 def expected(tmp_path: Path) -> tuple[PreparedSplit, bytes]:
     """Return counts and bytes of an uninterrupted run."""
-    result, said = run(Data(), tmp_path / "whole" / "train.json")
-    assert said == [] and [p.name for p in (tmp_path / "whole").iterdir()] == ["train.json"]
+    result, messages = run(Data(), tmp_path / "whole" / "train.json")
+    assert messages == [] and [p.name for p in (tmp_path / "whole").iterdir()] == ["train.json"]
     assert result.file is not None
     return result, result.file.read_bytes()
 
@@ -131,12 +131,12 @@ def test_resumes_to_the_same_bytes(
         if stop < len(SOURCES):
             interrupt(file, stop)
     data = Data()
-    result, said = run(data, file)
+    result, messages = run(data, file)
     num_done = sum(stops) % len(SOURCES)
     assert data.read_names == [source.name for source in SOURCES[num_done:]]
-    assert bool(said) == bool(num_done)
-    if said:
-        assert f"resuming after {num_done} finished folders" in said[0]
+    assert bool(messages) == bool(num_done)
+    if messages:
+        assert f"resuming after {num_done} finished folders" in messages[0]
     assert_same(result, expected)
 
 
@@ -155,7 +155,9 @@ def test_an_interruption_is_reported_and_the_old_file_stays(tmp_path: Path) -> N
             reporter=reporter,
             origin=Origin("", data.last_change),
         )
-    assert reporter.said == [f"{file}: finished videos are kept; run the same command to resume"]
+    assert reporter.messages == [
+        f"{file}: finished videos are kept; run the same command to resume"
+    ]
     assert file.read_text() == "old"
 
 
@@ -174,8 +176,8 @@ def test_another_origin_starts_again_and_says_so(
     interrupt(file, 3)
     data, options = Data(), {"key": {"key": "b"}, "sources": {}, "info": {"info": {"root": ".."}}}
     sources = SOURCES[1:] if change == "sources" else SOURCES
-    result, said = run(data, file, sources=sources, **options[change])
-    assert "reading 3 finished folders again" in said[0] and len(said) == 1
+    result, messages = run(data, file, sources=sources, **options[change])
+    assert "reading 3 finished folders again" in messages[0] and len(messages) == 1
     assert data.read_names == [source.name for source in sources]
     if change == "key":
         assert_same(result, expected)
@@ -187,9 +189,9 @@ def test_a_changed_video_and_all_later_ones_are_read_again(
     file = tmp_path / "out" / "train.json"
     interrupt(file, 5)
     data = Data(changes={"video 2": (2, 2)})
-    result, said = run(data, file)
-    assert "reading 3 finished folders again" in said[0]
-    assert "resuming after 2 finished folders" in said[1]
+    result, messages = run(data, file)
+    assert "reading 3 finished folders again" in messages[0]
+    assert "resuming after 2 finished folders" in messages[1]
     assert data.read_names == [source.name for source in SOURCES[2:]]
     assert_same(result, expected)
 

@@ -216,7 +216,7 @@ def test_a_listed_target_that_is_not_there_is_named(tree: Tree, tmp_path: Path) 
     tree.write("ImageSets/VID_train_15frames.txt", f"train/{name} 1 40 40\n")
     (train,) = prepare_imagenet_vid(tree.root, tmp_path, splits=["train"], include_det=False)
     data = tree.root / "Data" / "VID" / "train" / name
-    assert train.problems == [f"{data}: frame 40 is listed as a target, but not there"]
+    assert train.problems == [f"{data}: frame 40 is listed as a target, but missing"]
 
 
 def test_the_same_video_of_both_years_is_used_once(tree: Tree, tmp_path: Path) -> None:

@@ -23,10 +23,10 @@ class Interrupting(SilentReporter):
 
     def __init__(self, after: int) -> None:
         self.left = after
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def message(self, text: str) -> None:
-        self.said.append(text)
+        self.messages.append(text)
 
     @contextmanager
     def progress(self, label: str, total: int | None, unit: str = "frames") -> Any:
@@ -69,7 +69,7 @@ def test_a_second_run_resumes_where_the_first_was_interrupted(studio: Studio, ma
     reporter = Interrupting(9)
     studio.prepare(label_format, reporter=reporter)
     assert reporter.left == 9 - 1  # only the last video was read
-    assert any("resuming after 3 finished folders" in text for text in reporter.said)
+    assert any("resuming after 3 finished folders" in text for text in reporter.messages)
     assert (studio.out / "all.json").read_bytes() == whole
     assert [path.name for path in studio.out.iterdir()] == ["all.json"]
 

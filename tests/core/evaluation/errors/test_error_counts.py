@@ -1,4 +1,4 @@
-"""Errors at a score above 0.3: which detection stands for which box, by class and by frame."""
+"""Assignment of detections above a score of 0.3 to boxes, and errors by class and by frame."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparsevod_core.evaluation.errors.assignment import assign
 from sparsevod_core.evaluation.errors.confusion import Confusion
 from sparsevod_core.evaluation.errors.frame_errors import ErrorCounts, FrameErrors, Outcome
 from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
@@ -56,7 +55,7 @@ LEFT, RIGHT = [0.0, 0, 10, 10], [50.0, 0, 10, 10]
 
 @pytest.fixture
 def case(tmp_path: Path) -> tuple[GroundTruth, DetectionTable]:
-    """A cat found as a fox and a dog missed; a dog found twice; an empty image."""
+    """A cat detected as a fox and a missed dog; a dog detected twice; an image without boxes."""
     truth = make_truth(tmp_path, 3, [(0, CAT, LEFT), (0, DOG, RIGHT), (1, DOG, LEFT)])
     table = make_table(
         3,
@@ -64,7 +63,7 @@ def case(tmp_path: Path) -> tuple[GroundTruth, DetectionTable]:
             (0, CAT, [0, 0, 10, 9], 0.8),  # IoU 0.9, but the fox has the higher score
             (0, FOX, [0, 0, 10, 6], 0.9),  # IoU 0.6
             (0, DOG, [50, 0, 10, 10], 0.3),  # not above 0.3
-            (1, DOG, [0, 0, 10, 5], 0.5),  # IoU 0.5, exactly enough
+            (1, DOG, [0, 0, 10, 5], 0.5),  # IoU 0.5, just enough
             (1, DOG, [0, 0, 10, 4.9], 0.6),  # not enough
             (2, FOX, LEFT, 0.31),
         ],
@@ -74,14 +73,13 @@ def case(tmp_path: Path) -> tuple[GroundTruth, DetectionTable]:
 
 @pytest.fixture
 def errors(case: tuple[GroundTruth, DetectionTable]) -> FrameErrors:
-    return FrameErrors(*case, assign(*case))
+    return FrameErrors(*case)
 
 
 def test_the_highest_score_takes_the_box_whatever_its_class(errors: FrameErrors) -> None:
-    assignment = errors.assignment
-    assert assignment.detections.tolist() == [0, 1, 3, 4, 5]
-    assert assignment.box_of.tolist() == [-1, 0, 2, -1, -1]
-    assert assignment.is_missed.tolist() == [False, True, False]
+    assert errors.rows.tolist() == [0, 1, 3, 4, 5]
+    assert errors.box_of.tolist() == [-1, 0, 2, -1, -1]
+    assert errors.is_missed.tolist() == [False, True, False]
 
 
 def test_errors_are_counted_by_frame(errors: FrameErrors) -> None:
@@ -90,7 +88,7 @@ def test_errors_are_counted_by_frame(errors: FrameErrors) -> None:
     assert errors.num_boxes.tolist() == [2, 1, 0]
 
 
-def test_outcomes_name_each_error_and_come_before_what_is_correct(errors: FrameErrors) -> None:
+def test_outcomes_list_errors_before_correct_detections(errors: FrameErrors) -> None:
     assert errors.outcomes(0) == [
         Outcome("missed", true="dog", true_xywh=(50, 0, 10, 10)),
         Outcome("wrong_class", "cat", "fox", 0.9, (0, 0, 10, 10), (0, 0, 10, 6)),
@@ -99,10 +97,10 @@ def test_outcomes_name_each_error_and_come_before_what_is_correct(errors: FrameE
     assert [one.kind for one in errors.outcomes(1)] == ["false_alarm", "correct"]
 
 
-def test_the_matrix_has_true_classes_as_rows_and_background_last(
+def test_matrix_rows_are_true_classes_and_background_is_last(
     case: tuple[GroundTruth, DetectionTable],
 ) -> None:
-    confusion = Confusion.of(*case, assign(*case))
+    confusion = Confusion.of(FrameErrors(*case))
     assert confusion.matrix.tolist() == [
         [0, 0, 1, 0],
         [0, 1, 0, 1],
@@ -126,42 +124,42 @@ def test_top_confusions_are_the_most_frequent_first() -> None:
     ]
 
 
-def test_a_crowd_is_neither_missed_nor_makes_false_alarms(tmp_path: Path) -> None:
+def test_a_crowd_causes_neither_missed_boxes_nor_false_alarms(tmp_path: Path) -> None:
     truth = make_truth(tmp_path, 1, [(0, DOG, [0, 0, 100, 100]), (0, DOG, LEFT)], crowds=(0,))
     table = make_table(
         1,
         [
-            (0, DOG, LEFT, 0.9),  # in the crowd, but finds the dog
+            (0, DOG, LEFT, 0.9),  # in the crowd, but matches the dog
             (0, CAT, [20, 20, 10, 10], 0.8),  # in the crowd
             (0, CAT, [96, 20, 10, 10], 0.8),  # two fifths in the crowd
         ],
     )
-    errors = FrameErrors(truth, table, assign(truth, table))
-    assert errors.assignment.detections.tolist() == [0, 2]
+    errors = FrameErrors(truth, table)
+    assert errors.rows.tolist() == [0, 2]
     assert errors.counts_of(0) == ErrorCounts(0, 0, 1)
     assert errors.num_boxes.tolist() == [1]
 
 
 @pytest.mark.parametrize("boxes", [[], [(0, CAT, LEFT)]], ids=["no boxes", "a box"])
-def test_nothing_found(tmp_path: Path, boxes: list[Box]) -> None:
+def test_no_detections(tmp_path: Path, boxes: list[Box]) -> None:
     truth, table = make_truth(tmp_path, 2, boxes), make_table(2, [])
-    errors = FrameErrors(truth, table, assign(truth, table))
-    confusion = Confusion.of(truth, table, errors.assignment)
+    errors = FrameErrors(truth, table)
+    confusion = Confusion.of(errors)
     assert errors.counts.sum() == confusion.matrix.sum() == len(boxes)
     assert confusion.to_dict()["missed"] == len(boxes)
     assert confusion.top() == []
 
 
-def test_detections_where_there_are_no_boxes_at_all(tmp_path: Path) -> None:
+def test_detections_without_any_boxes(tmp_path: Path) -> None:
     truth, table = make_truth(tmp_path, 2, []), make_table(2, [(1, DOG, LEFT, 0.9)])
-    errors = FrameErrors(truth, table, assign(truth, table))
+    errors = FrameErrors(truth, table)
     assert errors.counts.tolist() == [[0, 0], [0, 0], [0, 1]]
-    confusion = Confusion.of(truth, table, errors.assignment)
+    confusion = Confusion.of(errors)
     assert confusion.to_dict()["per_class"]["dog"]["false_alarms"] == 1
 
 
-def test_the_assignment_is_the_greedy_one(tmp_path: Path) -> None:
-    """Against a loop over detections, on crowded frames with ties of score."""
+def test_the_assignment_is_greedy(tmp_path: Path) -> None:
+    """Compare with a loop over detections, on crowded frames with equal scores."""
     rng = np.random.default_rng(0)
     num_images = 30
 
@@ -180,7 +178,7 @@ def test_the_assignment_is_the_greedy_one(tmp_path: Path) -> None:
         for box in boxes(rng.integers(8))
     ]
     truth, table = make_truth(tmp_path, num_images, true), make_table(num_images, found)
-    assignment = assign(truth, table)
+    errors = FrameErrors(truth, table)
 
     taken: set[int] = set()
     expected = {}
@@ -196,9 +194,9 @@ def test_the_assignment_is_the_greedy_one(tmp_path: Path) -> None:
         best, m = max(candidates, default=(0, -1))
         expected[row] = m if best >= 0.5 else -1
         taken.add(expected[row])
-    given = dict(zip(assignment.detections.tolist(), assignment.box_of.tolist(), strict=True))
+    given = dict(zip(errors.rows.tolist(), errors.box_of.tolist(), strict=True))
     assert given == expected
-    assert sum(m >= 0 for m in expected.values()) > 20  # the case is not an empty one
+    assert sum(m >= 0 for m in expected.values()) > 20  # the case is not trivial
 
 
 def iou(a: list[float], b: list[float]) -> float:

@@ -1,4 +1,4 @@
-"""A report on an evaluation: its part of the JSON, its figures, pictures of real frames."""
+"""Error report of an evaluation: its JSON, its figures and its images of real frames."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparsevod_core.evaluation.errors.report import draw_figures, with_report
-from sparsevod_core.evaluation.rescore import Evaluation, evaluate_predictions
+from sparsevod_core.evaluation.figures import draw_figures
+from sparsevod_core.evaluation.score import Evaluation, evaluate_predictions
 from sparsevod_core.reporting import SilentReporter
 
 
-class Listener(SilentReporter):
-    """Keeps what is said."""
+class Recorder(SilentReporter):
+    """Reporter that records its lines."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.lines: list[str] = []
 
     def message(self, text: str) -> None:
-        self.said.append(text)
+        self.lines.append(text)
 
     def warning(self, text: str) -> None:
-        self.said.append(f"warning: {text}")
+        self.lines.append(f"warning: {text}")
 
 
-def found_in(annotations: Path, folder: Path) -> Path:
-    """Predictions that find squares as bars, miss bars after frame 10, and see one in frame 4."""
+def write_predictions(annotations: Path, folder: Path) -> Path:
+    """Write predictions: squares as bars, no bars after frame 10, a false alarm in frame 4."""
     content = json.loads(annotations.read_text())
     frames = {image["id"]: image for image in content["images"]}
     found = []
@@ -44,12 +44,14 @@ def found_in(annotations: Path, folder: Path) -> Path:
 
 @pytest.fixture
 def evaluation(image_set: Any, tmp_path: Path) -> Evaluation:
-    return evaluate_predictions(image_set.annotations, found_in(image_set.annotations, tmp_path))
+    return evaluate_predictions(
+        image_set.annotations, write_predictions(image_set.annotations, tmp_path)
+    )
 
 
-def test_the_json_has_confusion_and_what_is_worst(evaluation: Evaluation) -> None:
-    reported = with_report(evaluation)
-    assert reported.table is None and reported.truth is None  # large, and of no more use
+def test_the_json_has_confusion_and_worst_frames_and_videos(evaluation: Evaluation) -> None:
+    reported = evaluation.with_errors()
+    assert reported.table is None and reported.truth is None  # large and no longer needed
     result = json.loads(json.dumps(reported.to_dict(), allow_nan=False))
     assert result["AP50"] == evaluation.boxes.AP50
     assert result["confusion"]["top"][0] == {
@@ -62,26 +64,26 @@ def test_the_json_has_confusion_and_what_is_worst(evaluation: Evaluation) -> Non
     assert (first["video"], first["missed"], first["wrong_class"]) == ("long", 1, 1)
     assert first["file_name"] == f"long/{first['frame_id']:06d}.png"
     assert [error["kind"] for error in first["errors"]] == ["missed", "wrong_class"]
-    # Squares score 0; bars 0.5 where all are found, because every other detection is a square.
+    # Squares score 0. Bars score 0.5 where all are detected: every second detection is a square.
     assert [video["video"] for video in result["worst_videos"]] == ["long", "narrow", "single"]
     assert result["worst_videos"][1]["AP50"] == pytest.approx(0.25)
 
 
-def test_what_holds_no_detections_cannot_be_reported(evaluation: Evaluation) -> None:
-    with pytest.raises(ValueError, match="does not hold its detections"):
-        with_report(with_report(evaluation))
+def test_an_error_report_needs_detections(evaluation: Evaluation) -> None:
+    with pytest.raises(ValueError, match="does not have its detections"):
+        evaluation.with_errors().with_errors()
 
 
-def test_figures_and_pictures_of_image_folders(
+def test_figures_and_images_of_image_folders(
     evaluation: Evaluation, image_set: Any, tmp_path: Path
 ) -> None:
-    out, listener = tmp_path / "out", Listener()
+    out, recorder = tmp_path / "out", Recorder()
     (out / "worst_frames").mkdir(parents=True)
     (out / "worst_frames" / "07_of_an_earlier_run.jpg").write_bytes(b"")
     (out / "worst_frames" / "mine.txt").write_bytes(b"")
-    reported = with_report(evaluation)
-    draw_figures({"a": reported}, out, reporter=listener)
-    assert listener.said == []
+    reported = evaluation.with_errors()
+    draw_figures({"a": reported}, out, reporter=recorder)
+    assert recorder.lines == []
     assert {path.name for path in out.iterdir()} == {
         "ap_by_iou.png",
         "ap_by_iou.pdf",
@@ -94,41 +96,41 @@ def test_figures_and_pictures_of_image_folders(
         "worst_videos.png",
     }
     frames = reported.to_dict()["worst_frames"]
-    pictures = sorted(path.name for path in (out / "worst_frames").iterdir())
-    assert len(pictures) == len(frames) + 1 and pictures[-1] == "mine.txt"
+    images = sorted(path.name for path in (out / "worst_frames").iterdir())
+    assert len(images) == len(frames) + 1 and images[-1] == "mine.txt"
     first = frames[0]
-    assert pictures[0] == f"01_long_{first['frame_id']:06}.jpg"
+    assert images[0] == f"01_long_{first['frame_id']:06}.jpg"
 
-    drawn = read(out / "worst_frames" / pictures[0])
+    drawn = read(out / "worst_frames" / images[0])
     frame = image_set.images["long"][first["frame_id"]]
     assert drawn.shape == frame.shape
-    x, y, width, height = first["errors"][0]["true_xywh"]  # the bar, missed: blue turned redder
+    x, y, width, height = first["errors"][0]["true_xywh"]  # the missed bar is blue, tinted red
     inside = np.s_[int(y) + 8 : int(y + height) - 8, int(x) + 3 : int(x + width) - 3, 0]
     assert drawn[inside].mean() > frame[inside].mean() + 30
 
 
-def test_pictures_of_video_files(video_set: Any, tmp_path: Path) -> None:
-    found = found_in(video_set.annotations, tmp_path)
+def test_images_of_video_files(video_set: Any, tmp_path: Path) -> None:
+    found = write_predictions(video_set.annotations, tmp_path)
     result = evaluate_predictions(video_set.annotations, found)
-    draw_figures({"a": with_report(result)}, tmp_path / "out", reporter=Listener())
+    draw_figures({"a": result.with_errors()}, tmp_path / "out", reporter=Recorder())
     assert read(tmp_path / "out" / "worst_videos.png").shape[1] > 1000
     shown = {path.name for path in (tmp_path / "out" / "worst_videos").iterdir()}
     assert len([name for name in shown if name.startswith("01_long_")]) == 4
     assert "03_single_000000.jpg" in shown
 
 
-def test_frames_that_are_not_there_are_told_once(evaluation: Evaluation, tmp_path: Path) -> None:
-    listener, out = Listener(), tmp_path / "out"
-    reported = with_report(evaluation)
-    draw_figures({"a": reported}, out, root=tmp_path, reporter=listener)
-    (warning,) = listener.said
-    assert "no pictures of the worst frames (--root" in warning and "long/0000" in warning
+def test_missing_frames_are_reported_once(evaluation: Evaluation, tmp_path: Path) -> None:
+    recorder, out = Recorder(), tmp_path / "out"
+    reported = evaluation.with_errors()
+    draw_figures({"a": reported}, out, root=tmp_path, reporter=recorder)
+    (warning,) = recorder.lines
+    assert "no images of the worst frames (--root" in warning and "long/0000" in warning
     assert not (out / "worst_frames.png").exists()
     assert (out / "confusion.png").exists()
     assert reported.to_dict()["worst_frames"]
 
 
-def test_annotations_without_file_names_have_no_pictures(tmp_path: Path) -> None:
+def test_annotations_without_file_names_have_no_images(tmp_path: Path) -> None:
     truth = {
         "images": [{"id": "a"}],
         "categories": [{"id": 1, "name": "car"}],
@@ -137,12 +139,12 @@ def test_annotations_without_file_names_have_no_pictures(tmp_path: Path) -> None
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     (tmp_path / "found.json").write_text("[]")
     result = evaluate_predictions(tmp_path / "truth.json", tmp_path / "found.json")
-    listener = Listener()
-    draw_figures({"a": with_report(result)}, tmp_path / "out", reporter=listener)
-    assert [text.startswith("warning: no pictures") for text in listener.said] == [True]
+    recorder = Recorder()
+    draw_figures({"a": result.with_errors()}, tmp_path / "out", reporter=recorder)
+    assert [text.startswith("warning: no images") for text in recorder.lines] == [True]
 
 
-def test_nothing_wrong_nothing_to_show(image_set: Any, tmp_path: Path) -> None:
+def test_a_perfect_result_has_no_worst_images(image_set: Any, tmp_path: Path) -> None:
     content = json.loads(image_set.annotations.read_text())
     perfect = [
         {key: box[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.9}
@@ -150,18 +152,18 @@ def test_nothing_wrong_nothing_to_show(image_set: Any, tmp_path: Path) -> None:
     ]
     (tmp_path / "found.json").write_text(json.dumps(perfect))
     result = evaluate_predictions(image_set.annotations, tmp_path / "found.json")
-    reported = with_report(result)
+    reported = result.with_errors()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "worst_frames.png").write_bytes(b"")
-    draw_figures({"a": reported}, tmp_path / "out", reporter=Listener())
+    draw_figures({"a": reported}, tmp_path / "out", reporter=Recorder())
     assert reported.errors is not None
     assert reported.errors.frames == reported.errors.videos == []
-    assert not (tmp_path / "out" / "worst_frames.png").exists()  # nor one of an earlier run
+    assert not (tmp_path / "out" / "worst_frames.png").exists()  # not even one of an earlier run
 
 
 def test_several_results_share_their_curves(evaluation: Evaluation, tmp_path: Path) -> None:
-    reported, listener = with_report(evaluation), Listener()
-    draw_figures({"a": reported, "b": reported}, tmp_path / "out", root=tmp_path, reporter=listener)
+    reported, recorder = evaluation.with_errors(), Recorder()
+    draw_figures({"a": reported, "b": reported}, tmp_path / "out", root=tmp_path, reporter=recorder)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {
         "ap_by_iou.png",

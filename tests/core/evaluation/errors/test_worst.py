@@ -1,4 +1,4 @@
-"""The worst frames and videos: what is listed, and in which order."""
+"""Choice and order of the worst frames and videos."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparsevod_core.evaluation.errors.assignment import assign
 from sparsevod_core.evaluation.errors.frame_errors import ErrorCounts, FrameErrors
-from sparsevod_core.evaluation.errors.worst import (
+from sparsevod_core.evaluation.errors.report import (
     frame_dict,
     video_dict,
     worst_frames,
     worst_videos,
 )
-from sparsevod_core.evaluation.metrics.coco import BoxAPEvaluator
-from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
+from sparsevod_core.evaluation.metrics.detection_table import DetectionCollector, DetectionTable
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.metrics.video_ap50 import video_ap50
+from sparsevod_core.evaluation.metrics.subsets import ap50_by_video
+from sparsevod_core.evaluation.score import score
 
 BOX = [10.0, 10, 20, 20]
 
 
 def make_errors(folder: Path, videos: dict[str, list[tuple[int, int]]], stills: int = 0) -> Any:
-    """Frames of each video with so many missed boxes and so many false alarms."""
+    """Return errors: for each frame of each video its numbers of missed boxes and false alarms."""
     images, annotations, found = [], [], []
     frames = [
         (video, index, *counts)
@@ -51,7 +50,7 @@ def make_errors(folder: Path, videos: dict[str, list[tuple[int, int]]], stills: 
     }
     (folder / "truth.json").write_text(json.dumps(content))
     truth = GroundTruth.load(folder / "truth.json")
-    return errors_of(truth, make_table(len(images), found))
+    return FrameErrors(truth, make_table(len(images), found))
 
 
 def make_table(num_images: int, found: list[tuple[int, int, list[float], float]]) -> DetectionTable:
@@ -65,13 +64,9 @@ def make_table(num_images: int, found: list[tuple[int, int, list[float], float]]
     )
 
 
-def errors_of(truth: GroundTruth, table: DetectionTable) -> FrameErrors:
-    return FrameErrors(truth, table, assign(truth, table))
-
-
 def ap50_of(errors: FrameErrors) -> np.ndarray:
-    """Of the detections of `make_errors`, which are all false."""
-    return video_ap50(errors.truth, make_table(len(errors.truth.image_ids), []))
+    """Return the AP50 of each video for `make_errors`, whose detections are all false."""
+    return ap50_by_video(errors.truth, make_table(len(errors.truth.image_ids), []))
 
 
 def test_frames_rank_by_errors_then_missed_boxes_then_order(tmp_path: Path) -> None:
@@ -83,11 +78,11 @@ def test_frames_rank_by_errors_then_missed_boxes_then_order(tmp_path: Path) -> N
     assert [frame.image for frame in worst_frames(errors, 2)] == [2, 3]
 
 
-def test_neighbours_of_a_listed_frame_wait_until_nothing_else_is_left(tmp_path: Path) -> None:
+def test_frames_close_to_a_listed_one_come_last(tmp_path: Path) -> None:
     long = [(1, 0)] * 100
     long[40] = (5, 0)
     errors = make_errors(tmp_path, {"long": long, "short": [(1, 0)]})
-    # 40 forbids 10..70; of the others all are equal: the first is 0, then 71, then the other video.
+    # 40 excludes 10..70. All others are equal: the first is 0, then 71, then the other video.
     assert [frame.image for frame in worst_frames(errors, 4)] == [40, 0, 71, 100]
     assert [frame.image for frame in worst_frames(errors, 6)] == [40, 0, 1, 2, 71, 100]
 
@@ -137,7 +132,7 @@ def test_videos_without_boxes_follow_by_false_alarms(tmp_path: Path) -> None:
     names = errors.truth.video_names
     listed = worst_videos(errors, ap50_of(errors))
     assert [(names[one.video], one.AP50) for one in listed] == [
-        ("missed, more", 0),  # as low as the other, with more errors a frame
+        ("missed, more", 0),  # same AP50 as the other, more errors per frame
         ("missed", 0),
         ("empty, many", None),
         ("empty, few", None),
@@ -156,7 +151,7 @@ def test_a_video_shows_the_worst_frame_of_each_quarter(tmp_path: Path) -> None:
     assert video.frames == (1, 5, 6, 11)
 
 
-def test_a_perfect_result_has_no_worst(tmp_path: Path) -> None:
+def test_a_perfect_result_has_no_worst_frames(tmp_path: Path) -> None:
     errors = make_errors(tmp_path, {"a": [(1, 0), (3, 0)]})
     truth = errors.truth
     found = [
@@ -164,13 +159,13 @@ def test_a_perfect_result_has_no_worst(tmp_path: Path) -> None:
         for image, box in zip(truth.images, truth.boxes_xywh.tolist(), strict=True)
     ]
     table = make_table(2, found)
-    perfect, ap50 = errors_of(truth, table), video_ap50(truth, table)
+    perfect, ap50 = FrameErrors(truth, table), ap50_by_video(truth, table)
     assert worst_frames(perfect) == worst_videos(perfect, ap50) == []
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_ap50_of_a_video_is_that_of_its_frames_alone(tmp_path: Path, seed: int) -> None:
-    """Crowds, ties, classes without boxes, areas beyond the range of COCO: as scored alone."""
+def test_ap50_of_a_video_equals_that_of_a_set_of_its_frames(tmp_path: Path, seed: int) -> None:
+    """Includes crowds, ties, classes without boxes and areas beyond COCO's range."""
     rng = np.random.default_rng(seed)
     num_videos, num_frames, num_classes = 4, 5, 3
     images = [
@@ -199,14 +194,15 @@ def test_ap50_of_a_video_is_that_of_its_frames_alone(tmp_path: Path, seed: int) 
     (tmp_path / "truth.json").write_text(json.dumps(content))
     truth = GroundTruth.load(tmp_path / "truth.json")
     table = make_table(len(images), found)
-    for video, ap50 in enumerate(video_ap50(truth, table).tolist()):
+    for video, ap50 in enumerate(ap50_by_video(truth, table).tolist()):
         own = [image["id"] for image in images if image["video_id"] == video]
-        evaluator = BoxAPEvaluator(truth.restricted_to(own))
+        part = truth.restricted_to(own)
+        collector = DetectionCollector(part)
         for image in own:
             span = table.of_image(image)
-            evaluator.update(
+            collector.update(
                 image, table.boxes_xywh[span], table.scores[span], table.categories[span].tolist()
             )
-        expected = evaluator.compute().AP50
+        expected = score(part, collector.table()).boxes.AP50
         assert ap50 == pytest.approx(expected, abs=1e-12, nan_ok=True)
         assert math.isnan(ap50) == (video == 0)

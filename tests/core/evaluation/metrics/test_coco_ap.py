@@ -1,4 +1,4 @@
-"""BoxAPEvaluator against pycocotools called directly, and against cases worked by hand."""
+"""COCO AP compared with pycocotools and with values computed by hand."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.evaluation.metrics.coco import BoxAP, BoxAPEvaluator
+from sparsevod_core.evaluation.metrics.coco import BoxAP
+from sparsevod_core.evaluation.metrics.detection_table import DetectionCollector
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.rescore import evaluate_predictions
+from sparsevod_core.evaluation.score import evaluate_predictions, score
 
 Json = dict[str, Any]
 
 
 def pycocotools_numbers(annotations: Json, results: list[Json]) -> dict[str, Any]:
-    """What a user gets who calls pycocotools: its summary and, by class id, AP, AP50, AP75."""
+    """Return pycocotools' summary, and AP, AP50 and AP75 by class id."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = copy.deepcopy(annotations)
@@ -89,10 +90,10 @@ def rescored(folder: Path, annotations: Json, results: list[Json]) -> BoxAP:
     ).boxes
 
 
-# Few distinct values, so that equal scores, equal boxes and overlaps of exactly 0.5 are common;
-# tenths, so that left + width - left is not always width again.
+# Few distinct values, so that equal scores, equal boxes and overlaps of exactly 0.5 are common.
+# Tenths, so that left + width - left does not always equal width.
 _corner = st.integers(0, 4).map(lambda n: n * 5.1 + 0.1)
-# 2e5: an area beyond COCO's range of all sizes.
+# 2e5 gives an area beyond COCO's largest range.
 _side = st.sampled_from([10.1, 17.6, 39.9, 10.1, 17.6, 39.9, 0.1, 0.0, -3.0, 2e5])
 _box = st.tuples(_corner, _corner, _side, _side).map(list)
 _score = st.sampled_from([0.0, 0.1, 0.3, 0.3 + 1e-12, 0.5, 0.9, 1.0])
@@ -101,7 +102,7 @@ _crowd = st.sampled_from([0, 0, 0, 0, 0, 1])
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Json, list[Json]]:
-    """Annotations and results: some results are anything, most are near a box."""
+    """Draw annotations and results. Most results are near a box, some are anywhere."""
     image_ids = draw(st.lists(st.integers(-5, 10**12), min_size=1, max_size=4, unique=True))
     category_ids = draw(st.lists(st.integers(0, 90), min_size=1, max_size=3, unique=True))
     owner = {"image_id": st.sampled_from(image_ids), "category_id": st.sampled_from(category_ids)}
@@ -126,7 +127,7 @@ def _mostly(usual: st.SearchStrategy, rare: st.SearchStrategy) -> st.SearchStrat
     return st.integers(0, 5).flatmap(lambda n: rare if n == 5 else usual)
 
 
-# A third and a ninth of the width to the side: an overlap of 0.5 and of 0.8, give or take a digit.
+# A shift by a third or a ninth of the width: an overlap of 0.5 or 0.8, up to the last digit.
 _shift = st.sampled_from([0, 0, 1 / 3, 1 / 9])
 _scale = st.sampled_from([1.0, 1.0, 1.0, 0.5, 0.8, 1.1])
 
@@ -147,7 +148,7 @@ def test_equals_pycocotools(tmp_path_factory: pytest.TempPathFactory, case: Any)
 
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_pycocotools_where_frames_are_crowded(tmp_path: Path, seed: int) -> None:
-    """More than 100 detections of a class in a frame: the limit cuts where pycocotools cuts."""
+    """More than 100 detections of a class per frame: the limit applies as in pycocotools."""
     rng = np.random.default_rng(seed)
     boxes = np.column_stack([rng.uniform(0, 80, (40, 2)), rng.uniform(5, 40, (40, 2))])
     annotations = renumbered(
@@ -181,8 +182,8 @@ def test_equals_pycocotools_where_frames_are_crowded(tmp_path: Path, seed: int) 
     assert_equal(ours, annotations, results)
 
 
-# One class, two frames, two boxes of 10 x 10. Best detection: exact. Second: no overlap. Third:
-# 10 x 6 inside the other box, IoU 0.6.
+# One class, two frames, two boxes of 10 x 10. The best detection is exact, the second overlaps no
+# box, the third is 10 x 6 inside the other box (IoU 0.6).
 BY_HAND = {
     "images": [{"id": 10}, {"id": 20}],
     "categories": [{"id": 5, "name": "car"}, {"id": 6, "name": "dog"}],
@@ -199,7 +200,7 @@ BY_HAND_FOUND = [
 
 
 def test_equals_pycocotools_on_imagenet_vid(tmp_path: Path, shared_dir: Path) -> None:
-    """Real boxes of videos with several objects, simulated detections."""
+    """Real boxes of videos with several objects and simulated detections."""
     file = shared_dir / "data" / "ilsvrc" / "vid_val_gt_all.csv.gz"
     if not file.exists():
         pytest.skip(f"no real ground truth at {file}")
@@ -230,7 +231,7 @@ def test_equals_pycocotools_on_imagenet_vid(tmp_path: Path, shared_dir: Path) ->
 
 
 def test_worked_by_hand(tmp_path: Path) -> None:
-    """Precision 1 up to recall 0.5 (51 of 101 points); after it 2/3 up to IoU 0.60, else 0."""
+    """Precision is 1 up to recall 0.5 (51 of 101 points), then 2/3 up to IoU 0.60, 0 above."""
     ours = rescored(tmp_path, BY_HAND, BY_HAND_FOUND)
     loose, strict = (51 + 50 * 2 / 3) / 101, 51 / 101
     numbers = ours.to_dict()
@@ -255,7 +256,7 @@ def test_a_class_without_boxes_has_no_ap_and_is_not_averaged(tmp_path: Path) -> 
     assert plain["per_class"]["dog"] == {"AP": None, "AP50": None, "AP75": None, "num_boxes": 0}
 
 
-def test_nothing_found_scores_zero(tmp_path: Path) -> None:
+def test_no_detections_score_zero(tmp_path: Path) -> None:
     ours = rescored(tmp_path, BY_HAND, [])
     assert (ours.AP, ours.AP50, ours.AR100) == (0, 0, 0)
     assert ours.num_frames == 2
@@ -277,7 +278,7 @@ def test_annotations_without_any_box(tmp_path: Path) -> None:
 
 
 def test_annotation_id_0_counts_here_and_not_in_pycocotools(tmp_path: Path) -> None:
-    """pycocotools takes a match to id 0 for no match; parity is with the renumbered file."""
+    """pycocotools interprets a match with id 0 as no match; we equal it on the renumbered file."""
     from_zero = copy.deepcopy(BY_HAND)
     for id_, entry in enumerate(from_zero["annotations"]):
         entry |= {"id": id_, "iscrowd": 0}
@@ -297,8 +298,8 @@ def test_missing_area_and_crowd_flag_and_ids_as_text(tmp_path: Path) -> None:
     assert rescored(tmp_path, annotations, results).to_dict()["AP"] == pytest.approx(1)
 
 
-def test_an_overlap_of_exactly_a_half_keeps_its_match(tmp_path: Path) -> None:
-    """A box shifted by a third of its width. Through xyxy and back, the overlap would be less."""
+def test_an_overlap_of_exactly_one_half_is_a_match(tmp_path: Path) -> None:
+    """A box shifted by a third of its width. A detour through xyxy would reduce the overlap."""
     box, shifted = [120.7, 47.7, 39.9, 21.1], [134.0, 47.7, 39.9, 21.1]
     annotations = {
         "images": [{"id": 1}],
@@ -309,18 +310,18 @@ def test_an_overlap_of_exactly_a_half_keeps_its_match(tmp_path: Path) -> None:
     assert rescored(tmp_path, annotations, results).to_dict()["AP50"] == pytest.approx(1)
 
 
-def test_the_engine_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_scoring_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     rescored(tmp_path, BY_HAND, BY_HAND_FOUND)
     assert capfd.readouterr() == ("", "")
 
 
-def evaluator_of(folder: Path) -> BoxAPEvaluator:
-    return BoxAPEvaluator(GroundTruth.load(write(folder / "truth.json", BY_HAND)))
+def collector_of(folder: Path) -> DetectionCollector:
+    return DetectionCollector(GroundTruth.load(write(folder / "truth.json", BY_HAND)))
 
 
-def test_merged_parts_equal_the_whole(tmp_path: Path) -> None:
-    """Also after pickling, as when the parts come from other processes."""
-    whole, first, second = (evaluator_of(tmp_path) for _ in range(3))
+def test_merged_parts_equal_one_collector(tmp_path: Path) -> None:
+    """Includes pickling, as for parts from other processes."""
+    whole, first, second = (collector_of(tmp_path) for _ in range(3))
     for image_id, part in ((20, first), (10, second)):
         found = [entry for entry in BY_HAND_FOUND if entry["image_id"] == image_id]
         columns = (
@@ -331,30 +332,32 @@ def test_merged_parts_equal_the_whole(tmp_path: Path) -> None:
         whole.update(image_id, *columns)
         part.update(image_id, *columns)
     first.merge(pickle.loads(pickle.dumps(second)))
-    assert first.compute().to_dict() == whole.compute().to_dict()
-    assert whole.compute().AP == rescored(tmp_path, BY_HAND, BY_HAND_FOUND).AP
+    truth = GroundTruth.load(tmp_path / "truth.json")
+    merged, direct = score(truth, first.table()).boxes, score(truth, whole.table()).boxes
+    assert merged.to_dict() == direct.to_dict()
+    assert direct.AP == rescored(tmp_path, BY_HAND, BY_HAND_FOUND).AP
 
 
-def test_a_frame_is_scored_once(tmp_path: Path) -> None:
-    one, other = evaluator_of(tmp_path), evaluator_of(tmp_path)
+def test_a_frame_is_added_once(tmp_path: Path) -> None:
+    one, other = collector_of(tmp_path), collector_of(tmp_path)
     nothing = (np.zeros((0, 4)), np.zeros(0), [])
     one.update(10, *nothing)
     other.update(10, *nothing)
-    with pytest.raises(ValueError, match="already given"):
+    with pytest.raises(ValueError, match="already added"):
         one.update(10, *nothing)
-    with pytest.raises(ValueError, match="both evaluators"):
+    with pytest.raises(ValueError, match="both collectors"):
         one.merge(other)
 
 
-def test_update_refuses_what_cannot_be_scored(tmp_path: Path) -> None:
-    evaluator = evaluator_of(tmp_path)
+def test_update_rejects_invalid_detections(tmp_path: Path) -> None:
+    collector = collector_of(tmp_path)
     box = np.array([[0.0, 0, 1, 1]])
     with pytest.raises(ValueError, match="image 11 is not in"):
-        evaluator.update(11, box, np.ones(1), [5])
+        collector.update(11, box, np.ones(1), [5])
     with pytest.raises(ValueError, match=r"categories \{7\}"):
-        evaluator.update(10, box, np.ones(1), [7])
-    with pytest.raises(DataError, match=r"image 10: some detections .* not finite"):
-        evaluator.update(10, box, np.array([np.nan]), [5])
+        collector.update(10, box, np.ones(1), [7])
+    with pytest.raises(DataError, match=r"image 10: some boxes or scores .* not finite"):
+        collector.update(10, box, np.array([np.nan]), [5])
 
 
 def test_only_some_images(tmp_path: Path) -> None:
@@ -363,4 +366,4 @@ def test_only_some_images(tmp_path: Path) -> None:
     assert half.image_ids == (20,)
     assert half.boxes_xywh.tolist() == [[50, 50, 10, 10]]
     assert half.images.tolist() == [0]
-    assert BoxAPEvaluator(half).compute().num_boxes == 1
+    assert score(half, DetectionCollector(half).table()).boxes.num_boxes == 1

@@ -1,4 +1,4 @@
-"""AP on degraded and on clean frames, worked by hand."""
+"""AP on degraded and clean frames compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from sparsevod_core.evaluation.rescore import evaluate_predictions
+from sparsevod_core.evaluation.score import evaluate_predictions
 
 BOX = [0.0, 0.0, 10.0, 10.0]
 FRAMES = [
     {"id": 1, "degradation": {}},
     {"id": 2, "degradation": {"noise": 0.8}},
     {"id": 3, "degradation": {}},
-    {"id": 4},  # not told
+    {"id": 4},  # unknown
     {"id": 5, "degradation": "another tool's"},
 ]
 FOUND = [
@@ -25,7 +25,7 @@ FOUND = [
 
 
 def scores(folder, images):
-    """A box in every frame."""
+    """Score `FOUND` on some frames with one box each."""
     truth, found = folder / "truth.json", folder / "found.json"
     boxes = [{"id": n["id"], "image_id": n["id"], "category_id": 1, "bbox": BOX} for n in images]
     categories = [{"id": 1, "name": "thing"}]
@@ -35,9 +35,9 @@ def scores(folder, images):
     return evaluate_predictions(truth, found).to_dict()
 
 
-def test_each_kind_of_frames_is_scored_as_a_set_of_its_own(tmp_path):
+def test_frames_of_each_condition_are_scored_separately(tmp_path):
     result = scores(tmp_path, FRAMES)
-    # Clean: one of two boxes, no false alarm: precision 1 up to recall 0.5, 51 of the 101 points.
+    # Clean: one of two boxes, no false alarm. Precision is 1 up to recall 0.5, 51 of 101 points.
     assert result["clean"] == {
         "AP": pytest.approx(51 / 101),
         "AP50": pytest.approx(51 / 101),
@@ -45,7 +45,7 @@ def test_each_kind_of_frames_is_scored_as_a_set_of_its_own(tmp_path):
         "num_frames": 2,
         "num_boxes": 2,
     }
-    # Degraded: a false alarm, then the box: precision 0.5, at IoU 0.50, 0.55 and 0.60 only.
+    # Degraded: a false alarm, then the box. Precision is 0.5, only at IoU 0.50, 0.55 and 0.60.
     assert result["degraded"] == {
         "AP": pytest.approx(0.3 * 0.5),
         "AP50": pytest.approx(0.5),
@@ -67,12 +67,12 @@ def test_no_clean_frame(tmp_path):
     assert result["degraded"]["AP50"] == result["AP50"]
 
 
-def test_frames_that_are_not_told_apart(tmp_path):
+def test_unknown_conditions(tmp_path):
     result = scores(tmp_path, FRAMES[3:])
     assert result["degraded"] is None and result["clean"] is None
 
 
-def test_terminal_shows_both(tmp_path, capsys):
+def test_the_table_shows_both(tmp_path, capsys):
     from sparsevod_cli.evaluation_tables import show_result
 
     empty = {"score": 0.3, "top": [], "per_class": {"thing": {}}}

@@ -1,20 +1,20 @@
-"""A COCO results file, written so that a run that is cut off at any moment can go on.
+"""Writing of a COCO results file by a run that can be interrupted at any time and resumed.
 
-While the run lasts, each of its processes keeps a journal beside the file: `NAME.partial`,
-`NAME.partial.1` and so on. The first line says what made it, every other line is a frame:
-`[image_id, entry, entry, ...]`, without entries where nothing was found. A line is handed to the
-system before the next frame is begun and is on the disk when its video is finished; what a kill
-tears off is done again. Complete journals are joined, and go once the file is there.
+Until the file is complete, each process of the run keeps a journal beside it: `NAME.partial`,
+`NAME.partial.1` and so on. Its first line holds the settings of the run. Every other line is a
+frame, `[image_id, entry, entry, ...]`, without entries if nothing was detected. A line is passed to
+the operating system before the next frame starts, and is on the disk when its video is finished. A
+line cut off by a kill is discarded. Complete journals are joined into the file and deleted.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -26,8 +26,8 @@ from sparsevod_core.evaluation.metrics.json_entries import Id
 SCHEMA = "sparsevod.predictions/1"
 
 
-class FrameResults(NamedTuple):
-    """The detections of one frame as a results file states them."""
+class FramePredictions(NamedTuple):
+    """The detections of one frame in the terms of a results file."""
 
     image_id: int
     boxes_xywh: Float[np.ndarray, "M 4"]
@@ -35,25 +35,21 @@ class FrameResults(NamedTuple):
     category_ids: Sequence[Id]
 
 
-class ResultsWriter:
+class PredictionsWriter:
     """Writes a results file in one process or several; a context manager.
 
-    Rank 0 calls `begin` before any process enters the block, and `complete` after all left it.
+    Rank 0 calls `begin` before any process enters the block, and `complete` after all have left it.
 
     Args:
-        path: the results file; it appears when it is complete.
-        videos: the image ids of every video, in the order that the file will have.
-        made_by: what the detections depend on, by name; a run goes on only where all is equal.
-        rank: of this process among those that write, from 0.
+        path: The results file; it appears when complete.
+        videos: Image ids of every video, in the order of the file.
+        made_by: Everything that the detections depend on, by name. Only a run with the same values
+            can be resumed.
+        rank: Rank of this process, from 0.
     """
 
     def __init__(
-        self,
-        path: Path,
-        videos: Sequence[Sequence[int]],
-        made_by: Mapping[str, Any],
-        *,
-        rank: int = 0,
+        self, path: Path, videos: Sequence[Sequence[int]], made_by: Mapping[str, Any], rank: int = 0
     ) -> None:
         self.path = path
         self._partial = path.with_name(path.name + ".partial")
@@ -64,29 +60,29 @@ class ResultsWriter:
         self._file: IO[bytes] | None = None
         self._is_empty = True
 
-    def begin(self, *, resume: bool = False) -> list[FrameResults]:
-        """The frames of the videos that are finished; of any other the journals are cleared.
+    def begin(self, *, resume: bool = False) -> list[FramePredictions]:
+        """Return the frames of finished videos, and remove all others from the journals.
 
         Raises:
-            ConfigError: there is something to go on with and not `resume`, or it was made by
-                something else; or the file is complete already.
-            DataError: a file under a journal's name that is none.
+            ConfigError: There are journals but not `resume`, they are from a run with other
+                settings, or the file is already complete.
+            DataError: A file with a journal's name is not a journal.
         """
         journals = self._journals()
         if journals and not resume:
             raise ConfigError(
-                f"{journals[0]} is of an evaluation that was cut off",
-                hint="--resume goes on with it; delete it to start anew",
+                f"{journals[0]} is from an interrupted evaluation",
+                hint="use --resume to continue it, or delete the file to start again",
             )
         if resume and not journals and self.path.exists():
             raise ConfigError(
-                f"{self.path} is complete: there is nothing to go on with",
-                hint=f"--from-predictions {self.path} scores it, without a model",
+                f"{self.path} is already complete: nothing to resume",
+                hint=f"use --from-predictions {self.path} to score it without a model",
             )
         video_of = {id_: video for video, ids in enumerate(self._videos) for id_ in ids}
-        return [frame for journal in journals for frame in self._go_on(journal, video_of)]
+        return [frame for journal in journals for frame in self._recover(journal, video_of)]
 
-    def __enter__(self) -> ResultsWriter:
+    def __enter__(self) -> PredictionsWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._journal.open("ab")
@@ -97,10 +93,10 @@ class ResultsWriter:
             self._file.write(_line(self._header))
         return self
 
-    def write(self, frame: FrameResults) -> None:
-        """Append the detections of a frame, to the last digit as they are.
+    def write(self, frame: FramePredictions) -> None:
+        """Append the detections of a frame at full precision.
 
-        The frames of a video come one after another, all in the same process.
+        The frames of a video are written one after another by the same process.
         """
         assert self._file is not None, "used outside its `with` block"
         columns = zip(
@@ -116,19 +112,14 @@ class ResultsWriter:
         if frame.image_id in self._last_ids:
             os.fsync(self._file.fileno())
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self._file is not None
         self._file.close()
         if self._is_empty:
-            self._journal.unlink()  # nothing to go on with
+            self._journal.unlink()  # nothing to resume
 
     def complete(self) -> None:
-        """Join the journals: a line for each frame in which something was found."""
+        """Join the journals into the file, with one line for each frame that has detections."""
         joining = self.path.with_name(self.path.name + ".joining")
         with ExitStack() as files:
             journals = [files.enter_context(path.open("rb")) for path in self._journals()]
@@ -151,37 +142,30 @@ class ResultsWriter:
             path.unlink()
 
     def _journals(self) -> list[Path]:
-        """Those that are there, however many processes left them."""
-        if not self.path.parent.is_dir():
-            return []
-        stem = self._partial.name
-        return sorted(
-            path
-            for path in self.path.parent.iterdir()
-            if path.name == stem
-            or (path.name.startswith(f"{stem}.") and path.name[len(stem) + 1 :].isdigit())
-        )
+        """Return the journals of all processes of earlier runs and this one."""
+        name = re.compile(re.escape(self._partial.name) + r"(\.\d+)?")
+        return sorted(path for path in self.path.parent.glob("*") if name.fullmatch(path.name))
 
-    def _go_on(self, journal: Path, video_of: Mapping[int, int]) -> list[FrameResults]:
-        """The finished videos of a journal, which ends with the last of them from now on."""
-        finished: list[FrameResults] = []
-        in_work: list[FrameResults] = []
+    def _recover(self, journal: Path, video_of: Mapping[int, int]) -> list[FramePredictions]:
+        """Return the frames of a journal's finished videos, and truncate it after them."""
+        finished: list[FramePredictions] = []
+        unfinished: list[FramePredictions] = []
         with journal.open("r+b") as file:
             end = self._check_header(journal, file.readline())
             while line := file.readline():
                 frame = _frame(line)
                 if frame is None or frame.image_id not in video_of:
                     break
-                in_work.append(frame)
-                if len(in_work) == len(self._videos[video_of[frame.image_id]]):
-                    finished += in_work
-                    in_work = []
+                unfinished.append(frame)
+                if len(unfinished) == len(self._videos[video_of[frame.image_id]]):
+                    finished += unfinished
+                    unfinished = []
                     end = file.tell()
             file.truncate(end)
         return finished
 
     def _check_header(self, journal: Path, line: bytes) -> int:
-        """The length of the first line; 0 where that was cut off."""
+        """Return the length of the first line, 0 if it was cut off."""
         if not line.endswith(b"\n") and _line(self._header).startswith(line):
             return 0
         try:
@@ -190,7 +174,8 @@ class ResultsWriter:
             header = None
         if not isinstance(header, dict) or header.get("schema") != SCHEMA:
             raise DataError(
-                f"{journal}: not of `sparsevod eval`, which keeps its unfinished predictions there",
+                f"{journal}: not written by `sparsevod eval`, which needs this name for unfinished "
+                "predictions",
                 hint="rename it, or choose another name for --save-predictions",
             )
         for name in self._header | header:
@@ -198,8 +183,8 @@ class ResultsWriter:
             if was != now:
                 raise ConfigError(
                     f"{journal} was made with {name} {was}, which is {now} now",
-                    hint="--resume goes on only with what the run began with; delete the file to "
-                    "start anew",
+                    hint="--resume needs the settings of the interrupted run; delete the file to "
+                    "start again",
                 )
         return len(line)
 
@@ -208,13 +193,13 @@ def _line(value: Any) -> bytes:
     return json.dumps(value).encode() + b"\n"
 
 
-def _frame(line: bytes) -> FrameResults | None:
-    """None where the line is torn."""
+def _frame(line: bytes) -> FramePredictions | None:
+    """Parse a journal's line; None if it was cut off."""
     if not line.endswith(b"]\n"):
         return None
     try:
         image_id, *entries = json.loads(line)
-        return FrameResults(
+        return FramePredictions(
             image_id,
             np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4),
             np.array([entry["score"] for entry in entries], dtype=np.float64),
@@ -225,7 +210,7 @@ def _frame(line: bytes) -> FrameResults | None:
 
 
 def _places(journal: IO[bytes]) -> Iterator[tuple[int, int]]:
-    """Image id and place in the file of each frame."""
+    """Yield the image id and byte offset of each frame."""
     at = len(journal.readline())
     while line := journal.readline():
         yield json.loads(line[1:].partition(b", ")[0].rstrip(b"]\n")), at

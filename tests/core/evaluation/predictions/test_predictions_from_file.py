@@ -1,4 +1,4 @@
-"""Broken annotation and results files are named to the entry; written files score as they were."""
+"""Errors of annotation and results files name the invalid entry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.rescore import evaluate_predictions
+from sparsevod_core.evaluation.score import evaluate_predictions
 
 TRUTH: dict[str, Any] = {
     "images": [{"id": 1}, {"id": 2}],
@@ -36,7 +36,7 @@ def without(entry: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("entry", "message"),
     [
         (
             FOUND | {"image_id": 99},
@@ -59,34 +59,34 @@ def without(entry: dict[str, Any], key: str) -> dict[str, Any]:
         ([1, 5, 0, 0, 10, 10, 0.5], "entry 1: expected an object, got a list"),
     ],
 )
-def test_a_broken_result_is_named(tmp_path: Path, broken: Any, said: str) -> None:
-    with pytest.raises(DataError, match=said):
-        score(tmp_path, TRUTH, [FOUND, broken])
+def test_an_invalid_entry_is_reported(tmp_path: Path, entry: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        score(tmp_path, TRUTH, [FOUND, entry])
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ({"annotations": []}, "not a COCO results file: expected a list, got an object"),
         ("null", "expected a list, got null"),
         ("[{", "not valid JSON at character"),
         ("[" * 100_000, "not valid JSON at character .*: nested too deeply"),
-        ("", "got nothing: the file is empty"),
+        ("", "got an empty file"),
         ("image_id,score", "got text that begins with 'i'"),
     ],
 )
-def test_what_is_no_results_file(tmp_path: Path, content: Any, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_other_kinds_of_files(tmp_path: Path, content: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         score(tmp_path, TRUTH, content)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.json: cannot be read: No such file"):
         evaluate_predictions(write(tmp_path / "t.json", TRUTH), tmp_path / "nowhere.json")
 
 
 @pytest.mark.parametrize(
-    ("key", "entries", "said"),
+    ("key", "entries", "message"),
     [
         ("images", {"id": 1}, "expected a list `images`, got another value"),
         ("images", [{"id": 1}, {"id": 1}], r"images\[1\]: id 1 is already that of images\[0\]"),
@@ -109,11 +109,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_broken_annotations_are_named(tmp_path: Path, key: str, entries: Any, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_invalid_annotations_are_reported(
+    tmp_path: Path, key: str, entries: Any, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
         GroundTruth.load(write(tmp_path / "truth.json", TRUTH | {key: entries}))
 
 
-def test_entries_of_one_frame_need_not_stand_together(tmp_path: Path) -> None:
+def test_entries_of_a_frame_may_be_apart(tmp_path: Path) -> None:
     elsewhere = FOUND | {"image_id": 2, "score": 0.1}
     assert score(tmp_path, TRUTH, [FOUND, elsewhere, FOUND | {"score": 0.2}]) == pytest.approx(1)

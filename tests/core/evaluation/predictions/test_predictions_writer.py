@@ -1,4 +1,4 @@
-"""Results files: to the last digit, whole or not at all, and gone on with from any byte."""
+"""Results files are exact, appear only when complete, and can be resumed from any byte."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsevod_core.errors import ConfigError, DataError
-from sparsevod_core.evaluation.predictions.results_writer import FrameResults, ResultsWriter
+from sparsevod_core.evaluation.predictions.writer import FramePredictions, PredictionsWriter
 
 VIDEOS = [[11, 12, 13], [7], [21, 20]]
 MADE_BY = {"checkpoint": "sha256 12ab", "supports": 6, "clip": True}
 
 
-def frame(image_id: int) -> FrameResults:
-    """Nothing is found in every third frame."""
+def frame(image_id: int) -> FramePredictions:
+    """Return the detections of a frame; every third frame has none."""
     count = image_id % 3
     values = np.random.default_rng(image_id).random((count, 5))
-    return FrameResults(image_id, values[:, :4] / 3, values[:, 4], [5, 9][:count])
+    return FramePredictions(image_id, values[:, :4] / 3, values[:, 4], [5, 9][:count])
 
 
-def writer(path: Path, rank: int = 0, **changes: Any) -> ResultsWriter:
-    return ResultsWriter(path, VIDEOS, MADE_BY | changes, rank=rank)
+def writer(path: Path, rank: int = 0, **changes: Any) -> PredictionsWriter:
+    return PredictionsWriter(path, VIDEOS, MADE_BY | changes, rank=rank)
 
 
 def write_all(path: Path) -> bytes:
@@ -41,7 +41,7 @@ def write_all(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def ids_of(frames: list[FrameResults]) -> list[int]:
+def ids_of(frames: list[FramePredictions]) -> list[int]:
     return [found.image_id for found in frames]
 
 
@@ -56,12 +56,12 @@ def test_a_results_file_keeps_every_digit_and_the_order_of_the_frames(tmp_path: 
             found.category_ids, found.boxes_xywh.tolist(), found.scores.tolist(), strict=True
         )
     ]
-    assert len(path.read_text().splitlines()) == 2 + 4  # a line a frame: 12 and 21 are empty
+    assert len(path.read_text().splitlines()) == 2 + 4  # one line per frame; 12 and 21 are empty
     assert [file.name for file in path.parent.iterdir()] == ["found.json"]
 
 
-def test_nothing_found_is_an_empty_list(tmp_path: Path) -> None:
-    empty = ResultsWriter(tmp_path / "found.json", [[3], [6, 9]], {})
+def test_no_detections_give_an_empty_list(tmp_path: Path) -> None:
+    empty = PredictionsWriter(tmp_path / "found.json", [[3], [6, 9]], {})
     with empty:
         for id_ in (3, 6, 9):
             empty.write(frame(id_))
@@ -71,10 +71,10 @@ def test_nothing_found_is_an_empty_list(tmp_path: Path) -> None:
 
 @settings(max_examples=60)
 @given(st.floats(0, 1))
-def test_a_file_torn_at_any_byte_ends_as_if_it_had_not_been(
+def test_a_journal_cut_at_any_byte_can_be_resumed(
     tmp_path_factory: pytest.TempPathFactory, share: float
 ) -> None:
-    path = tmp_path_factory.mktemp("torn") / "found.json"
+    path = tmp_path_factory.mktemp("cut") / "found.json"
     journal = path.with_name("found.json.partial")
     whole = writer(path)
     with whole:
@@ -97,7 +97,7 @@ def test_a_file_torn_at_any_byte_ends_as_if_it_had_not_been(
     assert path.read_bytes() == write_all(path.with_name("other.json"))
 
 
-def test_what_was_kept_comes_back_to_the_last_digit(tmp_path: Path) -> None:
+def test_recovered_frames_are_exact(tmp_path: Path) -> None:
     first = writer(tmp_path / "found.json")
     with pytest.raises(KeyboardInterrupt), first:
         for id_ in (11, 12, 13, 21):
@@ -110,8 +110,8 @@ def test_what_was_kept_comes_back_to_the_last_digit(tmp_path: Path) -> None:
         np.testing.assert_array_equal(got.scores, expected.scores)
 
 
-def test_processes_come_and_go(tmp_path: Path) -> None:
-    """Two are cut off, three go on, one joins what all of them left."""
+def test_the_number_of_processes_may_change(tmp_path: Path) -> None:
+    """Two processes are killed, three resume, then one completes the file."""
     path = tmp_path / "found.json"
     with writer(path, 0) as first, writer(path, 1) as second:
         first.write(frame(11))  # its video stays unfinished
@@ -131,51 +131,53 @@ def test_processes_come_and_go(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["found.json", "other.json"]
 
 
-def test_a_run_that_wrote_nothing_leaves_nothing(tmp_path: Path) -> None:
+def test_a_run_that_wrote_nothing_leaves_no_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such frame"), writer(tmp_path / "found.json"):
         raise DataError("no such frame")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_left_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_journal_is_not_overwritten(tmp_path: Path) -> None:
     with writer(tmp_path / "found.json") as first:
         first.write(frame(11))
-    with pytest.raises(ConfigError, match=r"found\.json\.partial is of .* cut off") as caught:
+    with pytest.raises(ConfigError, match=r"found\.json\.partial is from an interrupted") as caught:
         writer(tmp_path / "found.json").begin()
     assert "--resume" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"supports": 2}, "made with supports 6, which is 2 now"),
         ({"checkpoint": "sha256 34cd"}, "checkpoint sha256 12ab, which is sha256 34cd now"),
         ({"stride": 1}, "stride None, which is 1 now"),
     ],
 )
-def test_other_settings_do_not_go_on(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_resuming_with_other_settings_fails(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     with writer(tmp_path / "found.json") as first:
         first.write(frame(11))
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         writer(tmp_path / "found.json", **changes).begin(resume=True)
 
 
-def test_a_complete_file_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_complete_file_cannot_be_resumed(tmp_path: Path) -> None:
     write_all(tmp_path / "found.json")
-    with pytest.raises(ConfigError, match="is complete") as caught:
+    with pytest.raises(ConfigError, match="is already complete") as caught:
         writer(tmp_path / "found.json").begin(resume=True)
     assert "--from-predictions" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("content", ["my notes", "[1, 2]\n", '{"schema": "other"}\n'])
-def test_a_file_of_another_kind_is_left_alone(tmp_path: Path, content: str) -> None:
+def test_another_kind_of_file_is_not_changed(tmp_path: Path, content: str) -> None:
     (tmp_path / "found.json.partial").write_text(content)
-    with pytest.raises(DataError, match=r"found\.json\.partial: not of `sparsevod eval`"):
+    with pytest.raises(DataError, match=r"found\.json\.partial: not written by `sparsevod eval`"):
         writer(tmp_path / "found.json").begin(resume=True)
     assert (tmp_path / "found.json.partial").read_text() == content
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_writable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write"), writer(tmp_path / "file" / "x"):
         pass

@@ -1,4 +1,4 @@
-"""Frames with their errors, and sheets of such frames."""
+"""Frames with their errors drawn, and contact sheets of such frames."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from sparsevod_core.figures.error_frame import (
     draw_errors,
 )
 
-GREY = 90
+GRAY = 90
 BOX = np.array([100.0, 60, 180, 120])
 
 
 def frame(width: int = 320, height: int = 180) -> np.ndarray:
-    return np.full((height, width, 3), GREY, np.uint8)
+    return np.full((height, width, 3), GRAY, np.uint8)
 
 
-def test_a_missed_box_is_filled_and_the_rest_of_the_frame_is_left_alone() -> None:
+def test_a_missed_box_is_filled_and_the_rest_is_unchanged() -> None:
     image = frame()
     drawn = draw_errors(image, [DrawnBox(MISSED, "missed car", BOX, None)])
-    assert (image == GREY).all()
+    assert (image == GRAY).all()
     red, green, _ = drawn[90, 140].tolist()
-    assert red > GREY + 30 > green
-    assert (drawn[130:, :] == GREY).all() and (drawn[:, 190:] == GREY).all()
+    assert red > GRAY + 30 > green
+    assert (drawn[130:, :] == GRAY).all() and (drawn[:, 190:] == GRAY).all()
 
 
-def test_what_was_found_is_a_line_around_an_untouched_inside() -> None:
+def test_a_detected_box_is_an_outline() -> None:
     drawn = draw_errors(frame(), [DrawnBox(FALSE_ALARM, "false car 0.50", None, BOX)])
-    assert (drawn[70:110, 110:170] == GREY).all()
-    red, green, blue = drawn[90, 99].astype(int).tolist()  # a thin line, blended with the grey
-    assert min(red, blue) > 1.5 * GREY > 1.3 * green
+    assert (drawn[70:110, 110:170] == GRAY).all()
+    red, green, blue = drawn[90, 99].astype(int).tolist()  # a thin line, blended with the gray
+    assert min(red, blue) > 1.5 * GRAY > 1.3 * green
     assert FALSE_ALARM[1] < min(FALSE_ALARM[0], FALSE_ALARM[2])
 
 
-def test_an_annotated_box_that_was_found_is_dashed_white() -> None:
+def test_a_correctly_detected_ground_truth_box_is_dashed_white() -> None:
     found = BOX + np.array([20, 10, 20, 10])
     drawn = draw_errors(frame(), [DrawnBox(CORRECT, "car 0.90", BOX, found)])
     left_side = drawn[62:118, 100].min(axis=1)
-    assert left_side.max() > GREY + 50  # a dash, blended with the grey
-    assert left_side.min() < GREY  # a gap, between dark ends
+    assert left_side.max() > GRAY + 50  # a dash, blended with the gray
+    assert left_side.min() < GRAY  # a gap, between dark ends
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])
@@ -52,7 +52,7 @@ def test_boxes_scale_with_the_frame(scale: float) -> None:
     drawn = draw_errors(frame(), [DrawnBox(MISSED, "missed car", BOX, None)], scale=scale)
     assert drawn.shape == (180 * scale, 320 * scale, 3)
     x, y = (int(coordinate * scale) for coordinate in (140, 90))
-    assert drawn[y, x, 0] > GREY + 30
+    assert drawn[y, x, 0] > GRAY + 30
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def test_boxes_that_leave_the_frame_or_have_no_area(box: tuple[int, ...]) -> Non
 
 
 def test_nothing_to_draw() -> None:
-    assert (draw_errors(frame(), []) == GREY).all()
+    assert (draw_errors(frame(), []) == GRAY).all()
 
 
-def test_the_sheet_holds_every_tile_in_its_row() -> None:
+def test_the_sheet_has_every_tile_in_its_row() -> None:
     shades = [[10, 20, 30], [40]]
     rows = [
         [
@@ -86,7 +86,7 @@ def test_the_sheet_holds_every_tile_in_its_row() -> None:
     assert tops[0] == tops[1] == tops[2] < tops[3]
 
 
-def test_long_captions_are_shortened_to_their_tile() -> None:
+def test_long_captions_are_shortened_to_the_width_of_their_tile() -> None:
     tile = Tile(np.full((100, 200, 3), 255, np.uint8), "a very long name " * 20, "note " * 100)
     short = Tile(tile.image, "a", "b")
     one = draw_sheet([[tile]], title="title", key=[])
@@ -94,7 +94,7 @@ def test_long_captions_are_shortened_to_their_tile() -> None:
     assert one.shape == other.shape
 
 
-def test_a_long_key_is_broken_into_lines() -> None:
+def test_a_long_key_is_wrapped() -> None:
     tile = Tile(np.full((100, 200, 3), 255, np.uint8), "a", "b")
     one = draw_sheet([[tile]], title="title", key=[(MISSED, "missed")])
     many = draw_sheet([[tile]], title="title", key=[(MISSED, "missed")] * 12)

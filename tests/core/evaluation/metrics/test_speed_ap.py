@@ -1,4 +1,4 @@
-"""AP by motion: COCO's rules against pycocotools, FGFA's against its text written out in loops."""
+"""AP by speed: COCO's rules compared with pycocotools, FGFA's with its definition in loops."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.metrics.motion import (
+from sparsevod_core.evaluation.metrics.subsets import (
     SPEEDS,
     UnknownMotionError,
     known_motion_iou,
     speed_of,
 )
-from sparsevod_core.evaluation.rescore import evaluate_predictions
+from sparsevod_core.evaluation.score import evaluate_predictions
 
 Json = dict[str, Any]
 RANGES = {"all": (0, 1), "fast": (0, 0.7), "medium": (0.7, 0.9), "slow": (0.9, 1)}
@@ -55,7 +55,7 @@ def detection(bbox: list[float], score: float, image_id: int = 1, category_id: i
 
 
 def random_case(seed: int) -> tuple[Json, list[Json]]:
-    """Whole pixels and few scores, so that ties and equal overlaps are common."""
+    """Return boxes and detections with integer pixels and few scores: ties are common."""
     rng = np.random.default_rng(seed)
     owner = lambda: (int(rng.integers(1, 6)), int(rng.integers(1, 4)))  # noqa: E731
     boxes = []
@@ -80,7 +80,7 @@ def random_case(seed: int) -> tuple[Json, list[Json]]:
 
 
 def fgfa_in_loops(annotations: Json, results: list[Json], low: float, high: float) -> float | None:
-    """METHOD's paragraph, a sentence at a time."""
+    """Compute FGFA's AP as its definition says, one rule at a time."""
     boxes = annotations["annotations"]
     in_range = [low <= box["motion_iou"] <= high for box in boxes]
     share_of_all = sum(in_range) / len(boxes) if boxes else 0.0
@@ -144,7 +144,7 @@ def least_iou(bbox: list[float]) -> float:
 
 
 @pytest.mark.parametrize("seeds", [range(60), range(60, 120)])
-def test_fgfa_equals_its_text(tmp_path: Path, seeds: range) -> None:
+def test_fgfa_equals_its_definition(tmp_path: Path, seeds: range) -> None:
     seen = []
     for seed in seeds:
         annotations, results = random_case(seed)
@@ -160,23 +160,23 @@ FAST = {"bbox": [0, 0, 40, 40], "motion_iou": 0.5}
 SLOW = {"bbox": [100, 0, 40, 40], "motion_iou": 0.95}
 
 
-def test_fgfa_out_of_range_counts_neither_way_and_is_spent(tmp_path: Path) -> None:
-    """Best: on the fast box. Second: on it again, so false, and of that speed. Third: the slow."""
+def test_fgfa_ignores_a_match_out_of_range_and_uses_up_its_box(tmp_path: Path) -> None:
+    """The best is on the fast box, the second again (false, of that speed), the third is slow."""
     results = [
         detection(FAST["bbox"], 0.9),
         detection(FAST["bbox"], 0.8),
         detection(SLOW["bbox"], 0.7),
     ]
     ours = motion_of(tmp_path, annotated([FAST, SLOW]), results)["fgfa"]
-    assert ours["slow"] == pytest.approx(1)  # nothing false counts against it
-    assert ours["fast"] == pytest.approx(1)  # the false one comes after all was found
+    assert ours["slow"] == pytest.approx(1)  # no false positive counts
+    assert ours["fast"] == pytest.approx(1)  # the false positive comes after all boxes
     assert ours["medium"] is None
     assert ours["all"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
 
 
-def test_fgfa_false_positives_count_fractions(tmp_path: Path) -> None:
-    """First: nothing in a frame without boxes, 1 of 2 boxes is fast. Second: beside both boxes, an
-    equal overlap of 0, 1 of 2 is slow. Third: the fast box."""
+def test_fgfa_false_positives_may_count_as_fractions(tmp_path: Path) -> None:
+    """The first is in a frame without boxes: half of all boxes are fast. The second overlaps both
+    boxes by 0, a tie: half of them are slow. The third is on the fast box."""
     results = [
         detection([0, 0, 40, 40], 0.9, image_id=2),
         detection([500, 500, 40, 40], 0.8),
@@ -187,8 +187,8 @@ def test_fgfa_false_positives_count_fractions(tmp_path: Path) -> None:
     assert ours["all"] == pytest.approx(0.5 * 1 / (1 + 1 + 0))
 
 
-def test_fgfa_small_boxes_match_with_less(tmp_path: Path) -> None:
-    """9 x 9 box, 10 with the border: it needs 100 / 400 = 0.25. Found 10 x 3: IoU 0.3."""
+def test_fgfa_small_boxes_match_at_a_lower_iou(tmp_path: Path) -> None:
+    """A 10 x 10 box (ends included) needs 100 / 400 = 0.25. Its detection is 10 x 3: IoU 0.3."""
     small = {"bbox": [0, 0, 9, 9], "motion_iou": 0.8}
     ours = motion_of(tmp_path, annotated([small]), [detection([0, 0, 9, 2], 0.5)])
     assert ours["fgfa"]["medium"] == pytest.approx(1)
@@ -207,7 +207,7 @@ def test_speed_limits() -> None:
 
 
 def pycocotools_of_speed(annotations: Json, results: list[Json], speed: int) -> dict[str, float]:
-    """By way of areas: boxes of the speed are small, the others large and ignored for it."""
+    """Return pycocotools' AP with speed encoded as area: other boxes are large and ignored."""
     truth, found = COCO(), COCO()
     truth.dataset = copy.deepcopy(annotations)
     for box in truth.dataset["annotations"]:
@@ -242,7 +242,7 @@ def test_coco_rules_equal_pycocotools(tmp_path: Path) -> None:
 
 
 def tracked(**changes: Any) -> Json:
-    """Two videos, an object in each with the same id; the first moves by half a box a frame."""
+    """Return two videos with one object each, of equal id; the first moves half a box per frame."""
     boxes = [
         {"image_id": 1, "bbox": [0, 0, 9, 9], "instance_id": 4},
         {"image_id": 2, "bbox": [5, 0, 9, 9], "instance_id": 4},
@@ -257,16 +257,16 @@ def tracked(**changes: Any) -> Json:
     return annotations
 
 
-def test_motion_from_tracks_where_it_is_not_stored(tmp_path: Path) -> None:
+def test_motion_is_computed_from_tracks_if_not_stored(tmp_path: Path) -> None:
     annotations = tracked()
     annotations["annotations"][1]["motion_iou"] = 0.25
     truth = GroundTruth.load(write(tmp_path / "truth.json", annotations))
-    # 5 of 10 columns overlap: 50 / 150. The other video's object has no other frame: 1.
+    # 5 of 10 columns overlap: 50 / 150. The other video's object has only one frame: 1.
     assert known_motion_iou(truth) == pytest.approx([1 / 3, 0.25, 1])
 
 
 @pytest.mark.parametrize("missing", ["instance_id", "frame_id"])
-def test_unknown_motion_is_null_and_said_why(tmp_path: Path, missing: str) -> None:
+def test_unknown_motion_is_null_with_a_reason(tmp_path: Path, missing: str) -> None:
     annotations = tracked()
     part = "images" if missing == "frame_id" else "annotations"
     del annotations[part][0][missing]

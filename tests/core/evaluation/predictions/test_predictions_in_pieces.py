@@ -1,4 +1,4 @@
-"""Large results files: pieces in other processes give what one gives, whatever the file holds."""
+"""Reading a results file in pieces by several processes gives the same as reading it whole."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ import pytest
 from sparsevod_core.errors import DataError
 from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.predictions import results_file, results_pieces
-from sparsevod_core.evaluation.predictions.results_file import read_results
-from sparsevod_core.evaluation.predictions.results_pieces import NoPiecesError, cut
+from sparsevod_core.evaluation.predictions import from_file
+from sparsevod_core.evaluation.predictions.from_file import NoPiecesError, cut, read_predictions
 
 NUM_IMAGES = 40
 
@@ -34,10 +33,10 @@ def truth(tmp_path: Path) -> GroundTruth:
 
 @pytest.fixture
 def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results_file, "PARALLEL_BYTES", 0)
-    monkeypatch.setattr(results_file, "num_processors", lambda: 2)
-    monkeypatch.setattr(results_pieces, "PIECE_BYTES", 6000)
-    monkeypatch.setattr(results_pieces, "_LONGEST_ENTRY", 1000)
+    monkeypatch.setattr(from_file, "PARALLEL_BYTES", 0)
+    monkeypatch.setattr(from_file, "num_processors", lambda: 2)
+    monkeypatch.setattr(from_file, "PIECE_BYTES", 6000)
+    monkeypatch.setattr(from_file, "_LONGEST_ENTRY", 1000)
 
 
 def entries(count: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -60,7 +59,7 @@ def write(folder: Path, content: Any, **how: Any) -> Path:
 
 
 def assert_holds(table: DetectionTable, found: list[dict[str, Any]]) -> None:
-    ordered = sorted(found, key=lambda entry: entry["image_id"])  # stable, as the table's order is
+    ordered = sorted(found, key=lambda entry: entry["image_id"])  # stable, like the table's order
     assert table.images.tolist() == [entry["image_id"] for entry in ordered]
     assert table.categories.tolist() == [["car", 3].index(e["category_id"]) for e in ordered]
     assert table.boxes_xywh.tolist() == [entry["bbox"] for entry in ordered]
@@ -71,7 +70,7 @@ def assert_holds(table: DetectionTable, found: list[dict[str, Any]]) -> None:
 
 
 def refuse_whole(*_: Any) -> Any:
-    raise AssertionError("was read as a whole")
+    raise AssertionError("was read whole")
 
 
 @pytest.mark.parametrize("how", [{}, {"indent": 1}, {"separators": (",", ":")}])
@@ -82,8 +81,8 @@ def test_pieces_hold_every_entry(
     found = entries(500)
     path = write(tmp_path, found, **how)
     assert len(cut(path)) >= 8
-    monkeypatch.setattr(results_file, "_read_alone", refuse_whole)
-    assert_holds(read_results(path, truth), found)
+    monkeypatch.setattr(from_file, "_read_whole", refuse_whole)
+    assert_holds(read_predictions(path, truth), found)
 
 
 @pytest.mark.usefixtures("in_pieces")
@@ -95,72 +94,72 @@ def test_pieces_hold_every_entry(
         {"segmentation": {"counts": "}, {", "size": [1, 2]}},
     ],
 )
-def test_a_cut_within_an_entry_is_noticed(
+def test_a_cut_inside_an_entry_is_detected(
     tmp_path: Path, truth: GroundTruth, extra: dict[str, Any]
 ) -> None:
-    """Then the file is read as a whole."""
+    """The file is then read whole."""
     found = [entry | extra for entry in entries(500)]
-    assert_holds(read_results(write(tmp_path, found), truth), found)
+    assert_holds(read_predictions(write(tmp_path, found), truth), found)
 
 
 @pytest.mark.usefixtures("in_pieces")
 @pytest.mark.parametrize("position", [0, 321, 499])
-def test_a_broken_entry_is_named_by_its_position_in_the_file(
+def test_an_invalid_entry_is_reported_by_its_position_in_the_file(
     tmp_path: Path, truth: GroundTruth, position: int
 ) -> None:
     found = entries(500)
     found[position]["score"] = float("inf")
     found[499]["bbox"] = [1]
     with pytest.raises(DataError, match=rf"entry {position}: (score|bbox): expected"):
-        read_results(write(tmp_path, found), truth)
+        read_predictions(write(tmp_path, found), truth)
 
 
 @pytest.mark.usefixtures("in_pieces")
-def test_broken_json_is_located(tmp_path: Path, truth: GroundTruth) -> None:
+def test_invalid_json_is_located(tmp_path: Path, truth: GroundTruth) -> None:
     text = json.dumps(entries(500))
     middle = text.index('"score"', len(text) // 2)
     entry = text.rindex("{", 0, middle)
     with pytest.raises(DataError, match=rf"not valid JSON at character {entry:,}: "):
-        read_results(write(tmp_path, text[:middle] + "'" + text[middle:]), truth)
+        read_predictions(write(tmp_path, text[:middle] + "'" + text[middle:]), truth)
     for end in ("", ",]", "] ]"):
         with pytest.raises(DataError, match="not valid JSON at character"):
-            read_results(write(tmp_path, text[:-1] + end), truth)
+            read_predictions(write(tmp_path, text[:-1] + end), truth)
 
 
 @pytest.mark.usefixtures("in_pieces")
-def test_whole_numbers_too_large_for_an_array(tmp_path: Path, truth: GroundTruth) -> None:
+def test_integers_too_large_for_an_array(tmp_path: Path, truth: GroundTruth) -> None:
     found = entries(500)
     found[400]["bbox"] = [10**300, 0, 1, 1]
-    assert read_results(write(tmp_path, found), truth).boxes_xywh.max() == 1e300
+    assert read_predictions(write(tmp_path, found), truth).boxes_xywh.max() == 1e300
 
 
 @pytest.mark.usefixtures("in_pieces")
 @pytest.mark.parametrize("start", ["raise SystemExit", "import sys; sys.stdin.read(); print(1)"])
-def test_without_other_processes_it_is_read_all_the_same(
+def test_if_processes_fail_the_file_is_read_whole(
     tmp_path: Path, truth: GroundTruth, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results_pieces, "_START", start)
+    monkeypatch.setattr(from_file, "_START", start)
     found = entries(500)
-    assert_holds(read_results(write(tmp_path, found), truth), found)
+    assert_holds(read_predictions(write(tmp_path, found), truth), found)
 
 
-def test_what_is_no_list_is_not_cut(tmp_path: Path) -> None:
+def test_only_lists_are_cut(tmp_path: Path) -> None:
     with pytest.raises(NoPiecesError):
         cut(write(tmp_path, {"a": entries(3)}))
 
 
-def test_from_a_script_that_guards_nothing(tmp_path: Path, truth: GroundTruth) -> None:
-    """Started once, in a process that never imports torch."""
+def test_from_a_script_without_a_main_guard(tmp_path: Path, truth: GroundTruth) -> None:
+    """The script runs once, and torch is never imported."""
     path = write(tmp_path, entries(500))
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
         "from pathlib import Path\n"
-        "from sparsevod_core.evaluation.predictions import results_file, results_pieces\n"
-        "from sparsevod_core.evaluation.rescore import evaluate_predictions\n"
-        "results_file.PARALLEL_BYTES, results_pieces.PIECE_BYTES = 0, 6000\n"
-        "results_file.num_processors = lambda: 2\n"
-        "results_file._read_alone = None\n"
+        "from sparsevod_core.evaluation.predictions import from_file\n"
+        "from sparsevod_core.evaluation.score import evaluate_predictions\n"
+        "from_file.PARALLEL_BYTES, from_file.PIECE_BYTES = 0, 6000\n"
+        "from_file.num_processors = lambda: 2\n"
+        "from_file._read_whole = None\n"
         f"result = evaluate_predictions({str(truth.path)!r}, {str(path)!r})\n"
         "print(result.boxes.num_detections, 'torch' in sys.modules)\n"
     )

@@ -1,4 +1,4 @@
-"""What is evaluated is what `detect` gives: both ways through a video meet the same supports."""
+"""Evaluation and `detect` use the same support frames and give the same detections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from sparsevod_core.config import load_config
 from sparsevod_core.data.records import VideoSet
-from sparsevod_core.evaluation.predictions.detect_videos import detect_videos
+from sparsevod_core.evaluation.predictions.from_detector import detect_annotated_frames
 from sparsevod_core.inference import Predictor
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.structures import Category
@@ -35,7 +35,7 @@ def test_equals_the_predictor_on_the_file(video_set: Any, support: str) -> None:
     detector = build_detector(config.model)
     predictor = Predictor(detector, config, (Category(7, "square"), Category(3, "bar")))
     videos = VideoSet.load(video_set.annotations)
-    evaluated = dict(detect_videos(predictor, videos, [0]))
+    evaluated = dict(detect_annotated_frames(predictor, videos, [0]))
     path, _ = videos.frame_path(0)
     detected = {found.frame.index: found.detections for found in predictor.video(path)}
     assert evaluated.keys() == detected.keys() == set(range(24))

@@ -1,4 +1,4 @@
-"""Entries of a results file into columns: whole arrays at once, one by one where one is odd."""
+"""Entries of a results file as columns, converted at once, or one by one if any is unusual."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from sparsevod_core.evaluation.metrics.detection_table import compact_positions
-from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
 from sparsevod_core.evaluation.metrics.json_entries import (
     EntryError,
     Id,
@@ -21,7 +20,7 @@ from sparsevod_core.evaluation.metrics.json_entries import (
     position_of,
 )
 
-_NUMBERS = {float, int}  # and not bool, which is a kind of int
+_NUMBERS = {float, int}  # without bool, a subclass of int
 
 
 class Columns(NamedTuple):
@@ -33,42 +32,33 @@ class Columns(NamedTuple):
     scores: Float[np.ndarray, " D"]
 
 
-class BrokenEntryError(Exception):
-    """The first entry that cannot be scored: its position among those given, and why not."""
-
-    def __init__(self, position: int, reason: str) -> None:
-        super().__init__(position, reason)
-        self.position = position
-        self.reason = reason
+class InvalidEntryError(Exception):
+    """The first entry that cannot be scored; `args` are its position and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownIds:
-    """Positions of the ground truth's ids, and the file they stand in."""
+    """Positions of the ground truth's ids, and the file that holds them."""
 
     images: dict[Id, int]
     categories: dict[Id, int]
     file: str
 
     @classmethod
-    def of(cls, truth: GroundTruth) -> KnownIds:
-        return cls.of_lists(truth.image_ids, truth.category_ids, str(truth.path))
-
-    @classmethod
-    def of_lists(cls, image_ids: Sequence[Id], category_ids: Sequence[Id], file: str) -> KnownIds:
-        return cls(
-            {id_: position for position, id_ in enumerate(image_ids)},
-            {id_: position for position, id_ in enumerate(category_ids)},
-            file,
+    def of(cls, image_ids: Sequence[Id], category_ids: Sequence[Id], file: str) -> KnownIds:
+        """Number the ids in the order given."""
+        images, categories = (
+            {id_: n for n, id_ in enumerate(ids)} for ids in (image_ids, category_ids)
         )
+        return cls(images, categories, file)
 
 
 def columns_of(entries: Sequence[Any], known: KnownIds) -> Columns:
-    """Columns of the entries of a results file.
+    """Convert entries of a results file to columns.
 
     Raises:
-        BrokenEntryError: no object, a field missing, an id that the ground truth lacks, a box
-            that is not four finite numbers, or a score that is not one.
+        InvalidEntryError: An entry is not an object, lacks a field, or has an unknown id, a box
+            that is not four finite numbers or a score that is not finite.
     """
     try:
         images = [known.images[entry["image_id"]] for entry in entries]
@@ -97,7 +87,7 @@ def _one_by_one(entries: Sequence[Any], known: KnownIds) -> Columns:
             boxes.extend(box_xywh(entry))
             scores.append(finite(entry, "score"))
         except EntryError as error:
-            raise BrokenEntryError(position, str(error)) from None
+            raise InvalidEntryError(position, str(error)) from None
     return _columns(known, images, categories, boxes, scores)
 
 
