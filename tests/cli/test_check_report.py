@@ -67,11 +67,10 @@ def test_text_page_and_json(annotations: Path, run: Any, capsys: Any) -> None:
     assert one["verdict"]["errors"] == one["verdict"]["problems"] == 0
 
 
-def test_the_keys_of_the_json_are_in_the_help(annotations: Path, run: Any, capsys: Any) -> None:
+def test_the_keys_of_the_json_are_documented(annotations: Path, run: Any, capsys: Any) -> None:
     assert run("--check", annotations, "--json", "-", "-o", annotations.with_name("p.svg")) == 0
     (one,) = json.loads(capsys.readouterr().out)["sets"]
-    assert run("--help") == 0
-    text = capsys.readouterr().out
+    text = (Path(__file__).parents[2] / "docs" / "own_videos.md").read_text()
     keys = {*one, *one["findings"][0], *one["classes"][0], *one["verdict"]}
     assert not [key for key in keys if key not in text]
     assert annotations.with_name("p.svg").read_text().startswith("<?xml")

@@ -55,7 +55,7 @@ class DatasetReport:
         return sum(finding.severity == severity for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON values, with the keys in `sparsevod prepare-vid --help`."""
+        """Return the report as JSON values; docs/own_videos.md describes the keys."""
         frames, boxes, tracks = (_plain(part) for part in (self.frames, self.boxes, self.tracks))
         per_class = zip(self.classes, boxes.pop("per_class"), tracks.pop("per_class"), strict=True)
         histograms = {
