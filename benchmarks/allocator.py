@@ -1,6 +1,6 @@
-"""What keeping freed memory saves on a CPU: R50 at 600x1000 with 6 supports, frame by frame.
+"""Time saved by keeping freed memory on a CPU: R50 at 600x1000 with 6 support frames.
 
-Fresh processes take turns, one with glibc's allocator as it is, one as `sparsevod` sets it up.
+Fresh processes take turns, one with glibc's default allocator, one as `sparsevod` configures it.
 
     python benchmarks/allocator.py --rounds 3 --out allocator.json
 """
@@ -53,11 +53,11 @@ def main() -> None:
 
 
 def measure(frames: int, *, keeps: bool) -> dict[str, Any]:
-    """In a process of its own."""
+    """Measure in this process, which is a fresh one."""
     from sparsevod_core.allocator import keep_freed_memory
 
     if keeps and not keep_freed_memory():
-        raise SystemExit("needs glibc, and no settings of the allocator in the environment")
+        raise SystemExit("needs glibc and no allocator settings in the environment")
     import torch
 
     from sparsevod_core.config import load_config

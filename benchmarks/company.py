@@ -1,8 +1,9 @@
-"""A frame on the CPU beside other processes, by how OpenMP's threads wait for each other.
+"""Time per frame on a busy CPU, by the way OpenMP threads wait for each other.
 
-A process for each policy takes its turn of some seconds, in which it computes frame after frame (a
-second of them is not counted), beside processes started for the purpose. A round begins when nobody
-else uses the processor; where somebody did in its course, it is repeated while there is time.
+One process per policy takes a turn of a few seconds, in which it computes frame after frame (the
+first second is not counted) while other processes, started for this purpose, keep the CPU busy. A
+round starts when no unrelated process uses the CPU. A round that was disturbed is repeated until
+the time is up.
 
     python benchmarks/company.py --out benchmarks/results/company.json
 """
@@ -62,9 +63,19 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", choices=SIZES, default=list(SIZES))
     parser.add_argument("--company", nargs="*", choices=COMPANY, default=list(COMPANY))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2, help="of a turn")
-    parser.add_argument("--patience", type=float, default=120, help="seconds for all rounds of one")
-    parser.add_argument("--strangers", type=float, default=0.1, help="cores others may use")
+    parser.add_argument("--seconds", type=float, default=2, help="length of a turn")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=120,
+        help="time limit for all rounds of one case, in seconds",
+    )
+    parser.add_argument(
+        "--strangers",
+        type=float,
+        default=0.1,
+        help="number of cores that unrelated processes may use",
+    )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -93,7 +104,7 @@ def main() -> None:
 
 @contextmanager
 def process(words: list[str], **environment: str) -> Iterator[Process]:
-    """A Python process with no other settings of OpenMP; it is ended at the end."""
+    """Start a Python process with only the given OpenMP settings, and kill it at the end."""
     clean = {name: text for name, text in os.environ.items() if "OMP_" not in name}
     with subprocess.Popen(
         [sys.executable, *words],
@@ -111,7 +122,7 @@ def process(words: list[str], **environment: str) -> Iterator[Process]:
 def compare(
     contestants: dict[str, Process], company: list[str], arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """Median seconds a frame of each, and ours in terms of the better of the others."""
+    """Return the median seconds per frame of each policy, and ours relative to the better other."""
     rounds: list[tuple[float, dict[str, float]]] = []
     end = time.monotonic() + arguments.patience
     while sum(strangers <= arguments.strangers for strangers, _ in rounds) < arguments.rounds:
@@ -133,7 +144,7 @@ def compare(
 def one_round(
     contestants: dict[str, Process], company: list[str], length_s: float
 ) -> tuple[float, dict[str, float]]:
-    """Cores that strangers used at most in a turn, and seconds a frame of each contestant."""
+    """Return the most cores unrelated processes used in a turn, and seconds per frame by policy."""
     strangers, seconds = 0.0, {}
     with ExitStack() as beside:
         known = [
@@ -150,7 +161,7 @@ def one_round(
 
 
 def wait_for_quiet(known: list[Process], strangers: float, end: float) -> bool:
-    """Until others used no more cores than that for some seconds; False if it is too late."""
+    """Wait until unrelated processes used few cores for three seconds; return False after `end`."""
     quiet_looks = 0
     while quiet_looks < 3:
         if time.monotonic() > end:
@@ -170,7 +181,7 @@ def turn(contestant: Process, seconds: float) -> float:
 
 
 def time_of_strangers(known: list[Process]) -> float:
-    """Processor time used so far by all but these, in seconds; also what the host took (steal)."""
+    """Return the CPU time in seconds used so far by unrelated processes and the host (steal)."""
     fields = Path("/proc/stat").read_text().split(maxsplit=9)[1:9]
     user, nice, system, _idle, _waiting, irq, softirq, steal = map(int, fields)
     used = user + nice + system + irq + softirq + steal
@@ -181,27 +192,24 @@ def time_of_strangers(known: list[Process]) -> float:
 
 
 def compute(model: str, policy: str) -> None:
-    """In a process of its own: for each line, frames for that many seconds, and their mean."""
+    """Child process: for each line read, compute for that many seconds, print seconds per frame."""
     from sparsevod_core.allocator import keep_freed_memory
-    from sparsevod_core.spinning import spin_only_when_alone
+    from sparsevod_core.spinning import spin_only_on_free_cores
 
     keep_freed_memory()
-    if policy == OURS and not spin_only_when_alone():
-        raise SystemExit("needs a system that says how long threads wait for a core")
+    if policy == OURS and not spin_only_on_free_cores():
+        raise SystemExit("needs a system that reports how long threads wait for a core")
     import torch
-    from inference import bank_of, call, frames, random_detector
+    from inference import PLAN, call, frames, kept, r50
 
     from sparsevod_core.checkpoint import embedded_checkpoint, load_detector
-    from sparsevod_core.fast import FastDetector
+    from sparsevod_core.fast import optimized
 
-    device = torch.device("cpu")
-    if model == "embedded":
-        detector = load_detector(embedded_checkpoint())[0].eval()
-    else:
-        detector = random_detector(device)
-    fast = FastDetector(detector, torch.bfloat16)
-    images, sizes = frames(device, SIZES[model])
-    frame = call(fast, images[:1], sizes[:1], bank_of(fast, images, SIZES[model]))
+    is_embedded = model == "embedded"
+    detector = load_detector(embedded_checkpoint())[0].eval() if is_embedded else r50()
+    fast = optimized(detector, PLAN)
+    images, sizes = frames(SIZES[model])
+    frame = call(fast, images[:1], sizes[:1], kept(fast, images, SIZES[model]))
     with torch.inference_mode():
         for line in sys.stdin:
             for seconds in (1.0, float(line)):

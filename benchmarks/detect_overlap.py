@@ -1,8 +1,8 @@
-"""How much of `sparsevod detect` runs at the same time: its wall time against its three parts.
+"""Overlap of decoding, model and encoding in `sparsevod detect`: wall time against its parts.
 
-Decoding, the model, and drawing with encoding are each timed alone, then `detect_video` as a whole,
-in turn, on a 720p video. The model is R50 at 600x1000, as it is here; and, in place of a GPU's, one
-that waits a given time for each batch, so that all three parts get their turn to be the slowest.
+Decoding, the model, and drawing with encoding are each timed separately, then `detect_video` as a
+whole, in turn, on a 720p video. The models are R50 at 600x1000, and a stand-in for a GPU that waits
+a given time for each batch, so that each of the three parts is the slowest once.
 
     OMP_NUM_THREADS=1 python benchmarks/detect_overlap.py --out detect_overlap.json
 """
@@ -26,7 +26,7 @@ from hardware import about_this_machine
 from sparsevod_core.config import load_config
 from sparsevod_core.inference import Predictor, detect_video
 from sparsevod_core.inference.drawing import Drawing, Painter
-from sparsevod_core.inference.intake import Intake, Staged
+from sparsevod_core.inference.intake import InputBatch, Intake
 from sparsevod_core.inference.transfers import PlainTransfers
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.structures import Category, Detections
@@ -39,13 +39,15 @@ BOXES = 8  # drawn on each frame
 
 
 class Waiting(Predictor):
-    """Finds always the same, after a time that passes by itself, as that of a GPU does."""
+    """Predictor that returns fixed detections after a delay that uses no CPU, like a GPU."""
 
     wait_s = 0.0
     _is_done_s = 0.0
 
-    def _start(self, staged: Staged, memory: Any, *, clip: bool) -> Callable[[], list[Detections]]:
-        count = len(staged.frames)
+    def _start(
+        self, inputs: InputBatch, memory: Any, *, clip: bool
+    ) -> Callable[[], list[Detections]]:
+        count = len(inputs.frames)
         done_s = max(self._is_done_s, time.perf_counter()) + self.wait_s * count
         self._is_done_s = done_s
 
@@ -61,7 +63,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--frames", type=int, default=150)
-    parser.add_argument("--r50-frames", type=int, default=12, help="0: without R50")
+    parser.add_argument("--r50-frames", type=int, default=12, help="0 skips R50")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--wait-ms", type=float, nargs="+", default=[5, 20, 69])
     parser.add_argument("--out", type=Path, required=True)
@@ -89,7 +91,7 @@ def main() -> None:
 
 
 def measure(predictor: Predictor, video: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Medians of the parts and of the whole, which take turns."""
+    """Return median seconds of each part and of `detect_video`, which take turns."""
     with VideoReader(video) as reader:
         frames = list(reader)
     painter = Painter(Drawing(), predictor.categories, WIDTH, HEIGHT, 0)
@@ -123,7 +125,7 @@ def measure(predictor: Predictor, video: Path, arguments: argparse.Namespace) ->
 
 
 class Recorded:
-    """Frames in memory as a video."""
+    """Decoded frames with the interface of a video."""
 
     def __init__(self, frames: list[Any]) -> None:
         self._frames = frames
@@ -150,7 +152,7 @@ def show(row: dict[str, Any]) -> None:
 
 
 def make_video(path: Path, count: int) -> Path:
-    """A picture that moves, with some grain."""
+    """Write a video of a moving image with some noise."""
     generator = np.random.default_rng(0)
     coarse = generator.integers(40, 215, (HEIGHT // 40, WIDTH // 40, 3), np.uint8)
     picture = coarse.repeat(40, 0).repeat(40, 1)

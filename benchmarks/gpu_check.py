@@ -1,9 +1,10 @@
-"""Whether this build does on a GPU what is asked of it: tests, speed, exactness, memory.
+"""Check of tests, speed, accuracy and memory on a GPU against fixed targets.
 
-Needs a source folder, torch, torchvision and NumPy; no installation and no network. A measure that
-needs a package which is missing says so. Every measure runs in a process of its own under its own
-time limit, the most important first, and the results are written after each, so that a run that is
-cut keeps what it has. `make gpu-check` runs it all; `--device cpu` tries the script itself, small.
+It needs the source folder, torch, torchvision and NumPy, but no installation and no network. A
+measurement that needs a missing package reports it. Each measurement runs in its own process with
+its own time limit, the most important first, and the results are saved after each, so that an
+interrupted run keeps them. `make gpu-check` runs all; `--device cpu` tests the script itself on
+small sizes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from sparsevod_core.machine import describe_machine  # noqa: E402
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What is asked of a figure of a measure: at most so much, or at least."""
+    """Target for one figure of a measurement: an upper bound, or a lower bound if `is_least`."""
 
     text: str
     measure: str
@@ -38,7 +39,7 @@ class Demand:
     is_least: bool = False
 
     def verdict(self, found: dict[str, Any]) -> tuple[float | None, str]:
-        """The figure, and whether it is as asked."""
+        """Return the figure, and whether it meets the target."""
         value = found.get(self.measure, {}).get(self.figure)
         if value is None:
             return None, "not measured"
@@ -51,8 +52,8 @@ DEMANDS = (
     Demand("frames/s, one at a time", "model", "compiled_batch_1", 250, True),
     Demand("frames/s, batches of 16", "model", "compiled_batch_16", 500, True),
     Demand("first use until recorded, s", "model", "first_use_s", 15),
-    Demand("TFE and SPFA over the baseline, one at a time", "temporal", "share_batch_1", 0.25),
-    Demand("TFE and SPFA over the baseline, batches", "temporal", "share_batch_16", 0.25),
+    Demand("TFE and SPFA, added share, one at a time", "temporal", "share_batch_1", 0.25),
+    Demand("TFE and SPFA, added share, batches", "temporal", "share_batch_16", 0.25),
     Demand("times as fast as Faster R-CNN v2", "rival", "times_as_fast", 4, True),
     Demand("fp32 = CPU, logits, own maps", "accuracy", "embedded_fp32_own_maps_logits", 1e-3),
     Demand("fp32 = CPU, px, own maps", "accuracy", "embedded_fp32_own_maps_boxes_px", 0.05),
@@ -62,11 +63,23 @@ DEMANDS = (
     Demand("training step of R50, one clip, s", "training", "r50_1_recorded_s", 0.060),
     Demand("training step of tiny, 8 clips, s", "training", "tiny_8_recorded_s", 0.030),
     Demand("gradients, recorded against launched", "training", "fp32_gradient_difference", 1e-3),
-    Demand("training's wait for data, share", "evaluation", "train_data_wait_share", 0.05),
-    Demand("detect, 720p, of its slowest part", "detect", "720p_share_of_the_slowest", 0.9, True),
-    Demand("detect, 1080p, of its slowest part", "detect", "1080p_share_of_the_slowest", 0.9, True),
+    Demand("training, share of time waiting for data", "evaluation", "train_data_wait_share", 0.05),
+    Demand(
+        "detect, 720p, relative to its slowest part",
+        "detect",
+        "720p_share_of_the_slowest",
+        0.9,
+        True,
+    ),
+    Demand(
+        "detect, 1080p, relative to its slowest part",
+        "detect",
+        "1080p_share_of_the_slowest",
+        0.9,
+        True,
+    ),
     Demand("eval over JPEG folders, frames/s", "evaluation", "fps", 294, True),
-    Demand("memory that grows, MiB", "memory", "grown_mib", 1),
+    Demand("memory growth, MiB", "memory", "grown_mib", 1),
 )
 
 
@@ -74,10 +87,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:N, or cpu: small sizes")
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:N, or cpu (with small sizes)")
     parser.add_argument("--out", type=Path, default=Path("gpu_check.json"))
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="of the measures, some")
-    parser.add_argument("--measure", help="run this one here; used by the script itself")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run only these measurements")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         run_here(arguments.measure, arguments.device, arguments.out)
@@ -86,7 +99,7 @@ def main() -> int:
     import torch
 
     if arguments.device != "cpu" and not torch.cuda.is_available():
-        parser.error("there is no GPU that torch can use; --device cpu tries the script itself")
+        parser.error("torch finds no GPU; use --device cpu to test the script itself")
     names = chosen(parser, arguments.only)
     result: dict[str, Any] = {
         "schema": "sparsevod.gpu-check/1",
@@ -97,7 +110,7 @@ def main() -> int:
     }
     with tempfile.TemporaryDirectory() as folder:
         for name, limit_s in names.items():
-            say(f"--- {name}, at most {limit_s} s")
+            say(f"--- {name}, time limit {limit_s} s")
             found = run_apart(name, arguments.device, limit_s, Path(folder))
             result["measures"][name] = found
             say(json.dumps(found, indent=1))
@@ -115,7 +128,7 @@ def main() -> int:
 
 
 def chosen(parser: argparse.ArgumentParser, only: list[str] | None) -> dict[str, int]:
-    """Measures to run, with the seconds that each may take."""
+    """Return the measurements to run with their time limits in seconds."""
     from gpu_measures import MEASURES
 
     for name in only or []:
@@ -125,7 +138,7 @@ def chosen(parser: argparse.ArgumentParser, only: list[str] | None) -> dict[str,
 
 
 def environment(name: str, folder: Path) -> dict[str, str]:
-    """The source folder can be imported; compilers find caches that only the speed table fills."""
+    """Return an environment that imports the source folder with empty compiler caches."""
     paths = filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])
     caches = folder / ("tests" if name == "tests" else "speed")
     return {
@@ -137,7 +150,7 @@ def environment(name: str, folder: Path) -> dict[str, str]:
 
 
 def run_apart(name: str, device: str, limit_s: int, folder: Path) -> dict[str, Any]:
-    """What a measure gives in a process of its own until it ends, fails or is out of time."""
+    """Run a measurement in a child process; return its results up to its end or time limit."""
     out, log = folder / f"{name}.json", folder / f"{name}.log"
     command = [sys.executable, __file__, "--measure", name, "--device", device, "--out", str(out)]
     start = time.monotonic()
@@ -147,7 +160,7 @@ def run_apart(name: str, device: str, limit_s: int, folder: Path) -> dict[str, A
             env=environment(name, folder),
             stdout=stream,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that what it has started ends with it
+            start_new_session=True,  # so that its own children can be killed with it
         )
         try:
             code: int | None = process.wait(limit_s)
@@ -169,7 +182,7 @@ def run_apart(name: str, device: str, limit_s: int, folder: Path) -> dict[str, A
 
 
 def run_here(name: str, device: str, out: Path) -> None:
-    """One measure; `out` has, at every moment, what it has found so far."""
+    """Run a measurement in this process, and write `out` after each result."""
     import torch
     from gpu_measures import MEASURES, SMALL, WHOLE
 
@@ -189,7 +202,7 @@ def run_here(name: str, device: str, out: Path) -> None:
 
 
 def table(found: dict[str, Any]) -> Iterator[tuple[str, float | None, str, str]]:
-    """Each demand, its figure, what was asked, and the verdict."""
+    """Yield each target's text, measured figure, bound and verdict."""
     for demand in DEMANDS:
         value, verdict = demand.verdict(found)
         note = found.get(demand.measure, {})
@@ -199,7 +212,7 @@ def table(found: dict[str, Any]) -> Iterator[tuple[str, float | None, str, str]]
 
 
 def commit() -> str:
-    """The commit of the source folder, or `unknown`."""
+    """Return the commit of the source folder, or `unknown`."""
     try:
         done = subprocess.run(
             ["git", "rev-parse", "HEAD"],
@@ -214,7 +227,7 @@ def commit() -> str:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """All of it or, where this is cut, what was there before."""
+    """Write a JSON file that is replaced only when complete."""
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     draft.replace(path)

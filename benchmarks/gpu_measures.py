@@ -1,4 +1,4 @@
-"""The measures of gpu_check.py; each runs in a process of its own and yields what it has so far."""
+"""Measurements of gpu_check.py. Each runs in its own process and yields its results one by one."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from scene import random_detector, scene_frames
 from torch import Tensor
 
 from sparsevod_core.benchmark.accuracy import stage_differences
-from sparsevod_core.benchmark.timing import autocast, now, seconds_of, synchronise
+from sparsevod_core.benchmark.timing import autocast, now, seconds_of, synchronize
 from sparsevod_core.benchmark.training_step import TrainingStep
 from sparsevod_core.checkpoint import load_detector
 from sparsevod_core.config import Config, load_config
 from sparsevod_core.data.loader import TrainingBatch
 from sparsevod_core.embedded import embedded_checkpoint
-from sparsevod_core.fast import Plan, computing_in, optimised, plan_for
+from sparsevod_core.fast import Plan, computing_in, optimized, plan_for
 from sparsevod_core.fast.graphed_training import GraphedTraining
 from sparsevod_core.fast.plan import plan_for_training
 from sparsevod_core.fast.recorded import RecordedDetector
@@ -41,7 +41,7 @@ from sparsevod_core.structures import Category, Clip, Targets
 REPOSITORY = Path(__file__).parents[1]
 SUPPORTS = 6
 RIVAL = "fasterrcnn_resnet50_fpn_v2"
-UNTIL_RECORDED = 3  # a shape is launched, then compiled and recorded, then replayed
+UNTIL_RECORDED = 3  # calls with one shape: launch, compile and record, replay
 
 Model: TypeAlias = SparseVOD | RecordedDetector
 Found: TypeAlias = Iterator[dict[str, Any]]
@@ -49,17 +49,17 @@ Found: TypeAlias = Iterator[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How large the measures are.
+    """Size of the measurements.
 
     Attributes:
-        preset: of the model.
-        size: (height, width) in pixels of the frames that enter it.
-        batches: frames at once: one, and many.
-        repeats: timed runs.
-        videos: (height, width) of the videos to detect in.
-        video_frames: of each.
-        image_frames: JPEG files to evaluate on.
-        changes: batches during which memory must not grow.
+        preset: Preset of the model.
+        size: (height, width) of its input in pixels.
+        batches: Small and large batch size.
+        repeats: Number of timed runs.
+        videos: (height, width) of the videos for `detect`.
+        video_frames: Number of frames of each video.
+        image_frames: Number of JPEG files for `eval`.
+        changes: Number of batches during which memory must not grow.
     """
 
     preset: str
@@ -95,7 +95,7 @@ SMALL = Scale(
 
 
 def tests(device: torch.device, scale: Scale) -> Found:
-    """`tests/gpu`, which skip what lacks a package or a second GPU."""
+    """Run `tests/gpu`, which skip tests that lack a package or a second GPU."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     sys.stdout.write(done.stdout + done.stderr)
@@ -104,7 +104,7 @@ def tests(device: torch.device, scale: Scale) -> Found:
 
 @torch.inference_mode()
 def model(device: torch.device, scale: Scale) -> Found:
-    """Frames a second by batch: compiled and recorded, recorded, launched; and the first use."""
+    """Frames per second by batch (compiled and recorded, recorded, launched), and first use."""
     detector = random_detector(scale.preset, scale.size).to(device)
     plan = plan_for(device, "bf16", compiled=True)
     quick, first_s = _first_use(detector, plan, device, scale)
@@ -114,9 +114,9 @@ def model(device: torch.device, scale: Scale) -> Found:
         "recorded": replace(plan, compiled=False),
         "launched": replace(plan, compiled=False, recorded=False),
     }
-    # The figures that are asked for come first.
+    # Figures with a target come first.
     for name in plans:
-        made = quick if name == "compiled" else optimised(detector, plans[name])
+        made = quick if name == "compiled" else optimized(detector, plans[name])
         for batch in reversed(scale.batches):
             call = _batch_of(made, device, scale, batch)
             rate = batch / _seconds({name: call}, device, scale.repeats)[name]
@@ -125,7 +125,7 @@ def model(device: torch.device, scale: Scale) -> Found:
 
 @torch.inference_mode()
 def warm_start(device: torch.device, scale: Scale) -> Found:
-    """The first use again, with what `model` has left in the compiler's cache."""
+    """First use with the compiler cache that `model` has filled."""
     detector = random_detector(scale.preset, scale.size).to(device)
     plan = plan_for(device, "bf16", compiled=True)
     yield {"first_use_s": _first_use(detector, plan, device, scale)[1]}
@@ -133,11 +133,11 @@ def warm_start(device: torch.device, scale: Scale) -> Found:
 
 @torch.inference_mode()
 def temporal(device: torch.device, scale: Scale) -> Found:
-    """What TFE and SPFA add to the plain Sparse R-CNN of the same build."""
+    """Time that TFE and SPFA add to Sparse R-CNN with the same optimizations."""
     plan = plan_for(device, "bf16", compiled=True)
     variants = {"baseline": ("model.tfe=off", "model.spfa=off"), "whole": ()}
     models = {
-        name: optimised(random_detector(scale.preset, scale.size, *settings).to(device), plan)
+        name: optimized(random_detector(scale.preset, scale.size, *settings).to(device), plan)
         for name, settings in variants.items()
     }
     for batch in scale.batches:
@@ -152,26 +152,29 @@ def temporal(device: torch.device, scale: Scale) -> Found:
 
 @torch.inference_mode()
 def rival(device: torch.device, scale: Scale) -> Found:
-    """torchvision's Faster R-CNN on one frame in its best precision, and ours, taking turns.
+    """Compare with torchvision's Faster R-CNN in its fastest precision, one frame at a time.
 
-    As it comes it enlarges the frame to 800 pixels; `at_our_size` it does not.
+    By default it enlarges the frame to 800 pixels; `at_our_size` it does not.
     """
     from torchvision.models import get_model
 
     height, width = scale.size
     frame = scene_frames(1, scale.size)[0][0, :, :height, :width].to(device).float() / 255
     detector = random_detector(scale.preset, scale.size).to(device)
-    fast = optimised(detector, plan_for(device, "bf16", compiled=True))
+    fast = optimized(detector, plan_for(device, "bf16", compiled=True))
     ours = _batch_of(fast, device, scale, 1)
     same = {"min_size": min(scale.size), "max_size": max(scale.size)}
-    sizes = {"_at_our_size": same, "": {}}  # the cheaper first: on a CPU the other is cut off
+    sizes = {
+        "_at_our_size": same,
+        "": {},
+    }  # cheaper first: on a CPU the other times out
     for name, how in sizes.items():
         network = get_model(RIVAL, weights=None, weights_backbone=None, **how).to(device).eval()
         calls: dict[str, Callable[[], object]] = {"ours": ours}
         for precision, call in _in_precisions(network, frame).items():
             try:
                 call()
-            except RuntimeError as error:  # an operator lacks the type
+            except RuntimeError as error:  # an operator does not support this dtype
                 yield {f"rival_{precision}_refuses": str(error).splitlines()[0]}
             else:
                 calls[precision] = call
@@ -182,7 +185,7 @@ def rival(device: torch.device, scale: Scale) -> Found:
 
 
 def _in_precisions(network: torch.nn.Module, frame: Tensor) -> dict[str, Callable[[], object]]:
-    """Calls of a network of torchvision, by precision."""
+    """Return calls of a torchvision network by precision."""
 
     def call(products: Any, dtype: torch.dtype | None) -> Callable[[], object]:
         def run() -> object:
@@ -201,7 +204,7 @@ def _in_precisions(network: torch.nn.Module, frame: Tensor) -> dict[str, Callabl
 
 
 def accuracy(device: torch.device, scale: Scale) -> Found:
-    """The largest difference of any stage from the plain model on the CPU, teacher-forced."""
+    """Largest difference of any stage from the plain model on the CPU, with equal stage inputs."""
     trained = load_detector(embedded_checkpoint())[0].eval()
     yield from _differences("embedded", trained, (224, 280), device)
     detector = random_detector(scale.preset, scale.size, "model.proposal_init=grid")
@@ -214,7 +217,7 @@ def _differences(
     images, _ = scene_frames(SUPPORTS + 1, size)
     for precision in ("fp32", "bf16"):
         plan = replace(plan_for(device, precision), compiled=False, recorded=False)
-        fast = optimised(detector, plan).to(device)
+        fast = optimized(detector, plan).to(device)
         for maps, shared in (("shared_maps", True), ("own_maps", False)):
             with computing_in(precision):
                 stages = stage_differences(
@@ -229,7 +232,7 @@ def _differences(
 
 
 def training(device: torch.device, scale: Scale) -> Found:
-    """A step of one clip and of `tiny`'s eight, with and without recording, and how it scales."""
+    """Training steps of one clip and of `tiny`'s eight, recorded and launched; scaling."""
     cases = [(scale.preset, scale.size, 1), ("tiny", (96, 160), 8)]
     for preset, size, clips in cases:
         for record in (True, False):
@@ -266,7 +269,7 @@ def _step_seconds(
 
 
 def _recorded_against_launched(device: torch.device, precision: Any) -> Found:
-    """Loss and gradients of the same weights and clips, both ways."""
+    """Compare loss and gradients of equal weights and clips, recorded and launched."""
     torch.manual_seed(0)
     config = load_config("tiny")
     detector = load_detector(embedded_checkpoint())[0].to(device).train()
@@ -303,7 +306,7 @@ def _recorded_against_launched(device: torch.device, precision: Any) -> Found:
 
 
 def _clips(count: int, size: tuple[int, int]) -> TrainingBatch:
-    """Clips of a target with two supports and two boxes, in page-locked memory where there is."""
+    """Return clips with a target, two support frames and two boxes, pinned if possible."""
     images, sizes = scene_frames(3, size)
     height, width = size
     boxes = torch.tensor([[0.1, 0.1, 0.4, 0.5], [0.3, 0.2, 0.9, 0.9]])
@@ -321,7 +324,7 @@ def _clips(count: int, size: tuple[int, int]) -> TrainingBatch:
 
 
 def evaluation(device: torch.device, scale: Scale) -> Found:
-    """Frames a second of `evaluate` over folders of 720p JPEG files, and of reading them alone."""
+    """Frames per second of `evaluate` on folders of JPEG files, and of reading them only."""
     from sparsevod_core.data.frames import FrameReader
     from sparsevod_core.data.records import VideoSet
     from sparsevod_core.evaluation.evaluate import evaluate
@@ -344,7 +347,7 @@ def evaluation(device: torch.device, scale: Scale) -> Found:
 
 
 def _data_wait(annotations: Path, device: torch.device, scale: Scale) -> Found:
-    """What `sparsevod bench train` says of training on the same files."""
+    """Share of training time spent waiting for data, as in `sparsevod bench train`."""
     from sparsevod_core.benchmark.train import benchmark_training
 
     workers = max(1, min(8, len(os.sched_getaffinity(0)) - 1)) if device.type == "cuda" else 0
@@ -366,8 +369,8 @@ def _data_wait(annotations: Path, device: torch.device, scale: Scale) -> Found:
 
 
 def detect(device: torch.device, scale: Scale) -> Found:
-    """`detect_video` on H.264 videos against each of its parts alone, in frames a second."""
-    import av  # noqa: F401  # said at once where it is missing
+    """Frames per second of `detect_video` on H.264 videos, and of each of its parts."""
+    import av  # noqa: F401  # fails early if it is missing
 
     from sparsevod_core.inference.detect_video import detect_video
     from sparsevod_core.inference.drawing import Drawing, Painter
@@ -410,7 +413,7 @@ def detect(device: torch.device, scale: Scale) -> Found:
             parts = {"decode": decode, "model": compute, "draw_and_encode": encode}
             calls: dict[str, Callable[[], object]] = {**parts, "detect": whole}
             fps: dict[str, float] = {}
-            for part, call in calls.items():  # one by one: what is cut off keeps the others
+            for part, call in calls.items():  # one by one, so that a time limit keeps the others
                 fps[part] = len(frames) / _seconds({part: call}, device, 1)[part]
                 yield {f"{height}p_{part}_fps": fps[part]}
             slowest = min(parts, key=fps.__getitem__)
@@ -422,18 +425,18 @@ def detect(device: torch.device, scale: Scale) -> Found:
 
 @torch.inference_mode()
 def profile(device: torch.device, scale: Scale) -> Found:
-    """Time and number of the kernels of a replayed batch, and the twenty that take most."""
+    """Time and number of kernels of a replayed batch, and the twenty slowest."""
     from torch.profiler import ProfilerActivity, profile
 
     is_gpu = device.type == "cuda"
     detector = random_detector(scale.preset, scale.size).to(device)
-    fast = optimised(detector, plan_for(device, "bf16", compiled=True))
+    fast = optimized(detector, plan_for(device, "bf16", compiled=True))
     for batch in reversed(scale.batches):
         call = _batch_of(fast, device, scale, batch)
         activity = ProfilerActivity.CUDA if is_gpu else ProfilerActivity.CPU
         with profile(activities=[activity]) as recorded:
             call()
-            synchronise(device)
+            synchronize(device)
         time_of = "self_device_time_total" if is_gpu else "self_cpu_time_total"
         events = sorted(recorded.key_averages(), key=lambda event: -getattr(event, time_of))
         yield {
@@ -448,16 +451,16 @@ def profile(device: torch.device, scale: Scale) -> Found:
 
 @torch.inference_mode()
 def memory(device: torch.device, scale: Scale) -> Found:
-    """Allocated memory while the frames' size, their number and the memory change."""
+    """Growth of allocated memory while frame size, batch size and support memory change."""
     if device.type != "cuda":
-        yield {"grown_mib": 0.0, "note": "the memory of a GPU; here there is none"}
+        yield {"grown_mib": 0.0, "note": "measures GPU memory; this machine has no GPU"}
         return
     detector = random_detector("tiny", SMALL.size).to(device)
-    fast = optimised(detector, plan_for(device, "bf16"))
+    fast = optimized(detector, plan_for(device, "bf16"))
     sizes = [(96 + 32 * number, 160) for number in range(8)]
     half = 0
     for number in range(scale.changes):
-        size = sizes[number // 3 % len(sizes)]  # thrice, so that each is recorded
+        size = sizes[number // 3 % len(sizes)]  # three times each, so that it is recorded
         call = _batch_of(fast, device, replace(scale, size=size), 1 + number // 3 % 2, warm=1)
         call()
         del call
@@ -480,18 +483,18 @@ MEASURES: dict[str, tuple[Callable[[torch.device, Scale], Found], int]] = {
     "profile": (profile, 30),
     "memory": (memory, 20),
 }
-"""What is measured and the seconds it may take, the most important first; 585 in all."""
+"""Measurements and their time limits in seconds, the most important first; 585 in total."""
 
 
 def _first_use(
     detector: SparseVOD, plan: Plan, device: torch.device, scale: Scale
 ) -> tuple[Model, float]:
-    """The detector ready to replay large batches, and the seconds that it took."""
+    """Return a detector that is ready to replay large batches, and the seconds this took."""
     images, sizes = (one.to(device) for one in scene_frames(SUPPORTS + 1, scale.size))
     batch = scale.batches[-1]
     many = images[torch.arange(batch) % len(images)], sizes[:1].expand(batch, 2)
     start = now(device)
-    made = optimised(detector, plan)
+    made = optimized(detector, plan)
     with computing_in("bf16"):
         kept = made.remember(made.encode(images[1:], sizes[1:]))  # type: ignore[arg-type]
         for _ in range(UNTIL_RECORDED):
@@ -508,7 +511,7 @@ def _batch_of(
     supports: int = SUPPORTS,
     warm: int = UNTIL_RECORDED,
 ) -> Callable[[], object]:
-    """A call that detects in a batch of frames with a memory; ready to be timed."""
+    """Return a warmed-up call that detects in a batch of frames with a support memory."""
     images, sizes = (one.to(device) for one in scene_frames(supports + 1, scale.size))
     targets: Tensor = images[torch.arange(batch) % len(images)]
     target_sizes = sizes[:1].repeat(batch, 1)
@@ -529,7 +532,7 @@ def _batch_of(
 def _seconds(
     calls: dict[str, Callable[[], object]], device: torch.device, repeats: int
 ) -> dict[str, float]:
-    """Median seconds of each, taking turns, after one run that is not counted."""
+    """Return median seconds of each, taking turns, after one warm-up run."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats + 1):
         for name, call in calls.items():
@@ -552,7 +555,7 @@ def _predictor(device: torch.device, scale: Scale) -> Predictor:
 
 
 def _moving(size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
-    """RGB frames of a picture that moves."""
+    """Yield RGB frames of a moving image."""
     height, width = size
     picture = scene_frames(1, size)[0][0, :, :height, :width].permute(1, 2, 0).contiguous().numpy()
     for number in range(count):
@@ -560,7 +563,7 @@ def _moving(size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
 
 
 def _write_jpegs(folder: Path, scale: Scale) -> Path:
-    """Videos of JPEG files with a COCO-VID file."""
+    """Write videos as JPEG files, and return their COCO-VID JSON."""
     import cv2
 
     size = scale.videos[0]
@@ -605,7 +608,7 @@ def _write_jpegs(folder: Path, scale: Scale) -> Path:
 
 
 class _InMemory:
-    """Frames that are decoded already, as a video."""
+    """Decoded frames with the interface of a video."""
 
     def __init__(self, frames: Sequence[Any]) -> None:
         self._frames = frames

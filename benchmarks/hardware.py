@@ -1,4 +1,4 @@
-"""What a measurement was made on, for its JSON."""
+"""Description of the machine, for the JSON of a measurement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def about_this_machine(*packages: str) -> dict[str, Any]:
-    """Processor, cores, memory, versions of Python and `packages`, and the commit measured."""
+    """Return processor, cores, memory, versions of Python and `packages`, and the commit."""
     models = [line for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     memory = [line.split()[1] for line in _lines("/proc/meminfo") if line.startswith("MemTotal")]
     commit = subprocess.run(

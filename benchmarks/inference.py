@@ -1,9 +1,9 @@
-"""How fast a frame is, what makes it so, how exact it stays, and how its cost grows.
+"""Inference on a CPU: time per frame, ablation of the optimizations, accuracy, scaling.
 
-Everything is R50 at 600x1000 with 100 proposals, 6 stages and 6 support frames unless it says
-otherwise, with seeded random weights whose maps have unit deviation (untrained FPN maps are 30
-times as large, which no trained one is, and drive TFE's softmax into a choice of one frame).
-Programs that are compared take turns in one process. `make bench` runs it all, on the CPU.
+Unless stated otherwise, the model is R50 at 600x1000 with 100 proposals, 6 stages and 6 support
+frames, and seeded random weights scaled to feature maps of unit standard deviation. Untrained FPN
+maps are 30 times as large, unlike trained ones, and make TFE's softmax select a single frame.
+Compared programs take turns in one process. `make bench` runs all measurements.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sparsevod_core.allocator import keep_freed_memory
 from sparsevod_core.benchmark.accuracy import stage_differences
 from sparsevod_core.benchmark.inference import PLAIN, BenchmarkSettings, benchmark
 from sparsevod_core.checkpoint import embedded_checkpoint, load_detector
-from sparsevod_core.fast import optimised, plan_for
+from sparsevod_core.fast import optimized, plan_for
 from sparsevod_core.inference import Predictor
 from sparsevod_core.model.detector import SparseVOD, top_detections
 from sparsevod_core.model.support import SupportMemory
@@ -64,8 +64,8 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("inference.json"))
-    parser.add_argument("--only", nargs="*", help="of the measures, some")
-    parser.add_argument("--process", choices=("fast", PLAIN, RIVAL), help="used by `processes`")
+    parser.add_argument("--only", nargs="*", help="run only these measurements")
+    parser.add_argument("--process", choices=("fast", PLAIN, RIVAL), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.process is not None:
         sys.stdout.write(json.dumps(in_this_process(arguments.process)))
@@ -97,14 +97,14 @@ def main() -> None:
     for name, demand in DEMANDS.items():
         for where, found in (
             ("in one process", result.get("speed", {}).get("proposals all over the image")),
-            ("in processes of their own", result.get("processes")),
+            ("in separate processes", result.get("processes")),
         ):
             if found:
-                sys.stdout.write(f"{name}, {where}: {found[name]:.2f} (asked for: {demand})\n")
+                sys.stdout.write(f"{name}, {where}: {found[name]:.2f} (target: {demand})\n")
 
 
 def speed(rounds: int) -> dict[str, Any]:
-    """A frame as it is used, against our plain fp32 model and torchvision's detector in fp32."""
+    """Compare the optimized model with our plain fp32 model and torchvision's detector in fp32."""
     found = {}
     for name, init in (("proposals all over the image", "image"), ("small proposals", "grid")):
         detector = r50(init)
@@ -129,10 +129,10 @@ def speed(rounds: int) -> dict[str, Any]:
 
 
 def processes(rounds: int) -> dict[str, Any]:
-    """Milliseconds a frame of fresh processes that take turns, each with the allocator it has.
+    """Compare milliseconds per frame in fresh processes, each with its usual allocator settings.
 
-    `sparsevod` has glibc keep freed memory (benchmarks/allocator.py); who calls a model from a
-    script of their own, ours or torchvision's, has glibc as it is.
+    `sparsevod` configures glibc to keep freed memory (benchmarks/allocator.py). A script that calls
+    a model, ours or torchvision's, has glibc's defaults.
     """
     times: dict[str, list[float]] = {"fast": [], PLAIN: [], RIVAL: []}
     for _ in range(3):
@@ -150,7 +150,7 @@ def processes(rounds: int) -> dict[str, Any]:
 
 @torch.inference_mode()
 def in_this_process(name: str) -> float:
-    """Median milliseconds of some frames of one program alone."""
+    """Return the median milliseconds per frame of one program."""
     images, sizes = frames()
     if name == RIVAL:
         network = get_model(RIVAL, weights=None, weights_backbone=None).eval()
@@ -160,12 +160,12 @@ def in_this_process(name: str) -> float:
     if name == PLAIN:
         return turns({name: call(detector, images[:1], sizes[:1], kept(detector, images))}, 4)[name]
     keep_freed_memory()
-    fast = optimised(detector, PLAN)
+    fast = optimized(detector, PLAN)
     return turns({name: call(fast, images[:1], sizes[:1], kept(fast, images))}, 8)[name]
 
 
 def effects(rounds: int) -> dict[str, Any]:
-    """Each means taken away alone, in milliseconds a frame; they take turns."""
+    """Return milliseconds per frame without each optimization; the variants take turns."""
     plans = {
         "as it is": PLAN,
         "without bf16": plan_for(CPU, "fp32"),
@@ -178,13 +178,13 @@ def effects(rounds: int) -> dict[str, Any]:
     images, sizes = frames()
     contestants: dict[str, Callable[[], Any]] = {}
     for name, plan in plans.items():
-        fast = optimised(detector, plan)
+        fast = optimized(detector, plan)
         contestants[name] = call(fast, images[:1], sizes[:1], kept(fast, images))
     return turns(contestants, rounds)
 
 
 def accuracy(rounds: int) -> dict[str, Any]:
-    """The largest differences of any stage; see `sparsevod_core.benchmark.accuracy`."""
+    """Return the largest differences of any stage; see `sparsevod_core.benchmark.accuracy`."""
     found: dict[str, Any] = {}
     for name, detector in (
         ("R50, proposals all over the image", r50()),
@@ -195,7 +195,7 @@ def accuracy(rounds: int) -> dict[str, Any]:
         size = (224, 280) if "embedded" in name else SIZE
         images, _ = frames(size)
         for precision in PRECISIONS:
-            fast: Any = optimised(detector, plan_for(CPU, precision))
+            fast: Any = optimized(detector, plan_for(CPU, precision))
             for shared in (True, False):
                 stages = stage_differences(
                     detector, fast, images[:1], images[1:], size, shared_maps=shared
@@ -213,9 +213,9 @@ def accuracy(rounds: int) -> dict[str, Any]:
 
 
 def scaling(rounds: int) -> dict[str, Any]:
-    """Milliseconds a frame by supports, size and batch; what is kept of the supports."""
+    """Return milliseconds per frame by support frames, size and batch; size of the memory."""
     detector = r50()
-    fast = optimised(detector, PLAN)
+    fast = optimized(detector, PLAN)
     few = max(3, rounds // 2)
     images, sizes = frames(count=15)
     target = images[:1]
@@ -246,21 +246,21 @@ def scaling(rounds: int) -> dict[str, Any]:
 
 
 def rows_of_the_paper(rounds: int) -> dict[str, float]:
-    """Milliseconds a frame of the variants in the paper's Tables 2, 4 and 5; they take turns."""
+    """Return milliseconds per frame of the variants in the paper's Tables 2, 4 and 5."""
     contestants: dict[str, Callable[[], Any]] = {}
     for name, tfe, spfa, count in PAPER:
         detector = r50(tfe=tfe, spfa=spfa)
-        fast = optimised(detector, PLAN)
+        fast = optimized(detector, PLAN)
         images, sizes = frames(count=count + 1)
         contestants[name] = call(fast, images[:1], sizes[:1], kept(fast, images))
     return turns(contestants, max(3, rounds // 2))
 
 
 def roofline(rounds: int) -> dict[str, Any]:
-    """Operations and memory traffic of each part, beside what the machine can do at most."""
+    """Return operations and memory traffic of each part, relative to the machine's peak."""
     detector = r50()
     images, sizes = frames()
-    counted: Any = optimised(detector, replace(PLAN, fused="none"))  # layers that can be counted
+    counted: Any = optimized(detector, replace(PLAN, fused="none"))  # layers FLOP counters know
     frame = call(counted, images[:1], sizes[:1], kept(counted, images))
     with Traffic(counted) as traffic:  # inference mode hides convolutions from it
         frame()
@@ -299,19 +299,19 @@ def r50(
     spfa: str = "attention",
     unit_maps: bool = True,
 ) -> SparseVOD:
-    """A variant with seeded random weights."""
+    """Return a variant of R50 with seeded random weights."""
     variant = (f"model.proposal_init={init}", f"model.tfe={tfe}", f"model.spfa={spfa}")
     return random_detector("r50", SIZE, *variant, unit_maps=unit_maps)
 
 
 def frames(size: tuple[int, int] = SIZE, count: int = SUPPORTS + 1) -> tuple[Tensor, Tensor]:
-    """Padded frames of the scene, and their sizes."""
+    """Return padded frames of the scene, and their sizes."""
     return scene_frames(count, size)
 
 
 @torch.inference_mode()
 def kept(model: Any, images: Tensor, size: tuple[int, int] = SIZE) -> SupportMemory | None:
-    """Of all frames but the first; None where there is no other."""
+    """Return the support memory of all frames but the first; None if there is only one."""
     if len(images) == 1:
         return None
     sizes = torch.tensor([size]).expand(len(images) - 1, 2)
@@ -326,7 +326,7 @@ def call(
 
 @torch.inference_mode()
 def turns(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each, taking turns, after one run that is not counted."""
+    """Return median milliseconds of each, taking turns, after one warm-up run."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds + 1):
         for name, run in contestants.items():
@@ -338,8 +338,8 @@ def turns(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, f
 
 @torch.inference_mode()
 def share_of_p2(detector: SparseVOD) -> float:
-    """Of the finest map's tiles those that a frame makes."""
-    fast: Any = optimised(detector, PLAN)
+    """Return the fraction of P2 tiles computed for a frame."""
+    fast: Any = optimized(detector, PLAN)
     images, sizes = frames()
     pyramid = fast.encode(images[:1], sizes[:1])
     fast.detect(pyramid, kept(fast, images))
@@ -347,9 +347,10 @@ def share_of_p2(detector: SparseVOD) -> float:
 
 
 def video_length(rounds: int) -> dict[str, float]:
-    """Milliseconds a frame of whole videos after the first batch, by the embedded model.
+    """Return milliseconds per frame of `Predictor.video` with the bundled model, by length.
 
-    `Predictor.video` decodes, resizes and detects; of three rounds in turn the shortest.
+    The time includes decoding and resizing, and excludes the first batch. It is the shortest of
+    three rounds, in which the lengths take turns.
     """
     predictor = Predictor.from_checkpoint(device="cpu", overrides=["inference.precision=auto"])
     batch = predictor.config.inference.batch
@@ -359,13 +360,13 @@ def video_length(rounds: int) -> dict[str, float]:
         for length in times:
             path = Path(folder) / f"{length}.mp4"
             with VideoWriter(path, 280, 224, frame_rate=Fraction(25)) as writer:
-                for number in range(length):  # there and back: all lengths show the same
+                for number in range(length):  # back and forth, so that all lengths show the same
                     moved = images[0, :, :224, :280].roll(abs(number % 50 - 25), dims=2)
                     writer.write(moved.permute(1, 2, 0).contiguous().numpy())
         for _ in range(3):
             for length, found in times.items():
                 detections = predictor.video(Path(folder) / f"{length}.mp4")
-                next(detections)  # the supports are remembered, and the first batch is done
+                next(detections)  # after this, the support memory and the first batch are done
                 start = time.perf_counter()
                 rest = sum(1 for _ in detections) + 1 - batch
                 found.append(1000 * (time.perf_counter() - start) / rest)
@@ -374,7 +375,7 @@ def video_length(rounds: int) -> dict[str, float]:
 
 @torch.inference_mode()
 def matrix_peak() -> float:
-    """Operations a second of the best of some bf16 matrix products."""
+    """Return operations per second of the fastest of several bf16 matrix products."""
     best = 0.0
     for side in (1024, 2048, 4096):
         a, b = (torch.randn(side, side, dtype=torch.bfloat16) for _ in range(2))
@@ -385,7 +386,7 @@ def matrix_peak() -> float:
 
 @torch.inference_mode()
 def memory_bandwidth() -> float:
-    """Bytes a second, read and written, of a copy that no cache holds."""
+    """Return bytes per second, read and written, of a copy larger than the caches."""
     source = torch.zeros(2**28, dtype=torch.int8)
     target = torch.empty_like(source)
     times = turns({"copy": lambda: target.copy_(source)}, 5)

@@ -1,4 +1,4 @@
-"""The roofline of a measured frame (Williams et al., 2009) as a picture.
+"""Roofline plot (Williams et al., 2009) of a measured frame.
 
 python benchmarks/plot_roofline.py benchmarks/results/inference_cpu.json docs/pictures/roofline.png
 """
@@ -15,7 +15,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-RIGHT = ("backbone", "pyramid", "head", "spfa")  # of its mark stands the part's name; else left
+RIGHT = (
+    "backbone",
+    "pyramid",
+    "head",
+    "spfa",
+)  # these labels are right of their markers
 
 
 def main() -> None:
@@ -46,7 +51,7 @@ def main() -> None:
             label, (x, rate), xytext=(side[1], -3), textcoords="offset points", ha=side[0]
         )
     axes.set_ylim(bandwidth * 0.9, peak * 1.6)
-    axes.set_xlabel("operations a byte of the operators' inputs and outputs")
+    axes.set_xlabel("operations per byte of the operators' inputs and outputs")
     axes.set_ylabel("GFLOP/s")
     axes.set_title(f"A frame of R50 at 600x1000, 6 supports: {measured['machine']['processor']}")
     figure.savefig(arguments.picture, dpi=130)

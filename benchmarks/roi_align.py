@@ -1,9 +1,8 @@
-"""RoIAlign over the pyramid on this CPU: the detector's own against torchvision's operator.
+"""RoIAlign over the feature pyramid on a CPU: ours against torchvision's operator.
 
-The yardstick is what toolkits do: for each level torchvision's `roi_align` on the boxes of that
-level. Both do the work of all stages of a detector, each stage with boxes of its own. They take
-turns in one process: forward alone and forward with backward, at the size of the paper's frames and
-at that of preset `tiny`.
+The reference is what other toolkits do: torchvision's `roi_align` for each level on the boxes of
+that level. Both process all stages of a detector, each with its own boxes. They take turns in one
+process, forward only and forward with backward, at the paper's frame size and at that of `tiny`.
 
     OMP_NUM_THREADS=2 python benchmarks/roi_align.py --rounds 15 --out roi_align.json
 """
@@ -27,7 +26,7 @@ from sparsevod_core.model.backbone import STRIDES
 from sparsevod_core.model.pyramid import WholePyramid
 from sparsevod_core.model.roi_align import PyramidRoIAlign
 
-# Stages, images, boxes on each, channels, height and width in pixels.
+# Stages, images, boxes per image, channels, height and width in pixels.
 CASES = {
     "a frame, R50 at 600x1000": (6, 1, 100, 256, 608, 1024),
     "a training step, tiny at 96x128 (8 clips of 3 frames)": (3, 24, 16, 64, 96, 128),
@@ -61,7 +60,7 @@ def main() -> None:
 def measure(
     stages: int, images: int, boxes: int, channels: int, height: int, width: int, rounds: int
 ) -> dict[str, Any]:
-    """Medians of both programs, which take turns; the largest difference of what they give."""
+    """Return median milliseconds of both, which take turns, and the largest difference."""
     generator = torch.Generator().manual_seed(0)
     pyramid = [
         torch.randn(images, channels, height // stride, width // stride, generator=generator)
@@ -103,7 +102,7 @@ def measure(
 
 
 def level_by_level(pyramid: list[Tensor], boxes_xyxy: Tensor, rule: PyramidRoIAlign) -> Tensor:
-    """torchvision's operator on the boxes of each level."""
+    """Apply torchvision's operator to the boxes of each level."""
     levels = rule.levels(boxes_xyxy).flatten()
     image = torch.arange(len(boxes_xyxy)).repeat_interleave(boxes_xyxy.shape[1])
     rois = torch.cat([image[:, None].float(), boxes_xyxy.flatten(0, 1)], dim=1)

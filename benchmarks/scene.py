@@ -1,4 +1,4 @@
-"""What the measures look at: frames of a seeded scene, and detectors of seeded random weights."""
+"""Inputs of the measurements: frames of a rendered scene, and detectors with random weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sparsevod_core.model.detector import SparseVOD
 
 
 def scene_frames(count: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """A still scene with detail of every size, seen from a camera that moves; padded, and sizes."""
+    """Return padded frames of a scene with detail at all scales, moving camera, and their sizes."""
     generator = torch.Generator().manual_seed(1)
     scene = torch.zeros(1, 3, *size)
     for octave in range(7):
@@ -27,9 +27,15 @@ def scene_frames(count: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 def random_detector(
     preset: str, size: tuple[int, int], *settings: str, unit_maps: bool = True
 ) -> SparseVOD:
-    """Seeded, on the CPU, with maps of unit deviation as trained ones have, or left as they are.
+    """Return a detector with seeded random weights, on the CPU.
 
-    SPFA's output, zero at the start, is drawn too, so that it matters.
+    SPFA's output layer is zero at initialization; it is drawn too, so that SPFA has an effect.
+
+    Args:
+        preset: Name of the preset.
+        size: (height, width) of the frames.
+        settings: Overrides, as `a.b=c`.
+        unit_maps: If True, scale the feature maps to unit standard deviation, as in trained models.
     """
     torch.manual_seed(0)
     config = load_config(preset, overrides=list(settings))

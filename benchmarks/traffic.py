@@ -1,7 +1,7 @@
-"""Operations and bytes of every part of a fast detector, counted while it computes a frame.
+"""Operations and bytes of each part of an optimized detector, counted while it computes a frame.
 
-Bytes are those of each operator's inputs and outputs, once each: what it would move if nothing were
-in a cache. Products of 8-bit integers count as operations like others.
+Bytes are those of each operator's inputs and outputs, counted once: the memory traffic without
+caches. Products of 8-bit integers count like other operations.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sparsevod_core.model.detector import SparseVOD
 
 
 class Traffic(TorchDispatchMode):
-    """Counts by part: backbone, pyramid (with RoIAlign), tfe, spfa and head, which is the rest."""
+    """Counters by part: backbone, pyramid (with RoIAlign), tfe, spfa, and head (the rest)."""
 
     def __init__(self, fast: SparseVOD) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Traffic(TorchDispatchMode):
             undo()
 
     def _within(self, owner: Any, name: str, part: str) -> None:
-        """While `owner.name` runs, what is counted is the part's."""
+        """Count for `part` while `owner.name` runs."""
         original = getattr(owner, name)
         is_own = name in vars(owner)
 
@@ -89,7 +89,7 @@ class Traffic(TorchDispatchMode):
 
 
 def read(packet: Any, leaf: Tensor, result: Any) -> float:
-    """Most that an operator reads of a tensor: a gather no more than it writes, twice."""
+    """Return the bytes an operator reads of a tensor at most; a gather reads what it writes."""
     if packet in (torch.ops.aten.index_select, torch.ops.aten.gather):
         return 2.0 * result.nbytes
     return float("inf")

@@ -1,8 +1,8 @@
-"""Detections in images of one scene, each informed by the others.
+"""Detect objects in images of one scene, using the images as support frames of each other.
 
     python examples/detect_images.py CHECKPOINT IMAGE [IMAGE ...]
 
-The images must have one size, as the frames of a video do.
+All images must have the same size.
 """
 
 import sys
@@ -15,9 +15,7 @@ checkpoint, *paths = sys.argv[1:]
 predictor = Predictor.from_checkpoint(checkpoint)
 images = [cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB) for path in paths]
 
-memory = predictor.remember(images)  # once; then every image uses it
+memory = predictor.remember(images)  # computed once, used for every image
 for path, detections in zip(paths, predictor.detect(images, memory), strict=True):
-    for box, score, label in zip(
-        detections.boxes_xyxy[:5], detections.scores, detections.labels, strict=False
-    ):
-        print(f"{path}: {predictor.categories[label].name} {score:.2f} {box.round(1).tolist()}")
+    for detection in detections[:5]:
+        print(f"{path}: {detection}")

@@ -1,4 +1,4 @@
-"""How much do support frames bring? AP of one model with 0, 2 and 6 of them (the paper's Table 5).
+"""Evaluate one model with 0, 2 and 6 support frames (the paper's Table 5).
 
 python examples/evaluate_supports.py CHECKPOINT ANNOTATIONS.json
 """

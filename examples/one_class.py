@@ -1,10 +1,10 @@
-"""How much does a detector lose by taking one class for another? Its AP if all classes were one.
+"""Estimate the AP lost to wrong classes: score detections again with all classes merged into one.
 
     sparsevod eval CHECKPOINT --annotations val.json --save-predictions found.json
     python examples/one_class.py val.json found.json
 
-The gap between the two lines is the most that better classification of the same boxes could bring;
-the rest is objects that were missed, placed badly or scored too low.
+The difference between the two printed lines is the most that better classification of the same
+boxes could gain. The remaining errors are objects that were missed, localized badly or scored low.
 """
 
 import json
@@ -22,7 +22,7 @@ truth["categories"] = [{"id": 1, "name": "object"}]
 for box in truth["annotations"]:
     box["category_id"] = 1
 
-# A proposal that is listed with several classes counts once, with its best score.
+# A box that is listed with several classes counts once, with its best score.
 best: dict[Any, dict[str, Any]] = {}
 for found in json.loads(predictions.read_text("utf-8")):
     place = (found["image_id"], *found["bbox"])

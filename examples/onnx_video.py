@@ -1,4 +1,4 @@
-"""Detections of a video by ONNX Runtime alone: no PyTorch is needed where this runs.
+"""Detect objects in a video with ONNX Runtime, without PyTorch.
 
 sparsevod export best.pth -o model.onnx --size 600x1000
 pip install onnxruntime av opencv-python-headless numpy
@@ -25,7 +25,7 @@ def main(model: str, video: str) -> None:
     with av.open(video) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     images, scales = zip(*(fitted(frame, about["image_size"]) for frame in frames), strict=True)
-    # Support frames, spread over the video: once, then every frame uses them.
+    # Support frames are sampled uniformly from the video and computed once.
     chosen = np.linspace(0, len(frames) - 1, SUPPORTS).round().astype(int)
     remembered = [support_graph.run(None, {"image": images[index]}) for index in chosen]
     maps, proposals = (np.concatenate(parts) for parts in zip(*remembered, strict=True))
@@ -38,7 +38,7 @@ def main(model: str, video: str) -> None:
 
 
 def fitted(frame: np.ndarray, size: list[int]) -> tuple[np.ndarray, float]:
-    """[1, 3, height, width]: as large as fits, the rest black at the right and below."""
+    """Return the frame, resized and padded to [1, 3, height, width], and its scale."""
     height, width = size
     scale = min(height / frame.shape[0], width / frame.shape[1])
     inner = round(frame.shape[1] * scale), round(frame.shape[0] * scale)

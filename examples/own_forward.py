@@ -1,4 +1,4 @@
-"""The bare detector on a clip: what goes in, what comes out, for research on the model itself.
+"""Run the detector itself on a clip, for research on the model: inputs, outputs and their shapes.
 
 python examples/own_forward.py
 """
@@ -14,8 +14,10 @@ config = load_config("tiny", overrides=["model.num_classes=5", "model.tfe=averag
 detector = build_detector(config.model).eval()
 
 clip = Clip(
-    images=torch.randint(0, 256, (2, 3, 96, 128), dtype=torch.uint8),  # B targets
-    supports=torch.randint(0, 256, (2, 4, 3, 96, 128), dtype=torch.uint8),  # S supports of each
+    images=torch.randint(0, 256, (2, 3, 96, 128), dtype=torch.uint8),  # B target frames
+    supports=torch.randint(
+        0, 256, (2, 4, 3, 96, 128), dtype=torch.uint8
+    ),  # S support frames of each
     image_sizes=torch.tensor([[96, 128], [90, 120]]),  # before padding
 )
 with torch.no_grad():
@@ -23,7 +25,7 @@ with torch.no_grad():
 print("logits of every stage     [T, B, N, K]", tuple(output.logits.shape))
 print("boxes of every stage      [T, B, N, 4]", tuple(output.boxes_xyxy.shape))
 
-with torch.no_grad():  # at test time the supports of a video go through the model once
+with torch.no_grad():  # at test time, the support frames of a video are computed once
     size = clip.image_sizes[:1]
     memory = detector.remember(detector.encode(clip.supports[0], size.expand(4, 2)))
     first = detector.detect(detector.encode(clip.images[:1], size), memory)

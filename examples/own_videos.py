@@ -1,8 +1,8 @@
-"""Your own labelled videos as a data set: convert them, then look at what came out.
+"""Convert your own labeled videos to a data set, and print its contents.
 
     python examples/own_videos.py FOLDER OUT.json
 
-FOLDER holds labels of any format that `sparsevod prepare-vid` knows, and the videos or frames.
+FOLDER holds labels in any format that `sparsevod prepare-vid` reads, and the videos or frames.
 """
 
 import sys
@@ -19,10 +19,10 @@ print(f"{folder} is {label_format}: it has {sign}")
 
 (prepared,) = prepare_labelled(folder, output, label_format)
 for problem in prepared.problems:
-    print(f"left out: {problem}")
+    print(f"skipped: {problem}")
 
 videos = VideoSet.load(output)
-reader = FrameReader(videos)  # frames stay where they are, in folders or inside video files
+reader = FrameReader(videos)  # reads frames from folders or video files
 for video in range(videos.num_videos):
     frames = videos.video_frames(video)
     pixels = reader.read(frames[0])

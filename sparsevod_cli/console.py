@@ -1,4 +1,4 @@
-"""What goes to the user: data to stdout, talk to stderr, JSON to files when complete."""
+"""Output of the command line: results to stdout, messages to stderr, files only when complete."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from typing import Any
 
 
 def say(text: str) -> None:
-    """One line of talk on stderr."""
+    """Print a message to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def is_first_process() -> bool:
-    """Whether this is not one of the later processes of torchrun or srun, which keep quiet.
+    """Return True in the process of rank 0 of torchrun or srun; others print nothing.
 
-    Known before anything heavy is imported.
+    Reads the environment, so that nothing heavy is imported.
     """
-    of_srun = os.environ.get("SLURM_PROCID", "0") if "SLURM_STEP_ID" in os.environ else "0"
-    return os.environ.get("RANK", of_srun) == "0"
+    slurm_rank = os.environ.get("SLURM_PROCID", "0") if "SLURM_STEP_ID" in os.environ else "0"
+    return os.environ.get("RANK", slurm_rank) == "0"
 
 
 def error(message: str, hint: str | None) -> None:
-    """What went wrong and what to do about it, on stderr."""
+    """Print an error and its hint to stderr."""
     say(f"error: {message}")
     if hint:
         say(f"  hint: {hint}")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout; the first column is text, the others are numbers.
+    """Print a table to stdout; the first column is text, the others are numbers.
 
-    Every cell is shown whole, however narrow the terminal; a log or a file gets no colour.
+    Cells are never truncated, however narrow the terminal. Logs and files get no color.
     """
     from rich.cells import cell_len
     from rich.console import Console
@@ -52,7 +52,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def _printable(text: str) -> str:
-    """Without what a terminal would obey: a class's name may come from a stranger's file."""
+    """Replace control characters, as class names may come from untrusted files."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 

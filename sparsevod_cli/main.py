@@ -1,4 +1,4 @@
-"""The `sparsevod` command: the commands, and the one place where errors become text."""
+"""The `sparsevod` command: registers its subcommands and prints errors."""
 
 from __future__ import annotations
 
@@ -15,20 +15,25 @@ from sparsevod_cli.commands import (
     evaluate,
     export,
     prepare_vid,
+    reproduce,
     train,
     visualize_stages,
 )
+from sparsevod_cli.options import current_name
 from sparsevod_core.allocator import keep_freed_memory
 from sparsevod_core.errors import SparseVodError
-from sparsevod_core.spinning import spin_only_when_alone
+from sparsevod_core.spinning import spin_only_on_free_cores
 
 app = typer.Typer(
     name="sparsevod",
-    help="Video object detection with SparseVOD: convert data, train, measure, detect, inspect.",
+    help="Video object detection with SparseVOD: prepare data, train, evaluate, detect, inspect.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # reflows the paragraphs of docstrings
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": current_name,
+    },
 )
 
 
@@ -44,10 +49,16 @@ def _show_version(value: bool) -> None:
 def _global_options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error (works anywhere).")
+        bool,
+        typer.Option("--debug", help="Print tracebacks of errors; works with all commands."),
     ] = False,
 ) -> None:
     pass
@@ -60,15 +71,16 @@ app.command("detect")(detect.detect)
 app.command("visualize-stages")(visualize_stages.visualize_stages)
 app.command("export")(export.export)
 app.add_typer(bench.app, name="bench")
+app.add_typer(reproduce.app, name="reproduce")
 app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 failure, 2 wrong use, 130 interrupted."""
+    """Run the command line. Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     keep_freed_memory()
-    spin_only_when_alone()
+    spin_only_on_free_cores()
     try:
         app(args=arguments, prog_name="sparsevod")
     except SparseVodError as error:
@@ -87,6 +99,7 @@ def main() -> None:
         first_line = (str(error).splitlines() or [""])[0]
         console.error(
             f"unexpected {type(error).__name__}: {first_line}",
-            "run the same command with --debug and report what it prints with `sparsevod doctor`",
+            "run the command again with --debug and report the output, with that of "
+            "`sparsevod doctor`",
         )
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""Options that several commands share, each stated once."""
+"""Command-line options that several commands share."""
 
 from __future__ import annotations
 
@@ -8,81 +8,84 @@ from typing import Annotated
 
 import typer
 
+from sparsevod_cli import console
 from sparsevod_core.errors import ConfigError
-from sparsevod_core.reporting import Reporter
 
 DEFAULT_BACKBONE = "r50"
+RENAMED = {"support": "support-mode", "supports": "num-supports"}
+"""Options of the previous release and their new names; remove them in the next release."""
 
 CheckpointFile = Annotated[
     Path | None,
     typer.Option(
-        "--checkpoint", help="The model: ours, MMDetection's, the original's; else the embedded."
+        "--checkpoint",
+        help="Checkpoint: ours, MMDetection's or the original Sparse R-CNN's; default: the bundled "
+        "model.",
     ),
 ]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", help="YAML file with settings; overrides the preset."),
+    typer.Option("--config", help="YAML file of settings that replace the preset's."),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="One setting, e.g. --set train.epochs=1; may be repeated."),
+    typer.Option("--set", help="Change a setting, e.g. --set train.epochs=1; repeatable."),
 ]
 Seed = Annotated[
     int | None,
-    typer.Option("--seed", help="Seed of every random choice; recorded in the output."),
+    typer.Option("--seed", help="Seed of all random choices; recorded in the output."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-Supports = Annotated[
+NumSupports = Annotated[
     int | None,
-    typer.Option("--supports", help="Support frames of each target; 0: each frame alone."),
+    typer.Option(
+        "--num-supports",
+        help="Number of support frames of each target frame; default: the checkpoint's setting.",
+    ),
 ]
-Support = Annotated[
+SupportMode = Annotated[
     str | None,
-    typer.Option("--support", help="Where they come from: uniform, window or causal."),
+    typer.Option(
+        "--support-mode",
+        help="Choice of support frames: uniform (from the entire video), window (around the target "
+        "frame) or causal (before it); default: the checkpoint's setting.",
+    ),
 ]
 Batch = Annotated[
     int | None,
     typer.Option(
         "--batch",
-        help="Frames of a video that go through the model together; default: 16 on a GPU, else 1.",
+        help="Number of frames that go through the model together; default: 16 on a GPU, else 1.",
     ),
 ]
 Precision = Annotated[
     str | None,
     typer.Option(
         "--precision",
-        help="fp32, tf32 (a GPU's faster fp32), bf16, or auto (the default): bf16 where the "
-        "hardware computes with it.",
+        help="fp32, tf32 (faster fp32 on a GPU), bf16, or auto (the default): bf16 if the hardware "
+        "supports it.",
     ),
 ]
 Compile = Annotated[
     str | None,
     typer.Option(
         "--compile",
-        help="Compile the model: auto (only where the video is long enough to pay it back), on or "
-        "off.",
+        help="Compile the model on a GPU: on, off, or auto (the default): if there are enough "
+        "frames to make up for it.",
     ),
 ]
 JsonOut = Annotated[
     Path | None,
-    typer.Option("--json", help="Write the machine-readable result here (- for stdout)."),
+    typer.Option("--json", help="Write the results as JSON to this file (- for stdout)."),
 ]
 
 
-def named_or_embedded(checkpoint: Path | None, reporter: Reporter) -> Path:
-    """The checkpoint that was named; else the embedded one, and what it is is said."""
-    if checkpoint is not None:
-        return checkpoint
-    from sparsevod_core.checkpoint import load_checkpoint
-    from sparsevod_core.embedded import embedded_card, embedded_checkpoint
-
-    path = embedded_checkpoint()
-    names = [category.name for category in load_checkpoint(path).categories]
-    reporter.message(
-        f"no checkpoint is named: the embedded model is used ({len(names)} classes: "
-        f"{', '.join(names)}; its card: {embedded_card()})"
-    )
-    return path
+def current_name(name: str) -> str:
+    """Return the current name of an option or command, with a notice if it was renamed."""
+    if name not in RENAMED:
+        return name
+    console.say(f"--{name} is now --{RENAMED[name]}; the old name will be removed")
+    return RENAMED[name]
 
 
 def overrides_with(
@@ -93,15 +96,15 @@ def overrides_with(
     defaults: Mapping[str, object] | None = None,
     **settings: object,
 ) -> list[str]:
-    """Defaults, `--config`, `--set`, then the options that were given: the last wins.
+    """Return `key=value` texts: defaults, `--config`, `--set`, other options; the last one wins.
 
     Args:
-        overrides: what `--set` gave.
-        seed: what `--seed` gave.
-        config_file: what `--config` gave.
-        defaults: by dotted key, what the command sets where nobody says otherwise.
-        settings: what other options gave, None where one was not given. Keys use two underscores
-            for the dot: `train__epochs=3` becomes `train.epochs=3`.
+        overrides: Values of `--set`.
+        seed: Value of `--seed`.
+        config_file: Value of `--config`.
+        defaults: The command's own defaults by dotted key.
+        settings: Values of other options, None if not given. Keys have two underscores for the
+            dot: `train__epochs=3` becomes `train.epochs=3`.
     """
     texts = [f"{key}={value}" for key, value in (defaults or {}).items()]
     if config_file is not None:

@@ -1,4 +1,4 @@
-"""`Reporter` on a terminal (rich bars) or in a log (a plain line every few seconds)."""
+"""Reporters for the command line: rich bars on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sparsevod_cli import console
-from sparsevod_core.reporting import SilentReporter
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -48,11 +47,11 @@ class _PlainTask:
 
 
 class ConsoleReporter:
-    """Shows what the core reports on stderr."""
+    """Reporter that writes to stderr."""
 
     @contextmanager
     def progress(self, label: str, total: int | None, unit: str = "frames") -> Iterator[Progress]:
-        """A bar on a terminal, a plain line every few seconds otherwise."""
+        """Show a bar on a terminal, or print a plain line every few seconds."""
         if not sys.stderr.isatty():
             yield _PlainTask(label, total, unit)
             return
@@ -79,19 +78,9 @@ class ConsoleReporter:
             yield _RichTask(bar, bar.add_task(label, total=total, note=""))
 
     def message(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
         console.say(text)
 
     def warning(self, text: str) -> None:
-        """One line that stands out."""
+        """Print one line marked as a warning."""
         console.say(f"warning: {text}")
-
-
-class LinesReporter(ConsoleReporter):
-    """Of one among several processes: bars of all would overwrite one another."""
-
-    @contextmanager
-    def progress(self, label: str, total: int | None, unit: str = "frames") -> Iterator[Progress]:
-        """Shows nothing."""
-        with SilentReporter().progress(label, total, unit) as progress:
-            yield progress

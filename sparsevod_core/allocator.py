@@ -1,4 +1,4 @@
-"""The C library's allocator, set up for large tensors that come and go."""
+"""Settings of the C library's allocator for large, short-lived tensors."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import ctypes
 import os
 import sys
 
-# Of glibc's mallopt, see its manual page.
+# Parameters of glibc's mallopt, see its manual page.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _NEVER = 2**31 - 1
 _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD")
 
 
 def keep_freed_memory() -> bool:
-    """Have this process keep freed memory for its next tensors, instead of giving it back.
+    """Make this process reuse freed memory for its next tensors instead of returning it.
 
-    By default glibc asks the system for every large tensor anew, and the system fills every page
-    with zeros at its first touch: a quarter of the time of a ResNet-50 detector on two cores
-    (benchmarks/README.md). The process then stays as large as it once was.
+    By default, glibc requests new memory from the system for every large tensor, and the system
+    zeroes every page at its first access. This takes a quarter of the time of a ResNet-50 detector
+    on two cores (benchmarks/README.md). With this setting, the process stays at its peak size.
 
     Returns:
-        Whether it was done: not where there is no glibc, nor where the environment has settings of
-        the allocator, or another one, already.
+        True if the setting was made. False without glibc, or if the environment already configures
+        the allocator or replaces it.
     """
     if not sys.platform.startswith("linux") or any(name in os.environ for name in _SETTINGS):
         return False

@@ -1,4 +1,4 @@
-"""The model that comes with the package: its file, its card, and what results call it."""
+"""The model bundled with the package: its checkpoint, its model card, and its name in results."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ NAME = "embedded"
 
 
 def embedded_checkpoint() -> Path:
-    """The file of the weights, for `load_checkpoint` and all that reads one."""
+    """Return the path of the bundled checkpoint."""
     return _file("sparsevod_tiny.pth")
 
 
 def embedded_card() -> Path:
-    """What the model was trained on, what it is good for and how good it is: Markdown."""
+    """Return the path of the model card (Markdown): training data, intended use and accuracy."""
     return _file("MODEL_CARD.md")
 
 
 def checkpoint_name(path: Path | str) -> str:
-    """What results call a checkpoint: its path; the embedded one `embedded` on every machine."""
+    """Return the name of a checkpoint in results: its path, or `embedded` for the bundled one."""
     return NAME if Path(path) == embedded_checkpoint() else str(path)
 
 

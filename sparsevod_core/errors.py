@@ -1,12 +1,12 @@
-"""Errors that a user can act on: one line on what is wrong, and a hint on what to do."""
+"""Errors with a one-line message for the user and a hint on what to do."""
 
 
 class SparseVodError(Exception):
-    """Base of every error this project raises on purpose.
+    """Base class of all errors that this project raises deliberately.
 
     Args:
-        message: what, where, expected and got, in one line.
-        hint: what to do next, often the command to run.
+        message: one line: place, problem, expected and actual value.
+        hint: what to do next, often a command to run.
     """
 
     exit_code = 1
@@ -18,18 +18,18 @@ class SparseVodError(Exception):
 
 
 class ConfigError(SparseVodError):
-    """A setting or an option that cannot be used; a usage error."""
+    """Invalid setting or option (usage error)."""
 
     exit_code = 2
 
 
 class DataError(SparseVodError):
-    """An annotation file, image or data set folder that is missing or broken."""
+    """Missing or corrupt annotation file, image or data set folder."""
 
 
 class VideoError(SparseVodError):
-    """A video that cannot be opened, decoded or written."""
+    """Video that cannot be opened, decoded or written."""
 
 
 class CheckpointError(SparseVodError):
-    """A checkpoint that is missing, truncated, unsafe, or of another model."""
+    """Checkpoint that is missing, truncated, unsafe, or of another model."""

@@ -1,9 +1,9 @@
-"""Names of the weights of others' Sparse R-CNN, and what we call the same weights.
+"""Mapping of the weight names of other Sparse R-CNN implementations to ours.
 
-Two sources: MMDetection, and the original of Peize Sun et al. on detectron2. Both keep every tensor
-in the layout that we use, so a checkpoint is converted by names alone: boxes `cxcywh` in [0, 1],
-attention with one input projection for query, key and value, RoI vectors flattened position by
-position, and a Linear, LayerNorm, ReLU triple for each layer of the two branches.
+The sources are MMDetection and the original by Peize Sun et al. on detectron2. Both store every
+tensor in the layout that we use, so that a checkpoint is converted by renaming only: boxes `cxcywh`
+in [0, 1], attention with one input projection for query, key and value, RoI vectors flattened
+position by position, and Linear, LayerNorm and ReLU for each layer of the two branches.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ class Renamed:
     """Weights under our names.
 
     Attributes:
-        state: the very tensors that came in, by our names.
-        unknown: names that no part of a Sparse R-CNN has, in the order they came.
+        state: the input tensors (not copies) by our names.
+        unknown: input names that do not belong to a Sparse R-CNN, in input order.
     """
 
     state: dict[str, Tensor]
     unknown: list[str]
 
 
-# A `*` is a number, the same on both sides; a name that ends in a dot is a module, whose tensors
-# keep their last name; any other is one tensor.
+# `*` is a number, the same on both sides. A name that ends in a dot is a module, whose tensors keep
+# their last name; any other name is one tensor.
 _MMDETECTION = {
     "backbone.conv1.": "backbone.stem.conv1.",
     "backbone.bn1.": "backbone.stem.bn1.",
@@ -118,10 +118,10 @@ _ORIGINAL = {
 
 
 def kind_of(names: Iterable[str]) -> Kind | None:
-    """Whose Sparse R-CNN has weights of these names; None: neither's.
+    """Return whose Sparse R-CNN has weights of these names, or None.
 
-    Both words are needed, the learned proposals and the head: MMDetection's other two-stage
-    detectors share its head's prefix, DiffusionDet shares the original's.
+    Both learned proposals and head must be present: MMDetection's other two-stage detectors share
+    the head's prefix, and DiffusionDet shares the original's.
     """
     names = list(names)
 
@@ -136,14 +136,14 @@ def kind_of(names: Iterable[str]) -> Kind | None:
 
 
 def from_mmdetection(state: Mapping[str, Tensor]) -> Renamed:
-    """MMDetection's Sparse R-CNN (2.x and 3.x) under our names; any width, depth and stages."""
+    """Rename the weights of MMDetection's Sparse R-CNN (2.x and 3.x), of any size."""
     return _renamed(state, _MMDETECTION)
 
 
 def from_original(state: Mapping[str, Tensor]) -> Renamed:
-    """The original Sparse R-CNN under our names; any width, depth and stages.
+    """Rename the weights of the original Sparse R-CNN, of any size.
 
-    detectron2's frozen BatchNorm counts no batches; ours does, so a count of zero is added.
+    detectron2's frozen BatchNorm has no `num_batches_tracked`; zeros are added.
     """
     renamed = _renamed(state, _ORIGINAL)
     for name in [name for name in renamed.state if name.endswith(".running_var")]:
@@ -154,17 +154,17 @@ def from_original(state: Mapping[str, Tensor]) -> Renamed:
 
 def _renamed(state: Mapping[str, Tensor], table: Mapping[str, str]) -> Renamed:
     patterns = [(_pattern(theirs), ours) for theirs, ours in table.items()]
-    known: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     unknown: list[str] = []
     for name, value in state.items():
         for pattern, ours in patterns:
             match = pattern.fullmatch(name)
             if match:
-                known[_filled(ours, match)] = value
+                renamed[_filled(ours, match)] = value
                 break
         else:
             unknown.append(name)
-    return Renamed(known, unknown)
+    return Renamed(renamed, unknown)
 
 
 def _pattern(theirs: str) -> re.Pattern[str]:

@@ -1,4 +1,4 @@
-"""What this machine is: versions, processor, memory, GPUs; for bug reports and benchmark files."""
+"""Description of this machine for bug reports and benchmarks: versions, processor, memory, GPUs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sparsevod_core.version import version
 
-PACKAGES = {  # name on the package index -> name to import
+PACKAGES = {  # package name -> module name
     "torch": "torch",
     "torchvision": "torchvision",
     "numpy": "numpy",
@@ -37,19 +37,19 @@ ENVIRONMENT = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpu:
-    """The processor as this process may use it."""
+    """Processor available to this process."""
 
     model: str
     cores: int
-    """Cores that this process may run on, not those of the whole machine."""
+    """Number of cores that this process may use, which may be fewer than the machine has."""
     bf16: bool
-    """Multiplies bf16 in hardware (AVX-512, AMX or Arm); without it bf16 is slower than fp32."""
+    """Whether bf16 is multiplied in hardware (AVX-512, AMX or Arm); else it is slower than fp32."""
     amx: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One GPU that torch can use."""
+    """GPU that torch can use."""
 
     name: str
     memory_gib: float
@@ -59,12 +59,12 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Everything a bug report should say; `problems` are lines about what will not work."""
+    """Contents of a bug report."""
 
     versions: dict[str, str]
-    """`python`, `sparsevod` and the packages that are installed."""
+    """Versions of `python`, `sparsevod` and installed packages."""
     ffmpeg: dict[str, str]
-    """Library versions of the FFmpeg that PyAV brings."""
+    """Versions of the FFmpeg libraries bundled with PyAV."""
     platform: str
     cpu: Cpu
     memory_gib: float | None
@@ -74,11 +74,13 @@ class Machine:
     """CUDA or ROCm version that torch was built for."""
     gpu_driver: str | None
     environment: dict[str, str]
+    """Environment variables that affect this program."""
     problems: tuple[str, ...]
+    """One line for each thing that does not work."""
 
 
 def describe_machine() -> Machine:
-    """Look at this machine. Never raises for what is missing: it becomes a line in `problems`."""
+    """Describe this machine; anything missing becomes a line in `problems`, not an error."""
     environment = {
         name: os.environ[name] for name in sorted(os.environ) if ENVIRONMENT.fullmatch(name)
     }
@@ -102,14 +104,15 @@ def describe_machine() -> Machine:
 
 
 def num_processors() -> int:
-    """Those that this process may use."""
+    """Return the number of processors that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def describe_run(device: str, precision: str) -> dict[str, str | int]:
-    """What the numbers of a run depend on beside its settings, for JSON: `version`, `device` (as
-    torch names it, a GPU with its model), `precision` and `threads`.
+    """Return what the results of a run depend on besides its settings, for JSON.
+
+    Keys: `version`, `device` (torch's name, plus the model of a GPU), `precision` and `threads`.
     """
     import torch
 
@@ -124,7 +127,7 @@ def describe_run(device: str, precision: str) -> dict[str, str | int]:
 
 
 def describe_cpu() -> Cpu:
-    """Model name, usable cores and bf16 support."""
+    """Return model name, usable cores and bf16 support."""
     info = _read(Path("/proc/cpuinfo"))
     model = re.search(r"^model name\s*:\s*(.+)$", info, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", info, re.MULTILINE)
@@ -159,7 +162,7 @@ def _import_problems() -> list[str]:
     for module in dict.fromkeys(PACKAGES.values()):
         try:
             import_module(module)
-        except Exception as error:  # a broken binary raises what it likes, not only ImportError
+        except Exception as error:  # a broken binary may raise anything, not only ImportError
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             hint = ""
             if module == "cv2" and ".so" in reason:
@@ -173,12 +176,12 @@ def _import_problems() -> list[str]:
 def _ffmpeg() -> tuple[dict[str, str], list[str]]:
     try:
         import av
-    except Exception:  # named by _import_problems
+    except Exception:  # reported by _import_problems
         return {}, []
     libraries = {name: ".".join(map(str, numbers)) for name, numbers in av.library_versions.items()}
     if "libx264" in av.codecs_available:
         return libraries, []
-    return libraries, ["this PyAV has no libx264: H.264 videos cannot be written"]
+    return libraries, ["PyAV has no libx264: cannot write H.264 videos"]
 
 
 def _gpus() -> tuple[str | None, tuple[Gpu, ...], list[str]]:
@@ -191,10 +194,10 @@ def _gpus() -> tuple[str | None, tuple[Gpu, ...], list[str]]:
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
     if not usable:
-        # torch tells in a warning why, e.g. a driver older than its CUDA.
+        # torch gives the reason in a warning, e.g. a driver older than its CUDA.
         problems = [str(warning.message).splitlines()[0] for warning in caught]
         if not problems and built_for and Path("/dev/nvidia0").exists():
-            problems = [f"there is a GPU, but torch (built for {built_for}) cannot use it"]
+            problems = [f"torch (built for {built_for}) cannot use the GPU of this machine"]
         return built_for, (), problems
     gpus, problems = [], []
     for index in range(torch.cuda.device_count()):
@@ -236,5 +239,5 @@ def _gib(num_bytes: int) -> float:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # another system than Linux
+    except OSError:  # not on Linux
         return ""

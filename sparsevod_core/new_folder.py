@@ -1,4 +1,4 @@
-"""A folder of many files that appears under its name when it is complete."""
+"""Output folder that appears under its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from sparsevod_core.errors import ConfigError, DataError
 
 
 class NewFolder:
-    """Files are written to `partial`, which becomes `path` when the block ends well.
+    """Context manager that writes files to `partial` and renames it to `path` on success.
 
-    Use it as a context manager. After an exception nothing is left.
+    After an exception nothing is left behind.
 
     Args:
-        path: must not be there, or be empty: what is in a folder is never mixed or overwritten.
+        path: must be absent or an empty folder; nothing is ever overwritten.
 
     Attributes:
-        path: the folder.
-        partial: where it grows; what a killed run has left there is removed.
+        path: final path of the folder.
+        partial: temporary path of the folder; remains of a killed run are removed.
 
     Raises:
-        ConfigError: something is there already.
-        DataError: it cannot be made.
+        ConfigError: `path` exists and is not an empty folder.
+        DataError: the folder cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,7 +31,7 @@ class NewFolder:
         self.partial = path.with_name(path.name + ".partial")
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise ConfigError(
-                f"{path}: is there already", hint="name a folder that is not; none is overwritten"
+                f"{path}: already exists", hint="use another folder; none is overwritten"
             )
         try:
             if self.partial.is_dir():
@@ -41,10 +41,10 @@ class NewFolder:
             raise self._cannot_write(error) from error
 
     def write(self, name: str, content: bytes) -> None:
-        """A file in the folder; `name` may have folders of its own.
+        """Write a file into the folder; `name` may contain subfolders.
 
         Raises:
-            DataError: it cannot be written.
+            DataError: the file cannot be written.
         """
         file = self.partial / name
         try:

@@ -1,4 +1,4 @@
-"""How long work tells its progress without knowing a terminal."""
+"""Protocol through which long-running work reports messages and progress to any front end."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """One running task, e.g. a bar on a terminal."""
+    """Progress of one running task, e.g. a bar on a terminal."""
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Report `steps` more units done; `note` is a short text shown beside them."""
+        """Report `steps` more units done; `note` is a short text to show next to them."""
 
 
 class Reporter(Protocol):
-    """Receives what long work has to say; the command line shows it, the core never prints."""
+    """Receiver of messages and progress. The command line shows them; the core never prints."""
 
     def progress(
         self, label: str, total: int | None, unit: str = "frames"
     ) -> AbstractContextManager[Progress]:
-        """Open a task of `total` units (None where unknown)."""
+        """Open a task of `total` units (None if unknown)."""
 
     def message(self, text: str) -> None:
-        """Say one line."""
+        """Report one line."""
 
     def warning(self, text: str) -> None:
-        """Say one line that the user should not miss."""
+        """Report one line that the user should not miss."""
 
 
 class _SilentProgress:
@@ -33,8 +33,26 @@ class _SilentProgress:
         pass
 
 
+class MessagesOnly:
+    """Passes messages and warnings on to another reporter, without progress."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def progress(
+        self, label: str, total: int | None, unit: str = "frames"
+    ) -> AbstractContextManager[Progress]:
+        return nullcontext(_SilentProgress())
+
+    def message(self, text: str) -> None:
+        self._reporter.message(text)
+
+    def warning(self, text: str) -> None:
+        self._reporter.warning(text)
+
+
 class SilentReporter:
-    """The default: says nothing."""
+    """Reporter that discards everything; the default."""
 
     def progress(
         self, label: str, total: int | None, unit: str = "frames"

@@ -1,4 +1,4 @@
-"""Which version of the code this is."""
+"""Version of the package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @cache
 def version() -> str:
-    """The installed version; of a source folder that was never installed, `VERSION+source`."""
+    """Return the installed version, or `VERSION+source` for a source folder not installed."""
     try:
         return installed_version("sparsevod")
     except PackageNotFoundError:

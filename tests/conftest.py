@@ -1,4 +1,4 @@
-"""What tests share: shapes checked while they run, two tiny data sets, and where real data lies."""
+"""Shared fixtures: runtime checks of shapes, two tiny data sets, and the folder of real data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import pytest
 try:
     import beartype
     import jaxtyping
-except ImportError:  # a machine with a GPU and little else: tests/gpu run there, shapes unchecked
+except ImportError:  # tests/gpu also run on machines without these packages, with unchecked shapes
     CHECKS_SHAPES = False
 else:
     CHECKS_SHAPES = True
@@ -32,9 +32,9 @@ CORE = Path(__file__).parents[1] / "sparsevod_core"
 
 
 def check_shapes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """beartype on the annotations that hold a shape; mypy looks after the others.
+    """Check annotations with shapes by beartype; mypy checks the others.
 
-    Tests may then pass a stand-in where the annotation names a class.
+    Tests can thus pass a stand-in where an annotation is a class.
     """
     for name, hint in function.__annotations__.items():
         if not _holds_shape(hint):
@@ -47,9 +47,9 @@ def _holds_shape(hint: Any) -> bool:
     return is_array or any(_holds_shape(part) for part in get_args(hint))
 
 
-# Before a test imports anything of the package: from here on, its functions and dataclasses check
-# the shapes that they are given and give.
-# Triton compiles its kernels from their source, and takes none that something is wrapped around.
+# This must precede the first import of the package: from here on, its functions and dataclasses
+# check the shapes of inputs and outputs.
+# Triton compiles kernels from their source and cannot compile wrapped ones.
 if CHECKS_SHAPES:
     jaxtyping.install_import_hook(
         [
@@ -60,15 +60,15 @@ if CHECKS_SHAPES:
         f"{__name__}.check_shapes",
     )
 
-# Without a GPU Triton's kernels run in its interpreter; it is chosen when they are imported.
+# Without a GPU, Triton kernels run in its interpreter, which is chosen when they are imported.
 if not any(Path("/dev").glob("nvidia[0-9]*")):
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-# A shell that runs the tests in the background has them ignore Ctrl-C, which some tests send.
+# Shells let background processes ignore Ctrl-C, which some tests send.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Examples are the same in every run, however long each takes on a busy machine. To look for others:
+# Use the same examples in every run, without a deadline for busy machines. To search for others:
 # pytest --hypothesis-profile default
 hypothesis.settings.register_profile(
     "repeatable",
@@ -87,13 +87,13 @@ VIDEOS = {"long": (24, 64, 96), "narrow": (7, 80, 48), "single": (1, 64, 96)}
 
 @dataclass(frozen=True)
 class TinySet:
-    """A rendered COCO-VID set: a bright square and a bar cross a dark, textured background.
+    """Rendered COCO-VID set: a bright square and a bar cross a dark, textured background.
 
-    Of video `long`, frame 4 is empty. Every second frame is to be trained on.
+    Frame 4 of video `long` has no objects. Every other frame is used for training.
 
     Attributes:
-        annotations: the JSON file; file names start from its folder.
-        images: RGB frames by video name, as rendered.
+        annotations: path of the JSON file; file names are relative to its folder.
+        images: rendered RGB frames by video name.
     """
 
     annotations: Path
@@ -102,7 +102,7 @@ class TinySet:
 
 @pytest.fixture(scope="session")
 def image_set(tmp_path_factory: pytest.TempPathFactory) -> TinySet:
-    """The tiny set as PNG frames in a folder per video, with a still image that has no video."""
+    """Tiny set as PNG frames in a folder per video, with one still image without a video."""
     import cv2
 
     root = tmp_path_factory.mktemp("image_set")
@@ -122,7 +122,7 @@ def image_set(tmp_path_factory: pytest.TempPathFactory) -> TinySet:
 
 @pytest.fixture(scope="session")
 def video_set(tmp_path_factory: pytest.TempPathFactory) -> TinySet:
-    """The tiny set as MP4 files: H.264 with B-frames and a keyframe every eighth frame."""
+    """Tiny set as MP4 files: H.264 with B-frames and a keyframe every eighth frame."""
     root = tmp_path_factory.mktemp("video_set")
     content, images = _render()
     for video in content["videos"]:
@@ -133,22 +133,22 @@ def video_set(tmp_path_factory: pytest.TempPathFactory) -> TinySet:
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder that holds `data/` with real videos and annotations; skips where it is absent."""
+    """Folder that contains `data/` with real videos and annotations; skips if it is absent."""
     path = Path(os.environ.get("SPARSEVOD_SHARED", REPOSITORY.parent / "shared")).resolve()
-    for folder in (path, path.parent):  # the variable may name the data folder itself
+    for folder in (path, path.parent):  # the variable may be the data folder itself
         if (folder / "data" / "videos").is_dir():
             return folder
     pytest.skip(f"no real data at {path}; set SPARSEVOD_SHARED to the folder that holds data/")
 
 
-# Below 32768, where no system takes the ports that it gives to whoever asks for any: between the
-# choice of a port and its use, none is given to somebody else. Processes of a run start apart.
+# Systems assign ephemeral ports from 32768 on, so a lower port is not assigned to another process
+# between its choice and its use. Each test process starts at another port.
 _ports = itertools.count(20_000 + 20 * (os.getpid() % 500))
 
 
 @pytest.fixture
 def free_port() -> int:
-    """A TCP port of this machine at which nobody listens."""
+    """Return a TCP port of this machine that is not in use."""
     for port in _ports:
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
@@ -156,7 +156,7 @@ def free_port() -> int:
 
 
 def _render() -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
-    """COCO-VID content and RGB frames of all videos."""
+    """Return COCO-VID content and RGB frames of all videos."""
     content: dict[str, Any] = {
         "categories": CATEGORIES,
         "videos": [],
@@ -225,13 +225,13 @@ def _encode(path: Path, frames: list[np.ndarray]) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first: what is left at the end is short, and stolen by whoever is idle."""
+    """Run slow tests first, so that only short ones remain for idle workers at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Headless Chromium, driven by selenium."""
+    """Headless Chromium, controlled by selenium."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
         pytest.skip("needs Chromium and ChromeDriver (Debian: chromium, chromium-driver)")

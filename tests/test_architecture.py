@@ -1,4 +1,4 @@
-"""The rules that keep the code layered, quick to start and safe, checked on the source itself."""
+"""Rules on imports, public names, defaults and safe loading, checked on the source code."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from typing import Any
 
 import pytest
 import typer
-import yaml
 
 from sparsevod_cli.main import app
-from sparsevod_core.config import PRESETS_DIR, Config, all_keys, load_config, preset_names
+from sparsevod_core.config import (
+    PRESETS_DIR,
+    Config,
+    file_overrides,
+    load_config,
+    override_pairs,
+    preset_names,
+)
 
 REPOSITORY = Path(__file__).parents[1]
 CORE, CLI = REPOSITORY / "sparsevod_core", REPOSITORY / "sparsevod_cli"
@@ -27,7 +33,7 @@ SOURCES = {
 
 
 def imports(tree: ast.AST, *, top_level: bool) -> Iterator[str]:
-    """Dotted names that a file imports: when it is itself imported (`top_level`), or ever."""
+    """Return the dotted names that a file imports, at top level only or anywhere."""
     nodes = list(ast.iter_child_nodes(tree))
     while nodes:
         node = nodes.pop()
@@ -42,7 +48,7 @@ def imports(tree: ast.AST, *, top_level: bool) -> Iterator[str]:
 
 
 def importers(module: str, *, top_level: bool) -> set[str]:
-    """The files that import `module` or something below it."""
+    """Return the files that import `module` or a submodule of it."""
     return {
         name
         for name, tree in SOURCES.items()
@@ -52,7 +58,7 @@ def importers(module: str, *, top_level: bool) -> set[str]:
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    """Every call, by its dotted name as written."""
+    """Yield every call with its dotted name as written."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
@@ -73,7 +79,7 @@ def test_imports_point_down() -> None:
 
 
 def test_the_contract_names_every_module_of_the_core() -> None:
-    """A new module that no layer names would escape the contract in silence."""
+    """A new module that is in no layer would silently escape the contract."""
     import tomllib
 
     settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
@@ -90,7 +96,7 @@ def test_the_contract_names_every_module_of_the_core() -> None:
 def test_av_stays_behind_the_video_package_and_is_imported_late() -> None:
     # Importing av and cv2 together clashes on some systems, and not every command needs either.
     inside = {name for name in importers("av", top_level=False) if "/video/" not in name}
-    assert inside <= {"sparsevod_core/machine.py"}  # asks for its version only
+    assert inside <= {"sparsevod_core/machine.py"}  # only reads its version
     assert importers("av", top_level=True) == set()
 
 
@@ -154,32 +160,23 @@ def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
 # --- defaults are stated once -------------------------------------------------------------------
 
 
-def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 @pytest.mark.parametrize("preset", preset_names())
 def test_presets_set_known_keys_and_build(preset: str) -> None:
-    tree = yaml.safe_load((PRESETS_DIR / f"{preset}.yaml").read_text(encoding="utf-8"))
-    assert dict(leaves(tree)).keys() <= set(all_keys())
-    load_config(preset)
+    texts = file_overrides(PRESETS_DIR / f"{preset}.yaml")  # raises for an unknown key
+    assert load_config(preset) == load_config(overrides=texts)
 
 
 @pytest.mark.parametrize("preset", preset_names())
 def test_presets_state_only_what_differs_from_the_default(preset: str) -> None:
-    tree = yaml.safe_load((PRESETS_DIR / f"{preset}.yaml").read_text(encoding="utf-8"))
-    defaults = dict(leaves(Config().to_dict()))
-    repeated = [key for key, value in leaves(tree) if value == defaults[key]]
+    stated = override_pairs(file_overrides(PRESETS_DIR / f"{preset}.yaml"))
+    defaults = Config().flat()
+    repeated = [key for key in stated if load_config(preset).flat()[key] == defaults[key]]
     assert repeated == (["model.backbone"] if preset == "r50" else [])
 
 
 def test_options_that_set_a_setting_have_no_default_of_their_own() -> None:
-    """Except those of `bench`, which states under what conditions it measures."""
-    settings = {key.rpartition(".")[2] for key in all_keys()}
+    """`bench` is an exception: it documents the conditions of its measurements."""
+    settings = {key.rpartition(".")[2] for key in Config().flat()}
 
     def options(command: Any, name: str) -> Iterator[tuple[str, Any]]:
         for parameter in command.params:
@@ -197,7 +194,7 @@ def test_options_that_set_a_setting_have_no_default_of_their_own() -> None:
     assert stated == {}
 
 
-# --- hostile files ------------------------------------------------------------------------------
+# --- untrusted files -----------------------------------------------------------------------------
 
 
 def test_nothing_unpickles_or_loads_yaml_unsafely() -> None:

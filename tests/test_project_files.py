@@ -1,4 +1,4 @@
-"""Files beside the code agree with one another: versions, pins, licence, citation, make targets."""
+"""Consistency of the project files: versions, pins, license, citation, make targets, CI."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_every_direct_requirement_is_pinned_to_a_version_it_allows(
     by_name = {name.lower(): pin for name, pin in pins().items()}
     pin = by_name[requirement.name.lower()]
     assert pin in requirement.specifier
-    assert "+" not in pin  # a local build that a stranger's index does not have
+    assert "+" not in pin  # a local build, which other package indexes do not have
 
 
 def test_one_version_everywhere() -> None:
@@ -61,15 +61,52 @@ def test_the_paper_is_cited_and_its_sources_are_credited() -> None:
         assert source in titles
 
 
-def test_the_licence_is_complete() -> None:
+def test_the_license_is_complete() -> None:
     text = read("LICENSE")
     assert text.lstrip().startswith("Apache License\n")
     assert "END OF TERMS AND CONDITIONS" in text
     assert PROJECT["license"] == yaml.safe_load(read("CITATION.cff"))["license"] == "Apache-2.0"
 
 
+def commands_of(target: str) -> list[str]:
+    """Return the commands of a target of the Makefile."""
+    rule = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", read("Makefile"), re.MULTILINE)
+    assert rule is not None
+    return [line.strip() for line in rule[1].splitlines()]
+
+
+def test_ci_runs_what_every_change_must_pass() -> None:
+    job = yaml.safe_load(read(".github/workflows/ci.yml"))["jobs"]["checks"]
+    actions = [step["uses"] for step in job["steps"] if "uses" in step]
+    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", action) for action in actions)
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    targets = re.findall(r"^make (\w+) \|\| status=1$", read(".ci/run"), re.MULTILINE)
+    assert targets == ["lint", "docs", "test"]
+    assert all(commands_of(target) for target in targets)
+    assert "-W" in commands_of("docs")[0].split()  # warnings are errors
+
+
+def test_pre_commit_runs_the_commands_of_make_lint() -> None:
+    (local,) = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
+    assert local["repo"] == "local"
+    assert [hook["entry"] for hook in local["hooks"]] == commands_of("lint")
+    assert not any(hook["pass_filenames"] for hook in local["hooks"])
+
+
+def test_paths_and_names_in_the_contributing_guide_exist() -> None:
+    text = read("CONTRIBUTING.md")
+    paths = re.findall(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:toml|md|txt|yaml))`", text)
+    assert len(paths) > 40
+    assert [path for path in paths if not (REPOSITORY / path).exists()] == []
+    sources = [*REPOSITORY.glob("sparsevod_c*/**/*.py"), *REPOSITORY.glob("tests/**/*.py")]
+    code = "\n".join(file.read_text(encoding="utf-8") for file in sources)
+    names = re.findall(r"`(\w*[a-z]_\w+|[A-Z][a-z]+[A-Z]\w+|[A-Z_]{5,})`", text)
+    assert len(names) > 10
+    assert [name for name in names if not re.search(rf"\b{name}\b", code)] == []
+
+
 def make(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    # Under `make test` this runs inside make, whose own flags must not reach it.
+    # Under `make test` this runs inside make, whose flags must not be inherited.
     env = {"PATH": os.environ["PATH"]}
     return subprocess.run(
         ["make", *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=600
@@ -78,7 +115,7 @@ def make(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def bare_clone(tmp_path: Path) -> Path:
-    """What `make` reads, without an environment; the folder's name has a space."""
+    """Folder with the files that `make` reads, without an environment; its name has a space."""
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
     clone = tmp_path / "a clone"
@@ -90,25 +127,25 @@ def bare_clone(tmp_path: Path) -> Path:
 
 def test_make_shows_its_targets(bare_clone: Path) -> None:
     shown = make(cwd=bare_clone).stdout
-    assert all(f"make {target}" in shown for target in ("demo", "test", "lint", "clean"))
+    assert all(f"make {target}" in shown for target in ("demo", "test", "lint", "docs", "clean"))
 
 
-def test_demo_hands_on_the_users_video_whatever_its_name(bare_clone: Path) -> None:
+def test_demo_passes_on_the_users_video_whatever_its_name(bare_clone: Path) -> None:
     planned = make("-n", "demo", "VIDEO=my holiday.mp4", cwd=bare_clone).stdout
     assert 'examples/demo.py --video "my holiday.mp4"' in planned
     assert "--video" not in make("-n", "demo", cwd=bare_clone).stdout
 
 
-def test_no_usable_python_is_said_in_one_line(bare_clone: Path) -> None:
-    # A name that does not exist, and one that runs but is no Python.
+def test_a_missing_python_is_reported_in_one_line(bare_clone: Path) -> None:
+    # A name that does not exist, and a program that is not Python.
     done = make("test", "PYTHON=absent-python false", cwd=bare_clone)
     assert done.returncode != 0
     assert "error: no Python 3.11 or newer" in done.stderr
     assert not (bare_clone / ".venv").exists()
 
 
-def test_the_first_usable_python_is_taken(bare_clone: Path, tmp_path: Path) -> None:
-    shim = tmp_path / "python3.13"  # as pyenv leaves them: there, but not running
+def test_the_first_usable_python_is_chosen(bare_clone: Path, tmp_path: Path) -> None:
+    shim = tmp_path / "python3.13"  # as pyenv creates them: present, but not working
     shim.write_text("#!/bin/sh\necho 'command not found' >&2\nexit 127\n")
     chosen = tmp_path / "python3.12"
     chosen.write_text('#!/bin/sh\necho "$@" >> "$0.log"\n')

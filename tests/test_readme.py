@@ -1,4 +1,4 @@
-"""Every `sparsevod` command that the README shows, run in its order on small data."""
+"""Every `sparsevod` command of the README, run in order on small data."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from conftest import TinySet
 
 README = Path(__file__).parents[1] / "README.md"
-NOT_RUN_HERE = {  # set-up of the environment that this test runs in
+NOT_RUN_HERE = {  # they set up the environment of this test, or take minutes
     "make demo",
     "make demo VIDEO=holiday.mp4",
     "make test",
     "make lint",
+    "make docs",
     "make bench",
+    "make gpu-check",
     "pip install .",
     "sparsevod --install-completion",
     ".ci/run",
@@ -44,7 +46,7 @@ def shown_commands() -> list[str]:
 
 
 def made_small(command: str) -> str:
-    """The same command on a set, a model and a number of steps that take seconds on a CPU."""
+    """Return the same command with a data set, model and steps that take seconds on a CPU."""
     command = command.replace("--backbone r50", "--backbone tiny")
     command = command.replace("--gpus 8", "--gpus 2 --device cpu")
     if "prepare-vid --synthetic" in command:
@@ -53,13 +55,16 @@ def made_small(command: str) -> str:
         return f"{command} {SMALL_TRAINING}"
     if command.startswith(("sparsevod bench data", "sparsevod bench train")):
         return f"{command} --warmup 0 --steps 1 {SMALL_TRAINING.removeprefix('--max-steps 2 ')}"
+    if command.startswith("sparsevod reproduce"):
+        small = SMALL_TRAINING.replace("--max-steps 2", "--set train.max_steps=2")
+        return f"{command} --tables 2 --seeds 0 --only baseline {small}"
     if command.startswith("sparsevod bench"):
         return f"{command} --repeats 1 --warmup 0"
     return command
 
 
 def write_yolo_set(annotations: Path, folder: Path) -> None:
-    """The rendered videos as somebody with YOLO labels would have them."""
+    """Write the rendered videos with YOLO labels."""
     content = json.loads(annotations.read_text())
     names = [category["name"] for category in content["categories"]]
     labels = {category["id"]: label for label, category in enumerate(content["categories"])}
@@ -107,7 +112,7 @@ def test_readme_commands_run(tmp_path: Path, video_set: TinySet) -> None:
     assert len(commands) >= 10
     for command in commands:
         run(made_small(command))
-        if "prepare-vid --synthetic" in command:  # what a reader has beside the README
+        if "prepare-vid --synthetic" in command:  # the reader's own data
             folder = tmp_path / "data" / "synthetic"
             shutil.copytree(folder, tmp_path / "ILSVRC2015")
             write_yolo_set(folder / "train.json", tmp_path / "my_videos")
@@ -126,6 +131,7 @@ def test_readme_commands_run(tmp_path: Path, video_set: TinySet) -> None:
         "runs/tiny/stages.png",
         "data/imagenet_vid/train.check.png",
         "runs/r50/figures/ap_by_iou.png",
+        "results/imagenet_vid/tables.json",
         "runs/mine/figures/worst_frames.png",
         "clip_boxes.mp4",
     ):

@@ -1,10 +1,10 @@
-"""Makes the file that comes with the package of a training's checkpoint: half the size, no paths.
+"""Convert a training checkpoint to the file that comes with the package.
 
     python examples/embedded/package.py runs/embedded/checkpoints/best.pth \\
         -o sparsevod_core/weights/sparsevod_tiny.pth
 
-Weights are rounded to half precision; a detector that loads them computes in float32 as ever. Where
-the data lay and where training stands are left out.
+Weights are rounded to half precision, which halves the size; a detector that loads them computes in
+float32. Paths of the data and the training state are removed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def write(checkpoint: Checkpoint, output: Path) -> int:
-    """Under its name only when it is complete and small enough; returns its bytes."""
+    """Write the file only if it is small enough, and return its size in bytes."""
     candidate = output.with_name(output.name + ".candidate")
     save_checkpoint(candidate, checkpoint)
     try:

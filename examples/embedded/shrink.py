@@ -1,10 +1,10 @@
-"""Decodes a set's videos once into small JPEGs, with the annotations to match.
+"""Decode the videos of a set into small JPEG files, and adapt the annotations.
 
     python examples/embedded/shrink.py drones/train.json -o data/drones_small --every 15
 
-writes data/drones_small/train.json and a folder of frames for each video. Training then reads a
-frame in a fraction of the time that seeking in the video takes. Of `--every` frames one is trained
-on; the others serve as support frames, so that these are as near in time as in the full video.
+writes data/drones_small/train.json and a folder of frames for each video. Reading a JPEG file takes
+a fraction of the time of seeking in a video. One of `--every` frames is a target frame in training.
+The others serve as support frames, which are then as close in time as in the original video.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def main() -> None:
     )
     parser.add_argument("annotations", type=Path, help="COCO-VID JSON of video files")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--short-side", type=int, default=256, help="in pixels (default 256)")
-    parser.add_argument("--every", type=int, default=1, help="train on each n-th frame (default 1)")
+    parser.add_argument("--short-side", type=int, default=256, help="pixels; default: 256")
+    parser.add_argument("--every", type=int, default=1, help="train on each N-th frame; default: 1")
     arguments = parser.parse_args()
     content = json.loads(arguments.annotations.read_text("utf-8"))
     videos = VideoSet.load(arguments.annotations)
@@ -55,7 +55,7 @@ def main() -> None:
         }
         images.append(image)
     for video in content["videos"]:
-        video.pop("file_name", None)  # frames are images now
+        video.pop("file_name", None)  # the frames are image files now
     for box in content["annotations"]:
         x, y = ratios[box["image_id"]]
         left, top, width, height = box["bbox"]
@@ -67,12 +67,12 @@ def main() -> None:
 
 
 def folder_of(videos: VideoSet, number: int) -> str:
-    """A video's name as a folder that cannot lie elsewhere; two of one name have two folders."""
+    """Return a unique folder name for a video, without path separators."""
     return f"{number:04d}_{videos.video_name(number).replace('/', '_')}"
 
 
 def shrink_video(videos: VideoSet, number: int, folder: Path, short_side: int) -> None:
-    """Write the listed frames of a video; a folder that is there is complete."""
+    """Write the annotated frames of a video, unless the folder exists: it is then complete."""
     if folder.exists():
         return
     frames = videos.video_frames(number)

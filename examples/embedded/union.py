@@ -1,9 +1,9 @@
-"""Joins annotated sets into one: the classes are the union by name, file names start from one root.
+"""Merge annotated sets into one, with the union of their classes (by name) and a common root.
 
     python examples/embedded/union.py data/drones_small/train.json data/synthetic/train.json \\
         -o data/both/train.json
 
-Images, boxes and videos are numbered anew; frames stay where they are.
+Images, boxes and videos get new ids. Frames are not copied.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def union(files: Sequence[Path], folder: Path) -> dict[str, Any]:
-    """One set of several; `folder` is where its JSON will lie."""
+    """Return the merged set. `folder` is the folder of its JSON."""
     contents = [json.loads(file.read_text("utf-8")) for file in files]
     roots = [
         Path(os.path.normpath(file.resolve().parent / content.get("info", {}).get("root", "")))

@@ -1,4 +1,4 @@
-"""`sparsevod bench`: how long a frame takes, and in which part of the work."""
+"""`sparsevod bench`: time inference, data loading and training steps, part by part."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from sparsevod_cli.options import (
     Overrides,
     Precision,
     Seed,
-    named_or_embedded,
     overrides_with,
     parse_size,
 )
@@ -43,61 +42,67 @@ def bench(
     checkpoint: CheckpointFile = None,
     backbone: Annotated[
         str | None,
-        typer.Option("--backbone", help="Time this preset with seeded random weights."),
+        typer.Option(
+            "--backbone", help="Preset to time with random weights: tiny, r50, r101 or x101."
+        ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option("--size", help="Frame size, HEIGHTxWIDTH; else 600x1000.")
+        str | None, typer.Option("--size", help="Frame size as HEIGHTxWIDTH; default: 600x1000.")
     ] = None,
-    supports: Annotated[
-        int | None, typer.Option("--supports", help="Support frames; else 6.")
+    num_supports: Annotated[
+        int | None, typer.Option("--num-supports", help="Number of support frames; default: 6.")
     ] = None,
     batch: Annotated[
-        int | None, typer.Option("--batch", help="Target frames per pass; else 1.")
+        int | None,
+        typer.Option("--batch", help="Target frames per forward pass; default: 1."),
     ] = None,
     precision: Precision = None,
     plain: Annotated[
-        bool, typer.Option("--plain", help="The model as it is trained, every layer by itself.")
+        bool, typer.Option("--plain", help="Time the model as in training, without optimizations.")
     ] = False,
     compile_: Compile = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
-            "--against", help="plain (ours, in fp32), torchvision, or one of its detectors."
+            "--against",
+            help="Also time plain (ours without optimizations, fp32), torchvision (its detectors), "
+            "or one of them; repeatable.",
         ),
     ] = None,
-    repeats: Annotated[int, typer.Option("--repeats", help="Timed runs of each model.")] = 10,
-    warmup: Annotated[int, typer.Option("--warmup", help="Runs before them.")] = 2,
+    repeats: Annotated[int, typer.Option("--repeats", help="Number of timed runs per model.")] = 10,
+    warmup: Annotated[int, typer.Option("--warmup", help="Number of untimed runs.")] = 2,
     config: ConfigFile = None,
     overrides: Overrides = None,
     seed: Seed = None,
     device: Device = "auto",
     json_out: JsonOut = None,
 ) -> None:
-    """Time the model, part by part; alone, or against itself without fast paths or torchvision's.
+    """Time inference, part by part, and compare it with other detectors.
 
-    It is --backbone's or --config's with random weights, or the one of --checkpoint, or, where none
-    is named, the one that comes with the package. Frames are given at the size at which they enter
-    the model (data.short_side x data.long_side without --size). What --config and --set say of
-    them, of supports, batch and precision holds where the option is not given. The support memory
-    is made once, as for a video; its time stands apart.
+    The model is that of --checkpoint, by default the bundled one. With --backbone or --config it is
+    built with random weights. Random frames of the given size enter the model without resizing.
+    Size (data.short_side, data.long_side), support frames, batch and precision can also be set with
+    --config and --set; options win. The support memory is computed once, as for a video, and its
+    time is reported separately.
 
     Keys of --json: schema ("sparsevod.bench/1"), seconds_per_frame (median, min, p95),
-    frames_per_second, parts (by name: median, min, p95, seconds of a frame), first_box_seconds
-    (model made ready, supports, one frame), memory_seconds, memory_mib (of all supports),
-    parameters, against (by name: seconds_per_frame, parameters, times_as_long), peak_memory_mib
-    (of the GPU, else of the process), settings, run (version, device, precision, threads),
-    machine, model (config, and checkpoint, "embedded" for the package's own, or weights: random).
+    frames_per_second, parts (by name: median, min, p95, in seconds per frame), first_box_seconds
+    (preparing the model, support frames, one target frame), memory_seconds, memory_mib (of all
+    support frames), parameters, against (by name: seconds_per_frame, parameters, times_as_long),
+    peak_memory_mib (of the GPU, or of the process on a CPU), settings, run (version, device,
+    precision, threads), machine, model (config, and checkpoint or weights; the bundled checkpoint
+    is "embedded").
 
-    Example: sparsevod bench --backbone r50 --size 600x1000 --supports 6 --against torchvision
+    Example: sparsevod bench --backbone r50 --size 600x1000 --num-supports 6 --against torchvision
     """
     if context.invoked_subcommand is not None:
         return
-    from sparsevod_core.benchmark.inference import YARDSTICKS, BenchmarkSettings, benchmark
+    from sparsevod_core.benchmark.inference import BASELINES, BenchmarkSettings, benchmark
     from sparsevod_core.inference import resolve_device
 
     if checkpoint is not None and backbone is not None:
-        raise ConfigError("bench takes --checkpoint or --backbone, not both")
-    names = [n for name in against or [] for n in (YARDSTICKS if name == "torchvision" else [name])]
+        raise ConfigError("bench: expected --checkpoint or --backbone, got both")
+    names = [n for name in against or [] for n in (BASELINES if name == "torchvision" else [name])]
     from sparsevod_cli.progress import ConsoleReporter
 
     reporter = ConsoleReporter()
@@ -105,8 +110,8 @@ def bench(
         overrides,
         seed,
         config_file=config,
-        defaults=_stated(BenchmarkSettings()),
-        inference__supports=supports,
+        defaults=_default_settings(BenchmarkSettings()),
+        inference__supports=num_supports,
         inference__batch=batch,
         inference__precision=precision,
         inference__fast=False if plain else None,
@@ -135,23 +140,28 @@ def bench(
         reporter=reporter,
     )
     result["model"] = described
-    _give(result, _show, json_out)
+    _output(result, _show, json_out)
 
 
 _Annotations = Annotated[
     Path | None,
-    typer.Option("--annotations", help="COCO-VID JSON; else data/imagenet_vid/train.json."),
+    typer.Option("--annotations", help="COCO-VID JSON; default: data/imagenet_vid/train.json."),
 ]
 _Root = Annotated[
-    Path | None, typer.Option("--root", help="Folder that its file names start from.")
+    Path | None,
+    typer.Option("--root", help="Folder of the frames; default: as in the JSON."),
 ]
 _Preset = Annotated[
-    str | None, typer.Option("--backbone", help="Preset: tiny, r50, r101 or x101; else r50.")
+    str | None, typer.Option("--backbone", help="Preset: tiny, r50, r101 or x101; default: r50.")
 ]
 _Workers = Annotated[
-    int | None, typer.Option("--workers", help="Loader processes; 0: the training process.")
+    int | None,
+    typer.Option(
+        "--workers",
+        help="Number of loader processes; 0: load in the training process; default: the preset's.",
+    ),
 ]
-_Warmup = Annotated[int, typer.Option("--warmup", help="Those before them.")]
+_Warmup = Annotated[int, typer.Option("--warmup", help="Number of untimed steps before them.")]
 
 
 @app.command("data")
@@ -160,7 +170,7 @@ def data(
     root: _Root = None,
     backbone: _Preset = None,
     workers: _Workers = None,
-    steps: Annotated[int, typer.Option("--steps", help="Measured batches and steps.")] = 30,
+    steps: Annotated[int, typer.Option("--steps", help="Number of timed batches and steps.")] = 30,
     warmup: _Warmup = 5,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -168,10 +178,10 @@ def data(
     device: Device = "auto",
     json_out: JsonOut = None,
 ) -> None:
-    """Clips per second of the loader, and the share of a training step spent waiting for it.
+    """Time the data loader, and how long training steps wait for it.
 
-    Loads and augments clips as `sparsevod train` does: first alone, then for real training steps
-    of a model with random weights.
+    Clips are loaded and augmented as by `sparsevod train`, first without training, then for real
+    training steps of a model with random weights.
 
     Keys of --json: schema ("sparsevod.bench-data/1"), loader (clips_per_second, seconds_per_batch),
     training (clips_per_second, seconds_per_step, wait_seconds_per_step, data_wait_share), clips,
@@ -198,7 +208,7 @@ def data(
         warmup=warmup,
         reporter=ConsoleReporter(),
     )
-    _give(result, _show_data, json_out)
+    _output(result, _show_data, json_out)
 
 
 @app.command("train")
@@ -208,9 +218,9 @@ def train(
     backbone: _Preset = None,
     workers: _Workers = None,
     precision: Annotated[
-        str | None, typer.Option("--precision", help="fp32, tf32 or bf16; else the preset's.")
+        str | None, typer.Option("--precision", help="fp32, tf32 or bf16; default: the preset's.")
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Measured steps.")] = 30,
+    steps: Annotated[int, typer.Option("--steps", help="Number of timed steps.")] = 30,
     warmup: _Warmup = 5,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -218,15 +228,15 @@ def train(
     device: Device = "auto",
     json_out: JsonOut = None,
 ) -> None:
-    """Where the time of a training step goes, in one process with a model of random weights.
+    """Time training steps, part by part, in one process and with random weights.
 
-    First whole steps, as they are in training; then as many in which the device is waited for
-    after each part, so that a GPU's add up to more than a whole step.
+    Entire steps are timed first, as in training. Then as many steps are timed in parts, with the
+    device synchronized after each part, so that the parts of a GPU add up to more than a step.
 
     Keys of --json: schema ("sparsevod.bench-train/1"), clips_per_second, seconds_per_step,
-    data_wait_share, parts (data_wait, forward, matching, loss, backward, optimiser: seconds of a
-    step as median, min and p95, and share of all parts), peak_memory_mib (of the GPU, else of the
-    process), clips, settings, run (version, device, precision, threads), machine.
+    data_wait_share, parts (data_wait, forward, matching, loss, backward, optimiser: median, min
+    and p95 in seconds per step, and share of all parts), peak_memory_mib (of the GPU, or of the
+    process on a CPU), clips, settings, run (version, device, precision, threads), machine.
 
     Example: sparsevod bench train --annotations train.json --root frames --precision bf16
     """
@@ -250,21 +260,21 @@ def train(
         warmup=warmup,
         reporter=ConsoleReporter(),
     )
-    _give(result, _show_training, json_out)
+    _output(result, _show_training, json_out)
 
 
-def _give(
+def _output(
     result: dict[str, Any], show: Callable[[dict[str, Any]], None], json_out: Path | None
 ) -> None:
-    """As a table, unless standard output is for the JSON."""
+    """Print the result as a table, unless its JSON goes to stdout, and write the JSON."""
     if str(json_out) != "-":
         show(result)
     if json_out is not None:
         console.write_json(json_out, result)
 
 
-def _stated(settings: BenchmarkSettings) -> dict[str, object]:
-    """The conditions of a measurement, as settings: where nobody says otherwise these hold."""
+def _default_settings(settings: BenchmarkSettings) -> dict[str, object]:
+    """Return the default conditions of `bench` as settings."""
     short_side, long_side = settings.size
     return {
         "data.short_side": short_side,
@@ -281,26 +291,26 @@ def _stated(settings: BenchmarkSettings) -> dict[str, object]:
 def _trained(
     checkpoint: Path | None, settings: list[str], reporter: Reporter
 ) -> tuple[SparseVOD, Config, dict[str, Any]]:
-    """The detector that was named, or the embedded one, and what the result says about it."""
+    """Load the detector of a checkpoint or the bundled one; also describe it for the result."""
     from sparsevod_core.checkpoint import load_detector
     from sparsevod_core.config import override_pairs
-    from sparsevod_core.embedded import checkpoint_name
+    from sparsevod_core.embedded import checkpoint_name, embedded_checkpoint
 
-    path = named_or_embedded(checkpoint, reporter)
-    detector, loaded = load_detector(path, reporter=reporter)
+    detector, loaded = load_detector(checkpoint, reporter=reporter)
     config = loaded.config.replace(override_pairs(settings))
     if config.model != loaded.config.model:
         of_model = ", ".join(text for text in settings if text.startswith("model."))
         raise ConfigError(
-            f"{of_model}: a trained model is timed as it is",
-            hint="with --backbone NAME it is built as set, with random weights",
+            f"{of_model}: cannot change a trained model",
+            hint="use --backbone NAME to build one with these settings and random weights",
         )
-    described = {"checkpoint": checkpoint_name(path), "config": config.to_dict()["model"]}
+    name = checkpoint_name(checkpoint or embedded_checkpoint())
+    described = {"checkpoint": name, "config": config.to_dict()["model"]}
     return detector, config, described
 
 
 def _random(backbone: str | None, settings: list[str]) -> tuple[SparseVOD, Config, dict[str, Any]]:
-    """The detector of a preset or a config with seeded weights, and what the result says of it."""
+    """Build a detector with seeded random weights; also describe it for the result."""
     import torch
 
     from sparsevod_core.config import load_config
@@ -315,14 +325,15 @@ def _random(backbone: str | None, settings: list[str]) -> tuple[SparseVOD, Confi
     return build_detector(config.model), config, described
 
 
-def _show(result: dict[str, Any]) -> None:
-    def row(name: str, times: dict[str, float]) -> list[str]:
-        return [name, *(f"{1000 * times[key]:.1f}" for key in ("median", "min", "p95"))]
+def _row(name: str, times: dict[str, float]) -> list[str]:
+    return [name, *(f"{1000 * times[key]:.1f}" for key in ("median", "min", "p95"))]
 
-    rows = [row("this model", result["seconds_per_frame"])]
-    rows += [row(f"  {name}", times) for name, times in result["parts"].items()]
+
+def _show(result: dict[str, Any]) -> None:
+    rows = [_row("this model", result["seconds_per_frame"])]
+    rows += [_row(f"  {name}", times) for name, times in result["parts"].items()]
     rows += [
-        row(f"{name} ({entry['times_as_long']:.2f} times as long)", entry["seconds_per_frame"])
+        _row(f"{name} ({entry['times_as_long']:.2f} times as long)", entry["seconds_per_frame"])
         for name, entry in result["against"].items()
     ]
     console.table("milliseconds per frame", ["", "median", "min", "p95"], rows)
@@ -330,52 +341,44 @@ def _show(result: dict[str, Any]) -> None:
     console.say(
         f"{result['frames_per_second']:.2f} frames/s on {run['device']} "
         f"({run['threads']} threads, {run['precision']}); memory of "
-        f"{settings['supports']} supports: {result['memory_seconds']:.2f} s, "
+        f"{settings['supports']} support frames: {result['memory_seconds']:.2f} s, "
         f"{result['memory_mib']:.1f} MiB; peak {result['peak_memory_mib']:.0f} MiB"
     )
 
 
 def _show_data(result: dict[str, Any]) -> None:
-    def row(name: str, times: dict[str, float]) -> list[str]:
-        return [name, *(f"{1000 * times[key]:.1f}" for key in ("median", "min", "p95"))]
-
     loader, training, settings = result["loader"], result["training"], result["settings"]
     console.table(
-        f"milliseconds, {settings['clips_per_step']} clips of {settings['frames_per_clip']} frames "
-        f"a step, {settings['workers']} loader processes",
+        f"milliseconds per step ({settings['clips_per_step']} clips of "
+        f"{settings['frames_per_clip']} frames, {settings['workers']} loader processes)",
         ["", "median", "min", "p95"],
         [
-            row("a batch, loading alone", loader["seconds_per_batch"]),
-            row("a training step", training["seconds_per_step"]),
-            row("  of it waiting for data", training["wait_seconds_per_step"]),
+            _row("loading only", loader["seconds_per_batch"]),
+            _row("training step", training["seconds_per_step"]),
+            _row("  waiting for data", training["wait_seconds_per_step"]),
         ],
     )
     console.say(
-        f"{loader['clips_per_second']:.1f} clips/s loading alone, "
-        f"{training['clips_per_second']:.1f} in training on {result['run']['device']}; "
-        f"{training['data_wait_share']:.1%} of a step waits for data"
+        f"{loader['clips_per_second']:.1f} clips/s loading only, "
+        f"{training['clips_per_second']:.1f} training on {result['run']['device']}; "
+        f"{training['data_wait_share']:.1%} of a step is spent waiting for data"
     )
 
 
 def _show_training(result: dict[str, Any]) -> None:
     rows = [
-        [
-            f"  {name.replace('_', ' ')}",
-            *(f"{1000 * times[key]:.1f}" for key in ("median", "min", "p95")),
-            f"{times['share']:.1%}",
-        ]
+        [*_row(f"  {name.replace('_', ' ')}", times), f"{times['share']:.1%}"]
         for name, times in result["parts"].items()
     ]
-    whole, settings = result["seconds_per_step"], result["settings"]
-    numbers = [f"{1000 * whole[key]:.1f}" for key in ("median", "min", "p95")]
+    settings = result["settings"]
     console.table(
-        f"milliseconds, {settings['clips_per_step']} clips of {settings['frames_per_clip']} frames "
-        f"a step, {settings['precision']}",
+        f"milliseconds per step ({settings['clips_per_step']} clips of "
+        f"{settings['frames_per_clip']} frames, {settings['precision']})",
         ["", "median", "min", "p95", "share"],
-        [["a training step", *numbers, ""], *rows],
+        [[*_row("training step", result["seconds_per_step"]), ""], *rows],
     )
     console.say(
         f"{result['clips_per_second']:.1f} clips/s on {result['run']['device']}; "
-        f"{result['data_wait_share']:.1%} of a step waits for data; "
+        f"{result['data_wait_share']:.1%} of a step is spent waiting for data; "
         f"peak {result['peak_memory_mib']:.0f} MiB"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,20 +14,17 @@ from sparsevod_cli.options import (
     Compile,
     ConfigFile,
     Device,
+    NumSupports,
     Overrides,
     Precision,
     Seed,
-    Support,
-    Supports,
-    named_or_embedded,
+    SupportMode,
     overrides_with,
 )
 
-if TYPE_CHECKING:
-    from sparsevod_core.inference.detect_videos import Job
-
-FILES, DRAWING, VIDEO = "Files of detections", "Drawing", "The video that is written"
-RUN = "Streams, and many videos"
+FILES, DRAWING, VIDEO = "Files of detections", "Drawing", "Output video"
+RUN = "Streams and many videos"
+INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 def _results(flag: str, text: str) -> typer.models.OptionInfo:
@@ -39,7 +36,8 @@ def detect(
         list[str],
         typer.Argument(
             metavar="VIDEO...",
-            help="Files, patterns, folders of images, @LIST, - (stdin), camera numbers, URLs.",
+            help="Video files, patterns, folders of images, @LIST, - (stdin), camera numbers or "
+            "URLs.",
         ),
     ],
     output: Annotated[
@@ -48,12 +46,13 @@ def detect(
             "--output",
             "-o",
             metavar="OUT.mp4",
-            help="Also .mov, .mkv, .webm, .gif, frames/%06d.png; without suffix: a folder.",
+            help="Output video: .mp4, .mov, .mkv, .webm, .gif or frames/%06d.png; without a "
+            "suffix: a folder.",
         ),
     ] = None,
     checkpoint: CheckpointFile = None,
-    supports: Supports = None,
-    support: Support = None,
+    num_supports: NumSupports = None,
+    support_mode: SupportMode = None,
     batch: Batch = None,
     precision: Precision = None,
     compile_: Compile = None,
@@ -63,7 +62,7 @@ def detect(
             "--score",
             min=0,
             max=1,
-            help="Draw detections with a greater score.",
+            help="Draw detections with a score greater than this.",
             rich_help_panel=DRAWING,
         ),
     ] = 0.3,
@@ -72,7 +71,7 @@ def detect(
         typer.Option(
             "--classes",
             metavar="A,B",
-            help="Draw these classes alone (names or ids).",
+            help="Draw only these classes (names or ids, comma-separated).",
             rich_help_panel=DRAWING,
         ),
     ] = None,
@@ -81,18 +80,20 @@ def detect(
         typer.Option(
             "--max-boxes",
             min=0,
-            help="Draw the best of each frame alone.",
+            help="Draw at most N boxes per frame, highest score first.",
+            metavar="N",
             rich_help_panel=DRAWING,
         ),
     ] = None,
     hide_labels: Annotated[
-        bool, typer.Option("--hide-labels", help="Boxes alone.", rich_help_panel=DRAWING)
+        bool,
+        typer.Option("--hide-labels", help="Draw boxes without labels.", rich_help_panel=DRAWING),
     ] = False,
     blur: Annotated[
         bool,
         typer.Option(
             "--blur",
-            help="Make what is found unrecognisable; no boxes.",
+            help="Make objects unrecognizable instead of drawing boxes.",
             rich_help_panel=DRAWING,
         ),
     ] = False,
@@ -100,7 +101,7 @@ def detect(
         bool,
         typer.Option(
             "--compare",
-            help="Side by side: each frame alone, and with its supports.",
+            help="Show each frame without and with support frames, side by side.",
             rich_help_panel=DRAWING,
         ),
     ] = False,
@@ -109,7 +110,7 @@ def detect(
         typer.Option(
             "--scale",
             metavar="SIZE",
-            help="0.5, 640x360, 640x or x360; default: the source's size.",
+            help="Scale the video: 0.5, 640x360, 640x or x360; default: the source's size.",
             rich_help_panel=VIDEO,
         ),
     ] = None,
@@ -121,44 +122,45 @@ def detect(
         int | None,
         typer.Option(
             "--crf",
-            help="Quality: 0 is best, +6 halves the size; default 20 for h264.",
+            help="Quality: 0 is best, +6 about halves the size; default: 20 for h264.",
             rich_help_panel=VIDEO,
         ),
     ] = None,
     bitrate: Annotated[
         str | None,
-        typer.Option("--bitrate", help="Instead of --crf, e.g. 2M.", rich_help_panel=VIDEO),
+        typer.Option("--bitrate", help="Bit rate, e.g. 2M; replaces --crf.", rich_help_panel=VIDEO),
     ] = None,
     no_video: Annotated[
         bool,
-        typer.Option("--no-video", help="Write files of detections alone.", rich_help_panel=VIDEO),
+        typer.Option("--no-video", help="Write only files of detections.", rich_help_panel=VIDEO),
     ] = False,
-    json_out: Annotated[Path | None, _results("--json", "Every detection as JSON.")] = None,
-    jsonl: Annotated[Path | None, _results("--jsonl", "The same as JSON lines.")] = None,
-    csv: Annotated[Path | None, _results("--csv", "A table, a row a detection.")] = None,
-    coco: Annotated[Path | None, _results("--coco", "COCO's results format.")] = None,
-    mot: Annotated[Path | None, _results("--mot", "MOTChallenge's det.txt.")] = None,
-    yolo: Annotated[Path | None, _results("--yolo", "A folder of YOLO's labels.")] = None,
+    json_out: Annotated[Path | None, _results("--json", "JSON.")] = None,
+    jsonl: Annotated[Path | None, _results("--jsonl", "JSON lines, one per frame.")] = None,
+    csv: Annotated[Path | None, _results("--csv", "CSV table, one row per detection.")] = None,
+    coco: Annotated[Path | None, _results("--coco", "COCO results file.")] = None,
+    mot: Annotated[Path | None, _results("--mot", "MOTChallenge det.txt.")] = None,
+    yolo: Annotated[Path | None, _results("--yolo", "Folder of YOLO label files.")] = None,
     crop: Annotated[
-        Path | None, _results("--crop", "A folder with a picture of each that is drawn.")
+        Path | None, _results("--crop", "Folder of images, one per drawn detection.")
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with a run that was cut off.", rich_help_panel=RUN),
+        typer.Option("--resume", help="Resume a run that was cut off.", rich_help_panel=RUN),
     ] = False,
     gpus: Annotated[
         int | None,
         typer.Option(
-            "--gpus", min=1, help="So many processes share the videos.", rich_help_panel=RUN
+            "--gpus",
+            metavar="N",
+            min=1,
+            help="Number of processes to share the videos among, one per GPU.",
+            rich_help_panel=RUN,
         ),
     ] = None,
     shard: Annotated[
         str | None,
         typer.Option(
-            "--shard",
-            metavar="I/N",
-            help="Of several videos only every N-th, from I.",
-            rich_help_panel=RUN,
+            "--shard", metavar="I/N", help="Process only shard I of N.", rich_help_panel=RUN
         ),
     ] = None,
     duration_s: Annotated[
@@ -167,7 +169,7 @@ def detect(
             "--duration",
             metavar="SECONDS",
             min=0,
-            help="End a stream after so long.",
+            help="Stop reading a stream after SECONDS.",
             rich_help_panel=RUN,
         ),
     ] = None,
@@ -177,7 +179,7 @@ def detect(
             "--reconnect",
             metavar="SECONDS",
             min=0,
-            help="Try so long to connect again.",
+            help="Keep trying to reconnect to a stream for SECONDS.",
             rich_help_panel=RUN,
         ),
     ] = 10.0,
@@ -186,32 +188,32 @@ def detect(
     seed: Seed = None,
     device: Device = "auto",
 ) -> None:
-    """Find objects in videos; write them again with boxes, names and scores.
+    """Detect objects in videos; write the videos with boxes, class names and scores.
 
-    Without --checkpoint the model that comes with the package is used; which classes it knows is
-    said.
+    Without --checkpoint the bundled model is used; its classes are printed.
 
-    The output is H.264 in MP4, which browsers play, with the frames of the source at their times
-    and its sound; another suffix of -o, and --codec, give other files. A video that breaks in the
-    middle is done as far as it goes; the exit code is then 1. Until a video is complete, and after
-    Ctrl-C, OUT.mp4.journal.jsonl keeps what was found: --resume goes on from it.
+    The output is H.264 in MP4, with the source's frames, times and audio; use another suffix or
+    --codec for other formats. If a video breaks off, the output contains the frames before that,
+    and the exit code is 1. Until a video is complete, and after Ctrl-C, OUT.mp4.journal.jsonl keeps
+    its detections; use --resume to continue.
 
-    Of several videos, and where -o has no suffix, every output is a folder, in which files are
-    called after the videos; in -o 'found/*.webm' the * stands for their names. Those that are
-    there already are not made again. --gpus shares the videos among processes, --shard among
-    machines.
+    For several videos, and for -o without a suffix, each output is a folder of files named after
+    the videos. In -o 'found/*.webm' the * stands for these names. Existing outputs are skipped. Use
+    --gpus to share the videos among processes and --shard to share them among machines.
 
-    Of a stream or camera the newest frame counts: those that come while the model works are left
-    out. Only past frames can support (--support causal, which is then the default).
+    A stream or camera always gives its newest frame: frames that arrive while the model is busy are
+    dropped. It only has past frames as support frames (--support-mode causal, the default for
+    streams).
 
-    --json, --jsonl, --csv, --coco and --mot take - for stdout. They hold every detection, whatever
-    its score; docs/detections.md shows each. The JSON's keys: schema ("sparsevod.detections/1"),
-    video, width, height (pixels, rotation applied), frame_rate ("30000/1001", or null), checkpoint
-    ("embedded" for the package's own), support (mode, supports, window_stride), seed, run (version,
-    device, precision, threads), categories (id, name), frames, num_frames, truncated (whether the
-    video broke off, or Ctrl-C did it). Of a frame: index (from 0), time_s (seconds, or null),
-    detections, best first. Of a detection: box_xyxy (x1, y1, x2, y2 in pixels of the video, inside
-    it), score (0 to 1), label (the class's name), class_id (its id in your annotations).
+    --json, --jsonl, --csv, --coco and --mot accept - for stdout. They contain every detection,
+    whatever its score; docs/detections.md shows the formats. Keys of --json: schema
+    ("sparsevod.detections/1"), video, width, height (in pixels, rotation applied), frame_rate
+    ("30000/1001", or null), checkpoint ("embedded" for the bundled model), support (mode, supports,
+    window_stride), seed, run (version, device, precision, threads), categories (id, name), frames,
+    num_frames, truncated (true if the video broke off or the run was interrupted). Keys of a frame:
+    index (from 0), time_s (in seconds, or null), detections (highest score first). Keys of a
+    detection: box_xyxy (x1, y1, x2, y2 in pixels of the video, clipped to it), score (0 to 1),
+    label (name of the class), class_id (its id in the annotations the model was trained on).
 
     Example: sparsevod detect car.mp4
 
@@ -225,15 +227,11 @@ def detect(
     """
     is_main = console.is_first_process()
     from sparsevod_cli.progress import ConsoleReporter
-    from sparsevod_core.config import override_pairs
-    from sparsevod_core.distributed.launch import launch
-    from sparsevod_core.inference.detect_videos import plan
+    from sparsevod_core.inference.detect_videos import detect_videos
     from sparsevod_core.inference.drawing import Drawing
     from sparsevod_core.video.containers import Encoding
-    from sparsevod_core.video.sources import find_sources
 
-    reporter = ConsoleReporter()
-    options = {
+    paths = {
         "json": json_out,
         "jsonl": jsonl,
         "csv": csv,
@@ -242,97 +240,44 @@ def detect(
         "yolo": yolo,
         "crop": crop,
     }
-    results = {kind: path for kind, path in options.items() if path is not None}
-    jobs = plan(find_sources(videos), output, results, shard=shard, has_video=not no_video)
-    drawing = Drawing(
-        score,
-        None if classes is None else tuple(name.strip() for name in classes.split(",")),
-        max_boxes,
-        has_labels=not hide_labels,
-        blurs=blur,
-        scale=scale,
-        compares=compare,
-    )
-    encoding = Encoding(codec, crf, bitrate)
-    to_do = [job for job in jobs if not job.is_done]
-    if len(to_do) < len(jobs):
-        reporter.message(f"{len(jobs) - len(to_do)} of {len(jobs)} videos are done already")
-    if not jobs:
-        reporter.message(f"--shard {shard} has none of these videos")
-    if not to_do:
-        return
-    given = overrides_with(
-        overrides,
-        seed,
-        config_file=config_file,
-        inference__supports=supports,
-        inference__support=support,
-        inference__batch=batch,
-        inference__precision=precision,
-        inference__compile=compile_,
-    )
-    defaults = {"inference.precision": "auto"}
-    is_chosen = "inference.support" in override_pairs(given)
-    if not is_chosen and any(job.source.is_live for job in to_do):
-        defaults["inference.support"] = "causal"
-        reporter.message("a stream has no future frames: --support causal")
-    settings = overrides_with(given, defaults=defaults)
-    checkpoint = named_or_embedded(checkpoint, reporter)
-    code = launch(
-        _detect_jobs,
-        min(gpus, len(to_do)) if gpus else None,
-        device,
-        to_do,
-        checkpoint,
-        settings=settings,
+    results = detect_videos(
+        videos,
+        output,
+        results={kind: path for kind, path in paths.items() if path is not None},
+        has_video=not no_video,
+        checkpoint=checkpoint,
+        overrides=overrides_with(
+            overrides,
+            seed,
+            config_file=config_file,
+            inference__supports=num_supports,
+            inference__support=support_mode,
+            inference__batch=batch,
+            inference__precision=precision,
+            inference__compile=compile_,
+        ),
         device=device,
-        is_single=len(jobs) == 1,
-        drawing=drawing,
-        encoding=encoding,
+        gpus=gpus,
+        shard=shard,
+        drawing=Drawing(
+            score,
+            None if classes is None else tuple(name.strip() for name in classes.split(",")),
+            max_boxes,
+            has_labels=not hide_labels,
+            blurs=blur,
+            scale=scale,
+            compares=compare,
+        ),
+        encoding=Encoding(codec, crf, bitrate),
         resume=resume,
         duration_s=duration_s,
         patience_s=patience_s,
+        reporter=ConsoleReporter(),
     )
-    if is_main:
-        raise typer.Exit(code)
-
-
-def _detect_jobs(
-    jobs: list[Job],
-    checkpoint: Path,
-    *,
-    settings: list[str],
-    device: str,
-    is_single: bool,
-    **options: Any,
-) -> int:
-    """What each process does: the next video that nobody has begun, until there is none."""
-    from sparsevod_cli.progress import ConsoleReporter, LinesReporter
-    from sparsevod_core import distributed
-    from sparsevod_core.inference import DetectedVideo, Predictor, detect_video, resolve_device
-    from sparsevod_core.inference.detect_videos import detect_all
-
-    own_device = distributed.own_device(resolve_device(device))
-    with distributed.process_group(own_device):
-        reporter = LinesReporter() if distributed.is_joined() else ConsoleReporter()
-        predictor = Predictor.from_checkpoint(
-            checkpoint,
-            device=str(own_device),
-            overrides=settings,
-            reporter=reporter if distributed.is_main() else None,
-        )
-
-        def detect_job(job: Job) -> DetectedVideo:
-            return detect_video(
-                predictor,
-                job.source,
-                job.files.video,
-                results=job.files.results,
-                checkpoint=checkpoint,
-                reporter=reporter,
-                **options,
-            )
-
-        mine = distributed.shared_out(jobs)
-        code = detect_all(mine, detect_job, reporter, is_single=is_single)
-        return max(distributed.gather(code))
+    if not is_main:
+        return
+    if any(one.detected is not None and one.detected.is_interrupted for one in results):
+        raise typer.Exit(INTERRUPTED)
+    codes = [one.error.exit_code for one in results if one.error is not None]
+    codes += [1 for one in results if one.detected is not None and one.detected.broken]
+    raise typer.Exit(max(codes, default=0))

@@ -1,4 +1,4 @@
-"""`sparsevod doctor`: versions and devices, to paste into a bug report."""
+"""`sparsevod doctor`: print versions and devices for a bug report."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 def doctor(json_out: JsonOut = None) -> None:
     """Print versions and devices for a bug report.
 
-    Ends with exit code 1 where something that other commands need is broken.
-    The JSON has the keys versions, ffmpeg, platform, cpu, memory_gib,
-    memory_available_gib, gpus, cuda, gpu_driver, environment, problems.
+    The exit code is 1 if something that other commands need does not work.
+
+    Keys of --json: versions, ffmpeg, platform, cpu, memory_gib, memory_available_gib, gpus, cuda,
+    gpu_driver, environment, problems.
 
     Example: sparsevod doctor --json machine.json
     """
@@ -39,13 +40,13 @@ def doctor(json_out: JsonOut = None) -> None:
 
 
 def _lines(machine: Machine) -> list[tuple[str, str]]:
-    """Label and text of each line."""
+    """Return label and text of each line."""
     cpu = machine.cpu
     bf16 = "bf16 in hardware" if cpu.bf16 else "no bf16 in hardware"
     ffmpeg = " ".join(f"{name} {number}" for name, number in machine.ffmpeg.items())
     lines = [
         *machine.versions.items(),
-        ("FFmpeg of av", ffmpeg or "none"),
+        ("FFmpeg of PyAV", ffmpeg or "none"),
         ("system", machine.platform),
         ("CPU", f"{cpu.model}, {cpu.cores} cores, {bf16}{', AMX' if cpu.amx else ''}"),
     ]

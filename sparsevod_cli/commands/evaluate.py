@@ -14,11 +14,10 @@ from sparsevod_cli.options import (
     ConfigFile,
     Device,
     JsonOut,
+    NumSupports,
     Overrides,
     Seed,
-    Support,
-    Supports,
-    named_or_embedded,
+    SupportMode,
     overrides_with,
 )
 from sparsevod_core.errors import ConfigError
@@ -75,8 +74,8 @@ def evaluate(
         bool,
         typer.Option("--clip/--no-clip", help="Clip boxes to the frame; MMDetection does not."),
     ] = True,
-    supports: Supports = None,
-    support: Support = None,
+    num_supports: NumSupports = None,
+    support_mode: SupportMode = None,
     batch: Batch = None,
     limit_videos: Annotated[
         int | None,
@@ -142,8 +141,8 @@ def evaluate(
         overrides,
         seed,
         config_file=config_file,
-        inference__supports=supports,
-        inference__support=support,
+        inference__supports=num_supports,
+        inference__support=support_mode,
         inference__batch=batch,
     )
     is_main = console.is_first_process()
@@ -170,9 +169,9 @@ def evaluate(
             for name, file in _named(from_predictions).items()
         }
     else:
+        from sparsevod_core.embedded import embedded_checkpoint
         from sparsevod_core.evaluation.evaluate import evaluate_checkpoint
 
-        checkpoint = named_or_embedded(checkpoint, reporter)
         result = evaluate_checkpoint(
             checkpoint,
             overrides=overrides_with(
@@ -186,7 +185,7 @@ def evaluate(
             resume=resume,
             reporter=reporter,
         )
-        results = {checkpoint.stem: result}
+        results = {(checkpoint or embedded_checkpoint()).stem: result}
     if is_main:
         _show({name: one.to_dict() for name, one in results.items()}, json_out)
         if figures is not None:  # last: it takes a while and may be interrupted

@@ -1,4 +1,4 @@
-"""`sparsevod export`: a checkpoint as graphs that other programs run."""
+"""`sparsevod export`: export a checkpoint as graphs for other programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sparsevod_cli import console
-from sparsevod_cli.options import JsonOut, named_or_embedded, parse_size
+from sparsevod_cli.options import JsonOut, parse_size
 from sparsevod_core.errors import ConfigError
 
 
@@ -16,33 +16,41 @@ def export(
     checkpoint: Annotated[
         Path | None,
         typer.Argument(
-            metavar="CKPT", help="Ours, MMDetection's or the original's; else the embedded."
+            metavar="CKPT",
+            help="Checkpoint: ours, MMDetection's or the original Sparse R-CNN's; default: the "
+            "bundled model.",
         ),
     ] = None,
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="model.onnx, or model.pt2 (torch.export)."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File to write; its suffix is the format: .onnx, or .pt2 (torch.export).",
         ),
     ] = Path("model.onnx"),
     size: Annotated[
         str | None,
         typer.Option(
-            "--size", help="Frame size, HEIGHTxWIDTH; else short side x long side of the config."
+            "--size",
+            help="Frame size as HEIGHTxWIDTH; default: data.short_side x data.long_side of the "
+            "checkpoint.",
         ),
     ] = None,
     json_out: JsonOut = None,
 ) -> None:
-    """Write a checkpoint as two graphs, fp32, for frames of one size: targets and support frames.
+    """Export a checkpoint as two graphs in fp32, for target and support frames of one size.
 
-    -o model.onnx writes model_support.onnx too. The support graph makes of `image` (uint8 RGB
-    [1, 3, height, width]) `support_maps` and `support_proposals`; of two or more frames, side by
-    side along the first dimension, they go into model.onnx with a target's `image`; out come
-    `boxes_xyxy` [N, 4] in pixels of the image, `scores` [N] and `labels` [N], best first.
+    -o model.onnx also writes model_support.onnx. This support graph maps an `image` (uint8 RGB
+    [1, 3, height, width]) to `support_maps` and `support_proposals`. Concatenate those of two or
+    more support frames along the first dimension, and pass them to model.onnx with the `image` of a
+    target frame. It returns `boxes_xyxy` [N, 4] in pixels of the image, `scores` [N] and `labels`
+    [N], best first.
 
-    Resize frames to the size first: as big as fits, the rest black at the right and below. Both
-    files carry size, classes and names of inputs and outputs, as JSON under "sparsevod" in their
-    metadata.
+    Resize frames to fit the size, keeping the aspect ratio, and pad them with black on the right
+    and below. The metadata of both files contains size, classes and names of inputs and outputs as
+    JSON under "sparsevod".
 
     Keys of --json: schema ("sparsevod.export/1"), files, image_size, categories.
 
@@ -53,11 +61,11 @@ def export(
     from sparsevod_core.export import SUFFIXES, export_detector
 
     if output.suffix not in SUFFIXES:
-        raise ConfigError(f"-o {output}: expected a name that ends in {' or '.join(SUFFIXES)}")
+        raise ConfigError(f"-o {output}: expected a file name ending in {' or '.join(SUFFIXES)}")
     if not output.parent.is_dir():
-        raise ConfigError(f"-o {output}: there is no folder {output.parent}")
+        raise ConfigError(f"-o {output}: no such folder: {output.parent}")
     reporter = ConsoleReporter()
-    detector, loaded = load_detector(named_or_embedded(checkpoint, reporter), reporter=reporter)
+    detector, loaded = load_detector(checkpoint, reporter=reporter)
     data = loaded.config.data
     image_size = parse_size(size) if size else (data.short_side, data.long_side)
     files = export_detector(

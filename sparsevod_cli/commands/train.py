@@ -1,10 +1,10 @@
-"""`sparsevod train`: from annotated videos to a checkpoint."""
+"""`sparsevod train`: train a detector on annotated videos."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,9 +21,6 @@ from sparsevod_cli.options import (
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.reporting import Reporter, SilentReporter
 
-if TYPE_CHECKING:
-    from sparsevod_core.config import Config
-
 MAX_RESTARTS = 3
 SCHEMA = "sparsevod.train/1"
 
@@ -31,27 +28,30 @@ SCHEMA = "sparsevod.train/1"
 def train(
     run_folder: Annotated[
         Path | None,
-        typer.Argument(help="With --resume: the run to go on with; else the last one in runs/."),
+        typer.Argument(help="Run to resume, with --resume; default: the last one in runs/."),
     ] = None,
     annotations: Annotated[
         Path | None,
-        typer.Option("--annotations", help="COCO-VID JSON; else data/imagenet_vid/train.json."),
+        typer.Option(
+            "--annotations",
+            help="COCO-VID JSON file to train on; default: data/imagenet_vid/train.json.",
+        ),
     ] = None,
     root: Annotated[
         Path | None,
-        typer.Option("--root", help="Folder that its file names start from."),
+        typer.Option("--root", help="Folder that the file names in --annotations start from."),
     ] = None,
     val: Annotated[
         Path | None,
-        typer.Option("--val", help="Annotations to measure AP on, and to choose best.pth by."),
+        typer.Option("--val", help="COCO-VID JSON file to measure AP on and select best.pth by."),
     ] = None,
     val_root: Annotated[
         Path | None,
-        typer.Option("--val-root", help="Folder that the file names of --val start from."),
+        typer.Option("--val-root", help="Folder that the file names in --val start from."),
     ] = None,
     backbone: Annotated[
         str | None,
-        typer.Option("--backbone", help="Preset: tiny, r50, r101 or x101; else r50."),
+        typer.Option("--backbone", help="Preset: tiny, r50, r101 or x101; default: r50."),
     ] = None,
     backbone_weights: Annotated[
         str | None,
@@ -61,19 +61,23 @@ def train(
         Path | None,
         typer.Option(
             "--init-from",
-            help="Checkpoint to start from: ours, MMDetection's or the original Sparse R-CNN.",
+            help="Checkpoint to start from: SparseVOD's, MMDetection's or the original Sparse "
+            "R-CNN's.",
         ),
     ] = None,
     gpus: Annotated[
         int | None,
-        typer.Option("--gpus", help="Processes to start, one for each GPU of a machine."),
+        typer.Option("--gpus", help="Number of processes per machine, one for each GPU."),
     ] = None,
     nodes: Annotated[
-        int, typer.Option("--nodes", help="Machines; each runs this same command.")
+        int,
+        typer.Option("--nodes", help="Number of machines; run the same command on each of them."),
     ] = 1,
     rendezvous: Annotated[
         str | None,
-        typer.Option("--rendezvous", help="HOST:PORT to meet at; HOST is one of them."),
+        typer.Option(
+            "--rendezvous", help="HOST:PORT where the machines meet; HOST is one of them."
+        ),
     ] = None,
     rendezvous_timeout: Annotated[
         int, typer.Option("--rendezvous-timeout", help="Seconds to wait for all machines.")
@@ -82,19 +86,24 @@ def train(
         int | None,
         typer.Option(
             "--max-restarts",
-            help="How often to go on from last.pth when a process is lost; else 3 with several.",
+            help="How often to restart from last.pth after a process is lost; default: 3 with "
+            "several processes, otherwise 0.",
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Length of the run.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Number of epochs.")] = None,
     max_steps: Annotated[
-        int | None, typer.Option("--max-steps", help="Stop there, whatever --epochs says.")
+        int | None,
+        typer.Option("--max-steps", help="Stop after this many steps, regardless of --epochs."),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", help="Run folder to make; else runs/BACKBONE-DATE-TIME."),
+        typer.Option(
+            "--output", "-o", help="Run folder to create; default: runs/BACKBONE-DATE-TIME."
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that was cut off, or train longer.")
+        bool,
+        typer.Option("--resume", help="Resume an interrupted run, or train a finished one longer."),
     ] = False,
     config_file: ConfigFile = None,
     overrides: Overrides = None,
@@ -104,18 +113,20 @@ def train(
 ) -> None:
     """Train a detector on annotated videos.
 
-    The run folder gets config.yaml (all settings), metrics.jsonl (a JSON
-    object per log and per evaluation), checkpoints/last.pth and best.pth.
-    Ctrl-C ends the step and saves; --resume goes on exactly there. Prints
-    the path of the checkpoint to use. The JSON has the keys schema, run,
-    steps, seconds, checkpoint and best (step, AP, AP50 and AP75 of the best
-    evaluation, or null).
+    The run folder contains config.yaml (all settings), metrics.jsonl (one
+    JSON object per log line and per evaluation), checkpoints/last.pth and
+    checkpoints/best.pth. Ctrl-C finishes the current step and saves;
+    --resume continues from exactly there. The path of the checkpoint to use
+    is printed. The JSON output has the keys schema, run, steps, seconds,
+    checkpoint and best (step, AP, AP50 and AP75 of the best evaluation, or
+    null).
 
-    With --nodes every machine runs the same command, and the run folder is
-    on a disk that they share. torchrun's and SLURM's variables are heeded:
-    srun with a task for each GPU, or with a task for each machine and --gpus.
-    Where a process is lost, all start again from last.pth and come to the
-    same weights; what would fail again, such as a broken frame, ends the run.
+    With --nodes, run the same command on every machine, with the run folder
+    on a shared disk. The variables of torchrun and SLURM are respected: use
+    srun with one task per GPU, or with one task per machine and --gpus. If a
+    process is lost, all processes restart from last.pth and arrive at the
+    same weights. An error that would occur again, such as a corrupt frame,
+    ends the run.
 
     Example: sparsevod train --backbone r50 --gpus 8 --nodes 2 --rendezvous node01:29400
 
@@ -141,22 +152,26 @@ def train(
     if resume:
         if backbone or config_file or backbone_weights or init_from:
             raise ConfigError(
-                "--resume takes model and recipe from the run: leave out --backbone, --config, "
+                "--resume uses the model and recipe of the run: remove --backbone, --config, "
                 "--backbone-weights and --init-from"
             )
-        config, output = _run_to_resume(run_folder or output, settings)
+        from sparsevod_core.training.run_folder import run_to_resume
+        from sparsevod_core.training.settings import resumed_settings
+
+        run = run_to_resume(run_folder or output)
+        config, output = resumed_settings(run.config, settings), run.path
     else:
         if run_folder is not None:
             raise ConfigError(
-                f"{run_folder}: only --resume takes a run folder",
-                hint="--annotations FILE is what to train on, --output DIR where to",
+                f"{run_folder}: a run folder needs --resume",
+                hint="to start a new run, use --annotations FILE and --output DIR",
             )
-        from sparsevod_core.training.run_folder import fresh_run
+        from sparsevod_core.training.run_folder import new_run_path
         from sparsevod_core.training.settings import new_run_settings
 
         preset = backbone or DEFAULT_BACKBONE
         config = new_run_settings(preset, config_file, settings, reporter)
-        output = output or fresh_run(preset)
+        output = output or new_run_path(preset)
 
     from sparsevod_core.distributed.launch import Processes, launch_on
     from sparsevod_core.training.run import train as train_detector
@@ -173,17 +188,9 @@ def train(
         device=device,
         reporter=reporter,
     )
-    if result is None or os.environ.get("RANK", "0") != "0":  # another process or machine tells
+    if result is None or os.environ.get("RANK", "0") != "0":  # another process prints it
         return
     if json_out is not None:
         console.write_json(json_out, {"schema": SCHEMA, **result.to_dict()})
     if str(json_out) != "-":
         typer.echo(result.checkpoint)
-
-
-def _run_to_resume(path: Path | None, settings: list[str]) -> tuple[Config, Path]:
-    from sparsevod_core.training.run_folder import find_run
-    from sparsevod_core.training.settings import resumed_settings
-
-    run = find_run(path)
-    return resumed_settings(run.config, settings), run.path

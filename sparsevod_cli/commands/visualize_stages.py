@@ -13,11 +13,10 @@ from sparsevod_cli.options import (
     ConfigFile,
     Device,
     JsonOut,
+    NumSupports,
     Overrides,
     Seed,
-    Support,
-    Supports,
-    named_or_embedded,
+    SupportMode,
     overrides_with,
 )
 from sparsevod_core.errors import ConfigError
@@ -34,56 +33,61 @@ def visualize_stages(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="NAME.png", help="NAME.pdf and NAME.html are written too."
+            "--output",
+            "-o",
+            metavar="NAME.png",
+            help="Figure; also writes NAME.pdf and NAME.html.",
         ),
     ] = Path("stages.png"),
     checkpoint: CheckpointFile = None,
     frames: Annotated[
         str | None,
-        typer.Option("--frames", metavar="10,40,70", help="Frames to draw, numbered from 0."),
+        typer.Option("--frames", metavar="10,40,70", help="Frames to draw (from 0)."),
     ] = None,
     num_frames: Annotated[
         int,
         typer.Option(
-            "--num-frames", min=1, max=MAX_ROWS, help="So many, spread evenly, without --frames."
+            "--num-frames",
+            min=1,
+            max=MAX_ROWS,
+            help="Number of frames to draw, spread evenly, without --frames.",
         ),
     ] = 3,
     stages: Annotated[
-        str, typer.Option("--stages", metavar="1,3,6", help="Stages to draw, or all.")
+        str, typer.Option("--stages", metavar="1,3,6", help="Stages to draw (from 1), or all.")
     ] = "all",
     score: Annotated[
         float,
-        typer.Option("--score", min=0, max=1, help="Draw a stage's boxes with a greater score."),
+        typer.Option("--score", min=0, max=1, help="Draw boxes with a score greater than this."),
     ] = 0.3,
-    supports: Supports = None,
-    support: Support = None,
+    num_supports: NumSupports = None,
+    support_mode: SupportMode = None,
     config_file: ConfigFile = None,
     overrides: Overrides = None,
     seed: Seed = None,
     device: Device = "auto",
     json_out: JsonOut = None,
 ) -> None:
-    """Draw learned proposals and the boxes of every stage (the paper's Fig. 3); explore them.
+    """Draw the learned proposals and the boxes of every stage (the paper's Fig. 3).
 
-    Rows are frames, columns the learned proposals, the stages, and scores by stage. A proposal has
-    the colour of the object on which it ends in every column; the last stage has its path. In
-    NAME_supports.png columns are the support frames, with the proposals (SPFA) and places (TFE)
-    that informed each object. NAME.html is a page with sliders over stages and frames that tells
-    more of each box; it needs no network. Without --checkpoint the model that comes with the
-    package is used; which classes it knows is said.
+    Rows are frames; columns are the learned proposals, the stages, and the scores by stage. In all
+    columns a proposal has the colour of the object it ends on; the last stage shows its path.
+    NAME_supports.png shows the support frames, with the proposals (SPFA) and places (TFE) that
+    informed each object. NAME.html is an interactive page with sliders for stages and frames; it
+    works offline. Without --checkpoint the bundled model is used; its classes are printed.
 
-    The JSON holds every proposal at every stage, whatever its score. Keys: schema
-    ("sparsevod.stages/1"), video, checkpoint ("embedded" for the package's own), num_frames,
-    proposal_init, support (mode, supports, window_stride), score, categories (id, name), frames. Of
-    a frame: index (from 0), time_s (seconds, or null), width, height (pixels), supports (frame
-    numbers), proposals_xyxy, proposals_mean_iou (over all pairs, 1: all the same), ends_on (for
-    each proposal, the one that finds the object on which it ends, with a score greater than score;
-    null: ends on none), stages. Of a stage: stage (from 1), boxes_xyxy (x1, y1, x2, y2 in pixels of
-    the frame, which they may leave), scores (0 to 1, of the best class), labels (that class's
-    name), class_ids (its id in your annotations); and, where there are support frames, spfa_weights
-    and tfe_weights (shares of the support frames, in order, then of the frame itself) and
-    spfa_strongest (support: frame number, proposal, weight, box_xyxy in that frame). The n-th entry
-    of each list is the n-th proposal.
+    The JSON contains every proposal at every stage, whatever its score. Keys: schema
+    ("sparsevod.stages/1"), video, checkpoint ("embedded" for the bundled model), num_frames,
+    proposal_init, support (mode, supports, window_stride), score, categories (id, name), frames.
+    Keys of a frame: index (from 0), time_s (in seconds, or null), width, height (in pixels),
+    supports (frame numbers), proposals_xyxy, proposals_mean_iou (over all pairs; 1 if all are
+    identical), ends_on (for each proposal: the proposal that detects the object it ends on, with a
+    score greater than score; null if it ends on none), stages. Keys of a stage: stage (from 1),
+    boxes_xyxy (x1, y1, x2, y2 in pixels of the frame, not clipped), scores (0 to 1, of the best
+    class), labels (name of that class), class_ids (its id in the annotations the model was trained
+    on). With support frames also: spfa_weights and tfe_weights (shares of the support frames, in
+    order, then of the frame itself) and spfa_strongest (support: frame number, proposal, weight,
+    box_xyxy in that frame). The n-th entry of each list is the n-th proposal.
 
     Example: sparsevod visualize-stages car.mp4 --checkpoint best.pth -o stages.png --frames 10,40
     """
@@ -91,10 +95,10 @@ def visualize_stages(
 
     suffixes = (".png", ".pdf", ".html")
     if output.suffix not in suffixes:
-        raise ConfigError(f"-o {output}: expected NAME.png, NAME.pdf or NAME.html; all are written")
+        raise ConfigError(f"-o {output}: expected NAME.png, NAME.pdf or NAME.html")
     chosen = None if frames is None else _numbers("--frames", frames)
 
-    from sparsevod_core.embedded import checkpoint_name
+    from sparsevod_core.embedded import checkpoint_name, embedded_checkpoint
     from sparsevod_core.figures.saving import save_figure
     from sparsevod_core.figures.stage_html import stage_html
     from sparsevod_core.figures.stages import draw_stages
@@ -106,18 +110,18 @@ def visualize_stages(
         overrides,
         seed,
         config_file=config_file,
-        inference__supports=supports,
-        inference__support=support,
+        inference__supports=num_supports,
+        inference__support=support_mode,
     )
     reporter = ConsoleReporter()
-    checkpoint = named_or_embedded(checkpoint, reporter)
     predictor = Predictor.from_checkpoint(
         checkpoint, device=device, overrides=settings, reporter=reporter
     )
     columns = _stages(stages, predictor.config.model.num_stages)
     found = inspect_stages(predictor, video, frames=chosen, count=num_frames)
-    _tell(found, score, reporter)
+    _report(found, score, reporter)
     names = [category.name for category in found.categories]
+    checkpoint = checkpoint or embedded_checkpoint()
     caption = _caption(found, checkpoint, score)
     figures = {
         output.stem: draw_stages(
@@ -154,15 +158,15 @@ def visualize_stages(
 
 
 def _numbers(option: str, text: str) -> list[int]:
-    """Whole numbers separated by commas, each once."""
+    """Return integers from comma-separated text, without duplicates."""
     try:
         numbers = list(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         raise ConfigError(
-            f"{option} {text!r}: expected whole numbers separated by commas, e.g. {option} 10,40"
+            f"{option} {text!r}: expected comma-separated integers, e.g. {option} 10,40"
         ) from None
     if len(numbers) > MAX_ROWS:
-        raise ConfigError(f"{option}: at most {MAX_ROWS} make a readable figure")
+        raise ConfigError(f"{option}: expected at most {MAX_ROWS} numbers, got {len(numbers)}")
     return numbers
 
 
@@ -173,13 +177,12 @@ def _stages(text: str, num_stages: int) -> list[int] | None:
     for number in numbers:
         if not 1 <= number <= num_stages:
             raise ConfigError(
-                f"--stages {text}: no stage {number}: the model has stages 1 to {num_stages}"
+                f"--stages {text}: no stage {number}; the model has stages 1 to {num_stages}"
             )
     return numbers
 
 
-def _tell(found: StageInspection, score: float, reporter: Reporter) -> None:
-    """What the figure shows, in words."""
+def _report(found: StageInspection, score: float, reporter: Reporter) -> None:
     from sparsevod_core.figures.stage_view import are_alike, mean_overlap
 
     proposals = found.views[0].proposals_xyxy
@@ -187,16 +190,15 @@ def _tell(found: StageInspection, score: float, reporter: Reporter) -> None:
     if are_alike(proposals):
         reporter.warning(
             f"the learned proposals are nearly the same box (mean IoU "
-            f"{mean_overlap(proposals):.2f}). This is no bug: with `image` initialisation they "
-            "start as the whole image and usually stay so, and the stages spread them. For "
-            "scattered ones as in the paper's Fig. 3 train with --set model.proposal_init=grid "
-            "(or random)"
+            f"{mean_overlap(proposals):.2f}). This is expected: with `image` initialisation they "
+            "start as the entire image and hardly change; the stages spread them. For scattered "
+            "proposals as in the paper's Fig. 3, train with --set model.proposal_init=grid"
         )
     best = max(float(view.stage_scores[-1].max()) for view in found.views)
     if not best > score:
         reporter.warning(
-            f"the last stage has no box with a score > {score:g} (best {best:.2f}): "
-            "lower --score, or train longer"
+            f"the last stage has no box with a score > {score:g} (best: {best:.2f}); "
+            "use a lower --score, or train longer"
         )
 
 

@@ -1,1 +1,1 @@
-"""How long things take: the model part by part, and the data beside training steps."""
+"""Benchmarks of inference, data loading and training steps."""

@@ -1,7 +1,7 @@
-"""How far an optimised detector is from the plain one, stage by stage.
+"""Differences between the outputs of an optimized detector and the plain one, stage by stage.
 
-Each stage is given the plain path's boxes and proposal features in fp32, so that what is seen is
-the error of one stage, and not that of a box which went elsewhere three stages before.
+Each stage gets the boxes and proposal features of the plain detector in fp32, so that errors of
+earlier stages do not accumulate.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from sparsevod_core.model.support import SupportMemory
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageDifference:
-    """Differences of one stage's output.
+    """Differences of the outputs of one stage.
 
     Attributes:
-        logits: the largest.
-        logits_rms: root of the mean square.
-        boxes_px: the largest of any coordinate, in pixels.
-        boxes_share: of a box, its largest as a share of its size along that side, before or after
-            the stage, whichever is larger; median, 99th percentile and maximum over the boxes.
+        logits: largest difference of a logit.
+        logits_rms: root mean square of the differences of logits.
+        boxes_px: largest difference of a box coordinate, in pixels.
+        boxes_share: largest difference per box as a share of its size along that side, before or
+            after the stage (the larger one); median, 99th percentile and maximum over the boxes.
     """
 
     logits: float
@@ -45,41 +45,50 @@ def stage_differences(
     *,
     shared_maps: bool,
 ) -> list[StageDifference]:
-    """Of every stage, on target frames of a video with their support frames.
+    """Return the differences of each stage on target frames with support frames of a video.
 
     Args:
-        fast: the same detector, optimised; may lie on another device.
-        targets, supports: padded to a multiple of 32.
+        detector: the plain detector.
+        fast: the same detector, optimized; may be on another device.
+        targets, supports: frames padded to a multiple of 32.
         image_size: unpadded (height, width) in pixels.
-        shared_maps: the fast stages get the plain path's maps too. Rounding a map can flip near
-            ties in TFE's choice, and the chosen features then differ, however exact everything
-            else is.
+        shared_maps: if True, the optimized stages use the plain detector's feature maps. Rounding a
+            map can flip near-ties in TFE's choice, and the chosen features then differ, however
+            exact everything else is.
     """
     device, fast_device = (model.proposals.features.device for model in (detector, fast))
-    plain_frames = [_encoded(detector, images, image_size) for images in (targets, supports)]
+    plain_targets, plain_supports = (
+        _encoded(detector, images, image_size) for images in (targets, supports)
+    )
+    fast_targets: Pyramid
+    fast_supports: Pyramid
     if shared_maps:
-        fast_frames = [_lent(frames, fast, fast_device) for frames in plain_frames]
+        dtype = next(fast.backbone.parameters()).dtype
+        fast_targets = _Converted(plain_targets, dtype, fast_device)
+        fast_supports = _Converted(plain_supports, dtype, fast_device)
     else:
-        fast_frames = [_encoded(fast, images, image_size) for images in (targets, supports)]
-    memory = detector.remember(plain_frames[1])
-    fast_memory = fast.remember(fast_frames[1])
-    if shared_maps:
-        fast_memory = _with_proposals(fast, fast_memory, plain_frames[1], detector, fast_device)
-    boxes, features = detector.proposals(plain_frames[0].image_sizes)
+        fast_targets, fast_supports = (
+            _encoded(fast, images, image_size) for images in (targets, supports)
+        )
+    memory = detector.remember(plain_supports)
+    fast_memory = fast.remember(fast_supports)
+    if shared_maps and detector.has_aggregation:
+        fast_memory = _with_proposals(fast, fast_memory, detector, plain_supports, fast_device)
+    boxes, features = detector.proposals(plain_targets.image_sizes)
     differences = []
-    refined_of_stages = detector.refine(plain_frames[0], memory)
-    for number, refined in enumerate(refined_of_stages):
+    for number, refined in enumerate(detector.refine(plain_targets, memory)):
         inputs = (one.to(fast_device) for one in (features, boxes))
-        found = fast.step(fast.stages[number], fast_frames[0], *inputs, fast_memory.stages[number])
-        differences.append(_difference(boxes, refined, [one.to(device) for one in found]))
+        stage, stage_memory = fast.stages[number], fast_memory.stages[number]
+        outputs = fast.run_stage(stage, fast_targets, *inputs, stage_memory)
+        differences.append(_difference(boxes, refined, [one.to(device) for one in outputs]))
         _, boxes, features = refined
     return differences
 
 
 def _difference(
-    before: Tensor, refined: tuple[Tensor, ...], found: list[Tensor]
+    before: Tensor, refined: tuple[Tensor, ...], outputs: list[Tensor]
 ) -> StageDifference:
-    logits, boxes = (ours - right for ours, right in zip(found[:2], refined[:2], strict=True))
+    logits, boxes = (ours - plain for ours, plain in zip(outputs[:2], refined[:2], strict=True))
     size = torch.maximum(
         refined[1][..., 2:] - refined[1][..., :2], before[..., 2:] - before[..., :2]
     )
@@ -102,8 +111,8 @@ def _encoded(model: SparseVOD, images: Tensor, image_size: tuple[int, int]) -> P
     return model.encode(images.to(device), sizes)
 
 
-class _Lent:
-    """The plain path's maps in the fast path's precision."""
+class _Converted:
+    """Pyramid of the plain detector in another precision and on another device."""
 
     def __init__(self, frames: Pyramid, dtype: torch.dtype, device: torch.device) -> None:
         self.image_sizes = frames.image_sizes.to(device)
@@ -117,24 +126,18 @@ class _Lent:
         return self._frames.pool(boxes_xyxy).to(self._device, self._dtype)
 
 
-def _lent(frames: Pyramid, fast: SparseVOD, device: torch.device) -> Pyramid:
-    return _Lent(frames, next(fast.backbone.parameters()).dtype, device)
-
-
 def _with_proposals(
     fast: SparseVOD,
     memory: SupportMemory,
-    supports: Pyramid,
     detector: SparseVOD,
+    supports: Pyramid,
     device: torch.device,
 ) -> SupportMemory:
-    """The memory with what the fast SPFA keeps of the plain path's proposal features."""
-    if not detector.has_aggregation:
-        return memory
+    """Return the memory of `fast`, with support proposals of the plain `detector`."""
     stages = tuple(
-        stage.keep(features.to(device), kept.maps, 1)
-        for stage, kept, (features, _) in zip(
-            fast.stages, memory.stages, detector.refine_alone(supports), strict=True
+        stage.remember(features.to(device), one.maps, 1)
+        for stage, one, (features, _) in zip(
+            fast.stages, memory.stages, detector.refine_supports(supports), strict=True
         )
     )
     return SupportMemory(stages, memory.num_supports)

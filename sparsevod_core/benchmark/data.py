@@ -1,7 +1,7 @@
-"""Clips per second of the loader alone, and how long training steps wait for it.
+"""Benchmark of the data loader: clips per second, and the time that training steps wait for it.
 
-Both see the loader of a training run: its processes, its order of clips, its augmentation. Steps
-are real ones: forward, matching and losses, backward, optimiser.
+Both measurements use the loader of a training run, with its processes, order and augmentation. The
+steps are real: forward, matching and losses, backward, optimizer.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ def benchmark_data(
     warmup: int = 5,
     reporter: Reporter | None = None,
 ) -> dict:
-    """Measure the data set and settings of `config` as one process trains on them.
+    """Measure loading and training with `config` in one process.
 
-    The result is ready for JSON. Keys: `loader` {clips_per_second, seconds_per_batch}, `training`
-    {clips_per_second, seconds_per_step, wait_seconds_per_step, data_wait_share}, `clips`,
-    `settings`, `peak_memory_mib`, `run`, `machine`. Times are {median, min, p95}.
-    Where the loader has processes, they run on during a step: a machine without a core for each
-    gives them what the step leaves.
+    The result can be written as JSON. Keys: `loader` {clips_per_second, seconds_per_batch},
+    `training` {clips_per_second, seconds_per_step, wait_seconds_per_step, data_wait_share},
+    `clips`, `settings`, `peak_memory_mib`, `run`, `machine`. Times are {median, min, p95}.
+    Loader processes keep running during a step. Without a core for each, they share the cores with
+    the step.
 
     Args:
-        config: `data`, `model`, `train` and `seed` are used; weights are random.
-        device: where the detector trains.
-        steps: batches and steps that count.
-        warmup: those before them, in which loader processes start.
-        reporter: told of progress.
+        config: settings; `data`, `model`, `train` and `seed` are used. Weights are random.
+        device: device for training.
+        steps: number of measured batches and steps.
+        warmup: number of batches and steps before them, in which loader processes start.
+        reporter: receives progress.
 
     Raises:
-        DataError, VideoError: annotations or frames that cannot be used.
+        DataError, VideoError: invalid annotations or frames.
         ConfigError: fewer than one step.
     """
     if steps < 1 or warmup < 0:
@@ -58,22 +58,22 @@ def benchmark_data(
     step = TrainingStep(config, device)
     with reporter.progress("bench data", 2 * (warmup + steps), "batches") as progress:
         limits = (device, warmup, steps, progress)
-        alone = time_steps(endless_batches(dataset, config), lambda _: None, *limits)
+        loading = time_steps(endless_batches(dataset, config), lambda _: None, *limits)
         training = time_steps(endless_batches(dataset, config), step, *limits)
     per_step = config.train.clips_per_gpu
-    loading = [one.whole for one in alone]
-    whole, wait = [one.whole for one in training], [one.wait for one in training]
+    batch_times = [one.total for one in loading]
+    step_times, waits = [one.total for one in training], [one.wait for one in training]
     return {
         "schema": "sparsevod.bench-data/1",
         "loader": {
-            "clips_per_second": per_step * steps / sum(loading),
-            "seconds_per_batch": summary(loading),
+            "clips_per_second": per_step * steps / sum(batch_times),
+            "seconds_per_batch": summary(batch_times),
         },
         "training": {
-            "clips_per_second": per_step * steps / sum(whole),
-            "seconds_per_step": summary(whole),
-            "wait_seconds_per_step": summary(wait),
-            "data_wait_share": sum(wait) / sum(whole),
+            "clips_per_second": per_step * steps / sum(step_times),
+            "seconds_per_step": summary(step_times),
+            "wait_seconds_per_step": summary(waits),
+            "data_wait_share": sum(waits) / sum(step_times),
         },
         "clips": len(dataset),
         "settings": measured_settings(dataset, config, steps, warmup),

@@ -1,7 +1,7 @@
-"""Seconds per frame: the model, its parts, and what it is compared with, on the same input.
+"""Benchmark of inference: seconds per frame of the model, of its parts, and of other detectors.
 
-Times are measured after a warm-up, with the device synchronised, the contestants taking turns
-so that all see the same machine; medians are what to compare.
+Times are measured after a warm-up with the device synchronized. The contestants take turns on the
+same input, so that all see the machine in the same state. Compare medians.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from sparsevod_core.benchmark.timing import (
     peak_memory_mib,
     seconds_of,
     summary,
-    synchronise,
+    synchronize,
 )
 from sparsevod_core.data.transforms import pad_to_multiple, resize_image
 from sparsevod_core.errors import ConfigError
-from sparsevod_core.fast import Plan, computing_in, optimised, plan_for
+from sparsevod_core.fast import Plan, computing_in, optimized, plan_for
 from sparsevod_core.fast.recorded import RecordedDetector
 from sparsevod_core.inference.device import resolve_precision
 from sparsevod_core.machine import describe_machine, describe_run
@@ -43,24 +43,24 @@ from sparsevod_core.video.writer import VideoWriter
 Model: TypeAlias = SparseVOD | RecordedDetector
 
 PLAIN = "plain"
-YARDSTICKS = ("fasterrcnn_resnet50_fpn_v2", "fcos_resnet50_fpn", "retinanet_resnet50_fpn_v2")
+BASELINES = ("fasterrcnn_resnet50_fpn_v2", "fcos_resnet50_fpn", "retinanet_resnet50_fpn_v2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkSettings:
-    """What is measured.
+    """Conditions of the benchmark.
 
     Attributes:
         size: (height, width) in pixels of the frames that enter the model.
-        supports: support frames in the memory, S; 0 for none.
-        batch: target frames that go through the model together.
-        precision: `fp32`, `bf16` or `auto` of our model; what it is compared with runs in fp32.
-        fast: our model as it is used; else as it is trained, and in bf16 under autocast.
-        compile: on a GPU, compile the model: `on`, `off`, or `auto`, which is `on` here; its parts
-            are timed without.
-        repeats: timed runs of each contestant.
-        warmup: runs before them that are not counted.
-        seed: of the frames, and of the weights where they are random.
+        supports: number of support frames, S; 0: none.
+        batch: number of target frames per forward pass.
+        precision: precision of our model, `fp32`, `tf32`, `bf16` or `auto`; others run in fp32.
+        fast: if True, our model is optimized; else it runs as in training, with bf16 by autocast.
+        compile: compile our model on a GPU: `on`, `off`, or `auto`, which means `on` here. Parts
+            are timed without compilation.
+        repeats: number of timed runs of each contestant.
+        warmup: number of runs before them.
+        seed: seed of the frames, and of random weights.
     """
 
     size: tuple[int, int] = (600, 1000)
@@ -93,24 +93,30 @@ def benchmark(
     against: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> dict:
-    """Time `detector` and what it is compared with; the result is ready for JSON.
+    """Time `detector` and the detectors to compare with.
 
-    Keys: `seconds_per_frame` {median, min, p95}, `frames_per_second`, `parts` {name: {median, min,
-    p95}} in seconds per frame, `first_box_seconds` (model made ready, supports, one frame),
-    `memory_seconds` (once per video, all supports), `memory_mib`, `against` {name:
-    {seconds_per_frame, parameters, times_as_long}}, `peak_memory_mib`, `settings`, `machine`.
+    The result can be written as JSON. Keys: `seconds_per_frame` {median, min, p95},
+    `frames_per_second`, `parts` {name: {median, min, p95}} in seconds per frame,
+    `first_box_seconds` (preparing the model, support frames and one target frame),
+    `memory_seconds` (all support frames, once per video), `memory_mib`, `parameters`, `against`
+    {name: {seconds_per_frame, parameters, times_as_long}}, `peak_memory_mib`, `settings`, `run`,
+    `machine`.
 
     Args:
-        against: `plain` is our own model as it is trained, in fp32; others are torchvision's.
+        detector: our model.
+        settings: conditions of the benchmark.
+        device: device for all models.
+        against: detectors to compare with: `plain` (ours as in training, fp32) or torchvision's.
+        reporter: receives progress.
 
     Raises:
-        ConfigError: an unknown yardstick.
+        ConfigError: unknown detector to compare with.
     """
-    unknown = [name for name in against if name not in (PLAIN, *YARDSTICKS)]
+    unknown = [name for name in against if name not in (PLAIN, *BASELINES)]
     if unknown:
         raise ConfigError(
             f"bench --against {unknown[0]}: expected plain, torchvision or one of "
-            f"{', '.join(YARDSTICKS)}"
+            f"{', '.join(BASELINES)}"
         )
     settings = replace(settings, precision=resolve_precision(settings.precision, device))
     reporter = reporter or SilentReporter()
@@ -120,7 +126,7 @@ def benchmark(
     detector = detector.to(device).eval()
     plan = _plan(settings, device)
     start = now(device)
-    model = optimised(detector, plan) if settings.fast else detector
+    model = optimized(detector, plan) if settings.fast else detector
     memory, memory_seconds = _measure_memory(model, images, settings, device)
     ours = _frame_of(model, targets, sizes, memory, settings)
     ours()
@@ -130,8 +136,8 @@ def benchmark(
     for name in against:
         if name == PLAIN:
             plain_settings = replace(settings, fast=False, precision="fp32")
-            kept, _ = _measure_memory(detector, images, plain_settings, device)
-            contestants[name] = _frame_of(detector, targets, sizes, kept, plain_settings)
+            plain_memory, _ = _measure_memory(detector, images, plain_settings, device)
+            contestants[name] = _frame_of(detector, targets, sizes, plain_memory, plain_settings)
             parameters[name] = _num_parameters(detector)
             continue
         network = get_model(name, weights=None, weights_backbone=None).to(device).eval()
@@ -139,11 +145,11 @@ def benchmark(
         frames = [image.float() / 255 for image in images[: settings.batch].to(device)]
         contestants[name] = _call(network, frames)
     times = _alternate(contestants, settings, device, reporter)
-    peak = peak_memory_mib(device)  # before the parts, which hold nothing more
-    # Parts are seen only where they are launched one by one.
+    peak = peak_memory_mib(device)  # the parts need no more
+    # Parts can be timed only if they are launched one by one.
     parts_of = detector
     if settings.fast:
-        launched = optimised(detector, replace(plan, compiled=False, recorded=False))
+        launched = optimized(detector, replace(plan, compiled=False, recorded=False))
         assert isinstance(launched, SparseVOD)
         parts_of = launched
     model_parts = _time_parts(parts_of, targets, sizes, memory, settings, device)
@@ -175,16 +181,16 @@ def benchmark(
 def _measure_memory(
     model: Model, images: Tensor, settings: BenchmarkSettings, device: torch.device
 ) -> tuple[SupportMemory | None, float]:
-    """The support memory, of all support frames at once, and the seconds it took."""
+    """Return the memory of all support frames, computed at once, and the seconds it took."""
     if settings.supports == 0:
         return None, 0.0
     supports, _ = pad_to_multiple(list(images[-settings.supports :]))
     sizes = torch.tensor([settings.size] * settings.supports, device=device)
-    synchronise(device)
+    synchronize(device)
     start = time.perf_counter()
     with _computing(settings, device):
         memory = model.remember(model.encode(supports.to(device), sizes))  # type: ignore[arg-type]
-    synchronise(device)
+    synchronize(device)
     return memory, time.perf_counter() - start
 
 
@@ -194,7 +200,7 @@ def _plan(settings: BenchmarkSettings, device: torch.device) -> Plan:
 
 @contextmanager
 def _computing(settings: BenchmarkSettings, device: torch.device) -> Iterator[None]:
-    """The plain model in bf16 is under autocast; an optimised one has its precision in itself."""
+    """Set the precision; only the plain model in bf16 needs autocast."""
     of_autocast = "fp32" if settings.fast else settings.precision
     with computing_in(settings.precision), autocast(device, of_autocast):  # type: ignore[arg-type]
         yield
@@ -207,7 +213,7 @@ def _frame_of(
     memory: SupportMemory | None,
     settings: BenchmarkSettings,
 ) -> Callable[[], object]:
-    """A call that does all that is timed of a batch of frames."""
+    """Return a function that does everything timed for a batch of frames."""
 
     def frame() -> None:
         with _computing(settings, targets.device):
@@ -222,7 +228,7 @@ def _alternate(
     device: torch.device,
     reporter: Reporter,
 ) -> dict[str, list[float]]:
-    """Seconds of every timed run, the contestants taking turns."""
+    """Let the contestants take turns, and return the seconds of every timed run."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     rounds = settings.warmup + settings.repeats
     with reporter.progress("bench", rounds * len(contestants), "runs") as progress:
@@ -243,10 +249,9 @@ def _time_parts(
     settings: BenchmarkSettings,
     device: torch.device,
 ) -> dict[str, dict[str, float]]:
-    """Parts of the model, in passes of their own: synchronising in between slows a pass down.
+    """Time the parts of the model in separate passes, as synchronizing slows a pass down.
 
-    `backbone` is with the FPN, where that is not made where a RoI looks at it; `pyramid` is that
-    and pooling.
+    `backbone` includes the FPN unless it is computed lazily; `pyramid` is the lazy FPN and pooling.
     """
     times: dict[str, list[float]] = {
         name: [] for name in ("backbone", "pyramid", "head", "tfe", "spfa", "output")
@@ -275,7 +280,7 @@ def _time_parts(
 
 @contextmanager
 def _module_timers(model: SparseVOD, device: torch.device) -> Iterator[dict[str, float]]:
-    """Seconds spent in all TFE and all SPFA modules since the dict was last cleared."""
+    """Yield the seconds spent in all TFE and SPFA modules since the dict was last cleared."""
     spent: dict[str, float] = {}
     handles = []
     for stage in model.stages:
@@ -317,7 +322,7 @@ def _timed(
 
 
 def _time_input(settings: BenchmarkSettings) -> dict[str, dict[str, float]]:
-    """Decoding H.264 and resizing, on frames of the model's size, in seconds per frame."""
+    """Time decoding (H.264) and resizing of frames of the model's size, in seconds per frame."""
     count = settings.warmup + settings.repeats
     frame = _smooth_frames(settings, torch.device("cpu"))[0]
     decode, preprocess = [], []
@@ -336,12 +341,12 @@ def _time_input(settings: BenchmarkSettings) -> dict[str, dict[str, float]]:
                 pad_to_multiple([resize_image(image, settings.size)])
                 preprocess.append(time.perf_counter() - start)
                 start = time.perf_counter()
-    kept = slice(settings.warmup, None)
-    return {"decode": summary(decode[kept], 1), "preprocess": summary(preprocess[kept], 1)}
+    timed = slice(settings.warmup, None)
+    return {"decode": summary(decode[timed]), "preprocess": summary(preprocess[timed])}
 
 
 def _smooth_frames(settings: BenchmarkSettings, device: torch.device) -> Tensor:
-    """[F, 3, H, W] uint8: seeded low-frequency colour, so that a codec finds it like video."""
+    """Return random smooth frames [F, 3, H, W] uint8, as easy to encode as video."""
     generator = torch.Generator().manual_seed(settings.seed)
     count = max(settings.batch, settings.supports)
     coarse = torch.rand(count, 3, 12, 20, generator=generator)

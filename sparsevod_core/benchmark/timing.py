@@ -1,4 +1,4 @@
-"""What measuring needs: a clock that waits for the device, and what to say of many times."""
+"""Timing with device synchronization, summaries of times, and peak memory."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ import torch
 
 
 def now(device: torch.device) -> float:
-    """Seconds of a clock, when the device has done all that it was given."""
-    synchronise(device)
+    """Return the seconds of a clock after the device has finished its work."""
+    synchronize(device)
     return time.perf_counter()
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait for a GPU; a CPU is never behind."""
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def seconds_of(run: Callable[[], object], device: torch.device) -> float:
-    """How long a call takes, the device's work included."""
+    """Return the seconds that a call takes, including the work of the device."""
     start = now(device)
     run()
     return now(device) - start
 
 
 def summary(seconds: Sequence[float], count: int = 1) -> dict[str, float]:
-    """Median, minimum and 95th percentile, each divided by the `count` of what was done."""
+    """Return median, minimum and 95th percentile of times, divided by the `count` of items."""
     each = np.asarray(seconds) / count
     return {
         "median": float(np.median(each)),
@@ -42,14 +42,14 @@ def summary(seconds: Sequence[float], count: int = 1) -> dict[str, float]:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """bf16 where `precision` says so."""
+    """Return bf16 autocast if `precision` is bf16."""
     if precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Of the device where it is a GPU, else of the whole process so far."""
+    """Return the peak memory of a GPU, or of the process if the device is the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,7 +1,7 @@
-"""Where the time of a training step goes: data wait, forward, matching, loss, backward, optimiser.
+"""Benchmark of training steps: data wait, forward, matching, loss, backward, optimizer.
 
-Whole steps are timed first, as they are in training. Their parts are timed in steps of their own:
-waiting for a GPU after each part keeps it from running ahead, and takes longer in all.
+Entire steps are timed first, as they run in training. Parts are timed in separate steps, because
+synchronizing with a GPU after each part slows the step down.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ def benchmark_training(
     warmup: int = 5,
     reporter: Reporter | None = None,
 ) -> dict:
-    """Measure training steps of `config` in one process, with a model of random weights.
+    """Measure training steps with `config` in one process; weights are random.
 
-    The result is ready for JSON. Keys: `clips_per_second`, `seconds_per_step` {median, min, p95},
-    `data_wait_share` (of whole steps), `parts` {data_wait, forward, matching, loss, backward,
-    optimiser: {median, min, p95, share}}, `peak_memory_mib`, `clips`, `settings`, `run`,
-    `machine`. Seconds are those of a step, shares of the time of all parts.
+    The result can be written as JSON. Keys: `clips_per_second`, `seconds_per_step` {median, min,
+    p95}, `data_wait_share` (of entire steps), `parts` {data_wait, forward, matching, loss,
+    backward, optimiser: {median, min, p95, share}}, `peak_memory_mib`, `clips`, `settings`, `run`,
+    `machine`. Seconds are per step; shares are of the total time of all parts.
 
     Args:
-        config: `data`, `model`, `loss`, `train` and `seed` are used.
-        device: where the detector trains.
-        steps: whole steps, and steps in parts, that count.
-        warmup: those before each.
-        reporter: told of progress.
+        config: settings; `data`, `model`, `loss`, `train` and `seed` are used.
+        device: device for training.
+        steps: number of measured entire steps, and of steps measured in parts.
+        warmup: number of steps before each measurement.
+        reporter: receives progress.
 
     Raises:
-        DataError, VideoError: annotations or frames that cannot be used.
+        DataError, VideoError: invalid annotations or frames.
         ConfigError: fewer than one step.
     """
     if steps < 1 or warmup < 0:
@@ -65,20 +65,20 @@ def benchmark_training(
 
     with reporter.progress("bench train", 2 * (warmup + steps), "steps") as progress:
         limits = (device, warmup, steps, progress)
-        whole = time_steps(endless_batches(dataset, config), step, *limits)
+        entire = time_steps(endless_batches(dataset, config), step, *limits)
         peak = peak_memory_mib(device)
         waits = [
             one.wait for one in time_steps(endless_batches(dataset, config), in_parts, *limits)
         ]
     parts = {"data_wait": waits}
     parts |= {name: [row[name] for row in rows[warmup:]] for name in PARTS}
-    seconds = [one.whole for one in whole]
+    seconds = [one.total for one in entire]
     per_step = config.train.clips_per_gpu
     return {
         "schema": "sparsevod.bench-train/1",
         "clips_per_second": per_step * steps / sum(seconds),
         "seconds_per_step": summary(seconds),
-        "data_wait_share": sum(one.wait for one in whole) / sum(seconds),
+        "data_wait_share": sum(one.wait for one in entire) / sum(seconds),
         "parts": _with_shares(parts),
         "peak_memory_mib": peak,
         "clips": len(dataset),
@@ -92,5 +92,5 @@ def benchmark_training(
 
 
 def _with_shares(parts: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
-    whole = sum(sum(times) for times in parts.values())
-    return {name: {**summary(times), "share": sum(times) / whole} for name, times in parts.items()}
+    total = sum(sum(times) for times in parts.values())
+    return {name: {**summary(times), "share": sum(times) / total} for name, times in parts.items()}

@@ -1,4 +1,4 @@
-"""Training steps to be measured: the clips and the work of the trainer, without its records."""
+"""Training steps for benchmarks: the work of the trainer without logs and checkpoints."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ class StepTime:
     """Seconds of one training step.
 
     Attributes:
-        wait: until its batch was there.
-        whole: from the end of the step before, the wait included.
+        wait: time until the batch was available.
+        total: time since the end of the previous step, including the wait.
     """
 
     wait: float
-    whole: float
+    total: float
 
 
 class TrainingStep:
-    """One process's forward, matching and losses, backward and optimiser; weights are random.
+    """Forward, matching and losses, backward and optimizer of one process; weights are random.
 
     Args:
-        config: `model`, `loss`, `train` and `seed` are used.
-        device: where the detector is.
+        config: settings; `model`, `loss`, `train` and `seed` are used.
+        device: device for training.
     """
 
     def __init__(self, config: Config, device: torch.device) -> None:
@@ -53,7 +53,7 @@ class TrainingStep:
         self.device = device
         self.detector = build_detector(config.model).to(device).train()
         self.detector.to(memory_format=torch.channels_last)  # as the trainer does
-        self.detector.recompute_stages = config.train.checkpoint_stages
+        self.detector.recompute_stages = config.train.recompute_stages
         plan = plan_for_training(device, config.train.precision, recorded=config.train.record)
         self._model = trainable(self.detector, plan)
         self._train = config.train
@@ -67,21 +67,21 @@ class TrainingStep:
         )
 
     def __call__(self, batch: TrainingBatch) -> None:
-        """Train on a batch of the loader; does not wait for a GPU."""
+        """Train on a batch of the loader, without synchronizing with a GPU."""
         self._criterion.is_timed = False
         self._train_on(batch, lambda: None)
 
     def parts(self, batch: TrainingBatch) -> dict[str, float]:
-        """Train on a batch; seconds of each of `PARTS`, the device waited for after each.
+        """Train on a batch, synchronizing after each part; return the seconds of each of `PARTS`.
 
-        The copy to the device counts as forward, clipping the gradients as optimiser.
+        The copy to the device counts as forward, gradient clipping as optimizer.
         """
         self._criterion.is_timed = True
         marks = [now(self.device)]
         self._train_on(batch, lambda: marks.append(now(self.device)))
-        forward, criterion, backward, optimiser = (end - start for start, end in pairwise(marks))
+        forward, criterion, backward, optimizer = (end - start for start, end in pairwise(marks))
         matching = self._criterion.matching_s
-        row = (forward, matching, criterion - matching, backward, optimiser)
+        row = (forward, matching, criterion - matching, backward, optimizer)
         return dict(zip(PARTS, row, strict=True))
 
     def _train_on(self, batch: TrainingBatch, done: Callable[[], object]) -> None:
@@ -102,7 +102,7 @@ class TrainingStep:
 
 
 class _TimedCriterion(SetCriterion):
-    """The criterion, with the time that its matching takes."""
+    """Criterion that measures the time of its matching."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
         super().__init__(config.loss)
@@ -120,10 +120,10 @@ class _TimedCriterion(SetCriterion):
 
 
 def training_clips(config: Config) -> tuple[ClipDataset, Config]:
-    """The clips that `config` trains on, and `config` with their number of classes.
+    """Return the clips that `config` trains on, and `config` with their number of classes.
 
     Raises:
-        DataError: annotations that cannot be used.
+        DataError: invalid annotations.
     """
     data = config.data
     root = None if data.train_root is None else Path(data.train_root)
@@ -133,7 +133,7 @@ def training_clips(config: Config) -> tuple[ClipDataset, Config]:
 
 
 def endless_batches(dataset: ClipDataset, config: Config) -> Generator[TrainingBatch, None, None]:
-    """Those of one epoch after the other, as one process trains on them."""
+    """Yield the batches of one epoch after another, as one process trains on them."""
     for epoch in count():
         yield from training_loader(
             dataset,
@@ -154,9 +154,9 @@ def time_steps(
     steps: int,
     progress: Progress,
 ) -> list[StepTime]:
-    """Times of `steps` steps after `warmup`; closes `batches`."""
+    """Return the times of `steps` steps after `warmup` steps; closes `batches`."""
     times = []
-    with closing(batches):  # ends the loader's processes
+    with closing(batches):  # ends the loader processes
         end = now(device)
         for number in range(warmup + steps):
             batch = next(batches)
@@ -172,7 +172,7 @@ def time_steps(
 def measured_settings(
     dataset: ClipDataset, config: Config, steps: int, warmup: int
 ) -> dict[str, Any]:
-    """What a measurement was made with, for its JSON."""
+    """Return the settings of a measurement for its JSON."""
     return {
         "annotations": str(config.data.train_annotations),
         "clips_per_step": config.train.clips_per_gpu,

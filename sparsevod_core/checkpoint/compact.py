@@ -1,4 +1,4 @@
-"""Checkpoints to pass on: half the size, without what only the machine that made them knows."""
+"""Checkpoints for distribution: half the size, without local paths and training state."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from sparsevod_core.errors import CheckpointError
 NO_PATHS = {
     "data.train_annotations": DataConfig().train_annotations,
     "data.train_root": None,
-    "data.val_annotations": None,  # so that `sparsevod eval` asks which videos
+    "data.val_annotations": None,  # so that `sparsevod eval` asks for the videos
     "data.val_root": None,
     "train.init_from": None,
 }
 
 
 def compact_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
-    """The same model in half precision, without paths and training state.
+    """Return the model in half precision, without paths and training state.
 
-    A detector that loads it computes in float32 as ever.
+    Detectors loaded from it still compute in float32.
 
     Raises:
-        CheckpointError: a weight that half precision cannot hold.
+        CheckpointError: a weight exceeds the range of half precision.
     """
     model = {
         name: value.half() if value.is_floating_point() else value
@@ -33,6 +33,6 @@ def compact_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
     }
     for name, value in model.items():
         if not torch.isfinite(value).all():
-            raise CheckpointError(f"{name} holds numbers that are not finite in half precision")
+            raise CheckpointError(f"{name}: a value is not finite in half precision")
     config = checkpoint.config.replace(NO_PATHS)
     return replace(checkpoint, config=config, model=model, training=None)

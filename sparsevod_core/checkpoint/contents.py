@@ -1,4 +1,4 @@
-"""What a checkpoint holds."""
+"""Contents of a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ SOURCE_NAMES: dict[Source, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A detector's weights and all that is needed to use them or to train on.
+    """Weights of a detector and everything needed to use them or to resume training.
 
     Attributes:
-        config: the settings of the run that made it; of a foreign file what its shapes tell.
+        config: settings of the run; for a foreign file, those inferred from its shapes.
         categories: `categories[k]` is the class of label k.
         model: `SparseVOD.state_dict()`, on the CPU when loaded.
-        training: where training stands, in plain containers, tensors and numbers; None where
-            training does not go on from here.
-        source: who made it.
-        unknown: names in a foreign file that are no part of a Sparse R-CNN.
+        training: state of the training in plain containers, tensors and numbers; None if it cannot
+            be resumed.
+        source: project that wrote the file.
+        unknown: names in a foreign file that do not belong to a Sparse R-CNN.
 
     Raises:
-        CheckpointError: as many categories as classes are needed.
+        CheckpointError: the number of categories differs from the number of classes.
     """
 
     config: Config
@@ -47,6 +47,6 @@ class Checkpoint:
     def __post_init__(self) -> None:
         if len(self.categories) != self.config.model.num_classes:
             raise CheckpointError(
-                f"{len(self.categories)} categories for a detector of "
-                f"{self.config.model.num_classes} classes"
+                f"expected {self.config.model.num_classes} categories, one per class of the "
+                f"detector, got {len(self.categories)}"
             )

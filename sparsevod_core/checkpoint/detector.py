@@ -1,4 +1,4 @@
-"""From a checkpoint to the detector it is of."""
+"""Loading of the detector of a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sparsevod_core.checkpoint.contents import SOURCE_NAMES, Checkpoint
 from sparsevod_core.checkpoint.file import load_checkpoint
+from sparsevod_core.embedded import embedded_card, embedded_checkpoint
 from sparsevod_core.errors import CheckpointError
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.detector import SparseVOD
@@ -18,35 +19,50 @@ from sparsevod_core.reporting import Reporter, SilentReporter
 
 
 def load_detector(
-    path: Path | str,
+    path: Path | str | None,
     *,
     device: torch.device | str = "cpu",
     reporter: Reporter | None = None,
 ) -> tuple[SparseVOD, Checkpoint]:
-    """The detector of a checkpoint, ours or foreign, in evaluation mode.
+    """Load the detector of a checkpoint, ours or foreign, in evaluation mode.
 
-    Every weight of the detector comes from the file. `reporter` is told what a foreign file was
-    taken for and which of its entries are not the detector's.
+    Every weight of the detector comes from the file.
+
+    Args:
+        path: path of the checkpoint; None: the bundled model.
+        device: device for the detector.
+        reporter: receives a description of a bundled model, or of a foreign one and the entries
+            that were skipped.
 
     Returns:
         The detector on `device`, and its checkpoint without the training state.
 
     Raises:
-        CheckpointError: as `load_checkpoint`; or a weight is missing, unexpected or misshapen.
+        CheckpointError: see `load_checkpoint`; or a weight is missing, unexpected or of another
+            shape.
     """
+    is_bundled = path is None
+    path = embedded_checkpoint() if path is None else path
     checkpoint = replace(load_checkpoint(path), training=None)
     detector = build_detector(checkpoint.config.model)
     wrong = _mismatches(detector.state_dict(), checkpoint.model)
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if wrong[1:] else ""
         raise CheckpointError(
-            f"{path}: not the weights of the detector that "
-            f"{'its config describes' if checkpoint.source == 'sparsevod' else 'it seems to be'}: "
-            f"{wrong[0]}{more}"
+            f"{path}: not the weights of the detector "
+            f"{'of its config' if checkpoint.source == 'sparsevod' else 'inferred from its shapes'}"
+            f": {wrong[0]}{more}"
         )
     detector.load_state_dict(checkpoint.model)
+    reporter = reporter or SilentReporter()
+    if is_bundled:
+        names = [category.name for category in checkpoint.categories]
+        reporter.message(
+            f"no --checkpoint given: using the bundled model ({len(names)} classes: "
+            f"{', '.join(names)}; model card: {embedded_card()})"
+        )
     if checkpoint.source != "sparsevod":
-        _report_foreign(path, checkpoint, reporter or SilentReporter())
+        _report_foreign(path, checkpoint, reporter)
     return detector.to(device).eval(), checkpoint
 
 
@@ -69,6 +85,6 @@ def _report_foreign(path: Path | str, checkpoint: Checkpoint, reporter: Reporter
     )
     if checkpoint.unknown:
         reporter.message(
-            f"skipped {len(checkpoint.unknown)} entries that are not the detector's: "
+            f"skipped {len(checkpoint.unknown)} entries that do not belong to the detector: "
             f"{', '.join(checkpoint.unknown[:4])}{', ...' if checkpoint.unknown[4:] else ''}"
         )

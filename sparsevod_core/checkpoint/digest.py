@@ -1,4 +1,4 @@
-"""What tells a file's content from another's."""
+"""Digest of the content of a file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def digest(path: Path) -> str:
-    """Short text that is the same for the same bytes, wherever they lie."""
+    """Return a short text that identifies the bytes of a file."""
     with path.open("rb") as file:
         return f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"

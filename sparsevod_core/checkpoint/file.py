@@ -1,4 +1,4 @@
-"""Saves checkpoints so that each is whole or not there, and loads them, whoever made them."""
+"""Saving of checkpoints, each complete or absent, and loading, from any supported project."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ PLAIN_VALUES = (type(None), bool, int, float, str)
 
 
 def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint under its name only once it is complete and on the disk.
+    """Write a checkpoint to disk and then give it its name, so that the file is always complete.
 
     Raises:
-        CheckpointError: `training` holds what a weights-only load refuses, or the disk does.
+        CheckpointError: `training` has objects that weights-only loading refuses, or writing fails.
     """
     path = Path(path)
     contents = {
@@ -48,7 +48,7 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into the latter
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError if the disk is full
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise CheckpointError(f"{path}: cannot write the checkpoint: {reason}") from error
     finally:
@@ -57,10 +57,10 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
-    """Read our own checkpoint, or one of MMDetection's or of the original's Sparse R-CNN.
+    """Load a checkpoint of SparseVOD, or of MMDetection's or the original Sparse R-CNN.
 
     Raises:
-        CheckpointError: missing, damaged, unsafe, of a newer version, or of another model.
+        CheckpointError: missing, corrupt, unsafe, of a newer version, or of another model.
     """
     path = Path(path)
     contents = read_weights(path)
@@ -70,8 +70,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(f"{path}: {error.message}", error.hint) from error
     if checkpoint is None:
         raise CheckpointError(
-            f"{path}: neither a SparseVOD checkpoint nor MMDetection's or the original's "
-            f"Sparse R-CNN: found {_description(contents)}",
+            f"{path}: expected a checkpoint of SparseVOD or of MMDetection's or the original "
+            f"Sparse R-CNN, got {_description(contents)}",
             _other_use(contents),
         )
     return checkpoint
@@ -85,22 +85,22 @@ def _from_ours(contents: Any) -> Checkpoint | None:
         return None
     if written_as != f"{FORMAT_PREFIX}{VERSION}":
         raise CheckpointError(
-            f"written in format {written_as}, this version reads {FORMAT_PREFIX}{VERSION}",
-            hint="another version of SparseVOD wrote it: update this one",
+            f"expected format {FORMAT_PREFIX}{VERSION}, got {written_as}",
+            hint="a newer version of SparseVOD wrote it: update this one",
         )
     missing = [key for key in KEYS if key not in contents]
     if missing:
-        raise CheckpointError(f"a SparseVOD checkpoint without its {', '.join(missing)}")
+        raise CheckpointError(f"SparseVOD checkpoint without {', '.join(missing)}")
     model = contents["model"]
     if not isinstance(model, dict) or not all(isinstance(v, Tensor) for v in model.values()):
-        raise CheckpointError("a SparseVOD checkpoint whose model is not a dict of tensors")
+        raise CheckpointError("SparseVOD checkpoint whose model is not a dict of tensors")
     if not isinstance(contents["training"], dict | None):
-        raise CheckpointError("a SparseVOD checkpoint whose training is not a dict")
+        raise CheckpointError("SparseVOD checkpoint whose training is not a dict")
     try:
         categories = tuple(Category(int(c["id"]), str(c["name"])) for c in contents["categories"])
         config = config_from_dict(contents["config"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"a SparseVOD checkpoint with broken settings: {error!r}") from error
+        raise CheckpointError(f"SparseVOD checkpoint with invalid settings: {error!r}") from error
     return Checkpoint(config, categories, model, contents["training"])
 
 
@@ -110,18 +110,18 @@ def _description(contents: Any) -> str:
     if not isinstance(contents, Mapping):
         return f"a {type(contents).__name__}"
     names = [str(name) for name in state_dict_in(contents)]
-    return f"{len(names)} entries named {', '.join(names[:4])}{', ...' if names[4:] else ''}"
+    return f"{len(names)} entries ({', '.join(names[:4])}{', ...' if names[4:] else ''})"
 
 
 def _other_use(contents: Any) -> str | None:
     if isinstance(contents, Mapping) and "layer4.0.conv1.weight" in state_dict_in(contents):
-        return "a ResNet's weights start a training: --set train.backbone_weights=FILE"
+        return "to train with these ResNet weights, use --set train.backbone_weights=FILE"
     return None
 
 
 def _require_plain(value: Any, where: str) -> None:
-    """Refuse now what `weights_only` would refuse when the checkpoint is needed."""
-    # By exact type: numpy's float64 is a float too, a namedtuple a tuple.
+    """Refuse now what `weights_only` loading would refuse when the checkpoint is needed."""
+    # Exact types, because numpy's float64 is a subclass of float and a namedtuple of tuple.
     if type(value) in (dict, OrderedDict):
         for key, entry in value.items():
             _require_plain(key, f"a key of {where}")
@@ -132,13 +132,13 @@ def _require_plain(value: Any, where: str) -> None:
     elif type(value) not in PLAIN_VALUES and not isinstance(value, Tensor):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise CheckpointError(
-            f"cannot save {where}, a {kind}: checkpoints hold tensors, numbers, text, and plain "
+            f"cannot save {where} of type {kind}: expected tensors, numbers, text, and plain "
             "dicts, lists and tuples of them"
         )
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut."""
+    """Sync a folder, so that a rename survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

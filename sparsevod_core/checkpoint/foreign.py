@@ -1,6 +1,6 @@
-"""MMDetection's and the original's Sparse R-CNN as checkpoints of ours.
+"""Conversion of checkpoints of MMDetection's and the original Sparse R-CNN.
 
-Their files say little about the network beside its weights, so the settings are read off shapes.
+Their files say little about the network besides its weights, so settings are inferred from shapes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from sparsevod_core.foreign_names import Kind, from_mmdetection, from_original, 
 from sparsevod_core.structures import Category
 
 WRAPPERS = ("state_dict", "model")  # MMDetection's, detectron2's
-PREFIXES = ("", "module.", "model.", "detector.")  # bare; of DDP, of wrappers, of MMTracking
+PREFIXES = ("", "module.", "model.", "detector.")  # plain; DDP; wrappers; MMTracking
 IMAGENET_VID_CATEGORIES = tuple(Category(c.id, c.name) for c in IMAGENET_VID_CLASSES)
 
-# Blocks per stage, and layer1's 3x3 convolution: channels out, and in per group.
+# Key: blocks per ResNet stage, and layer1's 3x3 convolution (channels out, channels in per group).
 BACKBONES: dict[tuple[tuple[int, ...], tuple[int, ...]], str] = {
     ((3, 4, 6, 3), (64, 64)): "r50",
     ((3, 4, 23, 3), (64, 64)): "r101",
@@ -33,10 +33,10 @@ BACKBONES: dict[tuple[tuple[int, ...], tuple[int, ...]], str] = {
 
 
 def from_foreign(contents: Any) -> Checkpoint | None:
-    """The checkpoint in a file of others; None: it is neither MMDetection's nor the original's.
+    """Convert a foreign checkpoint; return None if it is neither MMDetection's nor the original's.
 
     Raises:
-        CheckpointError: a Sparse R-CNN, but not one that our network can be.
+        CheckpointError: a Sparse R-CNN of a variant that is not supported.
     """
     if not isinstance(contents, Mapping):
         return None
@@ -47,8 +47,8 @@ def from_foreign(contents: Any) -> Checkpoint | None:
     renamed = from_mmdetection(state) if kind == "mmdetection" else from_original(state)
     if "criterion.empty_weight" in renamed.unknown:
         raise CheckpointError(
-            f"{SOURCE_NAMES[kind]} trained with a softmax and a background class: "
-            "only those trained with focal loss can be used"
+            f"{SOURCE_NAMES[kind]} with a softmax loss and a background class: "
+            "expected one trained with focal loss"
         )
     config = _config(kind, renamed.state)
     return Checkpoint(
@@ -61,7 +61,7 @@ def from_foreign(contents: Any) -> Checkpoint | None:
 
 
 def state_dict_in(contents: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """The weights in a file, out of the dict that frameworks put around them."""
+    """Return the weights in a file without the dict that frameworks wrap around them."""
     for wrapper in WRAPPERS:
         if isinstance(contents.get(wrapper), Mapping):
             return contents[wrapper]
@@ -71,7 +71,7 @@ def state_dict_in(contents: Mapping[Any, Any]) -> Mapping[Any, Any]:
 def _sparse_rcnn_in(
     contents: Mapping[Any, Any],
 ) -> tuple[Kind, dict[str, Tensor], list[str]] | None:
-    """Whose it is, its weights, and the names of entries that are not the network's."""
+    """Return the source, the weights, and the names of entries that are not weights."""
     entries = {str(name): value for name, value in state_dict_in(contents).items()}
     for prefix in PREFIXES:
         state = {
@@ -86,16 +86,16 @@ def _sparse_rcnn_in(
 
 
 def _config(kind: Kind, state: Mapping[str, Tensor]) -> Config:
-    """What the shapes tell, and what both sources do: eight attention heads, 800x1333 pixels.
+    """Infer the settings from shapes; both sources use 8 attention heads and 800x1333 pixels.
 
-    They are detectors of still images: no TFE, no SPFA, no support frames.
+    They detect objects in still images: no TFE, no SPFA, no support frames.
     """
     shapes = {name: tuple(value.shape) for name, value in state.items()}
     num_proposals, channels = _shape(shapes, "proposals.features", 2)
     return Config().replace(
         {
             "model.backbone": _backbone(kind, shapes),
-            # The original freezes every BatchNorm; MMDetection trains their affine.
+            # The original freezes every BatchNorm; MMDetection trains weight and bias.
             "model.norm": "batch" if kind == "mmdetection" else "batch_frozen",
             "model.num_classes": _shape(shapes, "stages.0.class_logits.weight", 2)[0],
             "model.num_proposals": num_proposals,
@@ -123,9 +123,8 @@ def _backbone(kind: Kind, shapes: Mapping[str, tuple[int, ...]]) -> str:
     if name is None:
         blocks_text = "-".join(map(str, blocks))
         raise CheckpointError(
-            f"{SOURCE_NAMES[kind]} on another backbone: {blocks_text} residual blocks, first 3x3 "
-            f"convolution {list(conv)}; expected ResNet-50, ResNet-101 or ResNeXt-101 "
-            "(32x8d or 64x4d)"
+            f"{SOURCE_NAMES[kind]}: expected backbone ResNet-50, ResNet-101 or ResNeXt-101 (32x8d "
+            f"or 64x4d), got {blocks_text} residual blocks with first 3x3 convolution {list(conv)}"
         )
     return name
 
@@ -134,7 +133,7 @@ def _shape(shapes: Mapping[str, tuple[int, ...]], name: str, dims: int) -> tuple
     shape = shapes.get(name)
     if shape is None or len(shape) != dims:
         found = "nothing" if shape is None else f"shape {list(shape)}"
-        raise CheckpointError(f"a Sparse R-CNN whose {name} has {dims} dimensions: found {found}")
+        raise CheckpointError(f"Sparse R-CNN: expected {name} with {dims} dimensions, got {found}")
     return shape
 
 
@@ -143,19 +142,19 @@ def _numbers(names: Mapping[str, Any], pattern: str) -> set[str]:
 
 
 def _categories(num_classes: int, meta: Any) -> tuple[Category, ...]:
-    """Names from MMDetection's `meta` where it has them; known sets come with their own ids."""
+    """Return categories with names from MMDetection's `meta`, or those of COCO or ImageNet VID."""
     names = _class_names(meta)
     if names is None or len(names) != num_classes:
         names = None
-    for known in (COCO_CATEGORIES, IMAGENET_VID_CATEGORIES):
-        if len(known) == num_classes and names in (None, [category.name for category in known]):
-            return known
+    for standard in (COCO_CATEGORIES, IMAGENET_VID_CATEGORIES):
+        if len(standard) == num_classes and names in (None, [c.name for c in standard]):
+            return standard
     names = names or [f"class {number}" for number in range(1, num_classes + 1)]
     return tuple(Category(number, name) for number, name in enumerate(names, start=1))
 
 
 def _class_names(meta: Any) -> list[str] | None:
-    """`meta["dataset_meta"]["classes"]` of MMDetection 3, `meta["CLASSES"]` of MMDetection 2."""
+    """Return `meta["dataset_meta"]["classes"]` (MMDetection 3) or `meta["CLASSES"]` (2)."""
     meta = meta if isinstance(meta, Mapping) else {}
     data_set = meta.get("dataset_meta")
     data_set = data_set if isinstance(data_set, Mapping) else {}

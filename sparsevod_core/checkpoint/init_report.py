@@ -1,4 +1,4 @@
-"""What became of the weights when a detector starts from another's checkpoint."""
+"""Report on the weights that a detector was initialized with from another's checkpoint."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ FEW = 5
 
 @dataclass(frozen=True, slots=True)
 class InitReport:
-    """Every weight of the file and of the detector, by name.
+    """Names of the weights of a file and a detector, by what happened to them.
 
     Attributes:
-        origin: the file, and whose checkpoint it is.
-        loaded: the detector's weights that come from the file, wholly or in the rows of the classes
-            that both know.
-        skipped: `name: why`, the file's weights that were not used.
-        new: the detector's weights that keep their fresh values.
-        new_classes: names of the classes whose rows keep their fresh values, where others were
-            loaded.
+        origin: path of the file and project that wrote it.
+        loaded: weights of the detector loaded from the file, completely or for shared classes.
+        skipped: weights of the file that were not used, as `name: reason`.
+        new: weights of the detector that keep their initial values.
+        new_classes: classes whose rows keep their initial values while those of others were loaded.
     """
 
     origin: str
@@ -37,19 +35,19 @@ class InitReport:
     new_classes: list[str]
 
     def lines(self) -> list[str]:
-        """The same in a few lines for people."""
+        """Return a summary of a few lines."""
         total = len(self.loaded) + len(self.skipped)
         lines = [f"{self.origin}: {len(self.loaded)} of {total} weights loaded"]
         lines += [f"skipped: {text}" for text in _grouped_by_reason(self.skipped)]
         if self.new_classes:
-            lines.append(f"newly initialised classes: {_few(self.new_classes)}")
+            lines.append(f"newly initialized classes: {_few(self.new_classes)}")
         if self.new:
-            lines.append(f"newly initialised: {_parts(self.new)}")
+            lines.append(f"newly initialized: {_parts(self.new)}")
         return lines
 
 
 def _grouped_by_reason(skipped: Iterable[str]) -> list[str]:
-    """`parts (why)`; of the reasons within one part the first is named."""
+    """Return `parts (reason)` lines, with the first reason of each part."""
     reason_of_part: dict[str, str] = {}
     names_of: dict[str, list[str]] = defaultdict(list)
     for entry in skipped:
@@ -59,7 +57,7 @@ def _grouped_by_reason(skipped: Iterable[str]) -> list[str]:
 
 
 def _parts(names: Iterable[str]) -> str:
-    """Weights by the part of the detector, e.g. `backbone; class_logits, TFE of stages 1-6`."""
+    """Summarize weights by part of the detector: `backbone; class_logits, TFE of stages 1-6`."""
     stages_of: dict[str, set[int]] = defaultdict(set)
     for name in names:
         part, stage = _part(name)
@@ -71,7 +69,7 @@ def _parts(names: Iterable[str]) -> str:
 
 
 def _part(name: str) -> tuple[str, tuple[int, ...]]:
-    """The part of the detector that a weight belongs to, and its stage, counted from 1."""
+    """Return the part of the detector that a weight belongs to, and its stage, counted from 1."""
     match = re.match(r"stages\.(\d+)\.(\w+)", name)
     if match:
         return PART_NAMES.get(match[2], match[2]), (int(match[1]) + 1,)
@@ -92,5 +90,5 @@ def _of_stages(stages: Sequence[int]) -> str:
 
 
 def _few(texts: Sequence[str]) -> str:
-    left_out = f" and {len(texts) - FEW} more" if len(texts) > FEW else ""
-    return ", ".join(texts[:FEW]) + left_out
+    more = f" and {len(texts) - FEW} more" if len(texts) > FEW else ""
+    return ", ".join(texts[:FEW]) + more

@@ -1,4 +1,4 @@
-"""The processes of one run: who I am among them, and the few things they tell one another."""
+"""Launching of processes, and communication between them."""
 
 from sparsevod_core.distributed.processes import (
     Tally,

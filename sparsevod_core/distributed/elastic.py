@@ -1,4 +1,4 @@
-"""Processes on one machine or several, started and restarted by torch's own elastic agent."""
+"""Processes on one or several machines, launched and restarted by torch's elastic agent."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from sparsevod_core.distributed.network import (
 from sparsevod_core.distributed.worker import (
     DeathError,
     WorkerError,
+    error_reports,
     first_error,
-    let_go,
-    words_in,
+    release,
     work,
 )
 from sparsevod_core.errors import ConfigError, SparseVodError
 from sparsevod_core.reporting import Reporter
 
 HANDSHAKE_S = 30
-SHUTDOWN_S = 60  # for a step and a checkpoint after SIGTERM; torch's own default is 30
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # that agents handle
-THIS_MACHINE = "localhost"  # the machine's own name may not resolve
+SHUTDOWN_S = 60  # enough for a step and a checkpoint after SIGTERM; torch's default is 30
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # handled by agents
+THIS_MACHINE = "localhost"  # the machine's host name may not resolve
 
 Result = TypeVar("Result")
 
@@ -57,28 +57,32 @@ def run_elastic(
     per_machine: int,
     machines: int,
     endpoint: str | None,
-    patience_s: int,
+    timeout_s: int,
     max_restarts: int,
     reporter: Reporter,
 ) -> Result | None:
-    """Run `function(*args, **kwargs)` in all processes; None on a machine without rank 0.
+    """Run `function(*args, **kwargs)` in all processes.
 
     Args:
-        function: importable by name; it and its arguments pickle.
-        folder: for what processes leave behind.
-        per_machine: processes on this machine.
-        machines: that many agents meet at `endpoint`, HOST:PORT.
-        patience_s: how long to wait for them.
-        max_restarts: how often all processes start again after one was lost.
-        reporter: told of the wait and of restarts.
+        function: A function that can be imported by name. It and its arguments must be picklable.
+        folder: Folder for error reports and logs.
+        per_machine: Number of processes on this machine.
+        machines: Number of machines, whose agents meet at `endpoint`.
+        endpoint: HOST:PORT, or None with one machine.
+        timeout_s: How long to wait for the other machines.
+        max_restarts: How often to restart all processes after one was lost.
+        reporter: Receives messages about waiting and restarts.
+
+    Returns:
+        The result of rank 0, or None on a machine without rank 0.
 
     Raises:
-        SparseVodError: what the first process to fail raised; machines that do not meet.
-        WorkerError: an exception that no user is to blame for.
+        SparseVodError: The error of the first process that failed, or machines that do not meet.
+        WorkerError: An unexpected exception.
     """
-    _be_quiet()
-    # A store of its own for each attempt: machines count their restarts differently, and a shared
-    # store is told apart by that count.
+    _silence_torch_loggers()
+    # Each attempt gets a new store. A shared one is identified by the number of restarts, which
+    # machines count differently.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     host = THIS_MACHINE if endpoint is None else parse_endpoint(endpoint)[0]
     try:
@@ -86,20 +90,20 @@ def run_elastic(
         interface = interface_of(address)
     except OSError as error:
         raise ConfigError(
-            f"--rendezvous {endpoint}: {host} is not to be found: {error.strerror}",
-            hint="name one of the machines, as all of them know it",
+            f"--rendezvous {endpoint}: cannot find {host}: {error.strerror}",
+            hint="give one of the machines, by a name that all of them can resolve",
         ) from error
     environment = {} if interface is None else {"GLOO_SOCKET_IFNAME": interface}
     if machines > 1:
         reporter.message(f"waiting for {machines} machines at {endpoint}")
-    meeting = _meeting_place(address, endpoint, machines, patience_s)
+    handler = _join_rendezvous(address, endpoint, machines, timeout_s)
     agent = _Agent(
         WorkerSpec(
             role="sparsevod",
             local_world_size=per_machine,
             entrypoint=work,
             args=(function, folder, environment, args, kwargs),
-            rdzv_handler=meeting,
+            rdzv_handler=handler,
             max_restarts=max_restarts,
             monitor_interval=0.1,
             local_addr=address,
@@ -108,9 +112,9 @@ def run_elastic(
     )
     agent.folder, agent.reporter, agent.restarts_left = folder, reporter, max_restarts
     is_stopped = False
-    handlers = {}
-    if current_thread() is main_thread():  # only it has any
-        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    signal_handlers = {}
+    if current_thread() is main_thread():  # only it can have any
+        signal_handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         result = agent.run()
     except SignalException as stopped:
@@ -118,34 +122,34 @@ def run_elastic(
         raise SystemExit(128 + stopped.sigval) from None
     except rendezvous.RendezvousTimeoutError as error:
         raise SparseVodError(
-            f"not all of {machines} machines came to {endpoint} within {patience_s} s",
-            hint="each runs the same command, with the same --nodes and --rendezvous",
+            f"not all {machines} machines reached {endpoint} within {timeout_s} s",
+            hint="run the same command on each, with the same --nodes and --rendezvous",
         ) from error
     except (rendezvous.RendezvousClosedError, rendezvous.RendezvousConnectionError) as error:
         raise SparseVodError(
-            f"another machine of the run at {endpoint} has ended it",
-            hint="what it printed says why",
+            f"another machine has ended the run at {endpoint}",
+            hint="see the output on that machine for the reason",
         ) from error
     finally:
-        for number, handler in handlers.items():  # the agent leaves its own
-            signal.signal(number, handler)
+        for number, previous in signal_handlers.items():  # the agent does not restore them
+            signal.signal(number, previous)
         if not is_stopped:
-            meeting.shutdown()
+            handler.shutdown()
     if 0 not in result.return_values:
-        reporter.message("done; the machine of process 1 has the result")
+        reporter.message("done; results are on the rank-0 machine")
     return result.return_values.get(0)
 
 
 class _Agent(LocalElasticAgent):
-    """Says why processes start again, and does not repeat what would fail again."""
+    """Agent that reports why it restarts processes, and stops on errors that would occur again."""
 
     folder: Path
     reporter: Reporter
     restarts_left: int
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
-        # Ctrl-C while they import would give as many tracebacks; `work` listens again.
-        resource_tracker.ensure_running()  # where it starts, it ends the blocking
+        # Ctrl-C during imports would print a traceback per process; `work` unblocks it.
+        resource_tracker.ensure_running()  # starting it would unblock the signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return super()._start_workers(worker_group)
@@ -153,23 +157,23 @@ class _Agent(LocalElasticAgent):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-        words = words_in(self.folder)  # before the look at the processes
+        reports = error_reports(self.folder)  # before the processes are checked
         result = super()._monitor_workers(worker_group)
         if result.state == WorkerState.FAILED:
-            self._judge(first_error(self.folder, result.failures))
+            self._raise_or_restart(first_error(self.folder, result.failures))
         elif result.state == WorkerState.HEALTHY:
-            for one in words:
-                let_go(one)
+            for report in reports:
+                release(report)
         return result
 
-    def _judge(self, error: BaseException) -> None:
-        is_worth_another = isinstance(error, (DeathError, WorkerError))
-        if not is_worth_another or self.restarts_left == 0:
+    def _raise_or_restart(self, error: BaseException) -> None:
+        may_succeed = isinstance(error, (DeathError, WorkerError))
+        if not may_succeed or self.restarts_left == 0:
             raise error
         self.restarts_left -= 1
-        what = str(error).splitlines()[0]
-        left = f"{self.restarts_left} more restart{'s' * (self.restarts_left != 1)} allowed"
-        self.reporter.warning(f"{what}; all processes start again ({left})")
+        first_line = str(error).splitlines()[0]
+        left = f"{self.restarts_left} restart{'s' * (self.restarts_left != 1)} left"
+        self.reporter.warning(f"{first_line}; restarting all processes ({left})")
 
     def _shutdown(
         self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = SHUTDOWN_S
@@ -177,16 +181,16 @@ class _Agent(LocalElasticAgent):
         super()._shutdown(death_sig, timeout=max(timeout, SHUTDOWN_S))
 
 
-def _meeting_place(
-    address: str, endpoint: str | None, machines: int, patience_s: int
+def _join_rendezvous(
+    address: str, endpoint: str | None, machines: int, timeout_s: int
 ) -> rendezvous.RendezvousHandler:
-    """Where this machine's agent meets the others'; one of them hosts it."""
+    """Return the rendezvous of this machine's agent with the others; one machine hosts it."""
     if endpoint is not None:
         host, port = parse_endpoint(endpoint)
-        if address != host and not wait_for_listener(host, port, patience_s):
+        if address != host and not wait_for_listener(host, port, timeout_s):
             raise SparseVodError(
-                f"--rendezvous {endpoint}: nobody answered within {patience_s} s",
-                hint=f"start the same command on {host}; is the port open to this machine?",
+                f"--rendezvous {endpoint}: no answer within {timeout_s} s",
+                hint=f"run the same command on {host}, and check that the port is open",
             )
     parameters = rendezvous.RendezvousParameters(
         backend="c10d",
@@ -195,29 +199,29 @@ def _meeting_place(
         min_nodes=machines,
         max_nodes=machines,
         local_addr=address,
-        join_timeout=patience_s,
-        read_timeout=min(patience_s, HANDSHAKE_S),
+        join_timeout=timeout_s,
+        read_timeout=min(timeout_s, HANDSHAKE_S),
     )
-    met: list[rendezvous.RendezvousHandler] = []
+    handlers: list[rendezvous.RendezvousHandler] = []
 
-    def meet() -> None:
+    def connect() -> None:
         with suppress(rendezvous.RendezvousConnectionError):
-            met.append(get_rendezvous_handler(parameters))
+            handlers.append(get_rendezvous_handler(parameters))
 
-    # In a thread: a program that accepts and then says nothing would hold torch's store for ever.
-    thread = Thread(target=meet, daemon=True)
+    # In a thread, because a program that accepts and then stays silent blocks torch's store.
+    thread = Thread(target=connect, daemon=True)
     thread.start()
-    thread.join(min(patience_s, HANDSHAKE_S) + 1)
-    if not met:
+    thread.join(min(timeout_s, HANDSHAKE_S) + 1)
+    if not handlers:
         raise SparseVodError(
-            f"--rendezvous {endpoint}: what answers there is no launcher of SparseVOD",
-            hint="another program uses the port: choose another one, the same on all machines",
+            f"--rendezvous {endpoint}: the program at this port is no launcher of SparseVOD",
+            hint="choose a free port, the same on all machines",
         )
-    return met[0]
+    return handlers[0]
 
 
-def _be_quiet() -> None:
-    """What goes wrong is said once, by the one who called us; each of these has its own level."""
+def _silence_torch_loggers() -> None:
+    """Keep torch from logging errors that the caller reports; each logger has its own level."""
     for name in ("torch.distributed.elastic", "torch.multiprocessing"):
         logging.getLogger(name).addHandler(logging.NullHandler())
         logging.getLogger(name).propagate = False

@@ -1,4 +1,4 @@
-"""One process for each GPU, on this machine or on several."""
+"""Launching of one process per GPU, on one or several machines."""
 
 from __future__ import annotations
 
@@ -13,23 +13,21 @@ from sparsevod_core.distributed import slurm
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.reporting import Reporter, SilentReporter
 
-PATIENCE_S = 600  # for the last machine to come
-
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """How many processes, and where.
+    """Number of processes and machines, by the names of the command-line options.
 
     Attributes:
-        gpus: on each machine; None is one, or as many as torchrun or srun started.
-        device: `auto`, `cpu` or `cuda`, checked against what is there.
-        nodes: machines; each runs the same command.
-        rendezvous: HOST:PORT, one of the machines, at which they meet.
-        max_restarts: how often all processes start again after one was lost.
-        patience_s: how long to wait for the other machines.
+        gpus: Number of processes per machine. None: one, or as many as torchrun or srun started.
+        device: `auto`, `cpu` or `cuda`, checked against the available devices.
+        nodes: Number of machines. Each runs the same command.
+        rendezvous: HOST:PORT where the machines meet; HOST is one of them.
+        max_restarts: How often to restart all processes after one was lost.
+        rendezvous_timeout: How long to wait for the other machines, in seconds.
     """
 
     gpus: int | None = None
@@ -37,20 +35,21 @@ class Processes:
     nodes: int = 1
     rendezvous: str | None = None
     max_restarts: int = 0
-    patience_s: int = PATIENCE_S
+    rendezvous_timeout: int = 600
 
     def __post_init__(self) -> None:
-        smallest = {"gpus": 1, "nodes": 1, "max_restarts": 0, "patience_s": 1}
-        for name, least in smallest.items():
+        minima = {"gpus": 1, "nodes": 1, "max_restarts": 0, "rendezvous_timeout": 1}
+        for name, minimum in minima.items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                option = {"patience_s": "rendezvous-timeout"}.get(name, name.replace("_", "-"))
-                raise ConfigError(f"--{option} {value}: expected at least {least}")
+            if value is not None and value < minimum:
+                option = name.replace("_", "-")
+                raise ConfigError(f"--{option} {value}: expected at least {minimum}")
         if (self.nodes > 1) != (self.rendezvous is not None):
             raise ConfigError(
                 f"--nodes {self.nodes} "
-                + ("goes without --rendezvous" if self.nodes == 1 else "needs --rendezvous"),
-                hint="on each machine: --nodes 2 --rendezvous HOST:PORT, HOST one of them",
+                + ("does not take --rendezvous" if self.nodes == 1 else "needs --rendezvous"),
+                hint="run on each machine with --nodes N --rendezvous HOST:PORT, where HOST is "
+                "one of them",
             )
 
 
@@ -62,7 +61,7 @@ def launch(
     *args: Arguments.args,
     **kwargs: Arguments.kwargs,
 ) -> Result:
-    """`launch_on` for processes of this machine alone; returns what rank 0 returned."""
+    """Run `launch_on` with processes on this machine only, and return the result of rank 0."""
     processes = Processes(num_processes, device)
     return launch_on(processes, SilentReporter(), function, *args, **kwargs)  # type: ignore[return-value]
 
@@ -75,19 +74,23 @@ def launch_on(
     *args: Arguments.args,
     **kwargs: Arguments.kwargs,
 ) -> Result | None:
-    """Run `function(*args, **kwargs)` in all processes; returns what rank 0 returned.
+    """Run `function(*args, **kwargs)` in all processes.
 
-    Under torchrun or srun, and for one process, the function simply runs here. Otherwise it and
-    its arguments must pickle: processes are spawned. None on a machine without rank 0.
+    Under torchrun or srun, and for one process, the function runs in this process. Otherwise
+    processes are spawned, so it and its arguments must be picklable.
 
     Args:
-        processes: how many, and where.
-        reporter: told of the wait for other machines, and of restarts.
-        function: importable by name; joins the others with `distributed.process_group`.
+        processes: Number of processes and machines.
+        reporter: Receives messages about waiting for other machines and about restarts.
+        function: A function that can be imported by name. It joins the other processes with
+            `distributed.process_group`.
+
+    Returns:
+        The result of rank 0, or None on a machine without rank 0.
 
     Raises:
-        ConfigError: more processes than GPUs, or other than torchrun or srun started.
-        SparseVodError: what the first process to fail raised.
+        ConfigError: More processes than GPUs, or not the number that torchrun or srun started.
+        SparseVodError: The error of the first process that failed.
     """
     if "WORLD_SIZE" in os.environ:
         started = os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])
@@ -117,17 +120,17 @@ def launch_on(
             per_machine=per_machine,
             machines=processes.nodes,
             endpoint=processes.rendezvous,
-            patience_s=processes.patience_s,
+            timeout_s=processes.rendezvous_timeout,
             max_restarts=processes.max_restarts,
             reporter=reporter,
         )
 
 
 def require_devices(num_processes: int, device: str) -> None:
-    """Check that every process of this machine gets its own GPU; on the CPU any number is fine.
+    """Check that this machine has a GPU for every process; on the CPU, any number is fine.
 
     Raises:
-        ConfigError: naming how many GPUs there are.
+        ConfigError: With the number of available GPUs.
     """
     import torch
 
@@ -135,26 +138,27 @@ def require_devices(num_processes: int, device: str) -> None:
         return
     if device not in ("auto", "cuda"):
         raise ConfigError(
-            f"--device {device} names one GPU, --gpus {num_processes} needs as many",
-            hint="leave --device out; CUDA_VISIBLE_DEVICES chooses among the GPUs",
+            f"--device {device} is one device, but --gpus {num_processes} needs {num_processes}",
+            hint="remove --device; set CUDA_VISIBLE_DEVICES to select GPUs",
         )
-    there = torch.cuda.device_count()
-    if num_processes > there and not (device == "auto" and num_processes == 1):
+    available = torch.cuda.device_count()
+    if num_processes > available and not (device == "auto" and num_processes == 1):
         raise ConfigError(
-            f"--gpus {num_processes}, but there are {there} usable GPUs on this machine",
-            hint=f"--gpus {there or 1}, or --device cpu --gpus {num_processes} to use the CPU",
+            f"--gpus {num_processes}: this machine has {available} usable GPU(s)",
+            hint=f"use --gpus {available or 1}, or --device cpu --gpus {num_processes} to run on "
+            "the CPU",
         )
 
 
 def _require_as_started(starter: str, started: int, processes: Processes) -> None:
-    """Check that the options say nothing else than what torchrun or srun did."""
+    """Check that the options agree with what torchrun or srun has started."""
     if processes.nodes > 1:
         raise ConfigError(
             f"--nodes {processes.nodes}, but {starter} started this process",
-            hint=f"leave --nodes and --rendezvous out under {starter}",
+            hint=f"remove --nodes and --rendezvous under {starter}",
         )
     if processes.gpus not in (None, started):
         raise ConfigError(
             f"--gpus {processes.gpus}, but {starter} started {started} process(es) on this machine",
-            hint=f"leave --gpus out under {starter}",
+            hint=f"remove --gpus under {starter}",
         )

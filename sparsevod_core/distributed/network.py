@@ -1,4 +1,4 @@
-"""Which of this machine's addresses and interfaces the other machines are reached by."""
+"""Addresses and interfaces through which other machines reach this one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ RETRY_S = 0.5
 
 
 def parse_endpoint(text: str) -> tuple[str, int]:
-    """HOST:PORT as its parts.
+    """Split HOST:PORT into its parts.
 
     Raises:
-        ConfigError: anything else.
+        ConfigError: The text has another form.
     """
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
@@ -28,19 +28,19 @@ def parse_endpoint(text: str) -> tuple[str, int]:
 
 
 def address_towards(host: str) -> str:
-    """This machine's IPv4 address on the way to `host`; a machine reaches itself by that name.
+    """Return this machine's IPv4 address on the route to `host`, or `host` if it is this machine.
 
     Raises:
-        OSError: the name does not resolve, or no way leads there.
+        OSError: The name does not resolve, or there is no route.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
-        way.connect((host, 9))  # sends nothing
-        own, theirs = way.getsockname()[0], way.getpeername()[0]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))  # sends nothing
+        own, theirs = probe.getsockname()[0], probe.getpeername()[0]
     return host if own == theirs or own.startswith("127.") else own
 
 
 def interface_of(host: str) -> str | None:
-    """The interface that has this address, e.g. eth0; None where that cannot be told."""
+    """Return the interface that has this address, e.g. eth0; None if it cannot be determined."""
     if sys.platform != "linux":
         return None
     import fcntl
@@ -50,9 +50,9 @@ def interface_of(host: str) -> str | None:
         return "lo"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         for _, name in socket.if_nameindex():
-            asked = struct.pack("256s", name.encode()[:15])
+            request = struct.pack("256s", name.encode()[:15])
             try:
-                answer = fcntl.ioctl(any_socket, GET_ADDRESS, asked)
+                answer = fcntl.ioctl(any_socket, GET_ADDRESS, request)
             except OSError:
                 continue  # an interface without an address
             if answer[20:24] == address:
@@ -60,9 +60,9 @@ def interface_of(host: str) -> str | None:
     return None
 
 
-def wait_for_listener(host: str, port: int, patience_s: float) -> bool:
-    """Whether anyone listens there before so many seconds have passed."""
-    deadline = time.monotonic() + patience_s
+def wait_for_listener(host: str, port: int, timeout_s: float) -> bool:
+    """Wait until a program listens on a port, and return False after `timeout_s` without one."""
+    deadline = time.monotonic() + timeout_s
     while (left := deadline - time.monotonic()) > 0:
         try:
             socket.create_connection((host, port), timeout=left).close()

@@ -1,7 +1,6 @@
-"""Who I am among the processes of a run, and the few things they tell one another.
+"""Rank of this process, and collective operations between the processes of a run.
 
-Ranks come from torchrun's variables. Alone, with nothing started, every function still works and
-does the obvious.
+Ranks come from torchrun's variables. In a single process, every function works as with one rank.
 """
 
 from __future__ import annotations
@@ -18,41 +17,41 @@ from torch import Tensor
 
 from sparsevod_core.errors import ConfigError
 
-TIMEOUT = timedelta(hours=12)  # a rank may wait for one that evaluates longer videos, or scores
+TIMEOUT = timedelta(hours=12)  # a rank may wait while another evaluates long videos or scores
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 Value = TypeVar("Value")
 
-_store: dist.Store | None = None  # what the processes met at; good for small notes too
+_store: dist.Store | None = None  # the rendezvous store, also used for counters
 
 
 def is_launched() -> bool:
-    """Whether torchrun, or `launch`, started this process as one of several."""
+    """Return True if torchrun or `launch` started this process as one of several."""
     return "WORLD_SIZE" in os.environ
 
 
 def num_restarts() -> int:
-    """How often the processes were started again, as far as this machine's launcher counted."""
+    """Return how often this machine's launcher has restarted the processes."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
 def is_joined() -> bool:
-    """Whether this process has joined others, or a group of its own."""
+    """Return True if this process has joined a process group."""
     return dist.is_initialized()
 
 
 def rank() -> int:
-    """Position of this process among those that have joined, from 0."""
+    """Return the rank of this process, from 0."""
     return dist.get_rank() if is_joined() else 0
 
 
 def world_size() -> int:
-    """Number of processes that have joined; 1 where none has."""
+    """Return the number of processes in the group; 1 without a group."""
     return dist.get_world_size() if is_joined() else 1
 
 
 def launch_options() -> str:
-    """The options that start as many processes again, each with a space before it."""
+    """Return the options that start the same number of processes, with a leading space."""
     if world_size() == 1:
         return ""
     on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
@@ -62,30 +61,30 @@ def launch_options() -> str:
 
 
 def is_main() -> bool:
-    """Whether this is the process that logs and writes."""
+    """Return True in the process that logs and writes files."""
     return rank() == 0
 
 
 def own_device(device: torch.device) -> torch.device:
-    """`cuda` as the GPU of this process among those of its machine; any other device as it is.
+    """Return the GPU of this process for `cuda`, and any other device unchanged.
 
-    Where a scheduler shows each process one GPU, that is its own.
+    If a scheduler makes only one GPU visible to each process, it is that one.
     """
     if device.type == "cuda" and device.index is None:
-        is_alone = torch.cuda.device_count() == 1
-        return torch.device("cuda", 0 if is_alone else int(os.environ.get("LOCAL_RANK", 0)))
+        is_only_one = torch.cuda.device_count() == 1
+        return torch.device("cuda", 0 if is_only_one else int(os.environ.get("LOCAL_RANK", 0)))
     return device
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the other processes: NCCL between GPUs, gloo between hosts. Alone: nothing happens.
+    """Join the other processes, with NCCL between GPUs and gloo between hosts.
 
-    A GPU run has both, so that ranks can agree on small things without waiting for the GPU. Inside
-    another such context: nothing happens.
+    A GPU run uses both, so that ranks can exchange small values without waiting for the GPU. In a
+    single process, and inside another such context, nothing happens.
 
     Raises:
-        ConfigError: WORLD_SIZE is set, but not the rest of torchrun's variables.
+        ConfigError: WORLD_SIZE is set, but another of torchrun's variables is not.
     """
     if not is_launched() or is_joined():
         yield
@@ -93,28 +92,28 @@ def process_group(device: torch.device) -> Iterator[None]:
     missing = [name for name in VARIABLES if name not in os.environ]
     if missing:
         raise ConfigError(
-            f"WORLD_SIZE is set, so this is one of several processes, but not {', '.join(missing)}",
-            hint="start with torchrun or --gpus N, or unset WORLD_SIZE",
+            f"WORLD_SIZE is set, which means several processes, but not {', '.join(missing)}",
+            hint="start the run with torchrun or --gpus N, or unset WORLD_SIZE",
         )
     if device.type == "cuda":
         torch.cuda.set_device(device)
     global _store
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    _store, its_rank, its_world_size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    _store, group_rank, group_size = next(dist.rendezvous("env://", timeout=TIMEOUT))
     dist.init_process_group(
         backend,
         store=dist.PrefixStore("group", _store),
-        rank=its_rank,
-        world_size=its_world_size,
+        rank=group_rank,
+        world_size=group_size,
         timeout=TIMEOUT,
     )
     yield
-    dist.destroy_process_group()  # not after an error: it could wait for ranks that wait for us
+    dist.destroy_process_group()  # not after an error: it could deadlock with waiting ranks
     _store = None
 
 
 def reduce_mean(tensor: Tensor) -> Tensor:
-    """Mean over the ranks, on the tensor's device; every rank gets it."""
+    """Return the mean over the ranks, on the tensor's device."""
     if not is_joined():
         return tensor
     total = tensor.clone()
@@ -123,7 +122,7 @@ def reduce_mean(tensor: Tensor) -> Tensor:
 
 
 def gather(value: Value) -> list[Value]:
-    """The values of all ranks, by rank; any value that pickles."""
+    """Return the values of all ranks, by rank. Any picklable value works."""
     if not is_joined():
         return [value]
     values: list[Value | None] = [None] * world_size()
@@ -132,7 +131,7 @@ def gather(value: Value) -> list[Value]:
 
 
 def gather_on_main(value: Value) -> list[Value]:
-    """As `gather`, for what is large: ranks other than 0 get an empty list."""
+    """Like `gather`, but only rank 0 gets the values; the others get an empty list."""
     if not is_joined():
         return [value]
     values: list[Value | None] | None = [None] * world_size() if is_main() else None
@@ -141,7 +140,7 @@ def gather_on_main(value: Value) -> list[Value]:
 
 
 def from_main(value: Value) -> Value:
-    """Rank 0's value, on every rank; any value that pickles."""
+    """Return rank 0's value on every rank. Any picklable value works."""
     if not is_joined():
         return value
     values = [value]
@@ -150,30 +149,30 @@ def from_main(value: Value) -> Value:
 
 
 class Tally:
-    """A count that every rank adds to and any can read, without one waiting for the other.
+    """Counter shared by all ranks, which they read and add to without waiting for each other.
 
-    All ranks make theirs in the same order.
+    All ranks must create their tallies in the same order.
     """
 
-    _num_made = 0
+    _num_created = 0
 
     def __init__(self) -> None:
-        self._name = f"tally/{Tally._num_made}"
-        self._alone = 0
-        Tally._num_made += 1
+        self._name = f"tally/{Tally._num_created}"
+        self._local = 0  # the count without a process group
+        Tally._num_created += 1
 
     def add(self, count: int) -> int:
-        """Add; returns the sum over the ranks so far."""
+        """Add `count` and return the sum over the ranks so far."""
         if _store is not None:
             return _store.add(self._name, count)
-        self._alone += count
-        return self._alone
+        self._local += count
+        return self._local
 
 
 def shared_out(items: Sequence[Value]) -> Iterator[Value]:
-    """Each item on one rank alone: a rank takes the next when it is through with the one before.
+    """Yield each item on exactly one rank; a rank takes the next item when it is ready for it.
 
-    All ranks give the same items.
+    All ranks must pass the same items.
     """
     taken = Tally()
     while (number := taken.add(1)) <= len(items):

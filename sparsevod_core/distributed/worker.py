@@ -1,4 +1,4 @@
-"""One process that a launcher started, and how its end is told."""
+"""Main function of a launched process, and how its errors reach the launcher."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from typing import Any, TypeVar
 
 from sparsevod_core.allocator import keep_freed_memory
 from sparsevod_core.errors import SparseVodError
-from sparsevod_core.spinning import spin_only_when_alone
+from sparsevod_core.spinning import spin_only_on_free_cores
 
-LAST_WORDS_S = 1  # for other machines' launchers to see the death of a process that it drags along
+LINGER_S = 1  # time for other launchers to see the death of a process that makes this one fail too
 STOPPED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
 
 Result = TypeVar("Result")
 
 
 class WorkerError(RuntimeError):
-    """An exception that no user is to blame for; its traceback follows the first line."""
+    """An unexpected exception in a process; its traceback follows the first line."""
 
 
 class DeathError(SparseVodError):
-    """A process that left no word, killed most often: it may do better in a second attempt."""
+    """A process that ended without an error report, mostly because it was killed.
+
+    Another attempt may succeed.
+    """
 
 
 def work(
@@ -37,14 +40,15 @@ def work(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Result | None:
-    """Run in each process; what it raises is left in a file for the launcher to say.
+    """Run `function` in a launched process, and report its exception in a file for the launcher.
 
-    Returns rank 0's result, None in the others: results go through a pipe.
+    Returns:
+        The result in rank 0 and None in the others, because results go through a pipe.
     """
     for name, value in environment.items():
         os.environ.setdefault(name, value)
     keep_freed_memory()
-    spin_only_when_alone()
+    spin_only_on_free_cores()
     _share_the_cores()
     rank, num_processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     launcher = os.getppid()
@@ -59,66 +63,68 @@ def work(
     except Exception as error:
         exit_code = 1
         first_line = (str(error).splitlines() or [""])[0]
-        known = isinstance(error, SparseVodError)
-        record = {
+        is_expected = isinstance(error, SparseVodError)
+        report = {
             "time": time.time(),
-            "known": known,
+            "is_expected": is_expected,
             "message": error.message if isinstance(error, SparseVodError) else first_line,
             "hint": error.hint if isinstance(error, SparseVodError) else None,
             "exit_code": error.exit_code if isinstance(error, SparseVodError) else 1,
-            "who": f"{type(error).__name__} in process {rank + 1} of {num_processes}",
+            "source": f"{type(error).__name__} in process {rank + 1} of {num_processes}",
             "traceback": traceback.format_exc(),
         }
-        # Whole or not at all: the launcher may look, or end this process, at any moment.
+        # Renamed when complete: the launcher may read it, or end this process, at any moment.
         unfinished = folder / f"{rank}.unfinished"
-        unfinished.write_text(json.dumps(record), encoding="utf-8")
+        unfinished.write_text(json.dumps(report), encoding="utf-8")
         unfinished.rename(folder / f"{rank}.json")
-        if not known:
-            # The death of another process may drag this one along, and the launcher is to see that
-            # first: it lets this one go when it has looked at all of them since these words.
-            time.sleep(LAST_WORDS_S)
-            while not _heard(folder, rank).exists() and os.getppid() == launcher:
+        if not is_expected:
+            # The cause may be the death of another process, which the launcher must see first. It
+            # releases this process once it has checked all of them after this report.
+            time.sleep(LINGER_S)
+            while not _release_file(folder, rank).exists() and os.getppid() == launcher:
                 time.sleep(0.02)
-    # Not sys.exit: the process group's threads, still waiting for the others, would abort or hang.
+    # Not sys.exit: threads of the process group that wait for other ranks would abort or hang.
     sys.stderr.flush()
     os._exit(exit_code)
 
 
-def words_in(folder: Path) -> list[Path]:
-    """Files in which processes have left word."""
+def error_reports(folder: Path) -> list[Path]:
+    """Return the error reports of processes."""
     return list(folder.glob("*.json"))
 
 
-def let_go(words: Path) -> None:
-    """Let the process that left these words end."""
-    _heard(words.parent, int(words.stem)).touch()
+def release(report: Path) -> None:
+    """Let the process that wrote this error report end."""
+    _release_file(report.parent, int(report.stem)).touch()
 
 
-def _heard(folder: Path, rank: int) -> Path:
-    return folder / f"{rank}.heard"
+def _release_file(folder: Path, rank: int) -> Path:
+    return folder / f"{rank}.released"
 
 
 def first_error(folder: Path, failures: Mapping[int, Any]) -> BaseException:
-    """The cause: a process that says what is wrong, before those that lost touch with it.
+    """Return the cause of a failure: expected errors first, then the earliest report.
 
     Args:
-        folder: where processes left word; emptied.
+        folder: Folder of the error reports, which are deleted.
         failures: elastic's `ProcessFailure` by rank.
     """
-    records = []
-    for path in words_in(folder):
-        records.append(json.loads(path.read_text(encoding="utf-8")))
+    reports = []
+    for path in error_reports(folder):
+        reports.append(json.loads(path.read_text(encoding="utf-8")))
         path.unlink()
-        _heard(folder, int(path.stem)).unlink(missing_ok=True)
-    first = min(records, key=lambda record: (not record["known"], record["time"]), default=None)
-    if first is not None and first["known"]:
+        _release_file(folder, int(path.stem)).unlink(missing_ok=True)
+    first = min(
+        reports, key=lambda report: (not report["is_expected"], report["time"]), default=None
+    )
+    if first is not None and first["is_expected"]:
         error = SparseVodError(first["message"], first["hint"])
         error.exit_code = first["exit_code"]
         return error
     rank, failure = min(failures.items())
     if first is None or failure.exitcode < 0:
-        return _silent_death(rank, failure)
-    return WorkerError(f"{first['who']}: {first['message']}\n{first['traceback']}")
+        return _death_without_report(rank, failure)
+    return WorkerError(f"{first['source']}: {first['message']}\n{first['traceback']}")
 
 
 def _share_the_cores() -> None:
@@ -129,15 +135,14 @@ def _share_the_cores() -> None:
         torch.set_num_threads(max(1, cores // int(os.environ["LOCAL_WORLD_SIZE"])))
 
 
-def _silent_death(rank: int, failure: Any) -> BaseException:
-    """A process that left no word: stopped as asked, or killed."""
+def _death_without_report(rank: int, failure: Any) -> BaseException:
     if failure.exitcode in STOPPED:
         return SystemExit(failure.exitcode)
     how = f"exited with code {failure.exitcode}"
-    hint = "the lines above may say why"
+    hint = "see the lines above for the reason"
     if failure.exitcode < 0:
         how = f"was killed ({failure.signal_name()})"
-        hint = "out of memory, most often: make the batch smaller, or data.workers"
+        hint = "the usual reason is a lack of memory: use smaller batches or fewer data.workers"
     return DeathError(
-        f"process {rank + 1} {how}", hint=f"{hint}; --resume goes on from what was saved"
+        f"process {rank + 1} {how}", hint=f"{hint}; use --resume to continue from the last save"
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from sparsevod_core import distributed
 from sparsevod_core.checkpoint.digest import digest
-from sparsevod_core.config import Config, override_pairs
+from sparsevod_core.config import override_pairs
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.distributed.launch import launch
 from sparsevod_core.embedded import checkpoint_name
@@ -127,7 +127,7 @@ def evaluate(
 
 
 def evaluate_checkpoint(
-    checkpoint: Path,
+    checkpoint: Path | None = None,
     *,
     overrides: Sequence[str] = (),
     device: str = "auto",
@@ -138,7 +138,7 @@ def evaluate_checkpoint(
     """Evaluate a checkpoint on its validation set, with an error report on rank 0.
 
     Args:
-        checkpoint: Path of the model.
+        checkpoint: Path of the model. None: the bundled model.
         overrides: Settings such as `inference.supports=2`; `data.val_annotations=...` replaces the
             validation set recorded in the checkpoint.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -164,7 +164,7 @@ def evaluate_checkpoint(
 
 
 def _evaluate_in_process(
-    checkpoint: Path,
+    checkpoint: Path | None,
     overrides: Sequence[str],
     device: str,
     limit_videos: int | None,
@@ -182,19 +182,23 @@ def _evaluate_in_process(
             overrides=overrides,
             reporter=options.get("reporter") if distributed.is_main() else None,
         )
-        videos = _validation_set(checkpoint, predictor.config, is_other_set)
+        videos = _validation_set(predictor, is_other_set)
         only = range(videos.num_videos)[:limit_videos]
-        result = evaluate(predictor, videos, only=only, checkpoint=checkpoint, **options)
+        result = evaluate(predictor, videos, only=only, checkpoint=predictor.checkpoint, **options)
     return result if result.table is None else result.with_errors()
 
 
-def _validation_set(checkpoint: Path, config: Config, is_other_set: bool) -> VideoSet:
-    annotations, root = config.data.val_annotations, config.data.val_root
+def _validation_set(predictor: Predictor, is_other_set: bool) -> VideoSet:
+    data = predictor.config.data
+    annotations, root = data.val_annotations, data.val_root
     if annotations is None or not (is_other_set or Path(annotations).is_file()):
+        model = (
+            "the model" if predictor.checkpoint is None else checkpoint_name(predictor.checkpoint)
+        )
         recorded = "no validation set" if annotations is None else f"{annotations}, not found here"
         prepare = ", or prepare ImageNet VID: sparsevod prepare-vid ROOT -o data/imagenet_vid"
         raise DataError(
-            f"no videos to evaluate on: {checkpoint_name(checkpoint)} records {recorded}",
+            f"no videos to evaluate on: {model} records {recorded}",
             hint="use --annotations GT.json --root DIR" + (prepare if annotations else ""),
         )
     return VideoSet.load(Path(annotations), None if root is None else Path(root))

@@ -1,4 +1,4 @@
-"""A detector as two graphs that other programs run."""
+"""Export of a detector as two graphs for other programs."""
 
 from sparsevod_core.export.files import SUFFIXES, export_detector
 

@@ -1,4 +1,4 @@
-"""Exported graphs as files: ONNX, or PyTorch's own `.pt2`."""
+"""Files of exported graphs: ONNX, or `.pt2` of torch.export."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ def export_detector(
 ) -> list[Path]:
     """Write the frame graph to `path` and the support graph beside it, as `NAME_support`.
 
-    Both take `image`: uint8 RGB [1, 3, height, width] of `image_size`. The support graph gives
-    `support_maps` [1, L, C] (L map positions) and `support_proposals` [1, T, 2, N, C] (keys and
-    values; of a detector that averages proposals values alone, [1, T, 1, N, C]). Those of S frames,
-    at least two, go side by side into the frame graph, which gives `boxes_xyxy` [N, 4] in pixels of
-    the image, `scores` [N] in 0..1 and `labels` [N], best first. Classes, size and names stand in
-    both files, in the metadata under "sparsevod", as JSON.
+    Both have the input `image`: uint8 RGB [1, 3, height, width] of `image_size`. The support graph
+    returns `support_maps` [1, HW, C] (HW positions of a map) and `support_proposals`
+    [1, T, 2, N, C] (keys and values; [1, T, 1, N, C], only values, if the detector averages
+    proposals). Concatenate those of S >= 2 frames along the first dimension for the frame graph. It
+    returns `boxes_xyxy` [N, 4] in pixels of the image, `scores` [N] in 0..1 and `labels` [N], best
+    first. The metadata of both files contains classes, size and names as JSON under "sparsevod".
 
     Returns:
-        The files written.
+        Paths of the files written.
 
     Raises:
-        ConfigError: another suffix, or packages that ONNX needs are missing.
+        ConfigError: another suffix, or packages for ONNX are missing.
     """
     if path.suffix not in SUFFIXES:
-        raise ConfigError(f"{path}: expected a name that ends in .onnx or .pt2")
+        raise ConfigError(f"{path}: expected a file name ending in .onnx or .pt2")
     if path.suffix == ".onnx":
         _need_onnx()
     frame, support = FrameGraph(detector, image_size), SupportGraph(detector, image_size)
@@ -63,13 +63,12 @@ def export_detector(
     }
     with torch.inference_mode():
         maps, proposals = (part.clone() for part in support(image))
-    known = tuple(part.repeat(3, *[1] * (part.dim() - 1)) for part in (maps, proposals))
+    examples = tuple(part.repeat(3, *[1] * (part.dim() - 1)) for part in (maps, proposals))
     supports = Dim("supports", min=2, max=4096)
     support_path = path.with_name(f"{path.stem}_support{path.suffix}")
+    shapes = (None, {0: supports}, {0: supports})
     jobs = [
-        _Job(
-            path, frame, (image, *known), FRAME_INPUTS, FRAME_OUTPUTS, (None, *[{0: supports}] * 2)
-        ),
+        _Job(path, frame, (image, *examples), FRAME_INPUTS, FRAME_OUTPUTS, shapes),
         _Job(support_path, support, (image,), FRAME_INPUTS[:1], SUPPORT_OUTPUTS, (None,)),
     ]
     with reporter.progress("export", len(jobs), "graphs") as progress:
@@ -82,7 +81,7 @@ def export_detector(
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A graph and what its file needs to know of it."""
+    """Graph to export, with example inputs and the names for its file."""
 
     path: Path
     graph: nn.Module
@@ -93,7 +92,7 @@ class _Job:
 
 
 def _write(job: _Job, description: dict[str, Any]) -> None:
-    """The file, whole or not at all."""
+    """Export a graph to its file, which is complete or absent."""
     text = json.dumps(description | {"inputs": job.inputs, "outputs": job.outputs})
     program = torch.export.export(
         job.graph, job.examples, dynamic_shapes=job.dynamic_shapes, strict=False
@@ -118,7 +117,7 @@ def _write(job: _Job, description: dict[str, Any]) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters warn of what is no concern of a user's; attention's own kernel is not exported."""
+    """Hide exporters' warnings and disable attention's fast path, which cannot be exported."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -134,6 +133,6 @@ def _need_onnx() -> None:
         import onnxscript  # noqa: F401
     except ImportError:
         raise ConfigError(
-            "ONNX files need packages that are not installed",
-            hint="pip install 'sparsevod[export]'; or -o model.pt2, which needs none",
+            "ONNX export needs packages that are not installed",
+            hint="run pip install 'sparsevod[export]', or use -o model.pt2, which needs none",
         ) from None

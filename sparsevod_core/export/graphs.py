@@ -1,8 +1,8 @@
-"""The detector as two graphs of plain tensor operations, for frames of one size.
+"""A detector as two graphs of plain tensor operations, for frames of one size.
 
-The support graph computes what targets need of a support frame. The frame graph computes detections
-from a target frame and the outputs of the support graph for its S support frames, side by side.
-Both run the detector's own code, with kernels that every exporter knows.
+The support graph computes the memory of one support frame. The frame graph computes detections from
+a target frame and the concatenated outputs of the support graph for its S support frames. Both run
+the code of the detector with kernels that every exporter supports.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sparsevod_core.model.support import StageMemory, SupportMaps, SupportMemory
 
 
 class _Graph(nn.Module):
-    """What both graphs do first: encode a frame."""
+    """Base of both graphs, which encodes a frame."""
 
     image_sizes: Tensor
 
@@ -39,39 +39,39 @@ class _Graph(nn.Module):
 
 
 class SupportGraph(_Graph):
-    """One support frame to what targets need of it; put side by side along the first dimension."""
+    """Graph from a support frame to its memory; results are concatenated along dimension 0."""
 
     def forward(
         self, image: UInt8[Tensor, "1 3 H W"]
-    ) -> tuple[Float[Tensor, "1 L C"], Float[Tensor, "1 T kept N C"]]:
-        """The map in which TFE looks, and what SPFA keeps of the proposals of every stage."""
+    ) -> tuple[Float[Tensor, "1 HW C"], Float[Tensor, "1 T projections N C"]]:
+        """Return the map in which TFE searches, and SPFA's projected proposals of every stage."""
         frame = self.encode(image)
         memory = self.detector.remember(frame)
-        # What a detector without TFE or without SPFA never reads is there all the same: the graphs
-        # of all detectors have the same inputs.
+        # A detector without TFE or SPFA does not read these, but the graphs of all detectors have
+        # the same inputs.
         maps = self.detector.support_maps(frame)
-        kept = [
+        projected = [
             torch.stack(stage.proposals)
             if stage.proposals
             else image.new_zeros(1, 1, 1, 1, 1).float()
             for stage in memory.stages
-        ]  # [kept, 1, 1, N, C]
-        return maps.rows[0], torch.stack(kept)[:, :, 0].permute(2, 0, 1, 3, 4)
+        ]  # [projections, 1, 1, N, C]
+        return maps.rows[0], torch.stack(projected)[:, :, 0].permute(2, 0, 1, 3, 4)
 
 
 class FrameGraph(_Graph):
-    """A target frame and its support frames to detections."""
+    """Graph from a target frame and its support memory to detections."""
 
     def forward(
         self,
         image: UInt8[Tensor, "1 3 H W"],
-        support_maps: Float[Tensor, "S L C"],
-        support_proposals: Float[Tensor, "S T kept N C"],
+        support_maps: Float[Tensor, "S HW C"],
+        support_proposals: Float[Tensor, "S T projections N C"],
     ) -> tuple[Float[Tensor, "N 4"], Float[Tensor, " N"], Int[Tensor, " N"]]:
-        """Unclipped boxes in pixels of the image, scores in 0..1, labels; best first."""
+        """Return unclipped boxes in pixels of the image, scores in 0..1 and labels, best first."""
         detector = self.detector
         rows = support_maps[None]
-        valid = torch.ones(1, support_maps.shape[1], dtype=torch.bool)  # of frames padded alike
+        valid = torch.ones(1, support_maps.shape[1], dtype=torch.bool)  # all frames have one size
         maps = SupportMaps(rows, detector.kernels.keys(rows, valid), 1)
         proposals = support_proposals[None]
         stages = tuple(

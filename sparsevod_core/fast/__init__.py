@@ -1,6 +1,6 @@
-"""Optimised inference: the results of `sparsevod_core.model`, faster."""
+"""Optimized inference and training: same results as `sparsevod_core.model`, faster."""
 
-from sparsevod_core.fast.optimise import optimised, trainable
+from sparsevod_core.fast.optimize import optimized, trainable
 from sparsevod_core.fast.plan import Plan, computing_in, plan_for, plan_for_training
 
-__all__ = ["Plan", "computing_in", "optimised", "plan_for", "plan_for_training", "trainable"]
+__all__ = ["Plan", "computing_in", "optimized", "plan_for", "plan_for_training", "trainable"]

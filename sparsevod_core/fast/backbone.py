@@ -1,4 +1,4 @@
-"""ResNet and FPN with norms folded into convolutions, channels last, in one precision."""
+"""ResNet and FPN with BatchNorms folded into convolutions, channels-last, in one precision."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sparsevod_core.model.backbone import Backbone
 
 
 class FoldedBackbone(nn.Module):
-    """Normalised images to P2..P5, or to C2..C5 where `layers` are to be run later.
+    """Normalized images to P2..P5, or to C2..C5 if the FPN `layers` are run later.
 
-    A BatchNorm that uses its stored statistics is a scale and a shift of each channel: the
-    convolution before it takes both over, and a pass over every map is spared.
+    A BatchNorm with stored statistics scales and shifts each channel. Folding both into the
+    convolution before it saves a pass over every map.
 
     Args:
-        fuse: makes one pass of a convolution and what follows it; None: each layer by itself.
-        top_down: the FPN runs too.
+        fuse: fuses a convolution with what follows it; None: no layer is fused.
+        top_down: if True, run the FPN too.
     """
 
     def __init__(
@@ -42,9 +42,8 @@ class FoldedBackbone(nn.Module):
         self._top_down = top_down
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
-        """Four maps, strides 4 to 32, channels last."""
-        features = images.to(dtype=self._dtype, memory_format=torch.channels_last)
-        features = self.stem(features)
+        """Return four channels-last maps of strides 4 to 32."""
+        features = self.stem(images.to(dtype=self._dtype, memory_format=torch.channels_last))
         maps = []
         for stage in self.stages:
             features = stage(features)
@@ -53,7 +52,7 @@ class FoldedBackbone(nn.Module):
 
 
 class PyramidLayers(nn.Module):
-    """The FPN's convolutions, level by level from P2 on, channels last, in one precision."""
+    """Convolutions of the FPN by level, from P2 on, channels-last, in one precision."""
 
     lateral: Sequence[nn.Conv2d]
     output: Sequence[nn.Conv2d]
@@ -77,7 +76,7 @@ class PyramidLayers(nn.Module):
                     convolutions[number] = BiasActConv2d(conv, False)  # type: ignore[index]
 
     def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
-        """P2..P5 of C2..C5."""
+        """Return P2..P5 of C2..C5."""
         levels: list[Tensor] = []
         inner = None
         for number in reversed(range(len(maps))):
@@ -91,7 +90,7 @@ class PyramidLayers(nn.Module):
         bottom_up: Float[Tensor, "B _ _ _"],
         above: Float[Tensor, "B C _ _"] | None,
     ) -> Float[Tensor, "B C _ _"]:
-        """A level before its last convolution, from the backbone's map and the coarser level."""
+        """Return a level before its last convolution, from its ResNet map and the coarser level."""
         if above is None:
             return self.lateral[number](bottom_up)
         if self._upsamples:
@@ -101,7 +100,7 @@ class PyramidLayers(nn.Module):
 
 
 def _fold(module: nn.Module) -> None:
-    """Fold every BatchNorm into the convolution that is registered just before it."""
+    """Fold every BatchNorm into the convolution registered immediately before it."""
     for (name, part), (next_name, following) in pairwise(list(module.named_children())):
         if isinstance(part, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
             setattr(module, name, fuse_conv_bn_eval(part, following))

@@ -1,7 +1,7 @@
-"""Convolutions with what follows them in one pass: bias, a residual, ReLU.
+"""Convolutions fused with the bias, residual and ReLU that follow them.
 
-Two kinds with one interface: `onednn.PackedConv2d` for CPUs, and `BiasActConv2d`, whose pass after
-the convolution is one Triton kernel, for GPUs.
+There are two implementations: `onednn.PackedConv2d` for CPUs, and `BiasActConv2d` for GPUs, which
+runs one Triton kernel after the convolution.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from torchvision.models.resnet import Bottleneck
 
 
 class FusedConv(Protocol):
-    """A convolution, then perhaps a sum with another map, then perhaps a ReLU."""
+    """Convolution, then optionally the sum with another map, then optionally ReLU."""
 
     def __call__(
         self, maps: Float[Tensor, "B _ _ _"], add_to: Float[Tensor, "B _ _ _"] | None = None
     ) -> Float[Tensor, "B _ _ _"]:
-        """The result; it may be written over `add_to` where that is given."""
+        """Return the result, which may overwrite `add_to`."""
 
 
 Fuse = Callable[[nn.Conv2d, bool], nn.Module]
-"""A convolution, and whether a ReLU follows, to a `FusedConv`."""
+"""Makes a `FusedConv` of a convolution; the flag says whether a ReLU follows."""
 
 
 class BiasActConv2d(nn.Module):
-    """See `FusedConv`; a library's convolution without bias, then one kernel.
+    """`FusedConv` as PyTorch's convolution without bias, then one Triton kernel.
 
-    What is added may have half the height and width: it is upsampled on the way.
+    A map to add may have half the height and width; it is upsampled by nearest neighbor.
     """
 
     def __init__(self, conv: nn.Conv2d, relu: bool) -> None:
@@ -47,16 +47,17 @@ class BiasActConv2d(nn.Module):
     ) -> Float[Tensor, "B _ _ _"]:
         conv = self._conv
         assert conv.bias is not None
-        found = F.conv2d(
+        maps = F.conv2d(
             maps, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups
         )
-        return self._finish(found, conv.bias, add_to, self._relu)
+        return self._finish(maps, conv.bias, add_to, self._relu)
 
 
 class FusedBottleneck(nn.Module):
-    """A block of ResNet-50 and larger whose norms are folded already.
+    """Bottleneck block (ResNet-50 and deeper) whose BatchNorms have been folded.
 
-    It writes over its input where that is not needed any more, as `is_input_free` says.
+    Args:
+        is_input_free: if True, the block may overwrite its input.
     """
 
     def __init__(self, block: Bottleneck, fuse: Fuse, *, is_input_free: bool) -> None:
@@ -70,7 +71,7 @@ class FusedBottleneck(nn.Module):
         self._is_input_free = is_input_free
 
     def forward(self, maps: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B _ _ _"]:
-        """ReLU(residual branch + shortcut)."""
+        """Return relu(residual branch + shortcut)."""
         residual = self._spatial(self._reduce(maps))
         if self._shortcut is not None:
             shortcut = self._shortcut(maps)
@@ -80,9 +81,9 @@ class FusedBottleneck(nn.Module):
 
 
 def fuse_blocks(stage: nn.Module, fuse: Fuse) -> nn.Module:
-    """The blocks of a ResNet stage fused, where they are bottlenecks; else the stage as it is.
+    """Fuse the blocks of a ResNet stage if all are bottlenecks, else return the stage unchanged.
 
-    Inside a stage each block's input is nobody else's; the first block's is the stage before's map.
+    Only the input of the first block is used elsewhere: it is the map of the previous stage.
     """
     blocks = list(stage.children())
     if not all(isinstance(block, Bottleneck) for block in blocks):

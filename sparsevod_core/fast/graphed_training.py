@@ -1,7 +1,7 @@
-"""Training's forward and backward as CUDA graphs, one pair for each shape of clips.
+"""Forward and backward of training as CUDA graphs, one pair per shape of clips.
 
-A step at one clip is some thousand small kernels, which a host launches more slowly than a large
-GPU runs them. The graphs replay the same kernels. Matching, which needs the host, stays outside.
+A step with one clip runs about a thousand small kernels, which the host launches more slowly than a
+large GPU runs them; a graph replays them at once. Matching needs the host and is not captured.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from sparsevod_core.structures import Clip, DetectorOutput
 
 _log = logging.getLogger(__name__)
 
-MOST_SHAPES = 8  # each holds the activations of a step
-FREE_SHARE = 0.25  # of the GPU's memory that has to be free for one more
+MAX_SHAPES = 8  # each holds the activations of a step
+MIN_FREE = 0.25  # fraction of the GPU's memory that must be free to capture another shape
 
 
 class GraphedTraining(nn.Module):
-    """`SparseVOD.forward`, recorded when clips of a shape come for the second time.
+    """`SparseVOD.forward`, captured when a shape of clips occurs for the second time.
 
-    Where a recording fails, clips are launched, and a warning says so.
+    If capture fails, a warning is logged and the kernels are launched as usual.
 
     Args:
-        detector: its parameters keep their memory from now on: load weights in place.
+        detector: the detector to train. Graphs refer to the memory of its parameters, so that
+            weights must be loaded in place.
     """
 
     def __init__(self, detector: SparseVOD) -> None:
@@ -52,10 +53,10 @@ class GraphedTraining(nn.Module):
         return self.detector(clip)
 
     def _has_room(self) -> bool:
-        free, whole = torch.cuda.mem_get_info()
+        free, total = torch.cuda.mem_get_info()
         reusable = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        is_free = free + reusable > FREE_SHARE * whole
-        return self._is_usable and len(self._recorded) < MOST_SHAPES and is_free
+        is_free = free + reusable > MIN_FREE * total
+        return self._is_usable and len(self._recorded) < MAX_SHAPES and is_free
 
     def _record(self, shape: tuple[torch.Size, ...], tensors: tuple[Tensor, ...]) -> None:
         sample = tuple(tensor.clone() for tensor in tensors)
@@ -65,7 +66,7 @@ class GraphedTraining(nn.Module):
                 device,
                 torch.get_autocast_dtype(device),
                 enabled=torch.is_autocast_enabled(device),
-                cache_enabled=False,  # what it keeps would not be there when a graph is replayed
+                cache_enabled=False,  # cached casts would not exist when a graph is replayed
             ):
                 self._recorded[shape] = torch.cuda.make_graphed_callables(
                     _Outputs(self.detector).train(), sample
@@ -73,11 +74,11 @@ class GraphedTraining(nn.Module):
         except RuntimeError as error:
             self._is_usable = False
             reason = str(error).splitlines()[0]
-            _log.warning("training steps are launched, not recorded: %s", reason)
+            _log.warning("training without CUDA graphs: %s", reason)
 
 
 class _Outputs(nn.Module):
-    """Tensors in, tensors out: what can be recorded."""
+    """`SparseVOD.forward` with plain tensors as inputs and outputs, as capture needs."""
 
     def __init__(self, detector: SparseVOD) -> None:
         super().__init__()

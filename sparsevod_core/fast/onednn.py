@@ -1,9 +1,9 @@
-"""Layers as oneDNN computes them best on CPUs: weights packed, and what follows in the same pass.
+"""Layers with packed weights and fused residual and ReLU, by oneDNN on CPUs.
 
-oneDNN wants weights in an order that depends on the input's shape, and packs them anew in every
-call unless that was done before; and it adds a residual and applies a ReLU while a result is in the
-cache. torch calls it so from code that it compiles, through the operators used here; they are not
-public, so that `can_pack` tries them first.
+oneDNN needs weights in an order that depends on the shape of the input, and reorders them in every
+call unless they have been packed before. It can also add a residual and apply ReLU while the result
+is in the cache. PyTorch's compiler uses the operators below for this. They are not public, so
+`can_pack` tries them first.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-_MOST_PACKINGS = 4  # of a layer: those of support frames, whole batches and the last of a video
+_MAX_PACKINGS = 4  # per layer: for support frames, full batches and the last batch of a video
 
 
 def _packed_once(packings: dict[Any, Tensor], shape: Any, pack: Callable[[], Tensor]) -> Tensor:
-    """The weights for inputs of a shape; the oldest are dropped, as videos come in any size."""
+    """Return the weights packed for a shape; the oldest are dropped, as videos have many sizes."""
     if shape not in packings:
-        if len(packings) == _MOST_PACKINGS:
+        if len(packings) == _MAX_PACKINGS:
             del packings[next(iter(packings))]
         packings[shape] = pack()
     return packings[shape]
 
 
 class PackedConv2d(nn.Module):
-    """See `fused.FusedConv`."""
+    """`fused.FusedConv` with packed weights."""
 
     def __init__(self, conv: nn.Conv2d, relu: bool) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class PackedConv2d(nn.Module):
     def forward(
         self, maps: Float[Tensor, "B _ _ _"], add_to: Float[Tensor, "B _ _ _"] | None = None
     ) -> Float[Tensor, "B _ _ _"]:
-        """The result; written over `add_to` where that is given."""
+        """Return the result, which overwrites `add_to`."""
         conv = self._conv
         geometry: tuple[Any, ...] = (conv.padding, conv.stride, conv.dilation, conv.groups)
 
@@ -60,7 +60,7 @@ class PackedConv2d(nn.Module):
 
 
 class PackedLinear(nn.Module):
-    """A wide linear layer with its weights packed."""
+    """Linear layer with packed weights."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -68,7 +68,6 @@ class PackedLinear(nn.Module):
         self._packed: dict[int, Tensor] = {}
 
     def forward(self, features: Float[Tensor, "n in"]) -> Float[Tensor, "n out"]:
-        """The layer's output."""
         linear, count = self._linear, len(features)
         reorder = torch.ops.mkldnn._reorder_linear_weight
         weight = _packed_once(self._packed, count, lambda: reorder(linear.weight, count))
@@ -77,7 +76,7 @@ class PackedLinear(nn.Module):
 
 @cache
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether this torch and this processor do what this module asks, and right."""
+    """Return True if this PyTorch and processor run the operators of this module correctly."""
     if not torch.backends.mkldnn.is_available():
         return False
     conv = nn.Conv2d(4, 4, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)
@@ -87,13 +86,11 @@ def can_pack(dtype: torch.dtype) -> bool:
     rows = torch.linspace(-1, 1, 32).view(4, 8).to(dtype)
     with torch.inference_mode():
         try:
-            pairs = (
-                (
-                    PackedConv2d(conv, True)(maps, add_to=maps.clone()),
-                    (conv(maps) + maps).relu(),
-                ),
+            fused = PackedConv2d(conv, True)(maps, add_to=maps.clone())
+            pairs = [
+                (fused, (conv(maps) + maps).relu()),
                 (PackedLinear(linear)(rows), linear(rows)),
-            )
+            ]
         except (AttributeError, RuntimeError, TypeError):
             return False
         return all(torch.allclose(a.float(), b.float(), atol=0.05) for a, b in pairs)

@@ -1,7 +1,7 @@
-"""What a machine gets: every choice by device, precision and processor, in one place.
+"""Choice of optimizations by device, precision and processor, all in one place.
 
-A plan is a plain value. `plan_for` makes the one that fits a machine; any other can be written by
-hand, and nearly all of them run on a CPU, where the tests compare them with the plain model.
+`plan_for` returns the plan for a machine. Other plans can be written by hand. Nearly all run on a
+CPU, where the tests compare them with the plain model.
 """
 
 from __future__ import annotations
@@ -18,27 +18,26 @@ from sparsevod_core.kernels import BAGS, GATHER, Kernels, triton_kernels
 
 Precision = Literal["fp32", "tf32", "bf16"]
 FRAMES_WORTH_COMPILING = 2000
-"""Frames of a video or data set that pay back the compiler's quarter of a minute on a GPU."""
+"""Number of frames from which compilation (about 15 s on a GPU) pays off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How a detector computes. The results differ by rounding only.
+    """Optimizations of a detector. Results differ by rounding only.
 
     Attributes:
-        precision: of maps and RoI features; boxes, coordinates, proposal features and class scores
-            are in fp32 always.
+        precision: precision of maps and RoI features; boxes, coordinates, proposal features and
+            class scores are always fp32.
         kernels: `bags` (embedding lookups, for CPUs), `gather` (plain tensor operations, for
             compilers) or `triton`.
-        lazy_pyramid: P2..P5 are made where a box looks, which the host has to know: for CPUs.
-        taps: TFE's embedding as a sum of taps made once per support map: for CPUs.
-        int8_search: TFE searches 8-bit integers: for CPUs that multiply them.
-        fused: what follows a convolution goes in one pass with it (`onednn`, for CPUs, where
-            weights are packed too) or in one after it (`triton`).
-        compiled: `torch.compile` of one stage, which serves as all.
-        recorded: one CUDA graph for a batch of frames.
-        apart: target frames go through the model one by one, so that nothing depends on how many
-            come together.
+        lazy_pyramid: compute P2..P5 only where boxes read them; for CPUs, as the host must know
+            the boxes.
+        taps: compute TFE's embedding from taps precomputed per support map; for CPUs.
+        int8_search: let TFE search 8-bit integers; for CPUs with instructions for them.
+        fused: fuse convolutions with what follows them, by `onednn` (CPUs) or `triton`.
+        compiled: compile one stage with `torch.compile` and use it for all stages.
+        recorded: capture CUDA graphs and replay them.
+        one_by_one: process target frames one by one, so that results do not depend on the batch.
     """
 
     precision: Precision = "fp32"
@@ -49,15 +48,15 @@ class Plan:
     fused: Literal["none", "onednn", "triton"] = "none"
     compiled: bool = False
     recorded: bool = False
-    apart: bool = False
+    one_by_one: bool = False
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of maps and RoI features."""
+        """Dtype of maps and RoI features."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     def chosen_kernels(self, *, trains: bool = False) -> Kernels:
-        """The kernels of that name."""
+        """Return the chosen kernels."""
         if self.kernels == "triton":
             precision = "tf32" if self.precision == "tf32" else "ieee"
             return triton_kernels(trains=trains, precision=precision)
@@ -65,10 +64,10 @@ class Plan:
 
 
 def plan_for(device: torch.device, precision: Precision, *, compiled: bool = False) -> Plan:
-    """The quickest plan for a device.
+    """Return the fastest plan for inference on a device.
 
     Args:
-        compiled: the compiler is worth its time.
+        compiled: if True, compile on a GPU.
     """
     if device.type == "cuda":
         return Plan(
@@ -84,25 +83,25 @@ def plan_for(device: torch.device, precision: Precision, *, compiled: bool = Fal
         taps=True,
         int8_search=precision == "bf16" and multiplies_int8(),
         fused="onednn",
-        apart=precision != "bf16",
+        one_by_one=precision != "bf16",
     )
 
 
 def compiling_pays(device: torch.device) -> bool:
-    """Whether the compiler makes frames faster there at all."""
+    """Return True if compilation makes inference faster on a device."""
     return device.type == "cuda"
 
 
 def batch_for(device: torch.device) -> int:
-    """Target frames that go through the model together where nobody says how many."""
+    """Return the default number of target frames per forward pass."""
     return 16 if device.type == "cuda" else 1
 
 
 def plan_for_training(device: torch.device, precision: Precision, *, recorded: bool = True) -> Plan:
-    """The quickest plan for training on a device.
+    """Return the fastest plan for training on a device.
 
     Args:
-        recorded: forward and backward as CUDA graphs, on a GPU.
+        recorded: if True, capture forward and backward as CUDA graphs on a GPU.
     """
     if device.type == "cuda":
         kernels: Literal["triton", "gather"] = "triton" if has_triton() else "gather"
@@ -112,25 +111,25 @@ def plan_for_training(device: torch.device, precision: Precision, *, recorded: b
 
 @contextmanager
 def computing_in(precision: Precision) -> Iterator[None]:
-    """Products of fp32 numbers on a GPU are exact to fp32 where that is the precision, else TF32.
+    """Compute fp32 products on a GPU in full fp32 if `precision` is fp32, else in TF32.
 
-    By default PyTorch takes TF32, whose numbers have 10 bits, in convolutions. With maps in bf16,
-    which have 7, the head's products may have them too.
+    PyTorch's default is TF32 (10 bits of mantissa) for convolutions. If maps are bf16 (7 bits),
+    TF32 is precise enough for the head too.
     """
-    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    before = [place.fp32_precision for place in places]
-    for place in places:
-        place.fp32_precision = "ieee" if precision == "fp32" else "tf32"
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee" if precision == "fp32" else "tf32"
     try:
         yield
     finally:
-        for place, value in zip(places, before, strict=True):
-            place.fp32_precision = value
+        for backend, value in zip(backends, before, strict=True):
+            backend.fp32_precision = value
 
 
 @cache
 def has_triton() -> bool:
-    """Whether Triton is installed; it comes with PyTorch's builds for GPUs on Linux."""
+    """Return True if Triton is installed, as with PyTorch's GPU builds on Linux."""
     try:
         import triton  # noqa: F401
     except ImportError:
@@ -139,6 +138,6 @@ def has_triton() -> bool:
 
 
 def multiplies_int8() -> bool:
-    """Whether the processor has instructions for products of 8-bit integers."""
-    # torch has no public name for it in all versions that are supported here.
+    """Return True if the processor has instructions to multiply 8-bit integers (VNNI)."""
+    # Not all supported versions of torch have a public function for this.
     return bool(getattr(torch.cpu, "_is_vnni_supported", lambda: False)())

@@ -1,8 +1,8 @@
-"""Batches of one shape as one recorded CUDA graph: a thousand launches become one.
+"""CUDA graphs of inference: one graph per shape of batches replaces about a thousand launches.
 
-A frame is some hundred small kernels, which a host launches more slowly than a large GPU runs them.
-Nothing in `SparseVOD.encode` and `detect` waits for the device, so that they can be recorded (CUDA
-C++ Programming Guide, "CUDA Graphs").
+A frame runs hundreds of small kernels, which the host launches more slowly than a large GPU runs
+them. Nothing in `SparseVOD.encode` and `detect` waits for the device, so that both can be captured
+(CUDA C++ Programming Guide, "CUDA Graphs").
 """
 
 from __future__ import annotations
@@ -22,45 +22,44 @@ from sparsevod_core.structures import DetectorOutput
 
 _log = logging.getLogger(__name__)
 
-_WARM_UPS = 2  # cuDNN and cuBLAS choose kernels and take their work space before the recording
-_TOLERANCE = 0.25  # of the first stage's logits, replayed against launched; later stages amplify
-_MOST_SHAPES = 4
+_WARM_UPS = 2  # cuDNN and cuBLAS choose kernels and allocate their workspaces before the capture
+_TOLERANCE = 0.25  # of the first stage's logits against plain launches; later stages amplify
+_MAX_SHAPES = 4
 
 Shape: TypeAlias = tuple[torch.Size, torch.dtype, tuple[torch.Size, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Frames that are encoded when they are used: encoding and detecting are one recording."""
+    """Frames that are encoded only when used, so that one graph holds encoding and detection."""
 
     images: Images
     image_sizes: Int[Tensor, "B 2"]
 
 
 class RecordedDetector:
-    """A detector whose `detect` is compiled or recorded when a shape comes for the second time.
+    """Detector whose `detect` is compiled or captured when a shape occurs for the second time.
 
-    A batch that is smaller than an earlier one of the same frame size is filled up with its last
-    frame. The memory of support frames is copied into the recording's own when it changes. Where a
-    recording fails, or replays another result than was launched, batches are launched, and a
-    warning says so.
+    A batch smaller than an earlier one of the same frame size is padded with its last frame. When
+    the support memory changes, it is copied into the memory of the graph. If compilation or capture
+    fails, or its result differs from a plain launch, a warning is logged and batches are launched.
 
     Args:
-        detector: what is launched: for supports, and for shapes that come once.
-        compiled: the same detector with compiled parts, see `compiled.py`; or `detector` itself.
-        recorded: as CUDA graphs.
+        detector: used for support frames, and for shapes that occur once.
+        quick: the same detector with compiled parts, or `detector` itself.
+        recorded: if True, capture `quick` as CUDA graphs.
     """
 
-    def __init__(self, detector: SparseVOD, compiled: SparseVOD, *, recorded: bool) -> None:
+    def __init__(self, detector: SparseVOD, quick: SparseVOD, *, recorded: bool) -> None:
         self._detector = detector
-        self._compiled = compiled
-        self._kind = _Recording if recorded else _Launched
-        self._quick: dict[Shape, _Launched | _Recording] = {}
+        self._quick = quick
+        self._kind = _Graph if recorded else _Launch
+        self._runs: dict[Shape, _Launch | _Graph] = {}
         self._last: tuple[Shape, int] | None = None
         self._is_usable = True
 
     def encode(self, images: Images, image_sizes: Int[Tensor, "B 2"]) -> Frames:
-        """See `SparseVOD.encode`; done in `remember` or `detect`."""
+        """See `SparseVOD.encode`; runs in `remember` or `detect`."""
         return Frames(images, image_sizes)
 
     def remember(self, supports: Frames, videos: int = 1) -> SupportMemory:
@@ -72,10 +71,10 @@ class RecordedDetector:
         """See `SparseVOD.detect`."""
         shape = _shape(targets, memory)
         batch = len(targets.images)
-        quick = self._quick.get(shape)
-        if quick is not None and batch <= quick.batch:
-            return quick.run(_filled(targets, quick.batch), memory)[:batch]
-        output = _launched(self._detector, targets, memory)
+        run = self._runs.get(shape)
+        if run is not None and batch <= run.batch:
+            return run(_padded(targets, run.batch), memory)[:batch]
+        output = _launch(self._detector, targets, memory)
         if self._is_usable and self._last == (shape, batch):
             self._prepare(shape, targets, memory, output)
         self._last = shape, batch
@@ -89,36 +88,35 @@ class RecordedDetector:
         launched: DetectorOutput,
     ) -> None:
         try:
-            quick = self._kind(self._compiled, targets, memory)
-            difference = quick.run(targets, memory).logits[0] - launched.logits[0]
+            run = self._kind(self._quick, targets, memory)
+            difference = run(targets, memory).logits[0] - launched.logits[0]
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
         else:
             largest = difference.abs().max().item()
             if largest < _TOLERANCE:
-                if len(self._quick) == _MOST_SHAPES:
-                    del self._quick[next(iter(self._quick))]
-                self._quick[shape] = quick
+                if len(self._runs) == _MAX_SHAPES:
+                    del self._runs[next(iter(self._runs))]
+                self._runs[shape] = run
                 return
             reason = f"the logits of the first stage differ by {largest:.3g}"
         self._is_usable = False
-        _log.warning("frames are neither compiled nor recorded: %s", reason)
+        _log.warning("inference without compilation and CUDA graphs: %s", reason)
 
 
-class _Launched:
-    """A compiled detector for batches of one shape."""
+class _Launch:
+    """Compiled detector for batches of one shape."""
 
     def __init__(self, detector: SparseVOD, targets: Frames, memory: SupportMemory | None) -> None:
         self.batch = len(targets.images)
         self._detector = detector
 
-    def run(self, targets: Frames, memory: SupportMemory | None) -> DetectorOutput:
-        """The output for other frames of that shape."""
-        return _launched(self._detector, targets, memory)
+    def __call__(self, targets: Frames, memory: SupportMemory | None) -> DetectorOutput:
+        return _launch(self._detector, targets, memory)
 
 
-class _Recording:
-    """One graph with the memory that it reads and writes."""
+class _Graph:
+    """CUDA graph for batches of one shape, with the memory that it reads and writes."""
 
     def __init__(self, detector: SparseVOD, targets: Frames, memory: SupportMemory | None) -> None:
         self.batch = len(targets.images)
@@ -129,15 +127,14 @@ class _Recording:
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UPS):
-                _launched(detector, self._targets, self._memory)
+                _launch(detector, self._targets, self._memory)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads upload frames meanwhile.
+        # Other threads upload frames at the same time.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._output = _launched(detector, self._targets, self._memory)
+            self._output = _launch(detector, self._targets, self._memory)
 
-    def run(self, targets: Frames, memory: SupportMemory | None) -> DetectorOutput:
-        """The output for other frames of that shape."""
+    def __call__(self, targets: Frames, memory: SupportMemory | None) -> DetectorOutput:
         self._targets.images.copy_(targets.images, non_blocking=True)
         self._targets.image_sizes.copy_(targets.image_sizes, non_blocking=True)
         if memory is not None and memory is not self._current:
@@ -148,18 +145,18 @@ class _Recording:
         return self._output.clone()
 
 
-def _filled(targets: Frames, batch: int) -> Frames:
-    """A batch of that size, filled up with its last frame."""
+def _padded(targets: Frames, batch: int) -> Frames:
+    """Return a batch of that size, padded with its last frame."""
     if len(targets.images) == batch:
         return targets
     chosen = torch.arange(batch, device=targets.images.device).clamp(max=len(targets.images) - 1)
     return Frames(targets.images[chosen], targets.image_sizes[chosen])
 
 
-def _launched(detector: SparseVOD, targets: Frames, memory: SupportMemory | None) -> DetectorOutput:
+def _launch(detector: SparseVOD, targets: Frames, memory: SupportMemory | None) -> DetectorOutput:
     return detector.detect(detector.encode(targets.images, targets.image_sizes), memory)
 
 
 def _shape(targets: Frames, memory: SupportMemory | None) -> Shape:
-    kept = () if memory is None else tuple(tensor.shape for tensor in memory.tensors)
-    return targets.images.shape[1:], targets.images.dtype, kept
+    shapes = () if memory is None else tuple(tensor.shape for tensor in memory.tensors)
+    return targets.images.shape[1:], targets.images.dtype, shapes

@@ -1,4 +1,4 @@
-"""The stages as one page to explore: it holds all that it shows, and asks for nothing else."""
+"""Interactive page of the stages, as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sparsevod_core.figures.stage_view import StageView, are_alike, end_objects
 from sparsevod_core.figures.stages import proposal_colors
 from sparsevod_core.figures.style import Color
 
-MAX_SIDE_PX, SUPPORT_SIDE_PX = 1280, 480  # of the pictures in the page
-LINKS = 8  # strongest support proposals of each that can be looked at
-MAX_LOOKS = 32  # proposals of a frame of which the page says where they look
+MAX_SIDE_PX, SUPPORT_SIDE_PX = 1280, 480  # of the images in the page
+MAX_LINKS = 8  # support proposals shown for each proposal, highest weight first
+MAX_ATTENDING = 32  # proposals of a frame whose attention is in the page
 JPEG_QUALITY = 88
 
 
@@ -30,15 +30,15 @@ def stage_html(
     times_s: Sequence[float | None],
     indices: Sequence[int],
 ) -> str:
-    """The page, to be written as UTF-8.
+    """Return the page, to be written as UTF-8.
 
     Args:
-        views: one for each frame.
-        class_names: name of each label.
-        score: an object is a box of the last stage with a greater score.
-        caption: a line on model and video.
-        times_s: of each frame in seconds.
-        indices: of each frame in the video.
+        views: Views of the frames.
+        class_names: Name of each label.
+        score: Score above which a box of the last stage is an object.
+        caption: Description of model and video.
+        times_s: Time of each frame in seconds.
+        indices: Number of each frame in the video.
     """
     supports: dict[str, Any] = {}
     for view in views:
@@ -64,7 +64,7 @@ def stage_html(
             for view, index, time_s in zip(views, indices, times_s, strict=True)
         ],
     }
-    # Class names come from files of others: nothing in them may end the script, or begin a tag.
+    # Class names are untrusted: nothing in them may end the script or begin a tag.
     text = json.dumps(content, allow_nan=False).replace("<", "\\u003c")
     template = files("sparsevod_core.figures").joinpath("stage_html.html").read_text("utf-8")
     return template.replace("/*DATA*/", text)
@@ -90,34 +90,34 @@ def _frame(view: StageView, score: float) -> dict[str, Any]:
         "supportBoxes": [] if attention is None else _rounded(attention.boxes_xyxy, 1),
         "hasSpfa": attention is not None and attention.spfa is not None,
         "hasTfe": attention is not None and attention.tfe is not None,
-        "looks": {str(n): _looks(view, n) for n in [*best, *others][:MAX_LOOKS]},
+        "looks": {str(n): _attention(view, n) for n in [*best, *others][:MAX_ATTENDING]},
     }
 
 
-def _looks(view: StageView, proposal: int) -> dict[str, Any]:
-    """Where one proposal looks, stage by stage."""
-    looks: dict[str, Any] = {}
+def _attention(view: StageView, proposal: int) -> dict[str, Any]:
+    """Return the attention of one proposal at each stage."""
+    values: dict[str, Any] = {}
     attention = view.attention
     if attention is None:
-        return looks
+        return values
     if attention.spfa is not None:
         weights = attention.spfa[:, proposal]  # [T, S+1, N]
-        looks["spfa"] = _rounded(weights.sum(axis=-1), 4)
-        looks["links"] = [_strongest(stage[:-1]) for stage in weights]
+        values["spfa"] = _rounded(weights.sum(axis=-1), 4)
+        values["links"] = [_strongest(stage[:-1]) for stage in weights]
     if attention.tfe is not None and attention.tfe_points is not None:
         shares = attention.tfe[:, proposal]  # [T, S+1, bins]
-        looks["tfe"] = _rounded(shares.mean(axis=-1), 4)
+        values["tfe"] = _rounded(shares.mean(axis=-1), 4)
         places = np.concatenate(
             [attention.tfe_points[:, proposal], shares[:, :-1, :, None]], axis=-1
         )
-        looks["points"] = _rounded(places, 2)
-    return looks
+        values["points"] = _rounded(places, 2)
+    return values
 
 
 def _strongest(weights: np.ndarray) -> list[list[Any]]:
-    """Support frame, proposal and weight of the strongest of [S, N]."""
+    """Return support frame, proposal and weight of the highest of the weights [S, N]."""
     flat = weights.ravel()
-    order = np.argsort(-flat, kind="stable")[:LINKS].tolist()
+    order = np.argsort(-flat, kind="stable")[:MAX_LINKS].tolist()
     count = weights.shape[1]
     return [[n // count, n % count, round(float(flat[n]), 4)] for n in order]
 
@@ -125,10 +125,10 @@ def _strongest(weights: np.ndarray) -> list[list[Any]]:
 def _jpeg(image: np.ndarray, max_side_px: int) -> str:
     from PIL import Image
 
-    picture = Image.fromarray(image)
-    picture.thumbnail((max_side_px, max_side_px))
+    scaled = Image.fromarray(image)
+    scaled.thumbnail((max_side_px, max_side_px))
     content = io.BytesIO()
-    picture.save(content, "JPEG", quality=JPEG_QUALITY)
+    scaled.save(content, "JPEG", quality=JPEG_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 

@@ -1,4 +1,4 @@
-"""Where the panels and the words of the stage figure go: lengths in inches, text in points."""
+"""Layout of the stage figure: lengths in inches, text sizes in points."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from itertools import accumulate
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-PAGE_WIDTH_IN, PAGE_HEIGHT_IN = 7.2, 9.4  # the text of a two-column page
+PAGE_WIDTH_IN, PAGE_HEIGHT_IN = 7.2, 9.4  # text area of a two-column page
 MIN_COLUMN_IN, MIN_ROW_IN = 0.75, 0.45
 MARGIN_IN, GAP_IN = 0.04, 0.06
 SIDE_IN = 0.28  # row titles
 HEAD_IN, TITLE_BASE_IN, SUBTITLE_BASE_IN = 0.3, 0.14, 0.25  # column titles
-FOOT_IN, FOOT_BASE_IN = 0.11, 0.085  # the line below a panel
+FOOT_IN, FOOT_BASE_IN = 0.11, 0.085  # line below a panel
 NOTE_LINE_IN, MAX_NOTES_IN = 0.1, 0.6
-FONT = "DejaVu Sans"  # comes with matplotlib, the same everywhere
+FONT = "DejaVu Sans"  # bundled with matplotlib, identical on all systems
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Columns of one width and a row per frame; a panel has the shape of its frame.
+    """Positions of columns of equal width and of one row per frame, in inches.
+
+    Panels have the aspect ratio of their frame.
 
     Attributes:
-        width, height: of the whole, without the notes below.
-        column_width: at least the panels'.
-        row_tops: distances from the top.
-        row_heights: at least the panels'.
+        width, height: Size of the figure without the notes below.
+        column_width: Width of a column, at least that of the panels.
+        row_tops: Distance of each row from the top.
+        row_heights: Height of each row, at least that of the panels.
         panel_sizes: (width, height) of each row's panels.
     """
 
@@ -40,18 +42,18 @@ class Layout:
 
     @classmethod
     def of(cls, frame_sizes: Sequence[tuple[int, int]], num_columns: int) -> Layout:
-        """Panels as wide as the page allows, narrower where the rows would not fit its height.
+        """Make panels as wide as the page allows, or narrower so that the rows fit its height.
 
         Args:
-            frame_sizes: (height, width) of each row's frame.
-            num_columns: panels side by side.
+            frame_sizes: (height, width) of each row's frame in pixels.
+            num_columns: Number of panels side by side.
         """
         between = GAP_IN * (num_columns - 1)
         widest = (PAGE_WIDTH_IN - SIDE_IN - MARGIN_IN - between) / num_columns
-        words = HEAD_IN + MAX_NOTES_IN + (FOOT_IN + GAP_IN) * len(frame_sizes)
+        text_height = HEAD_IN + MAX_NOTES_IN + (FOOT_IN + GAP_IN) * len(frame_sizes)
         shapes = [height / width for height, width in frame_sizes]
-        # Many rows go on beyond the page rather than become too small to read.
-        spare = max(PAGE_HEIGHT_IN - words, MIN_ROW_IN * len(shapes))
+        # Many rows extend beyond the page rather than become too small to read.
+        spare = max(PAGE_HEIGHT_IN - text_height, MIN_ROW_IN * len(shapes))
         panel_width = min(widest, spare / sum(shapes))
         column_width = max(panel_width, MIN_COLUMN_IN)
         panel_sizes = tuple((panel_width, panel_width * shape) for shape in shapes)
@@ -68,28 +70,28 @@ class Layout:
         )
 
     def column_centre(self, column: int) -> float:
-        """Distance of the middle of a column from the left."""
+        """Return the distance of a column's centre from the left."""
         return SIDE_IN + column * (self.column_width + GAP_IN) + self.column_width / 2
 
     def row_centre(self, row: int) -> float:
-        """Distance of the middle of a row from the top."""
+        """Return the distance of a row's centre from the top."""
         return self.row_tops[row] + self.row_heights[row] / 2
 
 
 def text_width(text: str, size_pt: float) -> float:
-    """Width of one line in inches."""
+    """Return the width of one line in inches."""
     font = FontProperties(family=FONT, size=size_pt)
     return float(text_to_path.get_text_width_height_descent(text, font, False)[0]) / 72
 
 
 def fitting_size(lines: Sequence[str], size_pt: float, width_in: float) -> float:
-    """The size, `size_pt` at most, at which no line is wider than `width_in`."""
+    """Return the largest size up to `size_pt` at which no line is wider than `width_in`."""
     widest = max(text_width(line, size_pt) for line in lines)
     return size_pt * min(1.0, width_in / max(widest, 1e-6))
 
 
 def wrap(text: str, size_pt: float, width_in: float) -> list[str]:
-    """Lines of whole words no wider than `width_in`; a longer word stands alone."""
+    """Wrap text at spaces to lines no wider than `width_in`, unless one word is wider."""
     lines: list[str] = []
     for paragraph in text.splitlines():
         line = ""

@@ -1,4 +1,4 @@
-"""The stage figure as a page to draw on: panels in frame pixels, words in inches and points."""
+"""Page of the stage figure: panels in frame pixels, text in inches and points."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ DPI = 300
 TITLE_PT, SUBTITLE_PT, ROW_TITLE_PT = 8.0, 5.5, 6.0
 REMARK_PT, NOTE_PT = 6.5, 5.5
 LABEL_PT_PER_IN, MIN_LABEL_PT, MAX_LABEL_PT = 4.8, 4.2, 6.5
-DIM: Color = (0.38, 0.4, 0.43)  # words that are not the main thing
+DIM: Color = (0.38, 0.4, 0.43)  # secondary text
 BORDER: Color = (0.75, 0.76, 0.78)
-PLATE_HEIGHT, PAD, BASELINE = 1.3, 0.25, 0.36  # of a label, in its text size
-PLATE_STEPS = 10  # to a point: labels are placed on whole steps
+PLATE_HEIGHT, PAD, BASELINE = 1.3, 0.25, 0.36  # of a label, in units of its text size
+PLATE_STEPS = 10  # per point; labels are placed on a grid of steps
 HALO_PT, HALO_OPACITY = 0.8, 0.5
 PATH_PT, PATH_DOT_PT = 0.8, 1.6
 CHART_LEFT_IN, CHART_BELOW_IN, CHART_PT = 0.16, 0.1, 4.2
 
 
 class Page:
-    """The figure of a layout, with `notes` below its panels.
+    """A figure with a layout, and notes below its panels.
 
     Attributes:
-        figure: what is drawn.
+        figure: The figure.
     """
 
     def __init__(self, grid: Layout, notes: str) -> None:
@@ -49,7 +49,7 @@ class Page:
             self._text(left, below, line, NOTE_PT, color=DIM, horizontalalignment="left")
 
     def column_titles(self, titles: Sequence[str], subtitles: Sequence[str]) -> None:
-        """Two lines above each column."""
+        """Write two lines above each column."""
         title_pt = layout.fitting_size(titles, TITLE_PT, self._grid.column_width)
         subtitle_pt = layout.fitting_size(subtitles, SUBTITLE_PT, self._grid.column_width)
         for column, (title, subtitle) in enumerate(zip(titles, subtitles, strict=True)):
@@ -58,14 +58,14 @@ class Page:
             self._text(centre, layout.SUBTITLE_BASE_IN, subtitle, subtitle_pt, color=DIM)
 
     def row_title(self, row: int, title: str) -> None:
-        """One or two lines beside a row, turned upwards."""
+        """Write one or two lines beside a row, rotated by 90 degrees."""
         lines = title.splitlines() or [""]
         size = layout.fitting_size(lines, ROW_TITLE_PT, self._grid.row_heights[row])
         style = {"rotation": 90, "verticalalignment": "center", "multialignment": "center"}
         self._text(layout.SIDE_IN / 2, self._grid.row_centre(row), title, size, **style)
 
     def panel(self, row: int, column: int, image: UInt8[np.ndarray, "H W 3"]) -> Panel:
-        """A picture of the figure."""
+        """Add a panel with an image."""
         panel_width, panel_height = self._grid.panel_sizes[row]
         left = self._grid.column_centre(column) - panel_width / 2
         bottom = self._grid.row_centre(row) + panel_height / 2
@@ -80,7 +80,7 @@ class Page:
         )
 
     def chart(self, row: int, column: int) -> Axes:
-        """Axes in the place of a picture, for curves of a frame."""
+        """Add axes in place of a panel, for curves."""
         panel_width, panel_height = self._grid.panel_sizes[row]
         left = self._grid.column_centre(column) - panel_width / 2 + CHART_LEFT_IN
         bottom = self._grid.row_centre(row) + panel_height / 2 - CHART_BELOW_IN
@@ -96,7 +96,7 @@ class Page:
     def _text(self, left: float, top: float, text: str, size_pt: float, **style: Any) -> None:
         style = {"horizontalalignment": "center", "verticalalignment": "baseline"} | style
         x, y = self._position(left, top)
-        # Names are words, even where they hold a dollar sign.
+        # No math: names may contain a dollar sign.
         self.figure.text(x, y, text, fontsize=size_pt, parse_math=False, **style)
 
     def _position(self, left: float, top: float) -> tuple[float, float]:
@@ -105,10 +105,10 @@ class Page:
 
 
 class Panel:
-    """One picture of the page; boxes in pixels of the frame, lines and text in points.
+    """An image of the page; boxes are in pixels of the frame, lines and text in points.
 
     Attributes:
-        width, height: of the frame in pixels.
+        width, height: Size of the frame in pixels.
     """
 
     def __init__(
@@ -130,13 +130,13 @@ class Panel:
 
     @property
     def label_pt(self) -> float:
-        """Text size of labels, by the width of the panel."""
+        """Text size of labels, which depends on the width of the panel."""
         return min(max(LABEL_PT_PER_IN * self._column_width, MIN_LABEL_PT), MAX_LABEL_PT)
 
     def box(
         self, box_xyxy: Float[np.ndarray, " 4"], color: Color, line_pt: float, *, halo: bool = True
     ) -> None:
-        """A box that lies in the frame; the halo lifts its line off the picture."""
+        """Draw a box inside the frame; the halo separates its line from the image."""
         left, top, right, bottom = box_xyxy.tolist()
         line = Rectangle(
             (left, top),
@@ -146,7 +146,7 @@ class Panel:
             edgecolor=color,
             linewidth=line_pt,
             joinstyle="miter",
-            clip_on=False,  # the whole line, along the border too
+            clip_on=False,  # the full line width, also along the border
             gid="box",
         )
         if halo:
@@ -157,7 +157,7 @@ class Panel:
         self._axes.add_patch(line)
 
     def path(self, points: Float[np.ndarray, "P 2"], color: Color) -> None:
-        """A line from place to place, with a dot at each."""
+        """Draw a line through points, with a dot at each."""
         halo = Stroke(linewidth=PATH_PT + HALO_PT, foreground="black", alpha=HALO_OPACITY)
         self._axes.plot(
             *points.T,
@@ -172,12 +172,12 @@ class Panel:
         )
 
     def dots(self, points: Float[np.ndarray, "P 2"], color: Color, size_pt: float) -> None:
-        """Dots, where one lies over another darker."""
+        """Draw translucent dots, darker where they overlap."""
         x, y = points.T
         self._axes.scatter(x, y, s=size_pt**2, color=[color], alpha=0.5, linewidths=0, gid="dots")
 
     def foot(self, text: str) -> None:
-        """A line below."""
+        """Write a line below the panel."""
         self._axes.text(
             self.width / 2,
             self.height + layout.FOOT_BASE_IN * 72 * self._px_per_pt,
@@ -189,7 +189,7 @@ class Panel:
         )
 
     def remark(self, text: str) -> None:
-        """Words in the middle, for a picture that would look empty without."""
+        """Write text in the middle of a panel that would otherwise look empty."""
         self._axes.text(
             self.width / 2,
             self.height / 2,
@@ -208,9 +208,9 @@ class Panel:
         colors: Sequence[Color],
         size_pt: float,
     ) -> None:
-        """Texts by the first of these boxes, on plates of their colour, hiding few of the boxes.
+        """Label the first `len(texts)` boxes, on plates in their colour that hide few boxes.
 
-        A text that finds no room in a crowd is left out, the last one first.
+        A label for which there is no room is omitted, the last ones first.
         """
         unit = self._px_per_pt / PLATE_STEPS
         step = size_pt * PLATE_STEPS

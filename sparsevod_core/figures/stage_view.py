@@ -1,4 +1,4 @@
-"""One frame's proposals on their way through the stages, and the objects that they end on."""
+"""A frame's proposals at every stage, and the objects they end on."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ ALIKE_IOU = 0.9
 
 @dataclass(frozen=True, slots=True)
 class SupportAttention:
-    """Where the proposals of a frame look on its S support frames, stage by stage.
+    """Attention of a frame's proposals to its S support frames at each stage.
 
     Attributes:
-        boxes_xyxy: of each support frame's proposals, in its pixels.
-        spfa: weight of each support proposal for each proposal of the frame, mean of the heads;
-            S counts the frame's own proposals, the last. They add up to 1. None: SPFA is off.
-        tfe_points: x, y in pixels of the most similar place for each RoI bin; None: TFE is off.
-        tfe: weight of each frame for each RoI bin, the frame itself last; they add up to 1.
+        boxes_xyxy: Boxes of the support frames' proposals, in pixels of these frames.
+        spfa: Weight of every support proposal for every proposal of the frame, averaged over the
+            heads. The frame's own proposals come last. Weights sum to 1. None: SPFA is off.
+        tfe_points: (x, y) in pixels of the most similar place for each RoI bin. None: TFE is off.
+        tfe: Weight of every frame for each RoI bin, the frame itself last. Weights sum to 1. None:
+            TFE is off.
     """
 
     boxes_xyxy: Float[np.ndarray, "T S N 4"]
@@ -33,7 +34,7 @@ class SupportAttention:
 
 @dataclass(frozen=True, slots=True)
 class SupportFrame:
-    """A support frame: its number in the video, and its RGB pixels."""
+    """A support frame: its number in the video and its RGB pixels."""
 
     index: int
     image: UInt8[np.ndarray, "H W 3"]
@@ -41,17 +42,17 @@ class SupportFrame:
 
 @dataclass(frozen=True, slots=True)
 class StageView:
-    """What the model did with one frame; boxes in pixels of the frame, which they may leave.
+    """Results of every stage for one frame. Boxes are in pixels of the frame, not clipped.
 
     Attributes:
-        image: the frame, RGB.
-        proposals_xyxy: the learned proposals, which enter stage 1.
-        stage_boxes: boxes that each stage gives, `xyxy`; proposal n is n-th everywhere.
-        stage_scores: score of the best class, 0..1.
-        stage_labels: that class, 0..K-1.
-        title: names the frame; may have two lines.
-        supports: its support frames.
-        attention: where it looks on them; None where there are none.
+        image: RGB pixels of the frame.
+        proposals_xyxy: Learned proposals, the input of stage 1.
+        stage_boxes: Boxes of each stage, `xyxy`; proposal n is n-th everywhere.
+        stage_scores: Score of the best class, 0..1.
+        stage_labels: Best class, 0..K-1.
+        title: Title of the frame, one or two lines.
+        supports: Support frames.
+        attention: Attention to the support frames; None without support frames.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -64,33 +65,33 @@ class StageView:
     attention: SupportAttention | None = None
 
     def __post_init__(self) -> None:
-        stages, proposals = self.stage_scores.shape
+        num_stages, num_proposals = self.stage_scores.shape
         for name, expected in (
-            ("proposals_xyxy", (proposals, 4)),
-            ("stage_boxes", (stages, proposals, 4)),
-            ("stage_labels", (stages, proposals)),
+            ("proposals_xyxy", (num_proposals, 4)),
+            ("stage_boxes", (num_stages, num_proposals, 4)),
+            ("stage_labels", (num_stages, num_proposals)),
         ):
             if (shape := getattr(self, name).shape) != expected:
                 raise ValueError(f"{name}: expected shape {expected}, got {shape}")
 
     @property
     def num_stages(self) -> int:
-        """T."""
+        """Number of stages, T."""
         return len(self.stage_scores)
 
     def path(self, proposal: int) -> Float[np.ndarray, "T_plus_1 2"]:
-        """Centres of a proposal's box, from the learned one to that of the last stage."""
+        """Return the centres of a proposal's box, from the learned one to the last stage's."""
         boxes = np.concatenate([self.proposals_xyxy[None], self.stage_boxes])[:, proposal]
         return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 
 @dataclass(frozen=True, slots=True)
 class EndObjects:
-    """The objects of a frame, as the last stage sees them, and the proposals that end on each.
+    """Objects that the last stage detects in a frame, and the proposals that end on them.
 
     Attributes:
-        best: the proposal that finds each of the O objects with the highest score, best first.
-        of_proposal: the object, 0..O-1, on which each proposal ends; -1: on none.
+        best: Proposal that detects each of the O objects with the highest score, best first.
+        of_proposal: Object, 0..O-1, on which each proposal ends; -1: none.
     """
 
     best: Int[np.ndarray, " O"]
@@ -98,12 +99,12 @@ class EndObjects:
 
 
 def end_objects(view: StageView, score: float) -> EndObjects:
-    """Group the proposals of a frame by the object that their last box lies on.
+    """Group the proposals of a frame by the object that their last box overlaps.
 
-    An object is a box of the last stage with a score greater than `score` that overlaps no better
-    one of its class (IoU 0.5). A proposal ends on the object that its last box overlaps most, if by
-    0.5 at least, whatever its own score: those that the last stage gives up as duplicates belong to
-    their object too.
+    An object is a box of the last stage with a score greater than `score` that does not overlap a
+    better one of its class (IoU 0.5). A proposal ends on the object with which its last box has the
+    largest IoU, if that is at least 0.5. Its score does not matter: duplicates that the last stage
+    rejects belong to their object too.
     """
     scores, labels = view.stage_scores[-1], view.stage_labels[-1]
     overlap = overlaps(view.stage_boxes[-1])
@@ -116,7 +117,7 @@ def end_objects(view: StageView, score: float) -> EndObjects:
             best.append(int(proposal))
     if not best:
         return EndObjects(np.zeros(0, np.int64), np.full(len(scores), -1))
-    # What is drawn with a class's name stays with an object of that class.
+    # A box that is drawn with a class name only belongs to an object of that class.
     fits = same_class[:, best] | ~(scores > score)[:, None]
     reach = np.where(fits, overlap[:, best], 0.0)
     nearest = reach.argmax(axis=1)
@@ -124,7 +125,7 @@ def end_objects(view: StageView, score: float) -> EndObjects:
 
 
 def mean_overlap(boxes_xyxy: Float[np.ndarray, "N 4"]) -> float:
-    """Mean IoU over all pairs of boxes, 0..1; 0 where there is no pair."""
+    """Return the mean IoU over all pairs of boxes, 0..1; 0 without pairs."""
     count = len(boxes_xyxy)
     if count < 2:
         return 0.0
@@ -133,18 +134,18 @@ def mean_overlap(boxes_xyxy: Float[np.ndarray, "N 4"]) -> float:
 
 
 def are_alike(boxes_xyxy: Float[np.ndarray, "N 4"]) -> bool:
-    """Whether boxes are near-identical, as learned proposals that began as the whole image are."""
+    """Return True if boxes are nearly identical, like proposals with `image` initialisation."""
     return mean_overlap(boxes_xyxy) > ALIKE_IOU
 
 
 def overlaps(boxes_xyxy: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N N"]:
-    """IoU of every pair; 0 where both are empty."""
+    """Return the IoU of every pair; 0 if both are empty."""
     boxes = torch.from_numpy(upright(boxes_xyxy))
     return box_iou(boxes, boxes).nan_to_num(0.0).numpy()
 
 
 def upright(boxes_xyxy: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
-    """Corners in order: a learned proposal is free to have a negative width or height."""
+    """Sort the corners: a learned proposal may have a negative width or height."""
     first, second = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
     return np.concatenate([np.minimum(first, second), np.maximum(first, second)], axis=-1)
 
@@ -152,6 +153,6 @@ def upright(boxes_xyxy: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
 def visible(
     boxes_xyxy: Float[np.ndarray, "N 4"], width: int, height: int
 ) -> tuple[Float[np.ndarray, "N 4"], Bool[np.ndarray, " N"]]:
-    """Boxes clipped to a frame of this size, and which of them lie in it at all."""
+    """Return boxes clipped to a frame, and which of them overlap the frame."""
     clipped = np.clip(upright(boxes_xyxy), 0, [width, height, width, height])
     return clipped, (clipped[:, 2:] > clipped[:, :2]).all(axis=1)

@@ -1,4 +1,4 @@
-"""The paper's Fig. 3: learned proposals and what each stage makes of them, frame by frame."""
+"""The paper's Fig. 3: learned proposals and the boxes of every stage, one row per frame."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from sparsevod_core.figures.stage_view import (
 from sparsevod_core.figures.style import Color, class_color
 
 GREY: Color = (0.58, 0.6, 0.63)
-SHADES = (0.0, -0.4, 0.5, -0.6, 0.7)  # of a class's colour: towards white, towards black
-FADE = 0.6  # of the frame behind the learned proposals, towards white
-PROPOSAL_PT = (0.35, 0.55, 1.0)  # lines of those that end nowhere, on an object, that find one
+SHADES = (0.0, -0.4, 0.5, -0.6, 0.7)  # of a class's colour: > 0 lighter, < 0 darker
+FADE = 0.6  # how much the frame behind the learned proposals fades to white
+PROPOSAL_PT = (0.35, 0.55, 1.0)  # line width if it ends nowhere, on an object, detects one
 STAGE_PT = 0.9
 EARLIER = 0.85  # text size of a stage before the last, relative to the last
 MAX_NAME = 20
-MANY, MIN_CROWDED = 6, 0.65  # labels; from there on they become smaller, down to this
+MANY, MIN_CROWDED = 6, 0.65  # from MANY labels on, text shrinks, at most to MIN_CROWDED
 
 
 def draw_stages(
@@ -41,19 +41,19 @@ def draw_stages(
     stages: Sequence[int] | None = None,
     caption: str = "",
 ) -> Figure:
-    """Frames as rows; learned proposals, then the boxes of each stage above the score, as columns.
+    """Draw frames as rows; learned proposals, boxes of each stage and scores as columns.
 
-    In every column a proposal has the colour of the object on which it ends, a shade of the colour
-    of the object's class; grey where it ends on none. The last stage has the paths of those that
-    find an object, and the last column their scores by stage.
+    In every column a proposal has the colour of the object on which it ends, a shade of its class's
+    colour, or grey if it ends on none. The last stage shows the paths of the proposals that detect
+    an object, and the last column their scores by stage.
 
     Args:
-        views: one or more, of the same number of stages.
-        class_names: name of each label.
-        score: a stage's boxes are drawn where their score is greater.
-        proposal_init: how the proposals were initialised, to be named on the figure.
-        stages: numbers of the stages to draw, 1..T; None: all.
-        caption: a line on model and video; broken where it is too long.
+        views: One or more frames, with the same number of stages.
+        class_names: Name of each label.
+        score: Score that drawn boxes exceed.
+        proposal_init: Initialisation of the proposals, for a subtitle.
+        stages: Numbers of the stages to draw, 1..T; None: all.
+        caption: Description of model and video.
     """
     numbers = list(stages) if stages is not None else list(range(1, views[0].num_stages + 1))
     grid = Layout.of([view.image.shape[:2] for view in views], 2 + len(numbers))
@@ -79,7 +79,7 @@ def draw_stages(
 
 
 class FrameDrawing:
-    """One row of the figure: a frame, the objects in it, a colour for every proposal."""
+    """One row of the figure: a frame, its objects, and a colour for every proposal."""
 
     def __init__(self, view: StageView, score: float, class_names: Sequence[str]) -> None:
         self._view, self._score, self._class_names = view, score, class_names
@@ -87,20 +87,20 @@ class FrameDrawing:
         self.colors = proposal_colors(view, self.objects)
 
     def proposals(self, panel: Panel) -> None:
-        """All learned proposals, those that find an object on top."""
+        """Draw all learned proposals, those that detect an object on top."""
         boxes, is_visible = visible(self._view.proposals_xyxy, panel.width, panel.height)
         ends = self.objects.of_proposal >= 0
-        finds = np.isin(np.arange(len(ends)), self.objects.best)
-        rank = ends.astype(int) + finds
+        detects = np.isin(np.arange(len(ends)), self.objects.best)
+        rank = ends.astype(int) + detects
         for n in np.argsort(rank, kind="stable").tolist():
             if is_visible[n]:
-                panel.box(boxes[n], self.colors[n], PROPOSAL_PT[rank[n]], halo=bool(finds[n]))
+                panel.box(boxes[n], self.colors[n], PROPOSAL_PT[rank[n]], halo=bool(detects[n]))
         if are_alike(self._view.proposals_xyxy):
             panel.remark(f"{len(boxes)} boxes,\nnearly the same")
         panel.foot(f"{ends.sum()} of {len(boxes)} end on an object")
 
     def stage(self, panel: Panel, number: int) -> None:
-        """The boxes of stage `number` (from 1) above the score, and their labels."""
+        """Draw the boxes of stage `number` (from 1) above the score, with labels."""
         view, scores = self._view, self._view.stage_scores[number - 1]
         boxes, is_visible = visible(view.stage_boxes[number - 1], panel.width, panel.height)
         shown = np.flatnonzero((scores > self._score) & is_visible)
@@ -117,7 +117,7 @@ class FrameDrawing:
 
         size_pt, labelled = panel.label_pt, shown
         if number < view.num_stages:
-            # Where boxes are still many, one label for each object is enough.
+            # There are many boxes: one label for each object is enough.
             _, best = np.unique(self.objects.of_proposal[shown], return_index=True)
             labelled = shown[np.sort(best)]
             size_pt *= EARLIER
@@ -131,7 +131,7 @@ class FrameDrawing:
         )
 
     def scores(self, axes: Axes) -> None:
-        """Of the proposals that find an object, by stage."""
+        """Draw the scores by stage of the proposals that detect an object."""
         stages = np.arange(1, self._view.num_stages + 1)
         axes.axhline(self._score, color=BORDER, linewidth=0.4, linestyle=(0, (3, 2)))
         for n in self.objects.best.tolist()[::-1]:
@@ -145,7 +145,7 @@ class FrameDrawing:
         axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
 
     def _label(self, proposal: int, number: int) -> str:
-        """Before the end without the class, which the colour tells, unless the stage differs."""
+        """Return the label; before the last stage the class is omitted unless it changes later."""
         score = f"{self._view.stage_scores[number - 1, proposal]:.2f}"
         label = self._view.stage_labels[number - 1, proposal]
         if number < self._view.num_stages and label == self._view.stage_labels[-1, proposal]:
@@ -157,9 +157,9 @@ class FrameDrawing:
 
 def _legend(views: Sequence[StageView]) -> str:
     text = (
-        "Colour: the object on which a proposal ends (its last box overlaps that of a detection by "
-        "IoU ≥ 0.5), in its class's colour; grey: none. Thick: the proposal that finds the object; "
-        "the last stage has its path, from the learned box on."
+        "Colour: object on which a proposal ends (IoU ≥ 0.5 of its last box with a detection), in "
+        "the colour of its class; grey: none. Thick: proposal that detects the object; the last "
+        "stage shows its path from the learned box."
     )
     if any(are_alike(view.proposals_xyxy) for view in views):
         text += " The learned proposals are nearly the same box and hide one another."
@@ -167,7 +167,7 @@ def _legend(views: Sequence[StageView]) -> str:
 
 
 def proposal_colors(view: StageView, objects: EndObjects) -> list[Color]:
-    """The colour of each proposal; objects of one class differ in shade."""
+    """Return the colour of each proposal; objects of one class differ in shade."""
     seen: Counter[int] = Counter()
     object_colors = []
     for label in view.stage_labels[-1, objects.best].tolist():

@@ -1,4 +1,4 @@
-"""Where the proposals that find an object looked: a row a frame, a column a support frame."""
+"""Figure of attention to support frames: one row per frame, one column per support frame."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sparsevod_core.figures.stage_page import Page
 from sparsevod_core.figures.stage_view import StageView, visible
 from sparsevod_core.figures.stages import FrameDrawing
 
-MAX_BOXES = 3  # on a support frame, of each proposal
-LEAST_SHARE = 0.02  # of the attention of a proposal
+MAX_BOXES = 3  # per support frame and proposal
+LEAST_SHARE = 0.02  # of a proposal's attention
 THINNEST_PT, THICKEST_PT = 0.4, 1.8
 DOT_PT = 1.3
 
@@ -23,17 +23,17 @@ DOT_PT = 1.3
 def draw_supports(
     views: Sequence[StageView], class_names: Sequence[str], *, score: float, caption: str = ""
 ) -> Figure:
-    """The frame with its objects, then its support frames with what informed them.
+    """Draw each frame with its objects, then its support frames with what informed the objects.
 
-    Boxes are the support proposals to which SPFA's last stage gave most weight, the thicker the
-    more; dots are the places that TFE's last stage found most similar to the object's RoI bins;
-    both in the object's colour. Below are the weights of the support frame.
+    Boxes are the support proposals with the largest weights in SPFA's last stage; line width grows
+    with the weight. Dots are the places that TFE's last stage found most similar to the object's
+    RoI bins. Both have the object's colour. The weights of the support frame are below.
 
     Args:
-        views: at least one with support frames.
-        class_names: name of each label.
-        score: an object is a box of the last stage with a greater score.
-        caption: a line on model and video.
+        views: Frames, at least one with support frames.
+        class_names: Name of each label.
+        score: Score above which a box of the last stage is an object.
+        caption: Description of model and video.
     """
     most = max(len(view.supports) for view in views)
     grid = Layout.of([view.image.shape[:2] for view in views], 1 + most)
@@ -78,7 +78,7 @@ def _draw_row(page: Page, row: int, view: StageView, drawing: FrameDrawing) -> N
 
 
 def _percent(weights: np.ndarray) -> str:
-    """The mean over the objects."""
+    """Return the mean over the objects."""
     return f"{100 * weights.mean():.0f} %"
 
 
@@ -87,11 +87,10 @@ def _legend(views: Sequence[StageView]) -> str:
     words = []
     if any(one.spfa is not None for one in attentions):
         words.append(
-            f"Boxes: support proposals that inform an object's in SPFA's last stage "
-            f"({MAX_BOXES} at most, with {LEAST_SHARE:.0%} of its attention or more), thicker "
-            "where they inform more."
+            f"Boxes: support proposals with the largest SPFA weights for an object in the last "
+            f"stage (at most {MAX_BOXES}, at least {LEAST_SHARE:.0%}), line width by weight."
         )
     if any(one.tfe is not None for one in attentions):
-        words.append("Dots: the places most similar to the object's RoI bins (TFE, last stage).")
-    words.append("Below: the frame's mean share; the rest is the frame's own.")
+        words.append("Dots: places most similar to the object's RoI bins (TFE, last stage).")
+    words.append("Below: mean weight of the support frame; the rest is the frame's own.")
     return " ".join(words)

@@ -1,7 +1,8 @@
-"""A detector in use: frames in, detections out; a video file in, a video with boxes out.
+"""Inference: frames in, detections out; a video in, a video with boxes out.
 
-`predictor` runs the detector, `device` says where, `results` are the files of detections,
-`journal` is what a run that was cut off goes on from, `detect_video` makes all of it from a video.
+`predictor` runs the detector on frames, `detect_video` on a video with output files, and
+`detect_videos` on many videos. `results` contains the formats of files of detections, `journal`
+what `--resume` continues from, `inspection` the results of every stage.
 """
 
 from sparsevod_core.inference.detect_video import DetectedVideo, detect_video

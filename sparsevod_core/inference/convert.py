@@ -1,8 +1,7 @@
-"""Detections in the forms of other libraries."""
+"""Detections as other libraries represent them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def to_torch(detections: Detections | FrameDetections) -> dict[str, Tensor]:
-    """As torchvision's detectors give them: `boxes` [M, 4] xyxy, `scores` [M], `labels` [M].
+    """Return what torchvision's detectors do: `boxes` [M, 4] xyxy, `scores` [M], `labels` [M].
 
     Labels are positions in `Predictor.categories`.
     """
@@ -28,23 +27,23 @@ def to_torch(detections: Detections | FrameDetections) -> dict[str, Tensor]:
     }
 
 
-def to_coco(
-    detections: Detections | FrameDetections, categories: Sequence[Category], image_id: int
-) -> list[dict[str, Any]]:
-    """Entries of COCO's results format, which pycocotools and `sparsevod eval` read.
+def to_coco(detections: Detections | FrameDetections, *, image_id: int) -> list[dict[str, Any]]:
+    """Return entries of COCO's results format, for pycocotools and `sparsevod eval`.
+
+    `category_id` is the class's id in the annotations that the model was trained on.
 
     Args:
-        detections: of one frame.
-        categories: `Predictor.categories`; `category_id` is the id in the annotations.
-        image_id: of the frame in the annotations.
+        detections: Detections of one frame.
+        image_id: Id of the frame in the annotations.
+
+    Raises:
+        ConfigError: Detections without categories.
     """
+    categories = _categories(detections)
     boxes = detections.boxes_xyxy.astype(float)
-    corners_and_sizes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    boxes_xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     entries = zip(
-        corners_and_sizes.tolist(),
-        detections.scores.tolist(),
-        detections.labels.tolist(),
-        strict=True,
+        boxes_xywh.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
     )
     return [
         {"image_id": image_id, "category_id": categories[label].id, "bbox": box, "score": score}
@@ -52,19 +51,13 @@ def to_coco(
     ]
 
 
-def to_supervision(
-    detections: Detections | FrameDetections, categories: Sequence[Category]
-) -> supervision.Detections:
-    """`supervision.Detections`, for its trackers, zones and annotators.
+def to_supervision(detections: Detections | FrameDetections) -> supervision.Detections:
+    """Return `supervision.Detections` of one frame, for its trackers, zones and annotators.
 
-    `class_id` is the position in `categories`, `data["class_name"]` the name.
-
-    Args:
-        detections: of one frame.
-        categories: `Predictor.categories`.
+    `class_id` is the position in `Predictor.categories`, `data["class_name"]` the name.
 
     Raises:
-        ConfigError: the package `supervision` is not installed.
+        ConfigError: The package `supervision` is not installed, or detections without categories.
     """
     try:
         import supervision
@@ -72,6 +65,7 @@ def to_supervision(
         raise ConfigError(
             "supervision is not installed", hint="pip install 'sparsevod[supervision]'"
         ) from error
+    categories = _categories(detections)
     names = [categories[label].name for label in detections.labels.tolist()]
     return supervision.Detections(
         xyxy=detections.boxes_xyxy,
@@ -79,3 +73,12 @@ def to_supervision(
         class_id=detections.labels.astype(int),
         data={"class_name": np.array(names, dtype=str)},
     )
+
+
+def _categories(detections: Detections | FrameDetections) -> tuple[Category, ...]:
+    if len(detections) and not detections.categories:
+        raise ConfigError(
+            "the detections carry no categories",
+            hint="use Detections(..., categories=predictor.categories)",
+        )
+    return detections.categories

@@ -1,4 +1,4 @@
-"""A video in; the same video with boxes, and every detection in files, out."""
+"""Detection in one video: the video with boxes, and files of detections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from sparsevod_core.checkpoint.digest import digest
-from sparsevod_core.embedded import embedded_checkpoint
 from sparsevod_core.errors import ConfigError, VideoError
 from sparsevod_core.inference.drawing import Drawing, Painter
 from sparsevod_core.inference.journal import Journal
@@ -31,15 +30,15 @@ from sparsevod_core.video.sources import Source
 
 @dataclass(frozen=True, slots=True)
 class DetectedVideo:
-    """What came of a video.
+    """Summary of detection in a video.
 
     Attributes:
-        num_frames: frames in the outputs: all that decode, unless it was interrupted.
-        num_detections: in all of them, whatever their score.
-        num_drawn: those that were drawn.
-        broken: why the source ended before its time; None where it did not.
-        is_interrupted: whether Ctrl-C ended it.
-        live: of a stream or camera, how well it was kept up with; else None.
+        num_frames: Number of frames in the outputs.
+        num_detections: Number of detections in them, whatever their score.
+        num_drawn: Number of detections drawn.
+        broken: Error message if the source broke off, else None.
+        is_interrupted: Whether Ctrl-C ended the run.
+        live: Statistics of a stream or camera, else None.
     """
 
     num_frames: int
@@ -47,18 +46,18 @@ class DetectedVideo:
     num_drawn: int
     broken: str | None
     is_interrupted: bool
-    live: Liveness | None = None
+    live: LiveStatistics | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Liveness:
-    """How well a live source was kept up with.
+class LiveStatistics:
+    """How well detection kept up with a live source.
 
     Attributes:
-        latency_s: median time from a frame's arrival to its detections.
-        latency_p95_s: what 95 % of the frames kept to.
-        num_dropped: frames that came while another was worked on.
-        num_reconnections: connections that were lost and made again.
+        latency_s: Median time in seconds from a frame's arrival to its detections.
+        latency_p95_s: 95th percentile of that time.
+        num_dropped: Number of frames dropped because the model was busy.
+        num_reconnections: Number of times that a lost connection was restored.
     """
 
     latency_s: float
@@ -75,51 +74,49 @@ def detect_video(
     results: Mapping[str, Path] | None = None,
     drawing: Drawing | None = None,
     encoding: Encoding | None = None,
-    checkpoint: Path | None = None,
     resume: bool = False,
     duration_s: float | None = None,
     patience_s: float = 10.0,
     reporter: Reporter | None = None,
 ) -> DetectedVideo:
-    """Detect in every frame; write the video with boxes and, where asked for, results files.
+    """Detect objects in every frame; write the video with boxes and files of detections.
 
-    The output has the source's frames at the source's times, and its sound. All files appear under
-    their names when they are complete. A source that breaks off, and Ctrl-C, complete them as far
-    as it went. Until then, and after Ctrl-C, a journal beside the output keeps what was found, for
-    `resume`. Decoding, the model and the writing of outputs run at the same time.
+    The output video has the source's frames, times and audio. Outputs appear under their names when
+    they are complete. If the source breaks off, or after Ctrl-C, they contain the frames up to
+    there. Until then, and after Ctrl-C, a journal beside the output keeps the detections for
+    `resume`. Decoding, the model and writing run concurrently.
 
     Args:
-        predictor: the detector.
-        source: the video; a path is that of a file.
-        output: the video to write, see `VideoWriter`, or `frames/%06d.png`; None: none.
-        results: files of all detections, whatever their score, by format, see `open_results`; or
-            `crop`: a folder with a picture of each detection that is drawn.
-        drawing: which detections are drawn, and how.
-        encoding: codec and quality of the output.
-        checkpoint: file of the detector, to be named in the results; see `checkpoint_name`.
-        resume: take over what a run that was cut off has found; the outputs are the same as
-            without the cut.
-        duration_s, patience_s: of a live source, see `LiveStream`.
-        reporter: progress and warnings.
+        predictor: Detector.
+        source: Source of the video; a path is a video file.
+        output: Path of the output video, see `VideoWriter`, or `frames/%06d.png`; None: no video.
+        results: Paths of files of all detections by format, see `open_results`; `crop` is a folder
+            for an image of each drawn detection.
+        drawing: Which detections are drawn, and how.
+        encoding: Codec and quality of the output video.
+        resume: If True, reuse the detections of a run that was cut off. The outputs are the same
+            as those of an uninterrupted run.
+        duration_s, patience_s: Limits for a live source, see `LiveStream`.
+        reporter: Receives progress and warnings.
 
     Raises:
-        VideoError: a source of which no frame decodes, or an output that cannot be written.
-        ConfigError: an output that is the source, two outputs in one file, a journal that is in
-            the way or of another run, a live source with supports that are not past, or settings
-            that do not fit the video, the model or the output.
+        VideoError: No frame of the source decodes, or the output video cannot be written.
+        ConfigError: The output is the source, two outputs have one path, a journal exists without
+            `resume` or belongs to another run, the supports of a live source are not causal, or
+            settings do not fit the video, the model or the output.
     """
     reporter, drawing = reporter or SilentReporter(), drawing or Drawing()
     files = OutputFiles(output, results or {})
     source = Source("file", str(source)) if isinstance(source, Path) else source
-    files.refuse_source(source)
+    files.require_not(source)
     if source.is_live and predictor.num_supports and predictor.config.inference.support != "causal":
         raise ConfigError(
-            f"{source}: a stream has no future frames to take supports from",
-            hint="--support causal takes past ones",
+            f"{source}: a stream has no future frames to use as support frames",
+            hint="use --support-mode causal, which takes past frames",
         )
     breaks: list[VideoError] = []
     with ExitStack() as stack:
-        is_interrupted = stack.enter_context(_put_off_interrupt())
+        is_interrupted = stack.enter_context(_deferred_interrupt())
         video = stack.enter_context(
             open_source(source, duration_s=duration_s, patience_s=patience_s, reporter=reporter)
         )
@@ -129,69 +126,69 @@ def detect_video(
         journal = None
         journal_file = files.journal()
         if journal_file is not None and not source.is_live:
-            run = _run(predictor, source, checkpoint)
+            run = _journal_header(predictor, source)
             journal = stack.enter_context(Journal(journal_file, run, resume=resume))
             if journal.num_frames:
-                reporter.message(f"{journal_file}: goes on after {journal.num_frames:,} frames")
+                reporter.message(f"{journal_file}: resuming after {journal.num_frames:,} frames")
         outputs = stack.enter_context(
-            open_outputs(files, predictor, video, painter, encoding or Encoding(), checkpoint)
+            open_outputs(files, predictor, video, painter, encoding or Encoding())
         )
-        _say_padding(outputs, source, reporter)
-        decided = predictor.expect(None if source.is_live else video.declared_num_frames)
-        if decided is not None:
-            reporter.message(decided)
-        known = () if journal is None else iter(journal)
+        _report_padding(outputs, source, reporter)
+        decision = predictor.expect(None if source.is_live else video.declared_num_frames)
+        if decision is not None:
+            reporter.message(decision)
+        resumed = () if journal is None else iter(journal)
         depth = depth_for(predictor.batch)
         frames = video if isinstance(video, LiveStream) else ReadAhead(video, depth)
         latencies_s: list[float] = []
         bar = reporter.progress(f"detecting in {source.stem}", video.declared_num_frames)
         with bar as progress, WriteBehind(outputs.write, depth) as behind:
             for found in _until_break(
-                predictor.frames(frames, known=known, is_live=source.is_live), breaks
+                predictor.frames(frames, resumed=resumed, is_live=source.is_live), breaks
             ):
                 if isinstance(video, LiveStream):
-                    latencies_s.append(video.now_s() - float(found.frame.time_s or 0))
-                if journal is not None and found.frame.index >= journal.num_frames:
+                    latencies_s.append(video.now_s() - float(found.time_s or 0))
+                if journal is not None and found.index >= journal.num_frames:
                     journal.write(found.detections)
-                alone = None
+                unsupported = None
                 if drawing.compares:
-                    (alone,) = predictor.detect([found.frame.image], None)
-                behind.put((found, alone))
+                    (unsupported,) = predictor.detect([found.frame.image], None)
+                behind.put((found, unsupported))
                 progress.advance()
                 if is_interrupted():
                     break
         if outputs.num_frames == 0 and breaks:
             raise breaks[0]
         outputs.finish(truncated=bool(breaks) or is_interrupted())
-        done = DetectedVideo(
+        detected = DetectedVideo(
             outputs.num_frames,
             outputs.num_detections,
             outputs.num_drawn,
             breaks[0].message if breaks else None,
             is_interrupted(),
-            _liveness(video, latencies_s) if isinstance(video, LiveStream) else None,
+            _live_statistics(video, latencies_s) if isinstance(video, LiveStream) else None,
         )
-    # Only now all files have their names.
-    if journal is not None and not done.is_interrupted:
+    # All outputs are complete only after the block: the journal is needed until then.
+    if journal is not None and not detected.is_interrupted:
         journal.remove()
-    return done
+    return detected
 
 
-def _say_padding(outputs: Outputs, source: Source, reporter: Reporter) -> None:
+def _report_padding(outputs: Outputs, source: Source, reporter: Reporter) -> None:
     if outputs.writer is None or outputs.writer.size == outputs.writer.padded_size:
         return
-    before, after = ("{}x{}".format(*s) for s in (outputs.writer.size, outputs.writer.padded_size))
-    reporter.message(f"{source} is drawn as {before}: its last pixels are repeated to {after}")
+    size, padded = ("{}x{}".format(*s) for s in (outputs.writer.size, outputs.writer.padded_size))
+    reporter.message(f"{source}: {size} pixels, padded to {padded} by repeating the last ones")
 
 
-def _run(predictor: Predictor, source: Source, checkpoint: Path | None) -> dict[str, Any]:
-    """What tells a run from one that would find other boxes."""
-    place = Path(source.place)
-    file = place if source.kind == "file" else None
+def _journal_header(predictor: Predictor, source: Source) -> dict[str, Any]:
+    """Return the values that determine the detections."""
+    path = Path(source.place)
+    is_file = source.kind == "file" and path.exists()
     return {
-        "video": place.name,
-        "bytes": None if file is None else file.stat().st_size if file.exists() else None,
-        "model": digest(checkpoint or embedded_checkpoint()),
+        "video": path.name,
+        "bytes": path.stat().st_size if is_file else None,
+        "model": None if predictor.checkpoint is None else digest(predictor.checkpoint),
         **dataclasses.asdict(predictor.config.inference),
         "short_side": predictor.config.data.short_side,
         "long_side": predictor.config.data.long_side,
@@ -199,15 +196,15 @@ def _run(predictor: Predictor, source: Source, checkpoint: Path | None) -> dict[
     }
 
 
-def _liveness(video: LiveStream, latencies_s: list[float]) -> Liveness:
-    median, most = np.percentile(latencies_s or [0.0], [50, 95]).tolist()
-    return Liveness(median, most, video.num_dropped, video.num_reconnections)
+def _live_statistics(video: LiveStream, latencies_s: list[float]) -> LiveStatistics:
+    median, p95 = np.percentile(latencies_s or [0.0], [50, 95]).tolist()
+    return LiveStatistics(median, p95, video.num_dropped, video.num_reconnections)
 
 
 def _until_break(
     frames: Iterator[FrameDetections], breaks: list[VideoError]
 ) -> Iterator[FrameDetections]:
-    """The frames before the source breaks; the break is noted, not raised."""
+    """Yield the frames before the source breaks off; append the error instead of raising it."""
     try:
         yield from frames
     except VideoError as error:
@@ -215,8 +212,8 @@ def _until_break(
 
 
 @contextmanager
-def _put_off_interrupt() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C becomes a question to ask between frames; a second one takes effect at once."""
+def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells if Ctrl-C was pressed; pressed again, it raises at once."""
     received = False
 
     def receive(*_: object) -> None:
@@ -225,7 +222,7 @@ def _put_off_interrupt() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         received = True
 
-    is_main = threading.current_thread() is threading.main_thread()  # only it may set handlers
+    is_main = threading.current_thread() is threading.main_thread()  # the only one allowed to
     previous = signal.getsignal(signal.SIGINT)
     if not is_main or previous is signal.SIG_IGN:
         yield lambda: False

@@ -1,16 +1,24 @@
-"""Several videos one after the other: where their outputs go, what is done already."""
+"""Detection in several videos: paths of their outputs, and processes that share the videos."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from sparsevod_core import distributed
+from sparsevod_core.config import override_pairs
+from sparsevod_core.distributed.launch import launch
 from sparsevod_core.errors import ConfigError, SparseVodError
-from sparsevod_core.inference.detect_video import DetectedVideo
+from sparsevod_core.inference.detect_video import DetectedVideo, detect_video
+from sparsevod_core.inference.device import resolve_device
+from sparsevod_core.inference.drawing import Drawing
 from sparsevod_core.inference.outputs import STDOUT, OutputFiles
-from sparsevod_core.reporting import Reporter
-from sparsevod_core.video.sources import Source
+from sparsevod_core.inference.predictor import Predictor
+from sparsevod_core.reporting import MessagesOnly, Reporter, SilentReporter
+from sparsevod_core.video.containers import Encoding
+from sparsevod_core.video.sources import Source, find_sources
 
 SUFFIXES = {
     "json": ".json",
@@ -21,20 +29,108 @@ SUFFIXES = {
     "yolo": "",
     "crop": "",
 }
-INTERRUPTED = 130  # exit code of Ctrl-C
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A video and what is made of it.
+    """A video and its outputs.
 
     Attributes:
-        is_done: all of it is there already.
+        source: The video.
+        files: Paths of its outputs.
+        is_done: Whether all outputs exist already.
     """
 
     source: Source
     files: OutputFiles
     is_done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """Result of a job: either `detected` or `error` is set."""
+
+    job: Job
+    detected: DetectedVideo | None = None
+    error: SparseVodError | None = None
+
+
+def detect_videos(
+    videos: Sequence[str],
+    output: Path | None = None,
+    *,
+    results: Mapping[str, Path] | None = None,
+    has_video: bool = True,
+    checkpoint: Path | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    gpus: int | None = None,
+    shard: str | None = None,
+    drawing: Drawing | None = None,
+    encoding: Encoding | None = None,
+    resume: bool = False,
+    duration_s: float | None = None,
+    patience_s: float = 10.0,
+    reporter: Reporter | None = None,
+) -> list[JobResult]:
+    """Detect objects in videos, as `detect_video` does, skipping those that are done.
+
+    Several videos are shared among the processes. An error in one of them is part of the result
+    and does not stop the others.
+
+    Args:
+        videos: The videos, see `find_sources`.
+        output: Path of the output video, a folder, or a path in which `*` is the video's name;
+            None: a file in the current folder, or the folder `detections/` for several videos.
+        results: Paths of files of detections by format, see `detect_video`; folders for several
+            videos.
+        has_video: Whether a video is written, or only `results`.
+        checkpoint: Path of the checkpoint; None: the bundled model.
+        overrides: Settings such as `inference.supports=2`. By default precision is `auto`, and
+            support frames of streams are `causal`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        gpus: Number of processes to start, one per GPU; None: one process.
+        shard: `I/N`: process only every N-th video, starting with the I-th.
+        drawing, encoding, resume, duration_s, patience_s: See `detect_video`.
+        reporter: Receives progress, warnings and a line for each video.
+
+    Raises:
+        SparseVodError: No such video, paths or settings that cannot be used, or an error in the
+            only video.
+    """
+    reporter = reporter or SilentReporter()
+    jobs = plan(find_sources(videos), output, results or {}, shard=shard, has_video=has_video)
+    to_do = [job for job in jobs if not job.is_done]
+    if not jobs:
+        reporter.message(f"--shard {shard}: no videos in this shard")
+    if len(to_do) < len(jobs):
+        reporter.message(f"skipping {len(jobs) - len(to_do)} of {len(jobs)} videos: already done")
+    if not to_do:
+        return []
+    defaults = ["inference.precision=auto"]
+    is_chosen = "inference.support" in override_pairs(overrides)
+    if not is_chosen and any(job.source.is_live for job in to_do):
+        defaults.append("inference.support=causal")
+        reporter.message("using --support-mode causal: a stream has no future frames")
+    return launch(
+        _detect_jobs,
+        min(gpus, len(to_do)) if gpus else None,
+        device,
+        to_do,
+        partial(
+            detect_video,
+            drawing=drawing,
+            encoding=encoding,
+            resume=resume,
+            duration_s=duration_s,
+            patience_s=patience_s,
+        ),
+        checkpoint=checkpoint,
+        overrides=[*defaults, *overrides],
+        device=device,
+        is_single=len(jobs) == 1,
+        reporter=reporter,
+    )
 
 
 def plan(
@@ -45,116 +141,114 @@ def plan(
     shard: str | None = None,
     has_video: bool = True,
 ) -> list[Job]:
-    """Who writes what. Of several videos, or where `output` has no suffix, outputs are folders.
+    """Return the jobs of a shard; see `detect_videos` for the arguments.
 
-    Files in them are called after the videos.
-
-    Args:
-        sources: the videos.
-        output: the video to write, a folder, or a name in which `*` stands for the video's; None:
-            in the current folder, or `detections/`.
-        results: files by format, or folders.
-        shard: `I/N`: of several videos only those numbered I, I + N, ... from 1.
-        has_video: False: only `results` are written.
+    For several videos, or if `output` has no suffix, outputs are folders of files named after the
+    videos.
 
     Raises:
-        ConfigError: a shard that is none, or files that several videos would have to share.
+        ConfigError: An invalid shard, or outputs that several videos would have to share.
     """
-    first, step = _shard(shard)
+    first, step = _parse_shard(shard)
     if output is not None and not has_video:
-        raise ConfigError(f"{output}: -o names the video that --no-video leaves out")
+        raise ConfigError(f"-o {output}: cannot be combined with --no-video")
     is_file = output is None or bool(output.suffix and not output.is_dir())
     if len(sources) == 1 and shard is None and is_file and "*" not in str(output):
         (source,) = sources
         video = output or Path(f"{source.stem}_detections.mp4")
         return [Job(source, OutputFiles(video if has_video else None, dict(results)))]
     if STDOUT in results.values():
-        raise ConfigError(f"the detections of {len(sources)} videos do not fit on one stdout")
-    names = _names(sources)
+        raise ConfigError(
+            f"stdout: cannot hold the detections of {len(sources)} videos", hint="name a folder"
+        )
+    names = _unique_names(sources)
     jobs = []
     for source, name in zip(sources[first::step], names[first::step], strict=True):
-        video = _video_of(name, output, len(sources))
+        video = _output_video(name, output, len(sources))
         paths = {kind: path / f"{name}{SUFFIXES[kind]}" for kind, path in results.items()}
         files = OutputFiles(video if has_video else None, paths)
         jobs.append(Job(source, files, files.are_done()))
     return jobs
 
 
-def detect_all(
-    jobs: Iterable[Job],
-    detect: Callable[[Job], DetectedVideo],
-    reporter: Reporter,
+def _detect_jobs(
+    jobs: Sequence[Job],
+    detect: Callable[..., DetectedVideo],
     *,
+    checkpoint: Path | None,
+    overrides: Sequence[str],
+    device: str,
     is_single: bool,
-) -> int:
-    """Do what is not done.
-
-    Args:
-        jobs: the videos.
-        detect: does one, as `detect_video`.
-        reporter: told what came of each.
-        is_single: its error is that of the run; one of several videos that cannot be read does not
-            keep the others from being done.
-
-    Returns:
-        The exit code: 0; 1 where a video was broken; 130 after Ctrl-C.
-
-    Raises:
-        SparseVodError: of a single video.
-    """
-    code = 0
-    for job in jobs:
-        if job.is_done:
-            continue
-        try:
-            found = detect(job)
-        except SparseVodError as error:
-            if is_single:
-                raise
-            reporter.warning(error.message)
-            code = error.exit_code
-            continue
-        _say(job, found, reporter)
-        if found.is_interrupted:
-            return INTERRUPTED
-        if found.broken:
-            code = 1
-    return code
-
-
-def _say(job: Job, found: DetectedVideo, reporter: Reporter) -> None:
-    if found.broken:
-        reporter.warning(found.broken)
-    files = " and ".join(map(str, job.files.places())) or "to stdout"
-    reporter.message(
-        f"wrote {files}: {found.num_frames} frames, {found.num_detections} detections, "
-        f"{found.num_drawn} of them drawn"
-    )
-    if found.live is not None:
-        live = found.live
-        reporter.message(
-            f"latency {1000 * live.latency_s:.0f} ms (95 %: {1000 * live.latency_p95_s:.0f} ms), "
-            f"{live.num_dropped} frames left out, {live.num_reconnections} new connections"
+    reporter: Reporter,
+) -> list[JobResult]:
+    """Run in each process: take the next job that no process has taken, until none is left."""
+    own_device = distributed.own_device(resolve_device(device))
+    results = []
+    with distributed.process_group(own_device):
+        if distributed.is_joined():  # progress bars of several processes would overwrite each other
+            reporter = MessagesOnly(reporter)
+        predictor = Predictor.from_checkpoint(
+            checkpoint,
+            device=str(own_device),
+            overrides=overrides,
+            reporter=reporter if distributed.is_main() else None,
         )
-    elif found.is_interrupted and (journal := job.files.journal()) is not None:
-        reporter.message(f"{journal} keeps what was found: --resume goes on")
+        for job in distributed.shared_out(jobs):
+            try:
+                detected = detect(
+                    predictor,
+                    job.source,
+                    job.files.video,
+                    results=job.files.results,
+                    reporter=reporter,
+                )
+            except SparseVodError as error:
+                if is_single:
+                    raise
+                reporter.warning(error.message)
+                results.append(JobResult(job, error=error))
+                continue
+            _report(job, detected, reporter)
+            results.append(JobResult(job, detected))
+            if detected.is_interrupted:
+                break
+        return [result for part in distributed.gather(results) for result in part]
 
 
-def _video_of(name: str, output: Path | None, count: int) -> Path:
-    """The video that is written of the one of this name."""
+def _report(job: Job, detected: DetectedVideo, reporter: Reporter) -> None:
+    if detected.broken:
+        reporter.warning(detected.broken)
+    files = " and ".join(map(str, job.files.paths())) or "to stdout"
+    reporter.message(
+        f"wrote {files}: {detected.num_frames} frames, {detected.num_detections} detections "
+        f"({detected.num_drawn} drawn)"
+    )
+    if detected.live is not None:
+        live = detected.live
+        reporter.message(
+            f"latency: median {1000 * live.latency_s:.0f} ms, 95th percentile "
+            f"{1000 * live.latency_p95_s:.0f} ms; {live.num_dropped} frames dropped, "
+            f"{live.num_reconnections} reconnections"
+        )
+    elif detected.is_interrupted and (journal := job.files.journal()) is not None:
+        reporter.message(f"interrupted: run again with --resume to continue from {journal}")
+
+
+def _output_video(name: str, output: Path | None, count: int) -> Path:
+    """Return the path of the output video for the video called `name`."""
     folder = output or Path("detections")
     if "*" in str(folder):
         return Path(str(folder).replace("*", name))
     if folder.suffix and not folder.is_dir():
         raise ConfigError(
-            f"{folder}: {count} videos cannot be written to one file",
-            hint=f"name a folder, -o {folder.stem}, or -o '{folder.stem}/*{folder.suffix}'",
+            f"-o {folder}: cannot write {count} videos to one file",
+            hint=f"name a folder, -o {folder.stem}, or use -o '{folder.stem}/*{folder.suffix}'",
         )
     return folder / f"{name}.mp4"
 
 
-def _names(sources: Sequence[Source]) -> list[str]:
-    """Of the files; those of one name in several folders are told apart by a number."""
+def _unique_names(sources: Sequence[Source]) -> list[str]:
+    """Return a name for each video; equal names from several folders get numbers."""
     names: list[str] = []
     for source in sources:
         name = source.stem or "video"
@@ -162,11 +256,12 @@ def _names(sources: Sequence[Source]) -> list[str]:
         names.append(f"{name}_{count + 1}" if count else name)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ConfigError(f"two of the videos would be written to {twice}.mp4: rename one")
+        raise ConfigError(f"two videos would be written to {twice}.mp4", hint="rename one")
     return names
 
 
-def _shard(text: str | None) -> tuple[int, int]:
+def _parse_shard(text: str | None) -> tuple[int, int]:
+    """Return the position of the first video and the step."""
     if text is None:
         return 0, 1
     number, _, count = text.partition("/")

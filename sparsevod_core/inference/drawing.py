@@ -1,10 +1,10 @@
-"""What of the detections is drawn on a video's frames, and how."""
+"""Drawing of detections on the frames of a video."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,21 +15,23 @@ from sparsevod_core.figures.boxes import draw_detections
 from sparsevod_core.figures.side_by_side import side_by_side, size_side_by_side
 from sparsevod_core.structures import Category, Detections
 
-_MAX_SIDE = 16384  # of a picture in pixels; what encoders take
+_MAX_SIDE_PX = 16384  # what encoders accept
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """How detections are shown. Files of detections do not depend on it: they hold all.
+    """Which detections are drawn, and how. Results files always contain all detections.
 
     Attributes:
-        score: those with a greater score.
-        classes: only these, by name or by id in the annotations; None: all.
-        max_boxes: at most so many a frame, the best; None: all.
-        has_labels: whether boxes have names and scores at them.
-        blurs: make what is inside the boxes unrecognisable, instead of drawing boxes.
-        scale: of the picture: a factor as `0.5`, or `640x360`, `640x`, `x360` pixels.
-        compares: two pictures side by side: the frame seen alone, and with its supports.
+        score: Score that drawn detections exceed.
+        classes: Classes to draw, by name or by id in the annotations; None: all.
+        max_boxes: Maximum number of boxes in a frame, highest score first; None: no limit.
+        has_labels: Whether boxes are labelled with class and score.
+        blurs: Whether objects are made unrecognizable instead of getting boxes.
+        scale: Size of the output: a factor such as `0.5`, or `640x360`, `640x`, `x360` pixels;
+            None: the source's size.
+        compares: Whether each frame is shown twice, side by side: detected without and with
+            support frames.
     """
 
     score: float = 0.3
@@ -41,10 +43,10 @@ class Drawing:
     compares: bool = False
 
     def scaled_size(self, width: int, height: int) -> tuple[int, int]:
-        """Size of the picture of a frame of so many pixels.
+        """Return the (width, height) at which a frame of this size is drawn, in pixels.
 
         Raises:
-            ConfigError: no scale, or one that leaves nothing or far too much.
+            ConfigError: `scale` cannot be parsed, or the result is empty or too large.
         """
         if self.scale is None:
             return width, height
@@ -55,35 +57,35 @@ class Drawing:
                 factor = float(self.scale)
             except ValueError:
                 factor = 0.0
-            if not 0 < factor <= _MAX_SIDE:  # nor infinity, nor what is no number
+            if not 0 < factor <= _MAX_SIDE_PX:  # false for NaN too
                 factor = 0.0
             across, down = round(factor * width), round(factor * height)
         if across is None:
             across = round(width * down / height) if down is not None else 0
         elif down is None:
             down = round(height * across / width)
-        if down is None or not (0 < across <= _MAX_SIDE and 0 < down <= _MAX_SIDE):
+        if down is None or not (0 < across <= _MAX_SIDE_PX and 0 < down <= _MAX_SIDE_PX):
             raise ConfigError(
-                f"scale {self.scale}: expected a factor as 0.5, or 640x360, 640x or x360 pixels"
+                f"scale {self.scale}: expected a factor, e.g. 0.5, or 640x360, 640x or x360 pixels"
             )
         return across, down
 
 
 class Painter:
-    """Draws the frames of a video.
+    """Draws detections on the frames of a video.
 
     Args:
-        drawing: what is drawn.
-        categories: `categories[k]` is the class of label k.
-        width, height: of the frames in pixels.
-        num_supports: of each frame, for a title.
+        drawing: Which detections to draw, and how.
+        categories: The model's classes, `categories[label]`.
+        width, height: Size of the frames in pixels.
+        num_supports: Number of support frames of each frame.
 
     Attributes:
-        size: width and height of what is drawn.
+        size: (width, height) of the drawn images in pixels.
 
     Raises:
-        ConfigError: a class that the model does not know, a scale that is none, or nothing to
-            compare.
+        ConfigError: A class that the model does not have, an invalid scale, or a comparison
+            without support frames.
     """
 
     def __init__(
@@ -96,22 +98,22 @@ class Painter:
     ) -> None:
         if drawing.compares and num_supports == 0:
             raise ConfigError(
-                "nothing to compare: there are no support frames",
-                hint="a model with TFE or SPFA, and --supports more than 0",
+                "nothing to compare: no support frames",
+                hint="use a model with TFE or SPFA, and --num-supports 1 or more",
             )
         self._drawing = drawing
         self._names = [category.name for category in categories]
         self._labels = None if drawing.classes is None else _labels(drawing.classes, categories)
-        self._picture_size = drawing.scaled_size(width, height)
-        self._scale = np.array(self._picture_size * 2) / np.array([width, height] * 2)
+        self._image_size = drawing.scaled_size(width, height)
+        self._scale = np.array(self._image_size * 2) / np.array([width, height] * 2)
         frames = "frame" if num_supports == 1 else "frames"
         self._titles = "single frame", f"with {num_supports} support {frames}"
-        self.size = self._picture_size
+        self.size = self._image_size
         if drawing.compares:
-            self.size = size_side_by_side(*self._picture_size)
+            self.size = size_side_by_side(*self._image_size)
 
     def shown(self, detections: Detections) -> Detections:
-        """Those that are drawn."""
+        """Return the detections that are drawn."""
         kept = detections.above(self._drawing.score)
         if self._labels is not None:
             kept = kept[np.isin(kept.labels, self._labels)]
@@ -121,43 +123,43 @@ class Painter:
         self,
         image: UInt8[np.ndarray, "H W 3"],
         detections: Detections,
-        alone: Detections | None = None,
+        unsupported: Detections | None = None,
     ) -> UInt8[np.ndarray, "h w 3"]:
-        """A new picture of `size`.
+        """Return a new image of `size`.
 
         Args:
-            image: RGB 0..255.
-            detections: everything that was found, in pixels of `image`.
-            alone: where pictures are compared, what was found without supports.
+            image: RGB pixels 0..255.
+            detections: All detections in it, in pixels of `image`.
+            unsupported: All detections without support frames, to compare; None: no comparison.
         """
-        picture = self._paint_one(image, detections)
-        if alone is None:
-            return picture
-        return side_by_side(self._paint_one(image, alone), picture, self._titles)
+        painted = self._paint_one(image, detections)
+        if unsupported is None:
+            return painted
+        return side_by_side(self._paint_one(image, unsupported), painted, self._titles)
 
     def _paint_one(self, image: np.ndarray, detections: Detections) -> np.ndarray:
         shown = self.shown(detections)
         height, width = image.shape[:2]
-        if (width, height) != self._picture_size:
-            image = _resized(image, self._picture_size)
+        if (width, height) != self._image_size:
+            image = _resized(image, self._image_size)
             boxes = (shown.boxes_xyxy * self._scale).astype(np.float32)
-            shown = Detections(boxes, shown.scores, shown.labels)
+            shown = replace(shown, boxes_xyxy=boxes)
         if self._drawing.blurs:
             return blur_boxes(image, shown.boxes_xyxy)
         return draw_detections(image, shown, self._names, has_labels=self._drawing.has_labels)
 
 
 def _labels(wanted: Sequence[str], categories: Sequence[Category]) -> list[int]:
-    """Which labels have these names or ids."""
+    """Return the labels of classes given by name or id."""
     labels = []
     for word in wanted:
-        found = [k for k, one in enumerate(categories) if word in (one.name, str(one.id))]
-        if not found:
+        matching = [k for k, one in enumerate(categories) if word in (one.name, str(one.id))]
+        if not matching:
             raise ConfigError(
-                f"class {word}: the model does not know it",
-                hint=f"it knows {', '.join(category.name for category in categories)}",
+                f"class {word}: the model does not have it",
+                hint=f"use one of {', '.join(category.name for category in categories)}",
             )
-        labels += found
+        labels += matching
     return labels
 
 

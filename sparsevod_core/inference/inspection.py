@@ -1,4 +1,4 @@
-"""What every stage of a detector makes of chosen frames of a video: to be drawn, or as JSON."""
+"""Inspection of a detector: proposals, boxes and attention at every stage, for chosen frames."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsevod_core.data.sampling import CausalSampler, uniform_supports, window_supports
-from sparsevod_core.errors import CheckpointError, ConfigError
+from sparsevod_core.errors import ConfigError
 from sparsevod_core.figures.stage_view import (
     StageView,
     SupportFrame,
@@ -21,6 +20,8 @@ from sparsevod_core.figures.stage_view import (
 )
 from sparsevod_core.inference.attention import attention_of, recording, support_boxes
 from sparsevod_core.inference.predictor import Predictor
+from sparsevod_core.inference.readout import require_finite
+from sparsevod_core.inference.support_frames import support_header, support_numbers
 from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.structures import Category, Frame
 from sparsevod_core.video.reader import VideoReader
@@ -30,17 +31,17 @@ SCHEMA = "sparsevod.stages/1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageInspection:
-    """Chosen frames of a video on their way through the stages.
+    """Results of every stage for chosen frames of a video.
 
     Attributes:
-        video: the file.
-        num_frames: how many frames of it decode.
-        frames: the chosen frames; their times count from the start of the video.
-        supports: the support frames of each, by number.
-        support: how they were chosen: `mode`, `supports` (how many), `window_stride`.
-        views: proposals and boxes of each.
-        categories: `categories[k]` is the class of label k.
-        proposal_init: how the detector's proposals were initialised.
+        video: Path of the video file.
+        num_frames: Number of frames in the video.
+        frames: Chosen frames; their times count from the start of the video.
+        supports: Numbers of the support frames of each chosen frame.
+        support: How support frames are chosen: `mode`, `supports` (their number), `window_stride`.
+        views: Proposals, boxes and attention of each chosen frame.
+        categories: The model's classes, `categories[label]`.
+        proposal_init: Initialisation of the learned proposals.
     """
 
     video: Path
@@ -53,12 +54,12 @@ class StageInspection:
     proposal_init: str
 
     def to_dict(self, score: float) -> dict[str, Any]:
-        """For JSON: every proposal at every stage, whatever its score.
+        """Return every proposal at every stage, whatever its score, for JSON.
 
         `sparsevod visualize-stages --help` describes the keys.
 
         Args:
-            score: a box of the last stage with a greater score is an object to end on.
+            score: Score above which a box of the last stage counts as an object.
         """
         return {
             "schema": SCHEMA,
@@ -98,7 +99,7 @@ class StageInspection:
                     "scores": _rounded(scores, 6),
                     "labels": [self.categories[label].name for label in labels],
                     "class_ids": [self.categories[label].id for label in labels],
-                    **_looks(view, number - 1),
+                    **_attention_dict(view, number - 1),
                 }
                 for number, (boxes_xyxy, scores, labels) in enumerate(
                     zip(view.stage_boxes, view.stage_scores, view.stage_labels, strict=True),
@@ -108,46 +109,47 @@ class StageInspection:
         }
 
 
-def _looks(view: StageView, stage: int) -> dict[str, Any]:
-    """Where each proposal looks at a stage: weights of the frames, and the strongest proposal."""
-    looks: dict[str, Any] = {}
+def _attention_dict(view: StageView, stage: int) -> dict[str, Any]:
+    """Return each proposal's attention at a stage: frame weights, and the strongest proposal."""
+    values: dict[str, Any] = {}
     attention = view.attention
     if attention is None:
-        return looks
+        return values
     if attention.spfa is not None:
         weights = attention.spfa[stage]  # [N, S+1, N]
-        looks["spfa_weights"] = _rounded(weights.sum(axis=2), 4)
-        others = weights[:, :-1].reshape(len(weights), -1)
-        strongest = others.argmax(axis=1)
+        values["spfa_weights"] = _rounded(weights.sum(axis=2), 4)
+        of_supports = weights[:, :-1].reshape(len(weights), -1)
+        strongest = of_supports.argmax(axis=1)
         count = weights.shape[2]
-        looks["spfa_strongest"] = [
+        values["spfa_strongest"] = [
             {
                 "support": view.supports[n // count].index,
                 "proposal": n % count,
                 "weight": round(float(weight), 4),
                 "box_xyxy": _rounded(attention.boxes_xyxy[stage, n // count, n % count], 3),
             }
-            for n, weight in zip(strongest.tolist(), others.max(axis=1), strict=True)
+            for n, weight in zip(strongest.tolist(), of_supports.max(axis=1), strict=True)
         ]
     if attention.tfe is not None:
-        looks["tfe_weights"] = _rounded(attention.tfe[stage].mean(axis=2), 4)
-    return looks
+        values["tfe_weights"] = _rounded(attention.tfe[stage].mean(axis=2), 4)
+    return values
 
 
 def inspect_stages(
     predictor: Predictor, video: Path | str, *, frames: Sequence[int] | None = None, count: int = 3
 ) -> StageInspection:
-    """Run the detector on some frames of a video and keep what every stage says.
+    """Run the detector on some frames of a video and keep the results of every stage.
 
     Args:
-        predictor: the detector, with the settings for support frames.
-        video: a video file.
-        frames: numbers of the frames, from 0; None: `count` of them, spread evenly.
+        predictor: Detector, with the settings for support frames.
+        video: Path of a video file.
+        frames: Numbers of the frames, from 0; None: `count` frames, spread evenly.
+        count: Number of frames without `frames`.
 
     Raises:
-        ConfigError: a frame that the video does not have.
-        VideoError: a file that cannot be read.
-        CheckpointError: a detector whose scores are no numbers.
+        ConfigError: The video does not have one of the frames.
+        VideoError: The video cannot be read.
+        CheckpointError: The detector's scores are not finite.
     """
     predictor = predictor.plain()
     with VideoReader(video) as reader:
@@ -160,24 +162,20 @@ def inspect_stages(
                     f"0 to {num_frames - 1}"
                 )
         targets = [_from_start(frame, reader) for frame in reader.frames_at(numbers)]
-        supports = [_supports(predictor, number, num_frames) for number in numbers]
+        settings = predictor.config.inference
+        supports = support_numbers(numbers, num_frames, settings, predictor.num_supports)
         views = []
         remembered: tuple[list[int], _Supports | None] = ([], None)
         for target, chosen in zip(targets, supports, strict=True):
             if chosen != remembered[0]:  # with `uniform` only once
                 remembered = chosen, _Supports.of(predictor, reader.frames_at(chosen))
             views.append(_view(predictor, target, remembered[1]))
-    settings = predictor.config.inference
     return StageInspection(
         video=Path(video),
         num_frames=num_frames,
         frames=tuple(targets),
         supports=tuple(map(tuple, supports)),
-        support={
-            "mode": settings.support,
-            "supports": predictor.num_supports,
-            "window_stride": settings.window_stride,
-        },
+        support=support_header(settings, predictor.num_supports),
         views=tuple(views),
         categories=predictor.categories,
         proposal_init=predictor.config.model.proposal_init,
@@ -187,26 +185,21 @@ def inspect_stages(
 def predict_stages(
     predictor: Predictor, frames: Sequence[Frame], memory: SupportMemory | None
 ) -> list[StageView]:
-    """Learned proposals and every stage's boxes of target frames of one video.
+    """Return learned proposals and every stage's boxes for target frames of one video.
 
     Args:
-        predictor: the detector.
-        frames: the targets.
-        memory: what the plain predictor remembers of the video's support frames; None: every frame
-            is seen alone.
+        predictor: Detector, made by `Predictor.plain`.
+        frames: Target frames.
+        memory: Memory of the video's support frames, from the same predictor; None: none.
 
     Raises:
-        CheckpointError: a detector whose scores are no numbers.
+        CheckpointError: The detector's scores are not finite.
     """
     images, sizes = predictor.as_seen([frame.image for frame in frames])
     with predictor.computing():
         output = predictor.detector.detect(predictor.detector.encode(images, sizes), memory)
     best = output.logits.float().sigmoid().max(dim=-1)
-    if not best.values.isfinite().all():
-        raise CheckpointError(
-            "the model's scores are not finite numbers",
-            hint="training has diverged: look at the loss in the run's metrics.jsonl",
-        )
+    require_finite(best.values.cpu().numpy())
     views = []
     for position, frame in enumerate(frames):
         ratio = torch.tensor(_ratio(frame.image, sizes[position])).repeat(2)
@@ -224,13 +217,13 @@ def predict_stages(
 
 
 def spread_evenly(num_frames: int, count: int) -> list[int]:
-    """The middle frames of `count` equal parts of a video; each once where it is shorter."""
+    """Return the middle frames of `count` equal parts of a video, without repetition."""
     return sorted({int((part + 0.5) * num_frames / count) for part in range(count)})
 
 
 @dataclass(frozen=True, slots=True)
 class _Supports:
-    """Support frames: themselves, what is remembered of them, and where their proposals are."""
+    """Support frames, the detector's memory of them, and [T, S, N, 4] boxes of their proposals."""
 
     frames: tuple[SupportFrame, ...]
     memory: SupportMemory
@@ -242,7 +235,7 @@ class _Supports:
         if memory is None:
             return None
         boxes = []
-        for frame in frames:  # one by one: all at once take too much memory
+        for frame in frames:  # one by one, to bound the memory
             images, sizes = predictor.as_seen([frame.image])
             with predictor.computing():
                 encoded = predictor.detector.encode(images, sizes)
@@ -252,37 +245,25 @@ class _Supports:
 
 
 def _view(predictor: Predictor, target: Frame, supports: _Supports | None) -> StageView:
-    """A target with what it makes of its support frames."""
+    """Return the view of a target frame, with its attention to the support frames."""
     if supports is None:
         return predict_stages(predictor, [target], None)[0]
-    with recording(predictor.detector) as noted:
+    with recording(predictor.detector) as recorded:
         (view,) = predict_stages(predictor, [target], supports.memory)
     _, sizes = predictor.as_seen([target.image])
     ratio = _ratio(target.image, sizes[0])
     with predictor.computing():
         attention = attention_of(
-            predictor.detector, noted, supports.boxes_xyxy, ratio, len(supports.frames)
+            predictor.detector, recorded, supports.boxes_xyxy, ratio, len(supports.frames)
         )
     return replace(view, supports=supports.frames, attention=attention)
 
 
 def _ratio(image: np.ndarray, size: Tensor) -> tuple[float, float]:
-    """Pixels of the frame for one that the detector sees, across and down."""
+    """Return frame pixels per pixel of the detector's input, horizontally and vertically."""
     height, width = image.shape[:2]
     resized_height, resized_width = size.tolist()
     return width / resized_width, height / resized_height
-
-
-def _supports(predictor: Predictor, target: int, num_frames: int) -> list[int]:
-    settings, count = predictor.config.inference, predictor.num_supports
-    if settings.support == "uniform":
-        return uniform_supports(num_frames, count)
-    if settings.support == "window":
-        return window_supports(target, num_frames, count, settings.window_stride)
-    sampler = CausalSampler(count)
-    for seen in range(target):
-        sampler.add(seen)
-    return sampler.supports()
 
 
 def _from_start(frame: Frame, reader: VideoReader) -> Frame:

@@ -1,4 +1,4 @@
-"""What a run over a video has found so far, on disk frame by frame: `--resume` goes on from it."""
+"""Journal of a run: detections on disk, frame by frame, from which `--resume` continues."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ SCHEMA = "sparsevod.journal/1"
 
 
 class Journal:
-    """A line for the run, then one for each frame, flushed at once: a kill loses the last at most.
+    """A header line for the run, then a line for each frame.
 
-    Numbers are exact: what is made of a journal equals what is made of the detections themselves.
-    Use it as a context manager; it stays until `remove`.
+    Lines are flushed as they are written, so that a killed run loses at most the last frame.
+    Numbers are stored exactly: detections read back are identical. Use it as a context manager;
+    the file stays until `remove`.
 
     Args:
-        path: the file.
-        run: what tells this run from others that give other detections.
-        resume: go on with the journal that is there, if there is one.
+        path: Path of the file.
+        run: Values that determine the detections, such as model and settings.
+        resume: Continue with an existing journal.
 
     Attributes:
-        num_frames: frames in it: the first ones of the video.
+        num_frames: Number of frames in the journal: the first ones of the video.
 
     Raises:
-        ConfigError: a journal that is there without `resume`, or is of another run.
-        DataError: it cannot be read or written.
+        ConfigError: A journal exists, and `resume` is False or it belongs to another run.
+        DataError: The file cannot be read or written.
     """
 
     def __init__(self, path: Path, run: dict[str, Any], *, resume: bool) -> None:
@@ -43,12 +44,12 @@ class Journal:
             if path.exists():
                 if not resume:
                     raise ConfigError(
-                        f"{path}: a run was cut off here",
-                        hint="--resume goes on with it; or remove that file",
+                        f"{path}: left by a run that was cut off",
+                        hint="use --resume to continue that run, or remove the file",
                     )
-                whole_bytes = self._check(header)
+                num_bytes = self._check(header)
                 self._file: IO[str] = path.open("r+", encoding="utf-8")
-                self._file.seek(whole_bytes)
+                self._file.seek(num_bytes)
                 self._file.truncate()
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,10 +59,10 @@ class Journal:
             raise self._failure(error) from error
 
     def write(self, detections: Detections) -> None:
-        """Append those of the next frame.
+        """Append the detections of the next frame.
 
         Raises:
-            DataError: it cannot be written.
+            DataError: The file cannot be written.
         """
         try:
             self._append(
@@ -76,7 +77,7 @@ class Journal:
         self.num_frames += 1
 
     def __iter__(self) -> Iterator[Detections]:
-        """The detections of the first `num_frames` frames, read as they are asked for."""
+        """Yield the detections of the first `num_frames` frames, read one by one."""
         count = self.num_frames
         with self.path.open(encoding="utf-8") as file:
             next(file)
@@ -84,7 +85,7 @@ class Journal:
                 yield _detections(json.loads(line))
 
     def remove(self) -> None:
-        """The outputs are complete: nothing to go on with."""
+        """Remove the file once the outputs are complete."""
         self._file.close()
         self.path.unlink(missing_ok=True)
 
@@ -98,38 +99,38 @@ class Journal:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
-        if self.num_frames == 0:  # nothing that a run could go on with
+        if self.num_frames == 0:  # nothing to resume from
             self.path.unlink(missing_ok=True)
 
     def _append(self, entry: Any) -> None:
         self._file.write(json.dumps(entry, allow_nan=False) + "\n")
         self._file.flush()
 
-    def _check(self, wanted: dict[str, Any]) -> int:
-        """Count the frames; returns where the last whole line ends."""
+    def _check(self, expected: dict[str, Any]) -> int:
+        """Check the header and count the frames; return the position after the last full line."""
         with self.path.open("rb") as file:
             try:
-                there = json.loads(file.readline())
+                header = json.loads(file.readline())
             except ValueError:
-                there = None
-            if not isinstance(there, dict) or there.get("schema") != SCHEMA:
+                header = None
+            if not isinstance(header, dict) or header.get("schema") != SCHEMA:
                 raise ConfigError(
-                    f"{self.path}: is no journal of detections", hint="remove it, or use another -o"
+                    f"{self.path}: not a journal of detections",
+                    hint="remove the file, or choose another -o",
                 )
-            differing = [key for key in wanted if there.get(key) != wanted[key]]
-            if differing:
-                key = differing[0]
-                before, now = there.get(key), wanted[key]
-                raise ConfigError(
-                    f"{self.path}: was made with {key} {before}, this run has {now}",
-                    hint="give the same video, model and settings, or remove that file",
-                )
+            for key, value in expected.items():
+                if header.get(key) != value:
+                    raise ConfigError(
+                        f"{self.path}: the journal was made with {key} {header.get(key)}, "
+                        f"this run has {value}",
+                        hint="use the same video, model and settings, or remove the file",
+                    )
             end = file.tell()
             for line in file:
                 try:
                     _detections(json.loads(line))
                 except (ValueError, TypeError):
-                    break  # the line that was being written
+                    break  # the run was killed while writing this line
                 if not line.endswith(b"\n"):
                     break
                 self.num_frames += 1
@@ -137,7 +138,7 @@ class Journal:
             return end
 
     def _failure(self, error: OSError) -> DataError:
-        return DataError(f"{self.path}: cannot keep the detections: {error.strerror}")
+        return DataError(f"{self.path}: cannot write the journal: {error.strerror}")
 
 
 def _detections(entry: Any) -> Detections:

@@ -1,4 +1,4 @@
-"""Everything that is written of a video: its pictures again, and files of detections."""
+"""Output files of a video: the video with boxes, and files of detections."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from sparsevod_core.inference.drawing import Painter
 from sparsevod_core.inference.predictor import Predictor
 from sparsevod_core.inference.results import ResultsFile, open_results
 from sparsevod_core.inference.results.crops import Crops
+from sparsevod_core.inference.support_frames import support_header
 from sparsevod_core.structures import Detections, FrameDetections
 from sparsevod_core.video.containers import Encoding
-from sparsevod_core.video.image_writer import ImageWriter, is_pattern
+from sparsevod_core.video.image_writer import ImageWriter, images_folder, is_pattern
 from sparsevod_core.video.opening import OpenVideo
 from sparsevod_core.video.reader import VideoReader
 from sparsevod_core.video.sources import Source
@@ -28,14 +29,16 @@ STDOUT = Path("-")
 
 @dataclass(frozen=True, slots=True)
 class OutputFiles:
-    """Where the outputs of a video go.
+    """Paths of the outputs of one video.
 
     Attributes:
-        video: a video file, or `frames/%06d.png`; None: no pictures are written.
-        results: files of detections by format, see `open_results`; `crop` is a folder of pictures.
+        video: Path of a video, or `frames/%06d.png` for images; None: no video is written.
+        results: Paths of files of detections by format, see `open_results`; `crop` is a folder of
+            cut-out images.
 
     Raises:
-        ConfigError: nothing at all, or two outputs in one file.
+        ConfigError: No output at all, or two outputs with the same path.
+        VideoError: A pattern for images without a folder.
     """
 
     video: Path | None
@@ -45,61 +48,62 @@ class OutputFiles:
         if self.video is None and not self.results:
             raise ConfigError(
                 "nothing to write: neither a video nor detections",
-                hint="--no-video goes with --json, --csv or another file of detections",
+                hint="use --no-video with --json, --csv or another file of detections",
             )
-        places = [place.absolute() for place in self.places()]
-        twice = [place for place in self.places() if places.count(place.absolute()) > 1]
+        paths = [path.absolute() for path in self.paths()]
+        twice = [path for path in self.paths() if paths.count(path.absolute()) > 1]
         if twice or list(self.results.values()).count(STDOUT) > 1:
             name = twice[0] if twice else "stdout"
-            raise ConfigError(f"{name}: two outputs cannot be written to the same file")
+            raise ConfigError(
+                f"{name}: two outputs have this path", hint="give each output its own path"
+            )
 
-    def places(self) -> list[Path]:
-        """All files and folders; stdout is none."""
-        files = [path for path in self.results.values() if path != STDOUT]
-        return files if self.video is None else [self._video_place(), *files]
+    def paths(self) -> list[Path]:
+        """Return the paths of all files and folders, without stdout."""
+        paths = [path for path in self.results.values() if path != STDOUT]
+        if self.video is not None:
+            paths.insert(0, images_folder(self.video) if is_pattern(self.video) else self.video)
+        return paths
 
     def journal(self) -> Path | None:
-        """Where a run that is cut off leaves what it has found: beside the first of them."""
-        places = self.places()
-        return places[0].with_name(places[0].name + ".journal.jsonl") if places else None
+        """Return the path of the journal: beside the first output; None if all go to stdout."""
+        paths = self.paths()
+        return paths[0].with_name(paths[0].name + ".journal.jsonl") if paths else None
 
     def are_done(self) -> bool:
-        """Whether all are there, and no run was cut off that began to make them anew."""
+        """Return True if all outputs exist and no run that was remaking them was cut off."""
         journal = self.journal()
         is_cut_off = journal is not None and journal.exists()
-        return all(place.exists() for place in self.places()) and not is_cut_off
+        return all(path.exists() for path in self.paths()) and not is_cut_off
 
-    def refuse_source(self, source: Source) -> None:
-        """Check that the video itself is not overwritten.
+    def require_not(self, source: Source) -> None:
+        """Check that no output would overwrite the source.
 
         Raises:
-            ConfigError: it would be.
+            ConfigError: One would.
         """
         if source.kind != "file":
             return
-        for place in self.places():
-            if place.exists() and place.samefile(source.place):
+        for path in self.paths():
+            if path.exists() and path.samefile(source.place):
                 raise ConfigError(
-                    f"{place} is the source: it is not overwritten", hint="choose another -o"
+                    f"{path}: this is the source, which is never overwritten",
+                    hint="choose another path",
                 )
-
-    def _video_place(self) -> Path:
-        assert self.video is not None
-        return self.video.parent if is_pattern(self.video) else self.video
 
 
 @dataclass(slots=True)
 class Outputs:
-    """The opened files of a video, written frame by frame.
+    """Open output files of one video.
 
     Attributes:
-        writer: of the video; None: there is none.
-        results: files of detections.
-        painter: draws the frames.
-        start_s: what the source's clock shows at its start.
-        num_frames: written so far.
-        num_detections: in them, whatever their score.
-        num_drawn: those that are drawn.
+        writer: Writer of the video, None if no video is written.
+        results: Files of detections.
+        painter: Draws the frames.
+        start_s: Time in seconds at which the source starts.
+        num_frames: Number of frames written so far.
+        num_detections: Number of detections in them, whatever their score.
+        num_drawn: Number of detections drawn.
     """
 
     writer: VideoWriter | ImageWriter | None
@@ -111,22 +115,22 @@ class Outputs:
     num_drawn: int = field(default=0, init=False)
 
     def write(self, entry: tuple[FrameDetections, Detections | None]) -> None:
-        """Append a frame: what was found in it and, to compare, what was found without supports."""
-        found, alone = entry
-        time_s = found.frame.time_s
+        """Append a frame with its detections and, to compare, those without support frames."""
+        found, unsupported = entry
+        time_s = found.time_s
         if time_s is not None:
             time_s -= self.start_s
         if self.writer is not None:
-            picture = self.painter.paint(found.frame.image, found.detections, alone)
-            self.writer.write(picture, time_s)
+            image = self.painter.paint(found.frame.image, found.detections, unsupported)
+            self.writer.write(image, time_s)
         for file in self.results:
             file.write(found, time_s)
         self.num_frames += 1
-        self.num_detections += len(found.detections)
+        self.num_detections += len(found)
         self.num_drawn += len(self.painter.shown(found.detections))
 
     def finish(self, *, truncated: bool) -> None:
-        """To be called once, after the last frame."""
+        """Write what follows the last frame; call once."""
         if self.writer is not None:
             self.writer.finish(truncated=truncated)
         for file in self.results:
@@ -140,15 +144,14 @@ def open_outputs(
     video: OpenVideo,
     painter: Painter,
     encoding: Encoding,
-    checkpoint: Path | None,
 ) -> Iterator[Outputs]:
-    """All files, which appear when the block ends well; see `detect_video` for the arguments.
+    """Open all outputs; they appear under their names if the block ends without an exception.
 
     Raises:
-        VideoError, DataError: one cannot be written.
-        ConfigError: an encoding that does not fit, or a folder that is there already.
+        VideoError, DataError: An output cannot be written.
+        ConfigError: The encoding does not fit the container, or an output folder is not empty.
     """
-    header = _header(predictor, video, checkpoint)
+    header = _header(predictor, video)
     with ExitStack() as stack:
         writer = None
         if files.video is not None:
@@ -181,19 +184,15 @@ def _writer(
     )
 
 
-def _header(predictor: Predictor, video: OpenVideo, checkpoint: Path | None) -> dict[str, Any]:
-    rate, settings = video.frame_rate, predictor.config.inference
+def _header(predictor: Predictor, video: OpenVideo) -> dict[str, Any]:
+    rate, checkpoint = video.frame_rate, predictor.checkpoint
     return {
         "video": str(video.path),
         "width": video.width,
         "height": video.height,
         "frame_rate": None if rate is None else f"{rate.numerator}/{rate.denominator}",
         "checkpoint": None if checkpoint is None else checkpoint_name(checkpoint),
-        "support": {
-            "mode": settings.support,
-            "supports": predictor.num_supports,
-            "window_stride": settings.window_stride,
-        },
+        "support": support_header(predictor.config.inference, predictor.num_supports),
         "seed": predictor.config.seed,
         "run": predictor.run,
     }

@@ -1,10 +1,10 @@
-"""Frames in, detections out: the detector with resizing, support frames and source coordinates."""
+"""Predictor: the detector with resizing, support frames and source coordinates."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -17,50 +17,73 @@ from torch import Tensor
 from sparsevod_core.checkpoint import embedded_checkpoint, load_detector
 from sparsevod_core.config import Config, override_pairs
 from sparsevod_core.errors import ConfigError
-from sparsevod_core.fast import Plan, computing_in, optimised, plan_for
+from sparsevod_core.fast import Plan, computing_in, optimized, plan_for
 from sparsevod_core.fast.plan import FRAMES_WORTH_COMPILING, Precision, batch_for, compiling_pays
 from sparsevod_core.inference.device import resolve_device, resolve_precision
-from sparsevod_core.inference.intake import Intake, Pixels, Staged
+from sparsevod_core.inference.intake import InputBatch, Intake, Pixels
 from sparsevod_core.inference.readout import packed, unpacked
-from sparsevod_core.inference.supports import VideoSupports
-from sparsevod_core.inference.targets import (
-    Pictures,
-    Target,
+from sparsevod_core.inference.support_frames import (
+    Images,
+    SupportedFrame,
+    VideoSupports,
     batches,
-    causal_targets,
-    uniform_targets,
-    window_targets,
+    supported_frames,
 )
 from sparsevod_core.machine import describe_run
 from sparsevod_core.model.detector import SparseVOD, top_detections
 from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category, Detections, FrameDetections
-from sparsevod_core.video.footage import Footage
+from sparsevod_core.video.opening import Footage
 from sparsevod_core.video.overlap import collected, map_ahead
 from sparsevod_core.video.reader import VideoReader
 
-_SUPPORTS_AT_ONCE = 8  # bounds the memory that many supports take on their way through the backbone
+_SUPPORTS_AT_ONCE = 8  # bounds the memory that many support frames take in the backbone
 
 
 class Predictor:
-    """A detector ready for use: frames of any size in, boxes in their own pixels out.
+    """A detector ready for use: frames of any size in, boxes in their pixels out.
+
+    Detect in a video; support frames are chosen from it automatically:
+
+        from sparsevod_core import Predictor
+
+        predictor = Predictor.from_checkpoint()  # the bundled model, or "runs/r50/.../best.pth"
+        for frame in predictor.video("car.mp4"):
+            for detection in frame.above(0.3):
+                print(frame.index, detection.class_name, detection.score, detection.box_xyxy)
+
+    Detect in images of one scene and size, each with all of them as support frames:
+
+        memory = predictor.remember(images)
+        for detections in predictor.detect(images, memory):
+            print(detections)  # Detections(2: car 0.91 at (10.0, 20.0, 50.0, 40.0); ...)
 
     A frame is RGB pixels of type uint8: a numpy array [H, W, 3], or a tensor [3, H, W] as
-    torchvision decodes it.
+    torchvision decodes it. Boxes are (x1, y1, x2, y2) in pixels of the frame, scores 0 to 1,
+    labels positions in `categories`. `sparsevod_core.structures` documents `Detections` and
+    `FrameDetections`; `sparsevod_core.inference.convert` passes them on to torchvision, COCO tools
+    and supervision.
 
     Args:
-        detector: is moved to the device and set to evaluation mode. Its weights are those of the
-            first call of `remember` or `detect`.
-        config: `inference` and the sizes in `data` are used.
-        categories: `categories[k]` is the class of label k.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        detector: Detector; it is moved to the device and set to evaluation mode. Its weights are
+            copied at the first detection, later changes have no effect.
+        config: Config; `inference` and the sizes in `data` are used.
+        categories: The model's classes, `categories[label]`.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
+        checkpoint: Path of the file that the weights come from, for the record.
 
     Attributes:
-        intake: the way of frames to the device, and how many batches are on it at once.
+        detector: Detector as it was trained.
+        config: Config with precision and batch size resolved.
+        categories: The model's classes, `categories[label]`, each with `id` and `name`.
+        device: Device that runs the model.
+        batch: Number of frames of a video that go through the model together.
+        checkpoint: Path of the file that the weights come from, None if unknown.
+        intake: Resizes frames and copies them to the device.
 
     Raises:
-        ConfigError: a device that is not there, or as many categories as classes are needed.
+        ConfigError: The device does not exist, or `categories` do not fit the detector.
     """
 
     def __init__(
@@ -70,12 +93,15 @@ class Predictor:
         categories: Sequence[Category],
         *,
         device: str = "auto",
+        checkpoint: Path | None = None,
     ) -> None:
         if len(categories) != config.model.num_classes:
             raise ConfigError(
-                f"{len(categories)} categories for a detector of {config.model.num_classes} classes"
+                f"expected {config.model.num_classes} categories, one per class of the detector, "
+                f"got {len(categories)}"
             )
         self.categories = tuple(categories)
+        self.checkpoint = checkpoint
         self.device = resolve_device(device)
         precision = resolve_precision(config.inference.precision, self.device)
         batch = config.inference.batch
@@ -86,7 +112,7 @@ class Predictor:
         self.detector = detector.to(self.device).eval()
         self._is_compiled = config.inference.compile == "on"
         self._num_expected = 0
-        self.intake = Intake.of(self.device, self.config.data)
+        self.intake = Intake.for_device(self.device, self.config.data)
 
     @classmethod
     def from_checkpoint(
@@ -97,70 +123,95 @@ class Predictor:
         overrides: Sequence[str] = (),
         reporter: Reporter | None = None,
     ) -> Predictor:
-        """The detector of a checkpoint file, ours or another project's Sparse R-CNN.
+        """Load the detector of a checkpoint: ours, or another project's Sparse R-CNN.
 
         Args:
-            path: the file; None: the model that comes with the package.
+            path: Path of the file; None: the model bundled with the package.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
-            overrides: settings as `inference.supports=2`, on top of those in the file.
-            reporter: is told what a foreign file was taken for.
+            overrides: Settings that replace the checkpoint's, such as `inference.supports=2`.
+            reporter: Receives a description of a bundled or foreign model.
 
         Raises:
-            CheckpointError: missing, truncated, unsafe, or of another model.
-            ConfigError: a device that is not there, or a setting that does not fit.
+            CheckpointError: The file is missing, truncated, unsafe, or of another model.
+            ConfigError: The device does not exist, or a setting cannot be used.
         """
-        path = embedded_checkpoint() if path is None else path
         target = resolve_device(device)
         detector, checkpoint = load_detector(path, device=target, reporter=reporter)
         config = checkpoint.config.replace(override_pairs(overrides))
+        file = embedded_checkpoint() if path is None else Path(path)
         if config.model != checkpoint.config.model:
             raise ConfigError(
-                f"{path} holds a trained model: settings under `model` cannot change any more"
+                f"{file}: the settings under `model` of a trained model cannot be changed"
             )
-        return cls(detector, config, checkpoint.categories, device=str(target))
+        return cls(detector, config, checkpoint.categories, device=str(target), checkpoint=file)
 
-    @property
-    def num_supports(self) -> int:
-        """Support frames per target: as configured; 0 for a detector that looks at none."""
-        is_temporal = self.detector.has_temporal_roi or self.detector.has_aggregation
-        return self.config.inference.supports if is_temporal else 0
+    def video(self, path: Path | str) -> Iterator[FrameDetections]:
+        """Yield every frame of a video file with its detections, in order, while it is decoded.
 
-    def plain(self) -> Predictor:
-        """The same detector as it is trained, every layer by itself: to be looked into."""
-        config = self.config.replace({"inference.fast": False})
-        return Predictor(self.detector, config, self.categories, device=str(self.device))
-
-    def expect(self, num_frames: int | None) -> str | None:
-        """Say, before its first frame, how long a video or data set is; None: nobody knows.
-
-        With `inference.compile=auto` on a GPU the frames expected so far decide whether compiling
-        pays.
-
-        Returns:
-            What was decided, as a line for the user; None where there is nothing to say.
-        """
-        setting = self.config.inference.compile
-        if not compiling_pays(self.device):
-            is_ignored = setting == "on" and self._num_expected == 0
-            self._num_expected += num_frames or 1
-            return (
-                "compiling pays on a GPU only: --compile on changes nothing" if is_ignored else None
-            )
-        unknown = FRAMES_WORTH_COMPILING if num_frames is None else num_frames
-        self._num_expected += unknown
-        is_long = self._num_expected >= FRAMES_WORTH_COMPILING
-        if setting != "auto" or not is_long or self._is_compiled:
-            return None
-        self._is_compiled = True
-        for made in ("plan", "_model"):
-            self.__dict__.pop(made, None)
-        return "compiling the model first, as there are many frames (--compile off starts at once)"
-
-    def remember(self, frames: Sequence[Pixels]) -> SupportMemory | None:
-        """What the detector keeps of support frames; None where there are none, or it needs none.
+        Support frames are chosen as `config.inference.support` says. Memory use does not depend on
+        the length of the video.
 
         Args:
-            frames: all of one video and size.
+            path: A file in any container and codec that FFmpeg decodes.
+
+        Returns:
+            For each frame `FrameDetections`: `frame.image` [H, W, 3] uint8 RGB, `index` from 0,
+            `time_s` in seconds, and detections with `boxes_xyxy` [M, 4] float32 in pixels, clipped
+            to the frame, `scores` [M] float32, `labels` [M] int64, `class_names`; highest score
+            first. There is no score threshold, M is about the number of proposals; `above(score)`
+            selects.
+
+        Raises:
+            VideoError: The file cannot be opened; or it breaks off, after all frames before that.
+        """
+        with VideoReader(path) as reader:
+            yield from self.frames(reader)
+
+    def frames(
+        self,
+        video: Footage,
+        *,
+        clip: bool = True,
+        resumed: Iterable[Detections] = (),
+        is_live: bool = False,
+    ) -> Iterator[FrameDetections]:
+        """Yield what `video` does, for a video that is open already.
+
+        Args:
+            video: A `VideoReader`, `ImageFolder` or `LiveStream`, or any object with their
+                `num_frames`, `frames_at` and `__iter__`.
+            clip: See `detect`.
+            resumed: Detections of the first frames from an earlier run. These frames do not go
+                through the model. The others get the same batches and support frames as without.
+            is_live: If True, a frame is yielded before the next one is read. This is always so
+                with `causal` support frames; otherwise a GPU reads two batches ahead.
+        """
+        batches = self._batches(video, iter(resumed))
+        for _, found in self._detect_batches(batches, clip, 0 if is_live else self._ahead):
+            yield found
+
+    def videos(
+        self, videos: Iterable[Footage], *, clip: bool = True
+    ) -> Iterator[tuple[int, FrameDetections]]:
+        """Yield what `frames` does for several videos in turn, each frame with its video's number.
+
+        A GPU starts the next video while the last batches of one are computed.
+        """
+        batches = chain.from_iterable(
+            self._batches(video, iter(()), number) for number, video in enumerate(videos)
+        )
+        yield from self._detect_batches(batches, clip, self._ahead)
+
+    def remember(self, frames: Sequence[Pixels]) -> SupportMemory | None:
+        """Return the detector's memory of support frames, for `detect`.
+
+        None if there are no frames, or the detector does not use support frames.
+
+        Args:
+            frames: Frames [H, W, 3] or [3, H, W] of one video and size.
+
+        Raises:
+            DataError: Something that is not a frame.
         """
         if not frames or self.num_supports == 0:
             return None
@@ -177,170 +228,86 @@ class Predictor:
         *,
         clip: bool = True,
     ) -> list[Detections]:
-        """Detections of target frames of one video, in the pixels of each frame, best first.
+        """Return the detections of each frame, in its pixels, highest score first.
 
         Args:
-            frames: of any sizes.
-            memory: of the video's support frames; None: every frame is seen alone.
-            clip: cut boxes at the frame's border; boxes that are empty then are dropped.
+            frames: Target frames [H, W, 3] or [3, H, W] of one video, of any sizes.
+            memory: Memory of the video's support frames, from `remember`; None: detect in each
+                frame on its own.
+            clip: If True, clip boxes to the frame and drop those that are empty then.
 
         Raises:
-            DataError: what is no such frame.
-            CheckpointError: weights that give no finite scores.
+            DataError: Something that is not a frame.
+            CheckpointError: The weights give scores that are not finite.
         """
         if not frames:
             return []
-        return self._start(self.intake.stage(frames).fill(), memory, clip=clip)()
-
-    def video(self, path: Path | str) -> Iterator[FrameDetections]:
-        """Every frame of a video file with its detections, in order, as they are computed.
-
-        Support frames are chosen as `config.inference.support` says. Memory does not grow with the
-        length of the video.
-
-        Raises:
-            VideoError: where the file breaks, after every frame before the break was given; or it
-                cannot be opened.
-        """
-        with VideoReader(path) as reader:
-            yield from self.frames(reader)
-
-    def frames(
-        self,
-        video: Footage,
-        *,
-        clip: bool = True,
-        known: Iterable[Detections] = (),
-        is_live: bool = False,
-    ) -> Iterator[FrameDetections]:
-        """As `video`, of a video that is open already; `clip` as for `detect`.
-
-        Args:
-            known: what an earlier run found in the first frames: these do not go through the model.
-                The others get the same supports, and go in the same batches, as they would without.
-            is_live: a frame's detections are given before the next frame is asked for, as they are
-                with `causal` supports; else, on a GPU, the next two batches are read before.
-        """
-        batches = self._batches(self._targets(video), iter(known))
-        for _, found in self._detect_all(batches, clip, 0 if is_live else self._ahead):
-            yield found
-
-    def videos(
-        self, videos: Iterable[Footage], *, clip: bool = True
-    ) -> Iterator[tuple[int, FrameDetections]]:
-        """As `frames`, of several videos one after the other; with each frame its video's number.
-
-        On a GPU the next video is begun while the last batches of one are computed.
-        """
-        batches = chain.from_iterable(
-            self._batches(self._targets(video), iter(()), number)
-            for number, video in enumerate(videos)
-        )
-        yield from self._detect_all(batches, clip, self._ahead)
+        return self._start(self.intake.batch(frames).fill(), memory, clip=clip)()
 
     @property
-    def _ahead(self) -> int:
-        is_causal = self.config.inference.support == "causal"
-        return 0 if is_causal else self.intake.ahead
+    def num_supports(self) -> int:
+        """Number of support frames of each target frame; 0 for a detector that uses none."""
+        is_temporal = self.detector.has_temporal_roi or self.detector.has_aggregation
+        return self.config.inference.supports if is_temporal else 0
 
-    def _targets(self, video: Footage) -> tuple[Iterator[Target], Pictures]:
-        """The frames of a video with their supports, and where the pictures of these come."""
-        settings, count = self.config.inference, self.num_supports
-        pictures: Pictures = {}
-        if settings.support == "uniform" or count == 0:
-            return uniform_targets(video, count, pictures), pictures
-        if settings.support == "window":
-            return window_targets(video, count, settings.window_stride, pictures), pictures
-        return causal_targets(video, count, pictures), pictures
+    def plain(self) -> Predictor:
+        """Return a predictor that runs the detector layer by layer as trained, for inspection."""
+        config = self.config.replace({"inference.fast": False})
+        return Predictor(
+            self.detector,
+            config,
+            self.categories,
+            device=str(self.device),
+            checkpoint=self.checkpoint,
+        )
 
-    def _batches(
-        self,
-        targets: tuple[Iterator[Target], Pictures],
-        known: Iterator[Detections],
-        video: int = 0,
-    ) -> Iterator[_Batch]:
-        """The targets of a video in batches, not yet on their way to the device."""
-        supports = VideoSupports(targets[1], lambda one: self._remember([one]), _joined)
-        for batch in batches(targets[0], self.batch):
-            found = list(islice(known, len(batch)))
-            if len(found) < len(batch):
-                found = []  # a batch that is known in part goes through the model whole
-            images = [target.frame.image for target in batch]
-            staged = None if found else self.intake.stage(images)
-            yield _Batch(video, batch, supports, found, staged)
+    def expect(self, num_frames: int | None) -> str | None:
+        """Announce the length of a video or data set before its first frame; None if unknown.
 
-    def _detect_all(
-        self, batches: Iterable[_Batch], clip: bool, ahead: int
-    ) -> Iterator[tuple[int, FrameDetections]]:
-        """All in order; `ahead` later batches are launched, and as many staged, before one is read.
+        With `inference.compile=auto` on a GPU, the number of frames announced so far decides if the
+        model is compiled.
 
-        So the device has its next batch when it is done with one, whatever the host does meanwhile.
+        Returns:
+            A message for the user about the decision, or None.
         """
-        filled = map_ahead(_Batch.fill, batches, threads=1, depth=ahead)
-        begun = (self._begin(batch, clip) for batch in filled)
-        for frames in collected(begun, ahead):
-            yield from frames
-
-    def _begin(self, batch: _Batch, clip: bool) -> Callable[[], list[tuple[int, FrameDetections]]]:
-        """Launch a batch; what comes back waits for it."""
-        if batch.staged is None:
-            read = batch.known.copy
-        else:
-            memory = batch.supports.memory_of(batch.targets)
-            read = self._start(batch.staged, memory, clip=clip)
-        batch.supports.drop_behind(batch.targets)
-        video, frames = batch.video, [target.frame for target in batch.targets]
-        return lambda: [
-            (video, FrameDetections(frame, found))
-            for frame, found in zip(frames, read(), strict=True)
-        ]
-
-    def _start(
-        self, staged: Staged, memory: SupportMemory | None, *, clip: bool
-    ) -> Callable[[], list[Detections]]:
-        """Launch `detect` for frames that are filled in; what comes back waits for it."""
-        with self.computing():
-            images, sizes = staged.load()
-            # One by one where nothing may depend on how many frames come together.
-            at_once = 1 if self.plan.apart else len(images)
-            parts = zip(images.split(at_once), sizes.split(at_once), strict=True)
-            outputs = [self._model.detect(self._model.encode(*part), memory) for part in parts]
-            found = torch.cat([packed(*top_detections(output)) for output in outputs])
-            read = self.intake.transfers.down(found)
-        resized, sources = staged.sizes, [frame.shape[:2] for frame in staged.frames]
-        return lambda: unpacked(read(), resized, sources, clip=clip)
-
-    def _remember(self, frames: Sequence[Pixels]) -> SupportMemory:
-        with self.computing():
-            return self._model.remember(self._model.encode(*self.as_seen(frames)))
+        setting = self.config.inference.compile
+        if not compiling_pays(self.device):
+            is_ignored = setting == "on" and self._num_expected == 0
+            self._num_expected += num_frames or 1
+            return (
+                "ignoring --compile on: the model is compiled on GPUs only" if is_ignored else None
+            )
+        unknown = FRAMES_WORTH_COMPILING if num_frames is None else num_frames
+        self._num_expected += unknown
+        is_long = self._num_expected >= FRAMES_WORTH_COMPILING
+        if setting != "auto" or not is_long or self._is_compiled:
+            return None
+        self._is_compiled = True
+        for made in ("plan", "_model"):
+            self.__dict__.pop(made, None)
+        return "compiling the model, as there are many frames (--compile off starts at once)"
 
     @property
     def run(self) -> dict[str, str | int]:
-        """What results depend on beside the settings; see `describe_run`."""
+        """Version, device, precision and threads, to be recorded with results."""
         return describe_run(str(self.device), self.precision)
 
     @property
     def precision(self) -> Precision:
-        """In which maps and RoI features are computed."""
+        """Precision of feature maps and RoI features."""
         return cast(Precision, self.config.inference.precision)  # `auto` was resolved
 
     @cached_property
     def plan(self) -> Plan:
-        """How the detector computes here."""
+        """How the detector computes on this device."""
         settings = self.config.inference
         if not settings.fast:
             return Plan(precision=self.precision)
         return plan_for(self.device, self.precision, compiled=self._is_compiled)
 
-    @cached_property
-    def _model(self) -> Any:
-        """What computes, a `SparseVOD` or a `RecordedDetector`; made at the first frame, as it
-        copies all weights."""
-        return optimised(self.detector, self.plan) if self.config.inference.fast else self.detector
-
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """The precision in which the detector computes, as a context."""
+        """Set inference mode and precision for calls of `detector`."""
         settings = self.config.inference
         is_under_autocast = settings.precision == "bf16" and not settings.fast
         with (
@@ -353,43 +320,118 @@ class Predictor:
     def as_seen(
         self, frames: Sequence[Pixels]
     ) -> tuple[UInt8[Tensor, "B 3 H W"], Int[Tensor, "B 2"]]:
-        """Frames as the model was trained on them: resized, padded, on the device.
+        """Return frames as the model gets them: resized, padded, on the device.
 
         Returns:
-            The batch, and height and width of each frame in it without padding.
+            The batch, and (height, width) of each frame in it without padding.
 
         Raises:
-            DataError: what is no frame.
+            DataError: Something that is not a frame.
         """
-        return self.intake.stage(frames).fill().load()
+        return self.intake.batch(frames).fill().load()
+
+    @property
+    def _ahead(self) -> int:
+        is_causal = self.config.inference.support == "causal"
+        return 0 if is_causal else self.intake.ahead
+
+    @cached_property
+    def _model(self) -> Any:
+        """Model that computes, a `SparseVOD` or `RecordedDetector`.
+
+        It is made at the first frame, because it copies all weights.
+        """
+        return optimized(self.detector, self.plan) if self.config.inference.fast else self.detector
+
+    def _batches(
+        self, video: Footage, resumed: Iterator[Detections], number: int = 0
+    ) -> Iterator[_Batch]:
+        """Yield the frames of a video in batches that are not filled yet."""
+        images: Images = {}
+        frames = supported_frames(video, self.config.inference, self.num_supports, images)
+        supports = VideoSupports(images, lambda image: self._remember([image]), _joined)
+        for targets in batches(frames, self.batch):
+            found = list(islice(resumed, len(targets)))
+            if len(found) < len(targets):
+                found = []  # a batch that is resumed in part goes through the model in full
+            inputs = None if found else self.intake.batch([one.frame.image for one in targets])
+            found = [replace(one, categories=self.categories) for one in found]
+            yield _Batch(number, targets, supports, found, inputs)
+
+    def _detect_batches(
+        self, batches: Iterable[_Batch], clip: bool, ahead: int
+    ) -> Iterator[tuple[int, FrameDetections]]:
+        """Yield all frames in order.
+
+        Before a batch is read, `ahead` later batches are launched and as many filled, so that the
+        device has its next batch when it finishes one, whatever the host does meanwhile.
+        """
+        filled = map_ahead(_Batch.fill, batches, threads=1, depth=ahead)
+        launched = (self._launch(batch, clip) for batch in filled)
+        for frames in collected(launched, ahead):
+            yield from frames
+
+    def _launch(self, batch: _Batch, clip: bool) -> Callable[[], list[tuple[int, FrameDetections]]]:
+        """Launch a batch; the returned function waits for its results."""
+        if batch.inputs is None:
+            read = batch.resumed.copy
+        else:
+            memory = batch.supports.memory_of(batch.targets)
+            read = self._start(batch.inputs, memory, clip=clip)
+        batch.supports.drop_images(batch.targets)
+        video, frames = batch.video, [target.frame for target in batch.targets]
+        return lambda: [
+            (video, FrameDetections(frame, found))
+            for frame, found in zip(frames, read(), strict=True)
+        ]
+
+    def _start(
+        self, inputs: InputBatch, memory: SupportMemory | None, *, clip: bool
+    ) -> Callable[[], list[Detections]]:
+        """Launch the model on a filled batch; the returned function waits for its detections."""
+        with self.computing():
+            images, sizes = inputs.load()
+            # One by one if results must not depend on how many frames come together.
+            at_once = 1 if self.plan.one_by_one else len(images)
+            parts = zip(images.split(at_once), sizes.split(at_once), strict=True)
+            outputs = [self._model.detect(self._model.encode(*part), memory) for part in parts]
+            found = torch.cat([packed(*top_detections(output)) for output in outputs])
+            read = self.intake.transfers.down(found)
+        resized, sources = inputs.sizes, [frame.shape[:2] for frame in inputs.frames]
+        return lambda: unpacked(read(), resized, sources, self.categories, clip=clip)
+
+    def _remember(self, frames: Sequence[Pixels]) -> SupportMemory:
+        with self.computing():
+            return self._model.remember(self._model.encode(*self.as_seen(frames)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Targets that go through the model together.
+    """Target frames that go through the model together.
 
     Attributes:
-        video: number of their video.
-        supports: of that video.
-        known: what is known of all of them already; empty: nothing.
-        staged: their pictures; None where all is known.
+        video: Number of their video.
+        targets: The frames.
+        supports: Support frames of that video.
+        resumed: Detections from an earlier run, for all frames or none.
+        inputs: Their pixels, None if the batch is resumed.
     """
 
     video: int
-    targets: list[Target]
+    targets: list[SupportedFrame]
     supports: VideoSupports[SupportMemory]
-    known: list[Detections]
-    staged: Staged | None
+    resumed: list[Detections]
+    inputs: InputBatch | None
 
     def fill(self) -> _Batch:
-        """See `Staged.fill`."""
-        if self.staged is not None:
-            self.staged.fill()
+        """Fill the inputs, see `InputBatch.fill`."""
+        if self.inputs is not None:
+            self.inputs.fill()
         return self
 
 
 def _joined(memories: Sequence[SupportMemory]) -> SupportMemory | None:
-    """One memory of all their support frames, in order."""
+    """Return one memory of all their support frames, in order."""
     if len(memories) < 2:
         return memories[0] if memories else None
     return SupportMemory.joined(memories)

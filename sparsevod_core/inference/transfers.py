@@ -1,4 +1,4 @@
-"""Copies between the host and the device that computes."""
+"""Copies between the host and the device that runs the model."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch import Tensor
 
 
 class Transfers(Protocol):
-    """The way to a device and back, for the one thread that has the device compute."""
+    """Copies to and from a device, for the one thread that launches its kernels."""
 
-    def room(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Memory of the host to fill, and give to `up` once."""
+    def host_buffer(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Return an uninitialised tensor on the host, to be filled and passed to `up` once."""
 
     def up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The tensors on the device, for kernels that are launched from now on."""
+        """Copy tensors to the device, for kernels that are launched after this call."""
 
     def down(self, tensor: Tensor) -> Callable[[], Tensor]:
-        """A tensor of the device; what comes back waits for it, and gives it on the host."""
+        """Start a copy to the host; the returned function waits for it and returns the copy."""
 
 
 class PlainTransfers:
-    """Each copy is over when its call returns: for the CPU, where there is nothing to copy."""
+    """Synchronous copies: for the CPU, where there is nothing to copy."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
 
-    def room(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    def host_buffer(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         return torch.empty(tuple(shape), dtype=dtype)
 
     def up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -40,17 +40,17 @@ class PlainTransfers:
 
 
 class CudaTransfers:
-    """Copies beside the kernels of a GPU: nothing waits but the call that reads a result.
+    """Copies that run beside a GPU's kernels: only reading a result waits.
 
-    That takes page-locked memory on the host (which torch keeps, and gives out again once a copy is
-    over) and, on the way up, a stream of its own.
+    This takes page-locked memory on the host (torch caches it, and reuses it after the copy) and a
+    separate CUDA stream for copies to the device.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)
 
-    def room(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    def host_buffer(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)
 
     def up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -59,16 +59,16 @@ class CudaTransfers:
         computing = torch.cuda.current_stream(self._device)
         computing.wait_stream(self._stream)
         for copy in copies:
-            copy.record_stream(computing)  # its memory is in use until that stream is done with it
+            copy.record_stream(computing)  # keeps its memory until that stream has used it
         return copies
 
     def down(self, tensor: Tensor) -> Callable[[], Tensor]:
         on_host = tensor.to("cpu", non_blocking=True)  # page-locked
-        is_there = torch.cuda.Event(blocking=True)  # leaves the core to whoever decodes
-        is_there.record(torch.cuda.current_stream(self._device))
+        is_copied = torch.cuda.Event(blocking=True)  # waiting leaves the core to the decoder
+        is_copied.record(torch.cuda.current_stream(self._device))
 
         def read() -> Tensor:
-            is_there.synchronize()
+            is_copied.synchronize()
             return on_host
 
         return read

@@ -1,7 +1,7 @@
-"""The operations that take the time, each with a plain PyTorch form and faster ones.
+"""The expensive operations, each in plain PyTorch and in faster implementations.
 
-A detector holds one `Kernels` and asks for nothing else: which it is, is chosen in
-`sparsevod_core.fast.plan`, never by where a tensor lies.
+A detector holds one `Kernels` and calls nothing else. `sparsevod_core.fast.plan` chooses it; the
+device of a tensor never does.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,18 +17,16 @@ from sparsevod_core.kernels.frame_attention import attend_frames
 from sparsevod_core.kernels.similarity import Keys, SearchedKeys
 from sparsevod_core.kernels.weighted_rows import bagged, gathered
 
-Name = Literal["bags", "gather", "triton"]
-
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """One form of every operation.
+    """One implementation of every operation.
 
     Attributes:
-        weighted_rows: see `weighted_rows.gathered`.
-        keys: rows and valid positions of support maps to what can be searched.
-        attend_frames: see `frame_attention.attend_frames`.
-        pooled_dtype: type in which maps are kept for RoIAlign; None: their own.
+        weighted_rows: weighted sums of rows, see `weighted_rows.gathered`.
+        keys: index of the rows and valid positions of support maps for the similarity search.
+        attend_frames: attention over frames, see `frame_attention.attend_frames`.
+        pooled_dtype: dtype of the rows from which RoIAlign pools; None: the dtype of the maps.
     """
 
     weighted_rows: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -39,18 +36,18 @@ class Kernels:
 
 
 BAGS = Kernels(bagged, pooled_dtype=torch.float32)
-"""For CPUs: embedding lookups."""
+"""Embedding lookups, for CPUs."""
 
-GATHER = Kernels(gathered, partial(Keys.of, at_once=2**23))
-"""For compilers and exporters: nothing but plain tensor operations."""
+GATHER = Kernels(gathered, partial(Keys.of, max_scores=2**23))
+"""Plain tensor operations only, for compilers and exporters."""
 
 
 def triton_kernels(*, trains: bool = False, precision: str = "ieee") -> Kernels:
-    """Triton's kernels for GPUs; on a CPU they run in Triton's interpreter.
+    """Return the Triton kernels for GPUs; on a CPU they run in Triton's interpreter.
 
     Args:
-        trains: attention over the frames has no backward kernel: a compiler makes both then.
-        precision: of products of fp32 features, `ieee` or `tf32`.
+        trains: if True, attention over frames is plain PyTorch, as its kernel has no backward.
+        precision: precision of fp32 matrix products, `ieee` or `tf32`.
     """
     from sparsevod_core.kernels.triton_frame_attention import triton_attend_frames
     from sparsevod_core.kernels.triton_similarity import TritonKeys

@@ -1,4 +1,4 @@
-"""TFE's attention of each RoI bin over the frames, from embeddings that are computed."""
+"""TFE's attention of each RoI bin over the frames, given the embeddings."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ def frame_weights(
     blocks: int,
     query: Float[Tensor, "V Q C"] | None = None,
 ) -> Float[Tensor, "V frames Q blocks"]:
-    """Shares of the target frame, first, and of the support frames, in fp32.
+    """Return the attention weights of the target frame (first) and the support frames, in fp32.
 
     Args:
-        query: what the embeddings are compared with; None: the target's own.
+        embedded_bins: embedded RoI bins of the target frames.
+        embedded_similar: embedded similar features of the support frames.
+        blocks: number of blocks into which the channels are split, as attention heads are.
+        query: features to compare the embeddings with; None: `embedded_bins`.
     """
     query = embedded_bins if query is None else query
     scores = [
@@ -36,7 +39,7 @@ def attend_frames(
     embedded_similar: Float[Tensor, "V S Q C"],
     blocks: int,
 ) -> Float[Tensor, "V Q C"]:
-    """The mean of the raw features of all frames, weighted block by block of the channels."""
+    """Return the mean of the raw features over all frames, weighted per block of channels."""
     weights = frame_weights(embedded_bins, embedded_similar, blocks)[..., None]
     own = weights[:, 0] * bins.unflatten(-1, (blocks, -1))
     others = weights[:, 1:] * similar.unflatten(-1, (blocks, -1))
@@ -44,5 +47,4 @@ def attend_frames(
 
 
 def _wide(values: Tensor) -> torch.dtype:
-    """At least 32 bits."""
     return torch.promote_types(values.dtype, torch.float32)

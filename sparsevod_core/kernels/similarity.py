@@ -1,9 +1,9 @@
-"""The most similar positions of support maps, by cosine.
+"""Search for the positions of support maps that are most similar to RoI bins, by cosine.
 
-Ties are decided by rule. Let v be the k-th largest cosine. Positions above v by more than the error
-of the arithmetic are taken; those within it of v count as equal, and the lowest of them fill up.
-Without the rule flat parts of a frame, where many positions are the same, would be decided by the
-order in which a processor adds.
+Ties are broken by a rule. Let v be the k-th largest cosine. Positions that exceed v by more than
+the rounding error are found. Those within the error of v count as equal, and the lowest of them
+fill the remaining places. Without the rule, the result in uniform regions, where many positions are
+equal, would depend on the order in which a processor adds.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-BLOCK = 32  # positions of which the best is found first
+BLOCK = 32  # positions of which only the maximum is compared at first
 NORM_EPS = 1e-6
-TIE = 2.0**-17  # cosines that differ by less are equal: some sixty times the error of fp32
+TIE = 2.0**-17  # smaller differences of cosines count as ties; about 60 times the fp32 error
 
+# Positions and their cosines.
 Found = tuple[Int[Tensor, "V S Q k"], Float[Tensor, "V S Q k"]]
 
 
 class SearchedKeys(Protocol):
-    """What support maps are searched by; `Keys` says what each member means."""
+    """Searchable index of support maps; see `Keys` for the members."""
 
     @property
     def tensors(self) -> list[Tensor]: ...
@@ -38,53 +39,53 @@ class SearchedKeys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Directions of the positions of support maps, ready to be searched.
+    """Index of support maps: unit vectors of all positions.
 
     Attributes:
-        directions: features at length 1.
-        bias: 0 where a position may be chosen, else minus infinity.
-        at_once: scores of a support frame held at a time.
+        directions: features scaled to length 1.
+        bias: 0 for valid positions, minus infinity for others.
+        max_scores: number of scores of a support frame computed at a time.
     """
 
-    directions: Float[Tensor, "V S L C"]
-    bias: Float[Tensor, "V L"]
-    at_once: int = 2**19  # few, so that a processor's caches hold them
+    directions: Float[Tensor, "V S HW C"]
+    bias: Float[Tensor, "V HW"]
+    max_scores: int = 2**19  # few enough for the caches of a processor
 
     @classmethod
-    def of(cls, rows: Float[Tensor, "V S L C"], valid: Bool[Tensor, "V L"], **how: Any) -> Self:
-        """Keys of maps; only valid positions are ever chosen."""
+    def of(cls, rows: Float[Tensor, "V S HW C"], valid: Bool[Tensor, "V HW"], **how: Any) -> Self:
+        """Index the rows of support maps; only valid positions are ever found."""
         rows = rows.detach()
         bias = torch.where(valid, 0.0, -math.inf)
         return cls((rows / lengths_of(rows)[..., None]).to(rows.dtype), bias, **how)
 
     def joined(self, others: Sequence[Self]) -> Self:
-        """Keys of these support frames and then of those of `others`, of the same video."""
+        """Return the keys of these support frames followed by those of `others`."""
         parts = [self.directions, *(other.directions for other in others)]
         return replace(self, directions=torch.cat(parts, dim=1))
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All that is kept."""
+        """All tensors held."""
         return [self.directions, self.bias]
 
     def top(self, queries: Float[Tensor, "V Q C"], top_k: int) -> Found:
-        """Positions of the k largest cosines on each support frame, and these, in any order.
+        """Return the k most similar positions per query and support frame, in any order.
 
-        A cosine is minus infinity where there are fewer valid positions than k.
+        Where fewer than k positions are valid, the remaining cosines are minus infinity.
         """
         videos, supports, length, _ = self.directions.shape
         top_k = min(top_k, length)
         queries = (queries / lengths_of(queries)[..., None]).float()
         padding = -length % BLOCK
         keys = self.directions.float()
-        if padding:  # else it would copy them
+        if padding:  # F.pad would copy them otherwise
             keys = F.pad(keys, (0, 0, 0, padding))
         keys = keys.flatten(1, 2)
         bias = F.pad(self.bias, (0, padding), value=-math.inf).repeat(1, supports)
         found = []
         with torch.autocast(queries.device.type, enabled=False):
-            for video in range(videos):  # one product each: sums do not depend on other videos
-                for part in queries[video].split(max(1, self.at_once // (length + padding))):
+            for video in range(videos):  # one product each, so that videos do not affect each other
+                for part in queries[video].split(max(1, self.max_scores // (length + padding))):
                     scores = torch.addmm(bias[video], part, keys[video].t())
                     found.append(_chosen(scores.view(len(part), supports, -1, BLOCK), top_k))
         positions, cosines = (torch.cat(parts) for parts in zip(*found, strict=True))
@@ -95,31 +96,31 @@ class Keys:
 def _chosen(
     scores: Float[Tensor, "q S blocks positions"], top_k: int
 ) -> tuple[Int[Tensor, "q S k"], Float[Tensor, "q S k"]]:
-    """The positions that the rule takes, and their scores."""
-    best_of_block = scores.amax(-1)  # the one pass over all of them
-    _, values = top_of_blocks(scores, best_of_block, top_k)
+    """Return the positions that the rule selects, and their scores."""
+    best_of_block = scores.amax(-1)  # the only pass over all scores
+    _, values = _top_of_blocks(scores, best_of_block, top_k)
     last = values[..., -1:]
 
-    def level(some: Tensor) -> Tensor:  # never falls, so that a block's best has its best level
+    def level(some: Tensor) -> Tensor:  # monotonic: a block's best score has its best level
         return (some > last + TIE).to(torch.int8).add_(some >= last - TIE)
 
-    positions, _ = top_of_blocks(scores, best_of_block, top_k, level)
+    positions, _ = _top_of_blocks(scores, best_of_block, top_k, level)
     return positions, scores.flatten(2).gather(2, positions)
 
 
-def top_of_blocks(
+def _top_of_blocks(
     scores: Float[Tensor, "*n blocks positions"],
     best_of_block: Float[Tensor, "*n blocks"],
     top_k: int,
     rank: Callable[[Tensor], Tensor] = lambda some: some,
 ) -> tuple[Int[Tensor, "*n k"], Shaped[Tensor, "*n k"]]:
-    """The k best of all positions and their ranks, best first, ties to the lower position.
+    """Return the k best positions and their ranks, best first, ties to the lower position.
 
-    Only the best block is looked at. `topk` does not say which of two equal ones it takes; `max`
-    takes the first.
+    Only the best block is searched each time. `max` returns the first of equal elements, whereas
+    `topk` does not specify which one it returns.
 
     Args:
-        rank: what is compared in place of scores; must not fall where they rise.
+        rank: monotonic function of the scores; its values are compared instead of them.
     """
     best_of_block = rank(best_of_block)
     least = -math.inf if best_of_block.dtype.is_floating_point else -1
@@ -128,8 +129,8 @@ def top_of_blocks(
     values: list[Tensor] = []
     for _ in range(top_k):
         value, block = best_of_block.max(-1, keepdim=True)
-        whole = block[..., None].expand(*block.shape, scores.shape[-1])
-        inside = rank(scores.gather(-2, whole).squeeze(-2))  # [*n, positions]
+        index = block[..., None].expand(*block.shape, scores.shape[-1])
+        inside = rank(scores.gather(-2, index).squeeze(-2))  # [*n, positions]
         place = block * scores.shape[-1] + place_in_block
         for taken in positions:
             inside = inside.masked_fill(place == taken, least)
@@ -142,7 +143,7 @@ def top_of_blocks(
 
 
 def lengths_of(features: Float[Tensor, "*n C"]) -> Float[Tensor, "*n"]:
-    """L2 norms in at least fp32, never zero."""
+    """Return L2 norms in at least fp32, never zero."""
     wide = torch.promote_types(features.dtype, torch.float32)
     norms = torch.linalg.vector_norm(features, dim=-1, dtype=wide)
     return norms.clamp(min=NORM_EPS)

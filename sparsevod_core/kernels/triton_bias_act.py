@@ -1,4 +1,4 @@
-"""Bias, residual and ReLU after a convolution, in one pass over its result."""
+"""Triton kernel that adds bias and residual and applies ReLU after a convolution, in one pass."""
 
 import torch
 import triton
@@ -29,9 +29,10 @@ def _bias_act(maps, bias, residual, out, count, H, W, C: tl.constexpr, RESIDUAL:
 
 @torch.library.custom_op("sparsevod::bias_act", mutates_args=())
 def bias_act(maps: Tensor, bias: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
-    """maps + bias (+ residual), then perhaps ReLU; maps [B, C, H, W] channels last.
+    """Return relu(maps + bias + residual); maps [B, C, H, W] are channels-last.
 
-    A residual of half the height and width counts for two by two positions: nearest upsampling.
+    A residual of half the height and width is upsampled by nearest neighbor. Residual and ReLU are
+    optional.
     """
     layout = torch.channels_last
     maps = maps.contiguous(memory_format=layout)

@@ -1,4 +1,4 @@
-"""`frame_attention.attend_frames` as a Triton kernel: every feature is read once."""
+"""`frame_attention.attend_frames` as a Triton kernel that reads every feature once."""
 
 import math
 
@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BINS = 4  # RoI bins of a program
+BINS = 4  # RoI bins per program
 
 
 @triton.jit
@@ -47,7 +47,7 @@ def _attend(bins, similar, embedded_bins, embedded_similar, out, Q, S, scale, BL
 def triton_attend_frames(
     bins: Tensor, similar: Tensor, embedded_bins: Tensor, embedded_similar: Tensor, blocks: int
 ) -> Tensor:
-    """See `frame_attention.attend_frames`; without gradients."""
+    """See `frame_attention.attend_frames`; there is no backward."""
     videos, count, channels = bins.shape
     out = torch.empty_like(bins, memory_format=torch.contiguous_format)
     part = channels // blocks

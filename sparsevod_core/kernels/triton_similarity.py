@@ -1,4 +1,4 @@
-"""`similarity.Keys` searched by a Triton kernel with a running top k: no score is ever written."""
+"""Similarity search as a Triton kernel with a running top k, which never stores the scores."""
 
 import os
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from torch import Tensor
 from sparsevod_core.kernels.similarity import NORM_EPS, TIE, Found, Keys
 
 IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-"""Triton's interpreter, which runs kernels on a CPU, has no products of bf16 matrices."""
+"""Triton's interpreter, which runs kernels on a CPU, cannot multiply bf16 matrices."""
 
 
 @triton.jit
-def _cosines(query, scale, keys, bias, offsets, channels, L, C: tl.constexpr,
+def _cosines(query, scale, keys, bias, offsets, channels, HW, C: tl.constexpr,
              PRECISION: tl.constexpr, WIDEN: tl.constexpr):  # fmt: skip
-    """Of a tile of queries and positions; minus infinity where a position may not be chosen."""
-    is_position = offsets < L
+    """Return the cosines of a tile of queries and positions; minus infinity if not valid."""
+    is_position = offsets < HW
     key = tl.load(
         keys + offsets.to(tl.int64)[None, :] * C + channels[:, None],
         mask=is_position[None, :] & (channels < C)[:, None],
@@ -33,7 +33,7 @@ def _cosines(query, scale, keys, bias, offsets, channels, L, C: tl.constexpr,
 
 @triton.jit
 def _insert(best, where, value, position):
-    """Put a candidate in the place of the worst of the best, if it is better; the worse value."""
+    """Replace the worst of the best by a candidate if that is better; also return the loser."""
     worst = tl.min(best, 1)
     last = tl.max(tl.where(best == worst[:, None], where, -1), 1)
     is_worst = (best == worst[:, None]) & (where == last[:, None])
@@ -44,11 +44,11 @@ def _insert(best, where, value, position):
 
 
 @triton.jit
-def _search(queries, keys, bias, positions, cosines, Q, L, S, C: tl.constexpr, K: tl.constexpr,
+def _search(queries, keys, bias, positions, cosines, Q, HW, S, C: tl.constexpr, K: tl.constexpr,
             K_2: tl.constexpr, WIDTH: tl.constexpr, QUERIES: tl.constexpr,
             POSITIONS: tl.constexpr, PRECISION: tl.constexpr, EPS: tl.constexpr,
             TIE: tl.constexpr, WIDEN: tl.constexpr):  # fmt: skip
-    frame = tl.program_id(1).to(tl.int64)  # of all videos' support frames
+    frame = tl.program_id(1).to(tl.int64)  # among the support frames of all videos
     video = frame // S
     rows = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
     channels = tl.arange(0, WIDTH)
@@ -61,20 +61,19 @@ def _search(queries, keys, bias, positions, cosines, Q, L, S, C: tl.constexpr, K
         query = wide
     square = tl.sum(wide * wide, 1)
     scale = 1.0 / tl.maximum(tl.sqrt(square), EPS)
-    keys += frame * L * C
-    bias += video * L
+    keys += frame * HW * C
+    bias += video * HW
 
-    # The k best so far, in no order, and the best of the others. Columns past k hold infinity and
-    # are never replaced; places not yet taken have positions that are all different, so that one is
-    # replaced at a time.
+    # The k best so far, unordered, and the best of the others. Columns beyond k hold infinity and
+    # are never replaced. Empty places have distinct positions, so that one is replaced at a time.
     empty = tl.where((columns < K)[None, :], tl.full([QUERIES, K_2], float("-inf"), tl.float32),
                      float("inf"))  # fmt: skip
     nowhere = tl.zeros([QUERIES, K_2], tl.int32) + (2**30 + columns)[None, :]
     best, where = empty, nowhere
     other = tl.full([QUERIES], float("-inf"), tl.float32)
-    for start in range(0, L, POSITIONS):
+    for start in range(0, HW, POSITIONS):
         offsets = start + tl.arange(0, POSITIONS)
-        scores = _cosines(query, scale, keys, bias, offsets, channels, L, C, PRECISION, WIDEN)
+        scores = _cosines(query, scale, keys, bias, offsets, channels, HW, C, PRECISION, WIDEN)
         for _ in tl.static_range(K):
             value = tl.max(scores, 1)
             first = tl.min(tl.where(scores == value[:, None], offsets[None, :], 2**30), 1)
@@ -83,15 +82,16 @@ def _search(queries, keys, bias, positions, cosines, Q, L, S, C: tl.constexpr, K
             scores = tl.where(offsets[None, :] == first[:, None], float("-inf"), scores)
         other = tl.maximum(other, tl.max(scores, 1))
 
-    # Where the rule for ties has something to decide, it takes a second look: above the tie, in it.
-    # A query of zeros, a bin outside the image, ties with everything and is used nowhere.
+    # Ties need a second pass that ranks positions as above or within the tie (see `similarity`).
+    # Zero queries, which are bins outside the image, tie with everything, but their result is not
+    # used.
     last = tl.min(best, 1)
     is_tied = (other >= last - TIE) & (square > 0.0) & (other > float("-inf"))
     if tl.max(is_tied.to(tl.int32), 0) > 0:
         best, where = empty, nowhere
-        for start in range(0, L, POSITIONS):
+        for start in range(0, HW, POSITIONS):
             offsets = start + tl.arange(0, POSITIONS)
-            scores = _cosines(query, scale, keys, bias, offsets, channels, L, C, PRECISION, WIDEN)
+            scores = _cosines(query, scale, keys, bias, offsets, channels, HW, C, PRECISION, WIDEN)
             levels = (scores > (last + TIE)[:, None]).to(tl.float32)
             levels += (scores >= (last - TIE)[:, None]).to(tl.float32)
             levels = tl.where(scores > float("-inf"), levels, -1.0)
@@ -105,7 +105,7 @@ def _search(queries, keys, bias, positions, cosines, Q, L, S, C: tl.constexpr, K
     out = (frame * Q + rows.to(tl.int64)) * K
     for rank in tl.static_range(K):
         position = tl.max(tl.where((columns == rank)[None, :], where, -1), 1)
-        is_found = (position < L) & is_query
+        is_found = (position < HW) & is_query
         key = tl.load(
             keys + position.to(tl.int64)[:, None] * C + channels[None, :],
             mask=is_found[:, None] & (channels < C)[None, :],
@@ -126,8 +126,8 @@ def _most_similar(
     positions = torch.empty(shape, dtype=torch.int32, device=queries.device)
     cosines = torch.empty(shape, dtype=torch.float32, device=queries.device)
     is_narrow = directions.dtype.itemsize == 2
-    at_once = (128, 64) if is_narrow else (64, 32)
-    _search[(triton.cdiv(shape[2], at_once[0]), videos * supports)](
+    tile = (128, 64) if is_narrow else (64, 32)
+    _search[(triton.cdiv(shape[2], tile[0]), videos * supports)](
         queries.to(directions.dtype).contiguous(),
         directions.contiguous(),
         bias.contiguous(),
@@ -140,8 +140,8 @@ def _most_similar(
         K=top_k,
         K_2=triton.next_power_of_2(top_k),
         WIDTH=max(16, triton.next_power_of_2(channels)),
-        QUERIES=at_once[0],
-        POSITIONS=at_once[1],
+        QUERIES=tile[0],
+        POSITIONS=tile[1],
         PRECISION=precision,
         EPS=NORM_EPS,
         TIE=TIE,
@@ -163,10 +163,10 @@ def _(
 
 @dataclass(frozen=True, slots=True)
 class TritonKeys(Keys):
-    """`Keys` with the search as one kernel."""
+    """`Keys` that are searched by one kernel."""
 
     precision: str = "ieee"
-    """Of products of fp32 maps: `ieee`, or `tf32`."""
+    """Precision of products of fp32 maps, `ieee` or `tf32`."""
 
     def top(self, queries: Float[Tensor, "V Q C"], top_k: int) -> Found:
         top_k = min(top_k, self.directions.shape[2])

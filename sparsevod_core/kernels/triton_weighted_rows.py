@@ -1,4 +1,4 @@
-"""`weighted_rows.gathered` as a Triton kernel: no gathered row is ever written."""
+"""`weighted_rows.gathered` as a Triton kernel that never stores a gathered row."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BINS = 4  # output rows of a program
+BINS = 4  # output rows per program
 
 
 @triton.jit
@@ -55,7 +55,7 @@ def _sizes(index: Tensor, channels: int) -> tuple[tuple[int], dict[str, Any]]:
 
 @torch.library.custom_op("sparsevod::weighted_rows", mutates_args=())
 def triton_weighted_rows(rows: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-    """See `weighted_rows.gathered`; gradients of rows and weights."""
+    """See `weighted_rows.gathered`; differentiable in rows and weights."""
     out = rows.new_empty(index.shape[0], rows.shape[1])
     grid, sizes = _sizes(index, rows.shape[1])
     if len(index):
@@ -94,13 +94,13 @@ def _(grad: Tensor, rows: Tensor, index: Tensor, weights: Tensor) -> tuple[Tenso
     return torch.empty_like(rows), torch.empty_like(weights)
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+def _save_inputs(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _pull_back(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor]:
+def _backpropagate(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor]:
     grad_rows, grad_weights = _gradients(grad, *ctx.saved_tensors)
     return grad_rows, None, grad_weights
 
 
-triton_weighted_rows.register_autograd(_pull_back, setup_context=_keep)
+triton_weighted_rows.register_autograd(_backpropagate, setup_context=_save_inputs)

@@ -1,4 +1,4 @@
-"""Weighted sums of rows: what RoIAlign and TFE ask of a map whose positions are rows."""
+"""Weighted sums of rows, with which RoIAlign and TFE read feature maps stored as rows."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 def gathered(
     rows: Float[Tensor, "R C"], index: Int[Tensor, "n m"], weights: Float[Tensor, "n m"]
 ) -> Float[Tensor, "n C"]:
-    """Gather, multiply, sum: a compiler fuses them, and every exporter knows them.
+    """Gather, multiply and sum rows: fused by compilers and supported by every exporter.
 
-    The weights stay in fp32 and so does the sum; the result has the type of `rows`.
+    Weights and sums are in fp32; the result has the dtype of `rows`.
     """
     picked = rows.index_select(0, index.flatten()).unflatten(0, index.shape)
     return (picked * weights[..., None]).sum(1).to(rows.dtype)
@@ -21,10 +21,10 @@ def gathered(
 def bagged(
     rows: Float[Tensor, "R C"], index: Int[Tensor, "n m"], weights: Float[Tensor, "n m"]
 ) -> Float[Tensor, "n C"]:
-    """An embedding lookup, which copies no row: the fastest way on a CPU, backward too.
+    """Sum rows by an embedding lookup, which copies none: the fastest on a CPU, backward too.
 
-    It takes weights of the type of `rows` only. Rows of less than 32 bits are therefore widened;
-    whoever pools from them many times keeps them in fp32.
+    The lookup needs weights of the dtype of `rows`, so narrower rows are widened to fp32. Rows that
+    are read many times should be stored in fp32.
     """
     pooled = F.embedding_bag(index, rows.float(), per_sample_weights=weights.float(), mode="sum")
     return pooled.to(rows.dtype)

@@ -1,4 +1,4 @@
-"""The set-prediction loss (paper, section 3.1 "Loss Function"; Sparse R-CNN)."""
+"""Set-prediction loss (paper, section 3.1 "Loss Function"; Sparse R-CNN)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sparsevod_core.structures import DetectorOutput, Targets
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Weighted losses of every stage, each already divided by the number of boxes."""
+    """Weighted losses of each stage, divided by the number of boxes."""
 
     classes: Float[Tensor, " T"]
     l1: Float[Tensor, " T"]
@@ -27,11 +27,11 @@ class Losses:
 
     @property
     def total(self) -> Float[Tensor, ""]:
-        """What is minimised; stages weigh 1."""
+        """Sum over losses and stages: the value to minimise."""
         return (self.classes + self.l1 + self.giou).sum()
 
     def __add__(self, other: Losses) -> Losses:
-        """Of two batches whose numbers of boxes were counted together; without gradients."""
+        """Add the losses of two batches divided by the same number of boxes, without gradients."""
         return Losses(
             self.classes.detach() + other.classes.detach(),
             self.l1.detach() + other.l1.detach(),
@@ -40,13 +40,13 @@ class Losses:
 
     @property
     def parts(self) -> dict[str, Float[Tensor, ""]]:
-        """Sums over the stages for the log, without gradients."""
+        """Each loss summed over the stages, without gradients, for the log."""
         parts = {"class": self.classes, "l1": self.l1, "giou": self.giou}
         return {name: loss.detach().sum() for name, loss in parts.items()}
 
 
 class SetCriterion:
-    """Matches at every stage, then focal, L1 and GIoU losses on the targets."""
+    """Matching at every stage, followed by focal, L1 and GIoU losses."""
 
     def __init__(self, config: LossConfig) -> None:
         self.config = config
@@ -57,28 +57,29 @@ class SetCriterion:
         targets: Sequence[Targets],
         num_boxes: Float[Tensor, ""] | float,
     ) -> Losses:
-        """Losses of a batch.
+        """Return the losses of a batch.
 
         Args:
-            output: all stages' predictions.
-            targets: ground truth of each clip; may have no boxes.
-            num_boxes: boxes of the batch averaged over the ranks, at least 1. The original has the
-                lower bound; without it (MMDetection) an empty image makes the loss explode.
+            output: Predictions of all stages.
+            targets: Ground truth of each clip; may have no boxes.
+            num_boxes: Number of boxes in the batch, averaged over the ranks, at least 1. The lower
+                bound is the original's. Without it (MMDetection), the loss of an image without
+                boxes explodes.
         """
         config = self.config
         logits, predicted = output.logits.float(), output.boxes_xyxy.float()
-        where, box_index = self._matched(output, targets)
+        matched, box_index = self._matched(output, targets)
         boxes = torch.cat([t.boxes_xyxy for t in targets])[box_index]
         labels = torch.cat([t.labels for t in targets])[box_index]
 
         one_hot = torch.zeros_like(logits)
-        one_hot[(*where, labels)] = 1
+        one_hot[(*matched, labels)] = 1
         focal = sigmoid_focal_loss(logits, one_hot, config.focal_alpha, config.focal_gamma)
-        stage, clip, _ = where
-        whole = image_whwh(output.image_sizes)[clip]
-        matched = predicted[where]
-        l1 = F.l1_loss(matched / whole, boxes / whole, reduction="none").sum(-1)
-        giou = 1 - generalized_iou(matched, boxes)
+        stage, clip, _ = matched
+        whwh = image_whwh(output.image_sizes)[clip]
+        predicted = predicted[matched]
+        l1 = F.l1_loss(predicted / whwh, boxes / whwh, reduction="none").sum(-1)
+        giou = 1 - generalized_iou(predicted, boxes)
         per_stage = logits.new_zeros(len(logits))
         return Losses(
             classes=config.class_weight * focal.sum((1, 2, 3)) / num_boxes,
@@ -89,7 +90,7 @@ class SetCriterion:
     def _matched(
         self, output: DetectorOutput, targets: Sequence[Targets]
     ) -> tuple[tuple[Int[Tensor, " m"], Int[Tensor, " m"], Int[Tensor, " m"]], Int[Tensor, " m"]]:
-        """(stage, clip, proposal) of every pair, and its box in the concatenated targets."""
+        """Return (stage, clip, proposal) of every pair, and its box in the concatenated targets."""
         columns: list[list[Tensor]] = [[], [], [], []]
         for stage, stage_pairs in enumerate(match(output, targets, self.config)):
             first = 0

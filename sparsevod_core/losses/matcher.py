@@ -1,4 +1,4 @@
-"""One-to-one Hungarian matching of proposals and ground truth, for every stage and clip at once."""
+"""Hungarian matching between predictions and ground truth, for all stages and clips at once."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from sparsevod_core.boxes import generalized_iou
 from sparsevod_core.config import LossConfig
 from sparsevod_core.structures import DetectorOutput, Targets
 
-COST_EPS = 1e-12  # inside the logarithms, as in MMDetection; the original has 1e-8
+COST_EPS = 1e-12  # inside the logarithms, as in MMDetection; 1e-8 in the original
 
 
 @torch.no_grad()
 def match(
     output: DetectorOutput, targets: Sequence[Targets], weights: LossConfig, eps: float = COST_EPS
 ) -> list[list[tuple[Int[Tensor, " m"], Int[Tensor, " m"]]]]:
-    """Pairs (proposals, boxes) of least total cost, by stage, then by clip.
+    """Return the one-to-one pairs (proposals, boxes) with the lowest total cost.
 
-    Where a clip has more boxes than proposals, the boxes that cost most stay unmatched. All costs
-    move to the host together: once per step, not once per stage and clip.
+    If a clip has more boxes than proposals, some boxes stay unmatched. The costs of all stages and
+    clips move to the host in one copy.
+
+    Returns:
+        Pairs by stage, then by clip, on the CPU.
     """
-    # Any pair will do for a prediction that is not finite: the loss will say so, not the matching.
+    # A prediction that is not finite may get any pair: its loss is reported, not its matching.
     costs = matching_cost(output, targets, weights, eps).nan_to_num().cpu().numpy()
     pairs = []
     for stage_costs in costs:
@@ -41,15 +44,16 @@ def match(
 def matching_cost(
     output: DetectorOutput, targets: Sequence[Targets], weights: LossConfig, eps: float = COST_EPS
 ) -> Float[Tensor, "T B N M"]:
-    """2 focal + 5 L1 - 2 GIoU of every proposal and box; clips padded to the most boxes.
+    """Return the cost of every proposal and box: 2 focal + 5 L1 - 2 GIoU with default weights.
 
-    L1 is over `xyxy` divided by the image size.
+    L1 is between `xyxy` boxes divided by the image size. M is the largest number of boxes of a
+    clip; other clips are padded.
     """
     boxes = pad_sequence([t.boxes_xyxy for t in targets], batch_first=True)  # [B, M, 4]
     labels = pad_sequence([t.labels for t in targets], batch_first=True)  # [B, M]
     predicted = output.boxes_xyxy.float()
-    whole = image_whwh(output.image_sizes)[:, None]  # [B, 1, 4]
-    l1 = (predicted / whole)[:, :, :, None] - (boxes / whole)[:, None]
+    whwh = image_whwh(output.image_sizes)[:, None]  # [B, 1, 4]
+    l1 = (predicted / whwh)[:, :, :, None] - (boxes / whwh)[:, None]
     giou = generalized_iou(predicted[:, :, :, None], boxes[:, None])
     focal = _focal_cost(output.logits.float().sigmoid(), weights, eps)  # [T, B, N, K]
     index = labels[None, :, None].expand(*focal.shape[:3], -1)
@@ -61,7 +65,7 @@ def matching_cost(
 
 
 def image_whwh(image_sizes: Int[Tensor, "B 2"]) -> Float[Tensor, "B 4"]:
-    """(width, height, width, height) of each image: what normalises `xyxy`."""
+    """Return (width, height, width, height) of each image, which normalizes `xyxy` boxes."""
     return image_sizes.flip(-1).repeat(1, 2).float()
 
 

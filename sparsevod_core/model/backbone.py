@@ -1,4 +1,4 @@
-"""ResNet / ResNeXt and the feature pyramid: images to P2..P5."""
+"""ResNet / ResNeXt backbone with a feature pyramid network (FPN): images to P2..P5."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ LEVELS = ("p2", "p3", "p4", "p5")
 
 
 class Backbone(nn.Module):
-    """A ResNet without its classifier, then an FPN (Lin et al., CVPR 2017).
+    """ResNet without its classifier, followed by an FPN (Lin et al., CVPR 2017).
 
-    The pyramid has nearest upsampling and convolutions with bias and no norm; what `normalise_maps`
-    adds comes after it. BatchNorm layers use their stored statistics in training too: with one clip
-    a step batch statistics are useless.
+    The FPN upsamples by nearest neighbor; its convolutions have a bias and no norm. BatchNorm
+    layers use their stored statistics in training too: with one clip per step, batch statistics
+    are useless.
 
     Args:
-        stem: image to the input of `stages`, stride 4.
-        stages: layer1..layer4, strides 4, 8, 16, 32.
-        stage_channels: what each stage gives.
-        channels: C of every pyramid level.
-        frozen_stages: how many of stem, layer1, layer2, ... do not train.
-        freeze_norms: no BatchNorm affine trains (the original Sparse R-CNN).
-        normalise_maps: a LayerNorm over the channels of every position of P2..P5, as ViTDet has it
-            (Li et al., ECCV 2022). The head does not care for the scale of its maps, so that
-            nothing keeps it where they are trained from noise; the softmax of TFE does.
+        stem: image to the input of layer1, stride 4.
+        stages: the ResNet stages layer1..layer4, strides 4, 8, 16, 32.
+        stage_channels: number of output channels of each ResNet stage.
+        channels: C, number of channels of each pyramid level.
+        frozen_stages: number of ResNet stages that are not trained, counted from the stem.
+        freeze_norms: if True, no BatchNorm weight is trained (as in the original Sparse R-CNN).
+        normalize_maps: if True, apply a LayerNorm over the channels of each position of P2..P5, as
+            ViTDet does (Li et al., ECCV 2022). The head is invariant to the scale of the maps, so
+            that nothing keeps the scale bounded in training from scratch; TFE's softmax needs it.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class Backbone(nn.Module):
         channels: int,
         frozen_stages: int,
         freeze_norms: bool,
-        normalise_maps: bool,
+        normalize_maps: bool,
     ) -> None:
         super().__init__()
         self.stem = stem
         self.stages = nn.ModuleList(stages)
         self.fpn = FeaturePyramidNetwork(list(stage_channels), channels)
         self.map_norms = nn.ModuleList(
-            LayerNorm2d(channels) if normalise_maps else nn.Identity() for _ in LEVELS
+            LayerNorm2d(channels) if normalize_maps else nn.Identity() for _ in LEVELS
         )
         for part in [self.stem, *self.stages][:frozen_stages]:
             part.requires_grad_(False)
@@ -60,7 +60,7 @@ class Backbone(nn.Module):
                 norm.requires_grad_(False)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B C _ _"]]:
-        """P2..P5 of normalised images."""
+        """Return P2..P5 of normalized images."""
         features = self.stem(images)
         maps: OrderedDict[str, Tensor] = OrderedDict()
         for level, stage in zip(LEVELS, self.stages, strict=True):
@@ -80,12 +80,12 @@ class Backbone(nn.Module):
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm (Wu and He, ECCV 2018), at most 32 groups: for training from scratch."""
+    """Return a GroupNorm (Wu and He, ECCV 2018) of at most 32 groups, to train from scratch."""
     return nn.GroupNorm(math.gcd(32, channels), channels)
 
 
 def resnet_parts(network: resnet.ResNet) -> tuple[nn.Module, list[nn.Module], list[int]]:
-    """Stem, stages and stage channels of a torchvision ResNet."""
+    """Return stem, ResNet stages and stage channels of a torchvision ResNet."""
     stem = nn.Sequential(
         OrderedDict(
             conv1=network.conv1, bn1=network.bn1, relu=network.relu, maxpool=network.maxpool
@@ -98,7 +98,7 @@ def resnet_parts(network: resnet.ResNet) -> tuple[nn.Module, list[nn.Module], li
 def tiny_parts(
     norm: Callable[[int], nn.Module], widths: Sequence[int] = (32, 64, 128, 192)
 ) -> tuple[nn.Module, list[nn.Module], list[int]]:
-    """Stem, stages and stage channels of a ResNet-10: one basic block a stage."""
+    """Return stem, stages and stage channels of a ResNet-10 (one basic block per stage)."""
     stem = nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False),
@@ -109,14 +109,14 @@ def tiny_parts(
     )
     stages: list[nn.Module] = []
     before = widths[0]
-    for position, width in enumerate(widths):
-        stride = 1 if position == 0 else 2
+    for width in widths:
+        stride = 2 if stages else 1
         shortcut = None
-        if stride != 1 or before != width:
+        if stride != 1:
             shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), norm(width))
         stages.append(resnet.BasicBlock(before, width, stride, shortcut, norm_layer=norm))
         before = width
-    for module in [*stem.modules(), *(m for stage in stages for m in stage.modules())]:
+    for module in nn.ModuleList([stem, *stages]).modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return stem, stages, list(widths)

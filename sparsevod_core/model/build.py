@@ -1,4 +1,4 @@
-"""ModelConfig to detector: the only place in `model/` that knows the configuration."""
+"""Construction of a detector from its `ModelConfig`, which no other file of `model/` reads."""
 
 from __future__ import annotations
 
@@ -26,24 +26,26 @@ from sparsevod_core.model.roi_align import PyramidRoIAlign
 from sparsevod_core.model.stage import BoxDecoder, RefinementStage
 from sparsevod_core.model.temporal_roi import TemporalAttention, TemporalMean, TemporalRoIFeatures
 
-CLASS_PRIOR = 0.01  # of a proposal before training: class bias -ln 99
+CLASS_PRIOR = 0.01  # class score of a proposal before training: a class bias of -ln 99
 TORCHVISION_NAMES = {
     "r50": "resnet50",
     "r101": "resnet101",
     "x101_32x8d": "resnext101_32x8d",
     "x101_64x4d": "resnext101_64x4d",
 }
-MMDETECTION_CLAMP = abs(math.log(16 / 1000))
-ORIGINAL_CLAMP = math.log(100_000 / 16)
+SIZE_DELTA_RANGES = {
+    "mmdetection": (math.log(16 / 1000), -math.log(16 / 1000)),
+    "original": (-math.inf, math.log(100_000 / 16)),
+}
 
 
 def build_detector(config: ModelConfig, *, backbone_weights: str = "none") -> SparseVOD:
-    """The detector that `config` describes, freshly initialised.
+    """Build the detector that `config` describes, newly initialized.
 
     Args:
         config: sizes and variants.
-        backbone_weights: `none`, `imagenet` (torchvision's, downloaded) or a file with a state_dict
-            of a torchvision ResNet.
+        backbone_weights: `none`, `imagenet` (downloaded by torchvision), or the path of a
+            state_dict of a torchvision ResNet.
 
     Raises:
         CheckpointError: the backbone file is missing, unsafe or of another network.
@@ -51,7 +53,7 @@ def build_detector(config: ModelConfig, *, backbone_weights: str = "none") -> Sp
     backbone = _build_backbone(config, backbone_weights)
     stages = [_build_stage(config) for _ in range(config.num_stages)]
     for stage in stages:
-        initialise_stage(stage)
+        _initialize(stage)
     return SparseVOD(
         backbone=backbone,
         proposals=LearnedProposals(
@@ -65,8 +67,8 @@ def build_detector(config: ModelConfig, *, backbone_weights: str = "none") -> Sp
     )
 
 
-def initialise_stage(stage: RefinementStage) -> None:
-    """Xavier on every matrix, the class prior, and SPFA's output at zero: at first Sparse R-CNN."""
+def _initialize(stage: RefinementStage) -> None:
+    """Initialize a stage; SPFA's output starts at zero, so that training starts at Sparse R-CNN."""
     for parameter in stage.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
@@ -77,15 +79,10 @@ def initialise_stage(stage: RefinementStage) -> None:
 
 
 def _build_stage(config: ModelConfig) -> RefinementStage:
-    clamp = (
-        (-MMDETECTION_CLAMP, MMDETECTION_CLAMP)
-        if config.box_decode == "mmdetection"
-        else (-math.inf, ORIGINAL_CLAMP)
-    )
     return RefinementStage(
         temporal_roi=_build_temporal_roi(config),
         aggregation=_build_aggregation(config),
-        box_decoder=BoxDecoder(*clamp),
+        box_decoder=BoxDecoder(*SIZE_DELTA_RANGES[config.box_decode]),
         channels=config.channels,
         num_heads=config.num_heads,
         ffn_dim=config.ffn_dim,
@@ -132,7 +129,7 @@ def _build_backbone(config: ModelConfig, weights: str) -> Backbone:
         channels=config.channels,
         frozen_stages=config.frozen_stages,
         freeze_norms=config.norm == "batch_frozen",
-        normalise_maps=config.map_norm == "layer",
+        normalize_maps=config.map_norm == "layer",
     )
 
 

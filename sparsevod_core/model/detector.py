@@ -1,7 +1,8 @@
-"""The whole forward: backbone, learned proposals, temporal dynamic head (paper, Fig. 2).
+"""The detector: backbone, learned proposals and temporal dynamic head (paper, Fig. 2).
 
-`encode` frames, `remember` support frames, `detect` objects in target frames with that memory. An
-encoded frame does not depend on its use, and a memory serves all targets of its video.
+`encode` computes feature pyramids of frames, `remember` builds the memory of the support frames,
+and `detect` detects objects in target frames with that memory. Encoding does not depend on the use
+of a frame, and one memory serves all target frames of its video.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sparsevod_core.model.backbone import STRIDES, Backbone
 from sparsevod_core.model.proposals import LearnedProposals
 from sparsevod_core.model.pyramid import Pyramid, WholePyramid
 from sparsevod_core.model.roi_align import PyramidRoIAlign
-from sparsevod_core.model.stage import RefinementStage
+from sparsevod_core.model.stage import Refined, RefinementStage
 from sparsevod_core.model.support import StageMemory, SupportMaps, SupportMemory
 from sparsevod_core.structures import Clip, DetectorOutput
 
@@ -28,11 +29,10 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 PADDING_MULTIPLE = 32
 
 Images = UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"]
-Refined = tuple[Float[Tensor, "B N K"], Float[Tensor, "B N 4"], Float[Tensor, "B N C"]]
 
 
-class Normalise(nn.Module):
-    """RGB 0..255 to what the backbone takes; the padding is zero there, as the reference has it."""
+class Normalize(nn.Module):
+    """Normalization of RGB images in 0..255; the padding stays zero, as in the reference."""
 
     mean: Tensor
     std: Tensor
@@ -43,28 +43,27 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Images, image_sizes: Int[Tensor, "B 2"]) -> Float[Tensor, "B 3 H W"]:
-        """Normalised images."""
-        height, width = images.shape[-2:]
-        inside = _inside(image_sizes, height, width, stride=1)
+        """Return the normalized images."""
+        inside = _inside(image_sizes, images.shape[-2:], stride=1)
         return (images - self.mean) / self.std * inside[:, None]
 
 
 class SparseVOD(nn.Module):
-    """Target frames and support frames in, refined proposals of every stage out.
+    """Video object detector: target and support frames in, refined proposals of every stage out.
 
     Args:
-        backbone: normalised images to P2..P5.
+        backbone: normalized images to P2..P5.
         proposals: learned boxes and features.
-        roi_align: pyramid and boxes to RoI features.
-        stages: the T stages; all have TFE and SPFA, or none has.
-        support_level: index of the pyramid level in which TFE looks for similar features.
+        roi_align: pools RoI features from a pyramid.
+        stages: the T refinement stages; TFE and SPFA are on or off in all of them alike.
+        support_level: index of the pyramid level in which TFE searches for similar features.
 
     Attributes:
-        kernels: what searches support maps, pools and attends; see `use_kernels`.
-        pyramid_of: what the backbone gives to a pyramid.
-        step: what a stage makes of targets, see `refine_once`.
-        recompute_stages: in training, compute the stages a second time in the backward pass
-            instead of keeping their activations (Chen et al., 2016).
+        kernels: implementation of similarity search, pooling and attention; see `use_kernels`.
+        make_pyramid: builds a pyramid of the backbone's output.
+        run_stage: applies one stage to target frames; see `run_stage` below.
+        recompute_stages: if True, the stages are computed again in the backward pass instead of
+            storing their activations (Chen et al., 2016).
     """
 
     stages: Sequence[RefinementStage]
@@ -84,14 +83,14 @@ class SparseVOD(nn.Module):
         self.roi_align = roi_align
         self.stages = nn.ModuleList(stages)  # type: ignore[assignment]
         self.support_level = support_level
-        self.pyramid_of: Callable[..., Pyramid] = WholePyramid
-        self.step: Callable[..., Refined] = refine_once
+        self.make_pyramid: Callable[..., Pyramid] = WholePyramid
+        self.run_stage: Callable[..., Refined] = run_stage
         self.recompute_stages = False
-        self.normalise = Normalise()
+        self.normalize = Normalize()
         self.kernels = BAGS
 
     def use_kernels(self, kernels: Kernels) -> None:
-        """Have all parts compute with these."""
+        """Set the kernels of all parts."""
         for part in (self, self.roi_align, *(stage.temporal_roi for stage in self.stages)):
             if part is not None:
                 part.kernels = kernels
@@ -107,92 +106,90 @@ class SparseVOD(nn.Module):
         return self.stages[0].aggregation is not None
 
     def forward(self, clip: Clip) -> DetectorOutput:
-        """Targets with their clip's own supports; gradients flow through both."""
+        """Detect objects in the target of each clip with its own supports, for training."""
         batch, supports = clip.supports.shape[:2]
         frames = torch.cat([clip.images, clip.supports.flatten(0, 1)])
         sizes = torch.cat([clip.image_sizes, clip.image_sizes.repeat_interleave(supports, dim=0)])
-        levels = self.maps(frames, sizes)
+        levels = self.feature_maps(frames, sizes)
         targets, others = (
-            self.pyramid_of([level[part] for level in levels], sizes[part], self.roi_align)
+            self.make_pyramid([level[part] for level in levels], sizes[part], self.roi_align)
             for part in (slice(batch), slice(batch, None))
         )
         memory = self.remember(others, videos=batch) if supports else None
         return self.detect(targets, memory)
 
     def encode(self, images: Images, image_sizes: Int[Tensor, "B 2"]) -> Pyramid:
-        """What is computed of frames alone.
+        """Return the feature pyramids of frames.
 
         Args:
             images: RGB 0..255, padded to a multiple of 32.
-            image_sizes: unpadded (height, width) of each in pixels.
+            image_sizes: unpadded (height, width) of each frame in pixels.
         """
-        return self.pyramid_of(self.maps(images, image_sizes), image_sizes, self.roi_align)
+        return self.make_pyramid(
+            self.feature_maps(images, image_sizes), image_sizes, self.roi_align
+        )
 
-    def maps(self, images: Images, image_sizes: Int[Tensor, "B 2"]) -> list[Tensor]:
-        """What the backbone makes of frames."""
-        return self.backbone(self.normalise(images, image_sizes))
+    def feature_maps(self, images: Images, image_sizes: Int[Tensor, "B 2"]) -> list[Tensor]:
+        """Return the output of the backbone."""
+        return self.backbone(self.normalize(images, image_sizes))
 
     def remember(self, supports: Pyramid, videos: int = 1) -> SupportMemory:
-        """Everything that the targets of V videos need of their support frames.
+        """Return the memory of the support frames of V videos.
 
         Args:
-            supports: the S frames of each video, side by side.
+            supports: the S support frames of the first video, then those of the next.
         """
         maps = self.support_maps(supports, videos) if self.has_temporal_roi else None
         if self.has_aggregation:
-            alone = self.refine_alone(supports)
-            features_of_stages = [features for features, _ in alone]
+            features_of_stages = [features for features, _ in self.refine_supports(supports)]
         else:
-            features_of_stages = [self.proposals.features[None]] * len(self.stages)
-        kept = zip(self.stages, features_of_stages, strict=True)
-        stages = tuple(stage.keep(features, maps, videos) for stage, features in kept)
+            features_of_stages = [self.proposals.features[None]] * len(self.stages)  # not read
+        pairs = zip(self.stages, features_of_stages, strict=True)
+        stages = tuple(stage.remember(features, maps, videos) for stage, features in pairs)
         return SupportMemory(stages, len(supports.image_sizes) // videos)
 
     def detect(self, targets: Pyramid, memory: SupportMemory | None) -> DetectorOutput:
-        """The temporal dynamic head on target frames.
+        """Apply the temporal dynamic head to target frames.
 
         Args:
-            targets: of the memory's videos: one of each, or any number where it has one video.
-            memory: None: every frame is seen alone.
+            targets: one frame of each video of the memory, or any number of frames of one video.
+            memory: support frames; None: each frame is processed on its own.
         """
         proposals_xyxy, _ = self.proposals(targets.image_sizes)
-        refined = list(self.refine(targets, memory))
+        logits, boxes_xyxy, _ = zip(*self.refine(targets, memory), strict=True)
         return DetectorOutput(
-            torch.stack([logits for logits, _, _ in refined]),
-            torch.stack([boxes_xyxy for _, boxes_xyxy, _ in refined]),
-            proposals_xyxy,
-            targets.image_sizes,
+            torch.stack(logits), torch.stack(boxes_xyxy), proposals_xyxy, targets.image_sizes
         )
 
     def refine(self, targets: Pyramid, memory: SupportMemory | None) -> Iterator[Refined]:
-        """Logits, boxes and proposal features of target frames, stage by stage."""
+        """Yield logits, boxes and proposal features of target frames after each stage."""
         boxes_xyxy, features = self.proposals(targets.image_sizes)
         for number, stage in enumerate(self.stages):
-            kept = None if memory is None else memory.stages[number]
-            refined = self._run(self.step, stage, targets, features, boxes_xyxy, kept)
+            stage_memory = None if memory is None else memory.stages[number]
+            refined = self._run(self.run_stage, stage, targets, features, boxes_xyxy, stage_memory)
             yield refined
             _, boxes_xyxy, features = refined
-            boxes_xyxy = boxes_xyxy.detach()  # from stage to stage only features carry gradients
+            boxes_xyxy = boxes_xyxy.detach()  # between stages gradients flow through features only
 
-    def refine_alone(
-        self, frames: Pyramid
+    def refine_supports(
+        self, supports: Pyramid
     ) -> Iterator[tuple[Float[Tensor, "F N C"], Float[Tensor, "F N 4"]]]:
-        """Proposal features and boxes of support frames, stage by stage.
+        """Yield proposal features and boxes of support frames after each stage.
 
-        They pass the stages without TFE and SPFA, so that no target matters.
+        TFE and SPFA are skipped, so that the result does not depend on any target.
         """
-        boxes_xyxy, features = self.proposals(frames.image_sizes)
+        boxes_xyxy, features = self.proposals(supports.image_sizes)
         for stage in self.stages:
-            features = self._run(stage.interact, features, frames.pool(boxes_xyxy))
+            features = self._run(stage.interact, features, supports.pool(boxes_xyxy))
             boxes_xyxy = stage.refine(boxes_xyxy.detach(), features)
             yield features, boxes_xyxy
 
     def support_maps(self, supports: Pyramid, videos: int = 1) -> SupportMaps:
-        """What TFE looks for similar features in."""
+        """Return the maps of support frames in which TFE searches."""
         level = supports.level(self.support_level)
-        valid = valid_positions(supports.image_sizes, level.shape[-2:], self.support_level)
-        rows = level.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (videos, -1))
-        valid = valid.flatten(1).unflatten(0, (videos, -1))[:, 0]
+        valid = _valid_positions(supports.image_sizes, level.shape[-2:], self.support_level)
+        rows = level.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (videos, -1))  # [V, S, HW, C]
+        valid = valid.flatten(1).unflatten(0, (videos, -1))[:, 0]  # [V, HW]
         return SupportMaps(rows, self.kernels.keys(rows, valid), level.shape[-1])
 
     def _run(self, part: Callable[..., Any], *inputs: Any) -> Any:
@@ -201,23 +198,23 @@ class SparseVOD(nn.Module):
         return part(*inputs)
 
 
-def refine_once(
+def run_stage(
     stage: RefinementStage,
     targets: Pyramid,
     features: Float[Tensor, "B N C"],
     boxes_xyxy: Float[Tensor, "B N 4"],
     memory: StageMemory | None,
 ) -> Refined:
-    """Logits, boxes and proposal features after one stage: pool the boxes, then refine them."""
+    """Pool the boxes, then refine them: logits, boxes and proposal features after one stage."""
     return stage(features, boxes_xyxy, targets.pool(boxes_xyxy), memory)
 
 
 def top_detections(
     output: DetectorOutput, stage: int = -1
 ) -> tuple[Float[Tensor, "B N 4"], Float[Tensor, "B N"], Int[Tensor, "B N"]]:
-    """The N best (box, class) pairs of each frame, best first: unclipped boxes, scores, labels.
+    """Return the N best (box, class) pairs per frame, best first: unclipped boxes, scores, labels.
 
-    No NMS and no threshold; a box may appear with more than one class.
+    There is no NMS and no score threshold; a box may appear with more than one class.
     """
     scores = output.logits[stage].float().sigmoid()
     num_proposals, num_classes = scores.shape[1:]
@@ -227,20 +224,18 @@ def top_detections(
     return boxes.gather(1, proposal), best, index % num_classes
 
 
-def valid_positions(
+def _valid_positions(
     image_sizes: Int[Tensor, "B 2"], map_size: Sequence[int], level: int
 ) -> Bool[Tensor, "B H W"]:
-    """Positions of a map of that level that belong to each image, rounded up to the padding."""
+    """Return which positions of a map are inside the image, padded to a multiple of 32."""
     padded = image_sizes.add(PADDING_MULTIPLE - 1).div(PADDING_MULTIPLE, rounding_mode="floor")
-    height, width = map_size
-    return _inside(padded * PADDING_MULTIPLE, height, width, STRIDES[level])
+    return _inside(padded * PADDING_MULTIPLE, map_size, STRIDES[level])
 
 
 def _inside(
-    image_sizes: Int[Tensor, "B 2"], height: int, width: int, stride: int
+    image_sizes: Int[Tensor, "B 2"], map_size: Sequence[int], stride: int
 ) -> Bool[Tensor, "B H W"]:
-    """Positions of a map of stride `stride` that start inside each image."""
+    """Return which positions of a map of that stride begin inside the image."""
     device = image_sizes.device
-    rows = torch.arange(height, device=device) * stride < image_sizes[:, :1]
-    columns = torch.arange(width, device=device) * stride < image_sizes[:, 1:]
-    return rows[:, :, None] & columns[:, None, :]
+    lines, columns = (torch.arange(side, device=device) * stride for side in map_size)
+    return (lines < image_sizes[:, :1])[:, :, None] & (columns < image_sizes[:, 1:])[:, None, :]

@@ -1,6 +1,6 @@
-"""Instance interaction: each proposal's feature makes the two layers that read its own RoI.
+"""Instance interaction: each proposal's feature generates the two layers applied to its own RoI.
 
-The paper's Instance Interactive Head (IIH), the dynamic convolution of Sparse R-CNN.
+This is the paper's Instance Interactive Head (IIH), the dynamic convolution of Sparse R-CNN.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class InstanceInteraction(nn.Module):
-    """RoI features through two proposal-conditioned linear layers, flattened to one vector."""
+    """Two proposal-conditioned linear layers over RoI features, projected to one vector per RoI."""
 
     def __init__(self, *, channels: int, dynamic_dim: int, roi_size: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class InstanceInteraction(nn.Module):
     def forward(
         self, features: Float[Tensor, "n C"], roi_features: Float[Tensor, "n C P P"]
     ) -> Float[Tensor, "n C"]:
-        """What each proposal finds in its RoI."""
+        """Return the object feature of each proposal."""
         layers = self.dynamic_layers(features)  # [n, 2 C D]
         first, second = layers.split(self.channels * self.dynamic_dim, dim=-1)
         x = roi_features.flatten(2).transpose(1, 2)  # [n, P P, C]

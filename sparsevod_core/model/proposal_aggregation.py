@@ -1,7 +1,7 @@
-"""SPFA: proposal features of the target enriched with those of the support frames.
+"""SPFA: target proposal features enriched with the proposal features of the support frames.
 
 Paper, section 3.1 "Semantic Proposal Feature Aggregation", equation (1), in the form of SELSA
-(Wu et al., ICCV 2019), to which it refers.
+(Wu et al., ICCV 2019), to which the paper refers.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+Projected = tuple[Float[Tensor, "F N C"], ...]
+
 
 class AttentionAggregation(nn.Module):
-    """Multi-head attention of target proposals over support proposals and themselves, added.
+    """Multi-head attention of target proposals over support proposals and themselves, residual.
 
     The output layer starts at zero, so that the network starts exactly as Sparse R-CNN.
     """
@@ -28,38 +30,30 @@ class AttentionAggregation(nn.Module):
         self.value = nn.Linear(channels, channels)  # sigma
         self.output = nn.Linear(channels, channels)
 
-    def keep(self, features: Float[Tensor, "F N C"]) -> tuple[Float[Tensor, "F N C"], ...]:
-        """K and V of proposals: all that is asked of those of support frames."""
+    def project(self, features: Float[Tensor, "F N C"]) -> Projected:
+        """Return keys and values of proposals: all that targets need of support proposals."""
         return self.key(features), self.value(features)
 
     def forward(
-        self, features: Float[Tensor, "B N C"], kept: Sequence[Float[Tensor, "V S M C"]] | None
+        self, features: Float[Tensor, "B N C"], supports: Sequence[Float[Tensor, "V S n C"]] | None
     ) -> Float[Tensor, "B N C"]:
-        """Features plus what attention gathers from the support proposals and their own.
+        """Return the features plus the attended support and target proposals.
 
         Args:
-            features: of the targets.
-            kept: what `keep` gave of the support frames; V = B, or V = 1 where all targets are of
-                one video. None: no support frames.
+            features: proposal features of the target frames.
+            supports: result of `project` for the support frames; V = B, or V = 1 if all targets
+                are from one video. None: no support frames.
         """
-        key, value = _with_own(kept, self.keep(features))
-        return features + self.output(self.attend(features, key, value))
-
-    def attend(
-        self,
-        features: Float[Tensor, "B N C"],
-        key: Float[Tensor, "B keys C"],
-        value: Float[Tensor, "B keys C"],
-    ) -> Float[Tensor, "B N C"]:
-        """softmax(Q K^T / sqrt(d)) V, before the output layer."""
+        key, value = _with_target(supports, self.project(features))
         query, key, value = (self._heads(x) for x in (self.query(features), key, value))
-        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        attended = F.scaled_dot_product_attention(query, key, value)  # softmax(Q K^T / sqrt(d)) V
+        return features + self.output(attended.transpose(1, 2).flatten(2))
 
     def weights(
-        self, features: Float[Tensor, "B N C"], kept: Sequence[Float[Tensor, "V S M C"]] | None
+        self, features: Float[Tensor, "B N C"], supports: Sequence[Float[Tensor, "V S n C"]] | None
     ) -> Float[Tensor, "B N keys"]:
-        """softmax(Q K^T / sqrt(d)) over support proposals, then the target's own; mean of heads."""
-        key, _ = _with_own(kept, self.keep(features))
+        """Return the attention over support, then target proposals, averaged over the heads."""
+        key, _ = _with_target(supports, self.project(features))
         query, key = self._heads(self.query(features)), self._heads(key)
         scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
         return scores.softmax(dim=-1).mean(dim=1)
@@ -69,40 +63,40 @@ class AttentionAggregation(nn.Module):
 
 
 class MeanAggregation(nn.Module):
-    """Uniform weights in place of the softmax ("Avg." of the paper's Table 4)."""
+    """Uniform weights instead of the softmax ("Avg." in the paper's Table 4)."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
         self.value = nn.Linear(channels, channels)
         self.output = nn.Linear(channels, channels)
 
-    def keep(self, features: Float[Tensor, "F N C"]) -> tuple[Float[Tensor, "F N C"], ...]:
-        """V of proposals."""
+    def project(self, features: Float[Tensor, "F N C"]) -> Projected:
+        """Return the values of proposals."""
         return (self.value(features),)
 
     def forward(
-        self, features: Float[Tensor, "B N C"], kept: Sequence[Float[Tensor, "V S M C"]] | None
+        self, features: Float[Tensor, "B N C"], supports: Sequence[Float[Tensor, "V S n C"]] | None
     ) -> Float[Tensor, "B N C"]:
-        """Features plus the same mean over all proposals for each."""
-        (values,) = _with_own(kept, self.keep(features))
+        """Return the features plus the mean over all proposals."""
+        (values,) = _with_target(supports, self.project(features))
         return features + self.output(values.mean(1, keepdim=True))
 
     def weights(
-        self, features: Float[Tensor, "B N C"], kept: Sequence[Float[Tensor, "V S M C"]] | None
+        self, features: Float[Tensor, "B N C"], supports: Sequence[Float[Tensor, "V S n C"]] | None
     ) -> Float[Tensor, "B N keys"]:
-        """All the same."""
-        (values,) = _with_own(kept, self.keep(features))
-        batch, num_kept = values.shape[:2]
-        return features.new_full((batch, features.shape[1], num_kept), 1 / num_kept)
+        """Return uniform weights over all proposals."""
+        (values,) = _with_target(supports, self.project(features))
+        batch, num_keys = values.shape[:2]
+        return features.new_full((batch, features.shape[1], num_keys), 1 / num_keys)
 
 
-def _with_own(
-    kept: Sequence[Float[Tensor, "V S M C"]] | None, own: Sequence[Float[Tensor, "B N C"]]
+def _with_target(
+    supports: Sequence[Float[Tensor, "V S n C"]] | None, target: Sequence[Float[Tensor, "B N C"]]
 ) -> list[Float[Tensor, "B keys C"]]:
-    """What is kept of the support proposals, frame by frame, then the target's own."""
-    if kept is None:
-        return list(own)
+    """Concatenate the projections of the support proposals, frame by frame, and the target's."""
+    if supports is None:
+        return list(target)
     return [
         torch.cat([of_supports.flatten(1, 2).expand(len(of_target), -1, -1), of_target], dim=1)
-        for of_supports, of_target in zip(kept, own, strict=True)
+        for of_supports, of_target in zip(supports, target, strict=True)
     ]

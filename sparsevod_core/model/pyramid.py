@@ -1,4 +1,4 @@
-"""An encoded frame: what is computed of it whatever it is used for, as target or as support."""
+"""Encoded frames: P2..P5 of target or support frames, computed without knowing their use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sparsevod_core.model.roi_align import MapsAsRows, PyramidRoIAlign
+from sparsevod_core.model.roi_align import PyramidRoIAlign, RowLayout
 
 
 class Pyramid(Protocol):
@@ -22,19 +22,19 @@ class Pyramid(Protocol):
     image_sizes: Int[Tensor, "B 2"]
 
     def level(self, number: int) -> Float[Tensor, "B C _ _"]:
-        """The whole map of a level, 0 the finest."""
+        """Return the feature map of a level; 0 is the finest."""
 
     def pool(self, boxes_xyxy: Float[Tensor, "B N 4"]) -> Float[Tensor, "B N C P P"]:
-        """RoIAlign: features of boxes."""
+        """Return the RoI features of the boxes."""
 
 
 class WholePyramid:
-    """All levels, computed at once.
+    """Pyramid of which all levels have been computed.
 
     Args:
         levels: P2..P5.
         image_sizes: unpadded (height, width) of each frame in pixels.
-        roi_align: how boxes are pooled.
+        roi_align: module that pools the boxes.
     """
 
     def __init__(
@@ -46,15 +46,15 @@ class WholePyramid:
         self.image_sizes = image_sizes
         self._levels = levels
         self._roi_align = roi_align
-        # The positions of all levels, side by side once for all stages.
+        # The maps of all levels as one list of rows, built once for all stages.
         rows = torch.cat([level.permute(0, 2, 3, 1).flatten(0, 2) for level in levels])
         self._rows = rows.to(roi_align.kernels.pooled_dtype or rows.dtype)
         sizes = [(level.shape[2], level.shape[3]) for level in levels]
-        self._places = MapsAsRows.of(sizes, len(levels[0]))
+        self._layout = RowLayout.of(sizes, len(levels[0]))
 
     def level(self, number: int) -> Float[Tensor, "B C _ _"]:
         return self._levels[number]
 
     def pool(self, boxes_xyxy: Float[Tensor, "B N 4"]) -> Float[Tensor, "B N C P P"]:
-        pooled = self._roi_align(self._rows, self._places, boxes_xyxy)
-        return pooled.to(self._levels[0].dtype)
+        samples = self._roi_align.samples(self._layout.sizes, boxes_xyxy)
+        return self._roi_align(self._rows, self._layout, samples).to(self._levels[0].dtype)

@@ -1,4 +1,8 @@
-"""RoIAlign over the pyramid, each box on the level that fits its size."""
+"""RoIAlign over a feature pyramid; each box is pooled from the level that fits its size.
+
+The maps of all levels and images are one list of rows of C channels, one row per position. A bin is
+a weighted sum of rows, so that all levels are pooled by one kernel.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +18,15 @@ from sparsevod_core.kernels import BAGS, Kernels
 
 
 @dataclass(frozen=True, slots=True)
-class MapsAsRows:
-    """Where the positions of a batch's maps lie in one list of rows, by level, fine to coarse.
+class RowLayout:
+    """Order of the rows: level by level (fine to coarse), image by image, line by line.
 
     Attributes:
-        sizes: (height, width) of the maps.
-        pitches: rows from a line of a map to the next.
-        areas: rows from an image's map to the next image's.
-        starts: row of the first position of the first image.
-        num_rows: of all.
+        sizes: (height, width) of the map of each level.
+        pitches: number of rows from one line of a map to the next, per level.
+        areas: number of rows from one image's map to the next, per level.
+        starts: row of the first position of the first image, per level.
+        num_rows: total number of rows.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -32,8 +36,8 @@ class MapsAsRows:
     num_rows: int
 
     @classmethod
-    def of(cls, sizes: Sequence[tuple[int, int]], batch: int, tile: int = 1) -> MapsAsRows:
-        """Level by level, image by image, line by line; sides rounded up to whole tiles."""
+    def of(cls, sizes: Sequence[tuple[int, int]], batch: int, tile: int = 1) -> RowLayout:
+        """Lay out the maps of a batch, with sides rounded up to a multiple of `tile`."""
         lines, columns = ([-(-size[side] // tile) * tile for size in sizes] for side in (0, 1))
         areas = [height * width for height, width in zip(lines, columns, strict=True)]
         starts = [0]
@@ -44,12 +48,12 @@ class MapsAsRows:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What RoI bins read of their level's map: `samples` lines times as many columns each.
+    """Positions that the RoI bins read: `samples` lines by `samples` columns of one level per bin.
 
     Attributes:
         levels: pyramid level of each box.
-        lines, columns: positions, inside the map.
-        line_weights, column_weights: their shares; a position counts with the product of both.
+        lines, columns: positions, clamped to the map.
+        line_weights, column_weights: bilinear weights; a position has the product of both.
     """
 
     levels: Int[Tensor, "B N"]
@@ -60,13 +64,13 @@ class Samples:
 
 
 class PyramidRoIAlign(nn.Module):
-    """RoIAlign (He et al., ICCV 2017), aligned. Coordinates and weights are in fp32 always.
+    """Aligned RoIAlign (He et al., ICCV 2017); coordinates and weights are always fp32.
 
     Args:
-        strides: of the pyramid levels, fine to coarse.
-        output_size: bins per side, P.
-        sampling_ratio: samples per bin and side.
-        finest_scale: boxes up to twice this size in pixels use the finest level.
+        strides: strides of the pyramid levels, fine to coarse.
+        output_size: P, number of bins per side.
+        sampling_ratio: number of samples per bin and side.
+        finest_scale: boxes of up to twice this size in pixels use the finest level.
     """
 
     def __init__(
@@ -86,65 +90,47 @@ class PyramidRoIAlign(nn.Module):
         self.kernels = kernels
 
     def levels(self, boxes_xyxy: Float[Tensor, "*n 4"]) -> Int[Tensor, "*n"]:
-        """Pyramid level of each box: floor(log2(sqrt(w h) / finest_scale + 1e-6)), clamped."""
+        """Return the level of each box: floor(log2(sqrt(w h) / finest_scale + 1e-6)), clamped."""
         size = area(boxes_xyxy.float()).clamp(min=0).sqrt()
         level = torch.floor(torch.log2(size / self.finest_scale + 1e-6))
         return level.clamp(0, len(self.strides) - 1).long()
 
-    def forward(
-        self,
-        rows: Float[Tensor, "positions C"],
-        places: MapsAsRows,
-        boxes_xyxy: Float[Tensor, "B N 4"],
-    ) -> Float[Tensor, "B N C P P"]:
-        """Features of the boxes of each image, from the maps of all levels as rows."""
-        return self.pool(rows, places, self.samples(places.sizes, boxes_xyxy))
-
     def samples(
         self, sizes: Sequence[tuple[int, int]], boxes_xyxy: Float[Tensor, "B N 4"]
     ) -> Samples:
-        """What each bin reads, on maps of `sizes` (height, width); boxes get no gradient."""
+        """Return what each bin reads from maps of `sizes`; no gradient flows to the boxes."""
         boxes_xyxy = boxes_xyxy.detach().float()
         levels = self.levels(boxes_xyxy)
-        # Numbers of a level, not a table of them: a table would have to reach the device first.
-        heights, widths = (_of_level(levels, side) for side in zip(*sizes, strict=True))
-        scaled = boxes_xyxy / _of_level(levels, self.strides)[..., None]
-        x1, y1, x2, y2 = (scaled - 0.5).unbind(-1)  # aligned: pixel centres at .5
-        columns, column_weights = self._samples(x1, x2, widths)
-        lines, line_weights = self._samples(y1, y2, heights)
+        heights, widths = (_per_level(levels, side) for side in zip(*sizes, strict=True))
+        scaled = boxes_xyxy / _per_level(levels, self.strides)[..., None]
+        x1, y1, x2, y2 = (scaled - 0.5).unbind(-1)  # aligned: pixel centers at .5
+        columns, column_weights = self._samples_of_side(x1, x2, widths)
+        lines, line_weights = self._samples_of_side(y1, y2, heights)
         return Samples(levels, lines, line_weights, columns, column_weights)
 
-    def pool(
-        self, rows: Float[Tensor, "positions C"], places: MapsAsRows, samples: Samples
+    def forward(
+        self, rows: Float[Tensor, "rows C"], layout: RowLayout, samples: Samples
     ) -> Float[Tensor, "B N C P P"]:
-        """Each bin as a weighted sum of the rows that it reads."""
-        index, weights = self._bags(places, samples)
-        pooled = self.kernels.weighted_rows(rows, index, weights)
-        batch, num_boxes = samples.levels.shape
-        pooled = pooled.view(batch, num_boxes, self.output_size, self.output_size, -1)
-        return pooled.movedim(4, 2)
-
-    def _bags(
-        self, places: MapsAsRows, samples: Samples
-    ) -> tuple[Int[Tensor, "bins m"], Float[Tensor, "bins m"]]:
-        """The m rows that each bin of all boxes sums, and their weights."""
+        """Return RoI features: for each bin the weighted sum of the rows that it reads."""
         levels = samples.levels
         image = torch.arange(len(levels), device=levels.device)[:, None]
-        starts = _of_level(levels, places.starts) + image * _of_level(levels, places.areas)
-        pitch = _of_level(levels, places.pitches)[..., None, None]
+        starts = _per_level(levels, layout.starts) + image * _per_level(levels, layout.areas)
+        pitch = _per_level(levels, layout.pitches)[..., None, None]
         place = (starts[..., None, None] + samples.lines * pitch)[:, :, :, None, :, None]
         index = place + samples.columns[:, :, None, :, None, :]  # [B, N, P, P, samples, samples]
         weights = samples.line_weights[:, :, :, None, :, None]
         weights = weights * samples.column_weights[:, :, None, :, None, :]
-        return index.flatten(4).flatten(0, 3), weights.flatten(4).flatten(0, 3)
+        bins = index.shape[:4]
+        index, weights = (x.flatten(4).flatten(0, 3) for x in (index, weights))
+        return self.kernels.weighted_rows(rows, index, weights).unflatten(0, bins).movedim(4, 2)
 
-    def _samples(
+    def _samples_of_side(
         self, low: Float[Tensor, "B N"], high: Float[Tensor, "B N"], length: Int[Tensor, "B N"]
     ) -> tuple[Int[Tensor, "B N P samples"], Float[Tensor, "B N P samples"]]:
-        """Positions that each bin reads along one side, two for each sample, and their weights.
+        """Return the positions that each bin reads along one side (two per sample) and weights.
 
-        Borders as in torchvision's operator: a sample more than one position outside counts
-        nothing; one nearer counts as the border.
+        Borders are as in torchvision: a sample more than one position outside the map counts as
+        zero, a nearer one as the border.
         """
         count = self.output_size * self.sampling_ratio
         samples = torch.arange(count, device=low.device)
@@ -154,18 +140,18 @@ class PyramidRoIAlign(nn.Module):
         is_inside = (points >= -1) & (points <= last + 1)
         points = points.clamp(min=0).minimum(last)
         before = points.floor()
-        share = points - before
+        fraction = points - before
         position = before.long()
         positions = torch.stack([position, (position + 1).minimum(last)], dim=-1)
-        weights = torch.stack([1 - share, share], dim=-1) * is_inside[..., None]
+        weights = torch.stack([1 - fraction, fraction], dim=-1) * is_inside[..., None]
         bins = (self.output_size, self.sampling_ratio)
         weights = weights.unflatten(2, bins).flatten(3) / self.sampling_ratio
         return positions.unflatten(2, bins).flatten(3), weights
 
 
-def _of_level(levels: Int[Tensor, "B N"], numbers: Sequence[int]) -> Int[Tensor, "B N"]:
-    """For each box the number of its level."""
-    found = torch.full_like(levels, numbers[0])
-    for level, number in enumerate(numbers[1:], 1):
-        found = torch.where(levels == level, number, found)
-    return found
+def _per_level(levels: Int[Tensor, "B N"], values: Sequence[int]) -> Int[Tensor, "B N"]:
+    """Return for each box the value of its level, without a table, which the host would upload."""
+    result = torch.full_like(levels, values[0])
+    for level, value in enumerate(values[1:], 1):
+        result = torch.where(levels == level, value, result)
+    return result

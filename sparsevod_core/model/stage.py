@@ -13,10 +13,13 @@ from sparsevod_core.model.proposal_aggregation import AttentionAggregation, Mean
 from sparsevod_core.model.support import StageMemory, SupportMaps
 from sparsevod_core.model.temporal_roi import TemporalRoIFeatures
 
+# Logits, refined boxes and refined proposal features.
+Refined = tuple[Float[Tensor, "B N K"], Float[Tensor, "B N 4"], Float[Tensor, "B N C"]]
+
 
 @dataclass(frozen=True, slots=True)
 class BoxDecoder:
-    """Deltas (dx, dy, dw, dh) on boxes, scaled, the size deltas clamped to [min_size, max_size]."""
+    """Decoder of box deltas (dx, dy, dw, dh); dw and dh are clamped to [min_size, max_size]."""
 
     min_size: float
     max_size: float
@@ -26,24 +29,24 @@ class BoxDecoder:
     def __call__(
         self, boxes_xyxy: Float[Tensor, "*n 4"], deltas: Float[Tensor, "*n 4"]
     ) -> Float[Tensor, "*n 4"]:
-        """Refined boxes; they may leave the image. Computed in at least 32 bits."""
+        """Return the refined boxes in the dtype of `boxes_xyxy`; they may leave the image."""
         shift, growth = deltas.to(boxes_xyxy.dtype).split(2, dim=-1)
         size = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
-        centre = boxes_xyxy[..., :2] + size / 2 + (self.shift_scale * shift) * size
+        center = boxes_xyxy[..., :2] + size / 2 + (self.shift_scale * shift) * size
         growth = (self.size_scale * growth).clamp(self.min_size, self.max_size)
         half = size * growth.exp() / 2
-        return torch.cat([centre - half, centre + half], dim=-1)
+        return torch.cat([center - half, center + half], dim=-1)
 
 
 class RefinementStage(nn.Module):
-    """TFE, self-attention, instance interaction, FFN, SPFA, then classes and boxes.
+    """TFE, self-attention, instance interaction, FFN, SPFA, then class and box branches.
 
     Args:
-        temporal_roi: TFE, None where it is off.
-        aggregation: SPFA, None where it is off.
-        channels: C, of proposal and RoI features.
-        roi_size: P, bins per side of a RoI.
-        num_cls_layers, num_reg_layers: depth of the two branches.
+        temporal_roi: TFE, or None if it is off.
+        aggregation: SPFA, or None if it is off.
+        channels: C, number of channels of proposal and RoI features.
+        roi_size: P, number of bins per side of a RoI.
+        num_cls_layers, num_reg_layers: depth of the class and box branches.
     """
 
     def __init__(
@@ -86,51 +89,54 @@ class RefinementStage(nn.Module):
         boxes_xyxy: Float[Tensor, "B N 4"],
         roi_features: Float[Tensor, "B N C P P"],
         memory: StageMemory | None,
-    ) -> tuple[Float[Tensor, "B N K"], Float[Tensor, "B N 4"], Float[Tensor, "B N C"]]:
-        """Logits, refined boxes and refined proposal features of the targets."""
+    ) -> Refined:
+        """Return logits, refined boxes and refined proposal features of target frames."""
         if self.temporal_roi is not None and memory is not None:
             assert memory.maps is not None
             roi_features = self.temporal_roi(roi_features, memory.maps, memory.taps)
         features = self.interact(features, roi_features)
         if self.aggregation is not None:
             features = self.aggregation(features, None if memory is None else memory.proposals)
-        return self.classify(features), self.refine(boxes_xyxy, features), features
+        logits = self.class_logits(self.class_branch(features))
+        return logits, self.refine(boxes_xyxy, features), features
 
-    def keep(
+    def remember(
         self, features: Float[Tensor, "F N C"], maps: SupportMaps | None, videos: int
     ) -> StageMemory:
-        """What targets need of support frames whose proposals have the given features here."""
+        """Return this stage's memory of support frames.
+
+        Args:
+            features: proposal features of the support frames after `interact`.
+            maps: support maps, or None if TFE is off.
+            videos: V, number of videos among which the frames are divided.
+        """
         taps = None
         if self.temporal_roi is not None and maps is not None:
-            taps = self.temporal_roi.keep(maps)
+            taps = self.temporal_roi.precompute(maps)
         proposals: tuple[Tensor, ...] = ()
         if self.aggregation is not None:
-            kept = self.aggregation.keep(features)
-            proposals = tuple(of_all.unflatten(0, (videos, -1)) for of_all in kept)
+            projected = self.aggregation.project(features)
+            proposals = tuple(x.unflatten(0, (videos, -1)) for x in projected)
         return StageMemory(maps, taps, proposals)
 
     def interact(
         self, features: Float[Tensor, "B N C"], roi_features: Float[Tensor, "B N C P P"]
     ) -> Float[Tensor, "B N C"]:
-        """Sparse R-CNN's object features; with `refine` all that a support frame needs."""
+        """Return the object features of Sparse R-CNN: self-attention, interaction and FFN."""
         features = self.attend(features)
-        found = self.interaction(features.flatten(0, 1), roi_features.flatten(0, 1))
-        features = self.interaction_norm(features + found.view_as(features))
+        objects = self.interaction(features.flatten(0, 1), roi_features.flatten(0, 1))
+        features = self.interaction_norm(features + objects.view_as(features))
         return self.ffn_norm(features + self.ffn(features))
 
     def attend(self, features: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
-        """Self-attention among the proposals of a frame."""
+        """Apply self-attention among the proposals of each frame."""
         attended, _ = self.self_attention(features, features, features, need_weights=False)
         return self.self_attention_norm(features + attended)
-
-    def classify(self, features: Float[Tensor, "B N C"]) -> Float[Tensor, "B N K"]:
-        """Class logits."""
-        return self.class_logits(self.class_branch(features))
 
     def refine(
         self, boxes_xyxy: Float[Tensor, "B N 4"], features: Float[Tensor, "B N C"]
     ) -> Float[Tensor, "B N 4"]:
-        """Refined boxes."""
+        """Return the boxes refined by the box branch."""
         return self.box_decoder(boxes_xyxy, self.box_deltas(self.box_branch(features)))
 
 

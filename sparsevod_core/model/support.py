@@ -1,4 +1,4 @@
-"""What is kept of the support frames: computed once per video, used by every target frame of it."""
+"""Memory of the support frames: computed once per video, used by all its target frames."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ from sparsevod_core.kernels.similarity import SearchedKeys
 
 @dataclass(frozen=True, slots=True)
 class SupportMaps:
-    """The support level of the support frames of V videos, for TFE.
+    """Feature maps of the support frames of V videos, in which TFE searches.
 
     Attributes:
-        rows: features of the L positions of each map, line by line.
-        keys: their directions, to be searched.
-        width: positions of a line.
+        rows: features of all positions of each map, line by line.
+        keys: index of the rows for the similarity search.
+        width: number of positions per line.
     """
 
-    rows: Float[Tensor, "V S L C"]
+    rows: Float[Tensor, "V S HW C"]
     keys: SearchedKeys
     width: int
 
     def joined(self, others: Sequence[SupportMaps]) -> SupportMaps:
-        """These support frames and then those of `others`, of the same videos."""
+        """Return the maps of these support frames followed by those of `others`."""
         rows = torch.cat([self.rows, *(other.rows for other in others)], dim=1)
         return SupportMaps(rows, self.keys.joined([other.keys for other in others]), self.width)
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All that is kept."""
+        """All tensors held."""
         return [self.rows, *self.keys.tensors]
 
 
 @dataclass(frozen=True, slots=True)
 class StageMemory:
-    """What one stage needs of the support frames.
+    """Memory of one stage.
 
     Attributes:
-        maps: for TFE, the same for all stages; None where it is off.
-        taps: what the stage's TFE keeps beside them, where it keeps any.
-        proposals: what SPFA keeps of the support proposals, keys and values or values alone; empty
-            where it is off.
+        maps: support maps for TFE, shared by all stages; None if TFE is off.
+        taps: what the stage's TFE has precomputed for the maps, or None; see `fast.taps`.
+        proposals: SPFA's projections of the support proposals (keys and values, or only values);
+            empty if SPFA is off.
     """
 
     maps: SupportMaps | None
-    taps: Float[Tensor, "V S L taps C"] | None
+    taps: Float[Tensor, "V S HW taps C"] | None
     proposals: tuple[Float[Tensor, "V S N C"], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SupportMemory:
-    """Support frames of V videos; in training V = B clips, at test time V = 1.
+    """Memory of the support frames of V videos; V = B clips in training, V = 1 at test time.
 
     Attributes:
-        stages: what each stage needs of them.
+        stages: memory of each stage.
         num_supports: S.
     """
 
@@ -67,7 +67,7 @@ class SupportMemory:
 
     @classmethod
     def joined(cls, memories: Sequence[SupportMemory]) -> SupportMemory:
-        """One memory of the support frames of several, all of the same videos."""
+        """Return one memory of the support frames of several memories of the same videos."""
         first, *others = (memory.stages[0].maps for memory in memories)
         maps = None if first is None else first.joined([one for one in others if one is not None])
         stages = []
@@ -85,14 +85,14 @@ class SupportMemory:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All that is kept, each once."""
+        """All tensors held, each once."""
         maps = self.stages[0].maps
-        kept = [] if maps is None else maps.tensors
+        tensors = [] if maps is None else maps.tensors
         for stage in self.stages:
-            kept += [*stage.proposals, *([] if stage.taps is None else [stage.taps])]
-        return kept
+            tensors += [*stage.proposals, *([] if stage.taps is None else [stage.taps])]
+        return tensors
 
     @property
     def nbytes(self) -> int:
-        """Size of all that is kept, in bytes."""
+        """Total size in bytes."""
         return sum(tensor.nbytes for tensor in self.tensors)

@@ -1,8 +1,8 @@
-"""TFE: RoI features of the target enriched with the most similar features of the support frames.
+"""TFE: target RoI features enriched with the most similar features of the support frames.
 
 Paper, section 3.1 "Temporal RoI Feature Extraction"; Temporal RoI Align (Gong et al., AAAI 2021).
-RoI features and maps are taken as rows of C channels: Q bins of all boxes of all target frames of a
-video, L positions of a support map.
+RoI features and support maps are rows of C channels. Q is the number of bins of all boxes of all
+target frames of a video, HW the number of positions of a support map.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sparsevod_core.model.support import SupportMaps
 
 
 class TemporalRoIFeatures(nn.Module):
-    """For each RoI bin the most similar support features, then an aggregation over the frames."""
+    """TFE: per RoI bin the top-k similar features of each support frame, aggregated over frames."""
 
     def __init__(
         self, *, top_k: int, aggregation: TemporalAttention | TemporalMean, kernels: Kernels = BAGS
@@ -29,22 +29,22 @@ class TemporalRoIFeatures(nn.Module):
         self.aggregation: TemporalAttention | TemporalMean = aggregation
         self.kernels = kernels
 
-    def keep(self, maps: SupportMaps) -> Float[Tensor, "V S L taps C"] | None:
-        """What this stage keeps of support maps beside themselves: nothing, here."""
+    def precompute(self, maps: SupportMaps) -> Float[Tensor, "V S HW taps C"] | None:
+        """Return what this stage computes of support maps in advance; nothing by default."""
         return None
 
     def forward(
         self,
         roi_features: Float[Tensor, "B N C P P"],
         maps: SupportMaps,
-        kept: Float[Tensor, "V S L taps C"] | None = None,
+        taps: Float[Tensor, "V S HW taps C"] | None = None,
     ) -> Float[Tensor, "B N C P P"]:
-        """Temporal RoI features.
+        """Return temporal RoI features.
 
         Args:
-            roi_features: plain RoIAlign on the targets.
-            maps: of the support frames; V = B, or V = 1 where all targets are of one video.
-            kept: what `keep` gave.
+            roi_features: RoIAlign features of the target frames.
+            maps: support maps; V = B, or V = 1 if all targets are from one video.
+            taps: result of `precompute`.
         """
         bins = bins_of(roi_features, len(maps.rows))
         similar = self.similar(bins, maps)
@@ -52,38 +52,36 @@ class TemporalRoIFeatures(nn.Module):
         return mixed.view(roi_features.movedim(2, 4).shape).movedim(4, 2)
 
     def similar(self, bins: Float[Tensor, "V Q C"], maps: SupportMaps) -> Float[Tensor, "V S Q C"]:
-        """For each bin and support frame a mix of the most similar features, un-normalised."""
+        """Return for each bin and support frame the weighted sum of its top-k features (raw)."""
         positions, cosines = maps.keys.top(bins.detach(), self.top_k)
+        index = _row_index(maps.rows, positions)
         if torch.is_grad_enabled():
-            with_gradients = _cosines(bins, maps.rows, positions)
+            with_gradients = _cosines(bins, maps.rows, index)
             cosines = with_gradients.masked_fill(cosines.isinf(), float("-inf"))
-        weights = shares(cosines, bins)
-        videos, supports, length, _ = maps.rows.shape
-        frame = torch.arange(videos * supports, device=bins.device) * length
-        index = frame.view(videos, supports, 1, 1) + positions
+        weights = top_k_weights(cosines, bins)
         rows = maps.rows.flatten(0, 2)
         mixed = self.kernels.weighted_rows(rows, index.flatten(0, 2), weights.flatten(0, 2))
         return mixed.unflatten(0, index.shape[:3])
 
-    def places(
+    def best_positions(
         self, roi_features: Float[Tensor, "B N C P P"], maps: SupportMaps
     ) -> Int[Tensor, "V S Q"]:
-        """Where on each support frame the most similar feature lies: line times W plus column."""
+        """Return the most similar position per bin and support frame, as line * width + column."""
         positions, _ = maps.keys.top(bins_of(roi_features, len(maps.rows)), 1)
         return positions[..., 0]
 
     def weights(
         self, roi_features: Float[Tensor, "B N C P P"], maps: SupportMaps
     ) -> Float[Tensor, "V frames Q blocks"]:
-        """Shares of the target frame, first, and of the support frames in what `forward` gives."""
+        """Return the weights of the target frame (first) and the support frames in `forward`."""
         bins = bins_of(roi_features, len(maps.rows))
         return self.aggregation.weights(bins, self.similar(bins, maps), roi_features.shape[-1])
 
 
 class TemporalAttention(nn.Module):
-    """Attention of each target bin over the target and the support frames, in channel blocks.
+    """Attention of each target bin over target and support frames, in blocks of channels.
 
-    One 3x3 convolution embeds all frames; there is no value or output projection and no residual:
+    One 3x3 convolution embeds all frames. There is no value or output projection and no residual:
     the output is a weighted mean of the raw features.
     """
 
@@ -96,78 +94,85 @@ class TemporalAttention(nn.Module):
         self,
         bins: Float[Tensor, "V Q C"],
         similar: Float[Tensor, "V S Q C"],
-        size: int,
+        roi_size: int,
         kernels: Kernels = BAGS,
     ) -> Float[Tensor, "V Q C"]:
-        """Weighted mean over the S + 1 frames; RoIs have `size` bins a side."""
-        embedded_bins, embedded_similar = self.embedded(bins, size), self.embedded(similar, size)
-        return kernels.attend_frames(bins, similar, embedded_bins, embedded_similar, self.blocks)
+        """Return the weighted mean over the S + 1 frames."""
+        embedded = self.embedded(bins, roi_size), self.embedded(similar, roi_size)
+        return kernels.attend_frames(bins, similar, *embedded, self.blocks)
 
     def weights(
-        self, bins: Float[Tensor, "V Q C"], similar: Float[Tensor, "V S Q C"], size: int
+        self, bins: Float[Tensor, "V Q C"], similar: Float[Tensor, "V S Q C"], roi_size: int
     ) -> Float[Tensor, "V frames Q blocks"]:
-        """Of each frame, the target first."""
-        return frame_weights(self.embedded(bins, size), self.embedded(similar, size), self.blocks)
+        """Return the weights of the frames, the target first."""
+        embedded = self.embedded(bins, roi_size), self.embedded(similar, roi_size)
+        return frame_weights(*embedded, self.blocks)
 
-    def embedded(self, rows: Float[Tensor, "*n Q C"], size: int) -> Float[Tensor, "*n Q C"]:
-        """The convolution on RoIs of `size` bins a side, whose bins are rows."""
-        rois = rows.reshape(-1, size, size, rows.shape[-1]).permute(0, 3, 1, 2)
+    def embedded(self, rows: Float[Tensor, "*n Q C"], roi_size: int) -> Float[Tensor, "*n Q C"]:
+        """Apply the embedding convolution to RoIs whose bins are rows."""
+        rois = rows.reshape(-1, roi_size, roi_size, rows.shape[-1]).permute(0, 3, 1, 2)
         return self.embed(rois).permute(0, 2, 3, 1).reshape(rows.shape)
 
 
 class TemporalMean(nn.Module):
-    """Plain mean over the target and the support frames ("Avg." of the paper's Table 4)."""
+    """Plain mean over target and support frames ("Avg." in the paper's Table 4)."""
 
     def forward(
         self,
         bins: Float[Tensor, "V Q C"],
         similar: Float[Tensor, "V S Q C"],
-        size: int,
+        roi_size: int,
         kernels: Kernels = BAGS,
     ) -> Float[Tensor, "V Q C"]:
-        """Mean over the S + 1 frames."""
+        """Return the mean over the S + 1 frames."""
         return (bins + similar.sum(1)) / (similar.shape[1] + 1)
 
     def weights(
-        self, bins: Float[Tensor, "V Q C"], similar: Float[Tensor, "V S Q C"], size: int
+        self, bins: Float[Tensor, "V Q C"], similar: Float[Tensor, "V S Q C"], roi_size: int
     ) -> Float[Tensor, "V frames Q 1"]:
-        """All the same."""
+        """Return uniform weights."""
         videos, supports, count, _ = similar.shape
         return bins.new_full((videos, supports + 1, count, 1), 1 / (supports + 1))
 
 
 def bins_of(roi_features: Float[Tensor, "B N C P P"], videos: int) -> Float[Tensor, "V Q C"]:
-    """The bins of all targets of each video as rows, one after the other."""
+    """Return the RoI bins of all target frames of each video as rows."""
     return roi_features.movedim(2, 4).reshape(videos, -1, roi_features.shape[2])
 
 
-def shares(
+def top_k_weights(
     cosines: Float[Tensor, "V S Q k"], bins: Float[Tensor, "V Q C"]
 ) -> Float[Tensor, "V S Q k"]:
-    """Softmax of the cosines of the positions that were found (minus infinity: not).
+    """Return the softmax of the top-k cosines; minus infinity stands for a missing position.
 
-    By hand: torch's is slow over so few. A bin of zero norm (outside the image) gets zeros: all its
-    cosines are equal, and any choice would be arbitrary.
+    Computed by hand, because torch's softmax is slow over so few elements. A bin of zero norm
+    (outside the image) gets zero weights: its cosines are all equal, so any choice is arbitrary.
     """
     factors = (cosines - cosines[..., :1].detach()).exp()
     weights = factors / factors.sum(-1, keepdim=True)
-    is_inside = bins.detach().abs().amax(-1) > 0  # on a CPU several times as fast as any(bins != 0)
+    is_inside = (
+        bins.detach().abs().amax(-1) > 0
+    )  # on a CPU several times faster than any(bins != 0)
     return weights * is_inside[:, None, :, None]
 
 
-def _cosines(
-    bins: Float[Tensor, "V Q C"],
-    rows: Float[Tensor, "V S L C"],
-    positions: Int[Tensor, "V S Q k"],
-) -> Float[Tensor, "V S Q k"]:
-    """Of the chosen positions alone, with gradients: no score matrix is kept for them.
-
-    Products and sums, not einsum: that would be a matrix product for every bin.
-    """
+def _row_index(
+    rows: Float[Tensor, "V S HW C"], positions: Int[Tensor, "V S Q k"]
+) -> Int[Tensor, "V S Q k"]:
+    """Return the index of positions among the rows of all support frames of all videos."""
     videos, supports, length, _ = rows.shape
     frame = torch.arange(videos * supports, device=rows.device) * length
-    index = (frame.view(videos, supports, 1, 1) + positions).flatten()
+    return frame.view(videos, supports, 1, 1) + positions
+
+
+def _cosines(
+    bins: Float[Tensor, "V Q C"], rows: Float[Tensor, "V S HW C"], index: Int[Tensor, "V S Q k"]
+) -> Float[Tensor, "V S Q k"]:
+    """Return the cosines of the chosen rows only, with gradients; no score matrix is stored.
+
+    Products and sums are used because einsum would run a matrix product for every bin.
+    """
     wide = torch.promote_types(rows.dtype, torch.float32)
     directions = F.normalize(rows.to(wide), dim=-1, eps=NORM_EPS).flatten(0, 2)
-    chosen = directions.index_select(0, index).unflatten(0, positions.shape)
+    chosen = directions.index_select(0, index.flatten()).unflatten(0, index.shape)
     return (chosen * F.normalize(bins.to(wide), dim=-1, eps=NORM_EPS)[:, None, :, None]).sum(-1)

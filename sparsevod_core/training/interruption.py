@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM put off until the state is safe."""
+"""Ctrl-C and SIGTERM deferred until the state of the run is saved."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """While this context is open, Ctrl-C and SIGTERM are a request to be read between steps.
+    """Context in which Ctrl-C and SIGTERM only set `requested`, which the loop checks.
 
-    The loop saves what it has and calls `take_effect`, which does what the signal would have done:
-    KeyboardInterrupt, or an exit with code 128 + signal. A second Ctrl-C takes effect at once,
-    except where a launcher passes on to its processes what the terminal already told them.
+    After saving, the loop calls `take_effect`, which does what the signal would have done: raise
+    KeyboardInterrupt, or exit with code 128 + signal. A second Ctrl-C takes effect immediately,
+    unless `patient`.
 
     Args:
-        patient: wait for the loop however often the signal comes.
+        patient: If True, wait for the loop however often the signal arrives. Use it in launched
+            processes: the launcher forwards a Ctrl-C that the terminal has sent them already.
     """
 
     def __init__(self, *, patient: bool = False) -> None:
         self.received: int | None = None
         self._patient = patient
-        self._at_once = False
+        self._is_immediate = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -42,28 +43,28 @@ class Interruption:
 
     @property
     def requested(self) -> bool:
-        """Whether a signal has come."""
+        """Whether a signal has arrived."""
         return self.received is not None
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """A part of the work in which a signal takes effect immediately: nothing would be lost."""
+    def immediate(self) -> Iterator[None]:
+        """Let signals take effect immediately within this context: nothing would be lost."""
         if self.requested:
             self.take_effect()
-        self._at_once = True
+        self._is_immediate = True
         try:
             yield
         finally:
-            self._at_once = False
+            self._is_immediate = False
 
     def take_effect(self) -> NoReturn:
-        """Do what the signal asks for; SIGTERM where another rank received one and this did not."""
+        """Do what the signal asks for; if only another rank received one, act as on SIGTERM."""
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + (self.received or signal.SIGTERM))
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        again = self.requested and number == signal.SIGINT and not self._patient
+        is_second = self.requested and number == signal.SIGINT and not self._patient
         self.received = number
-        if self._at_once or again:
+        if self._is_immediate or is_second:
             self.take_effect()

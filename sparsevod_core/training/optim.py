@@ -1,73 +1,70 @@
-"""AdamW, and the learning rate as a pure function of the step (paper, section 4.1)."""
+"""Updates of the weights: AdamW with its parameter groups, and a moving average."""
 
 from __future__ import annotations
 
-import math
+import copy
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from sparsevod_core.config import TrainConfig
-
-STEP_DECAY = 0.1
+from sparsevod_core.model.detector import SparseVOD
 
 
 def build_optimizer(detector: nn.Module, config: TrainConfig, *, fused: bool = False) -> AdamW:
-    """AdamW with one rate and one decay for all parameters, as Sparse R-CNN has it.
+    """Return AdamW with one learning rate and weight decay for all parameters, as in Sparse R-CNN.
 
-    Only where `train.backbone_rate` says so the backbone is a group with a rate of its own.
+    If `train.backbone_rate` is not 1, the backbone is a separate parameter group.
 
     Args:
-        fused: all parameters in a few kernels, for GPUs.
+        fused: If True, update all parameters in a few kernels (for GPUs).
     """
     trained = {name: p for name, p in detector.named_parameters() if p.requires_grad}
     groups: list[dict[str, Any]] = [{"params": list(trained.values()), "rate": 1.0}]
     if config.backbone_rate != 1:
         backbone = [p for name, p in trained.items() if is_backbone(name)]
         others = [p for name, p in trained.items() if not is_backbone(name)]
-        groups = [
-            {"params": others, "rate": 1.0},
-            {"params": backbone, "rate": config.backbone_rate},
-        ]
+        rate = config.backbone_rate
+        groups = [{"params": others, "rate": 1.0}, {"params": backbone, "rate": rate}]
     return AdamW(
         groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused or None
     )
 
 
 def is_backbone(name: str) -> bool:
-    """Whether a weight of this name is the backbone's; the FPN is not part of it."""
+    """Return True if a weight of this name belongs to the backbone, which excludes the FPN."""
     return name.startswith("backbone.") and not name.startswith("backbone.fpn.")
 
 
 def set_learning_rate(optimizer: AdamW, rate: float) -> None:
-    """Use `rate` from the next step on, or the multiple of it that is a group's own."""
+    """Set the rate of the next step; a parameter group may use a multiple of it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("rate", 1.0)  # checkpoints of before have none
+        group["lr"] = rate * group.get("rate", 1.0)  # earlier checkpoints have no "rate"
 
 
-def learning_rate(
-    step: int, config: TrainConfig, *, steps_per_epoch: int, total_steps: int
-) -> float:
-    """Rate of step `step`, counted from 0: linear warm-up times the schedule.
+class WeightAverage:
+    """Exponential moving average of a detector's weights, itself a detector.
 
-    A pure function, so that a resumed run needs no scheduler state.
+    It is less noisy than the weights of the last step, and often better. The decay of step n is
+    min(decay, (1 + n) / (10 + n)), as in TensorFlow: it starts small, so that the initial weights
+    are soon forgotten. It depends only on the step, so a resumed run continues it exactly.
 
     Args:
-        step: optimiser steps done before this one.
-        config: base rate, warm-up and schedule.
-        steps_per_epoch: for the milestones of `step`, which are in epochs.
-        total_steps: where `cosine` reaches zero.
+        detector: The detector in training.
+        decay: Share of the average that a step keeps, 0..1.
     """
-    if config.schedule == "cosine":
-        decay = 0.5 * (1 + math.cos(math.pi * min(step / total_steps, 1)))
-    else:
-        epoch = step // steps_per_epoch
-        decay = STEP_DECAY ** sum(epoch >= milestone for milestone in config.milestones)
-    return config.learning_rate * _warm_up(step, config) * decay
 
+    def __init__(self, detector: SparseVOD, decay: float) -> None:
+        self.detector = copy.deepcopy(detector).eval().requires_grad_(False)
+        self._decay = decay
+        # Buffers (statistics and constants) never change.
+        self._averages: list[Tensor] = list(self.detector.parameters())
+        self._weights: list[Tensor] = list(detector.parameters())
 
-def _warm_up(step: int, config: TrainConfig) -> float:
-    if step >= config.warmup_steps:
-        return 1.0
-    return config.warmup_start + (1 - config.warmup_start) * step / config.warmup_steps
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Add the weights after step `step`, counted from 1."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self._averages, self._weights, 1 - decay)

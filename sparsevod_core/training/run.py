@@ -1,6 +1,6 @@
-"""What each process of a training run does: all start alike, and go on where one was lost.
+"""Entry point of every process of a training run.
 
-Torch is imported when it runs: the process that only launches others stays small and quick.
+Torch is imported only when `train` runs, so a process that just launches others stays small.
 """
 
 from __future__ import annotations
@@ -12,17 +12,8 @@ from typing import Any
 from sparsevod_core.config import Config
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.reporting import Reporter
-from sparsevod_core.training.result import TrainingResult
-from sparsevod_core.training.run_folder import RunFolder
-
-MAY_DIFFER = (
-    "data.train_annotations",
-    "data.train_root",
-    "data.val_annotations",
-    "data.val_root",
-    "data.workers",
-)
-"""Between machines: where the files are, and how many processes read them."""
+from sparsevod_core.training.run_folder import RunFolder, TrainingResult
+from sparsevod_core.training.settings import MAY_DIFFER
 
 
 def train(
@@ -33,56 +24,44 @@ def train(
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> TrainingResult:
-    """Join the other processes, if torchrun or `launch` started some, and train.
+    """Join the other processes that torchrun or `launch` started, if any, and train.
 
-    The arguments and what is raised are those of `Trainer`; rank 0's `output` is everyone's.
-    Processes that were started again go on from the last checkpoint, if there is one.
+    Arguments and errors are those of `Trainer`; all processes use rank 0's `output`. Restarted
+    processes resume from the last checkpoint, if there is one.
 
     Raises:
-        ConfigError: a process has another setting than rank 0.
+        ConfigError: The settings of a process differ from those of rank 0.
     """
     from sparsevod_core import distributed
     from sparsevod_core.inference import resolve_device
     from sparsevod_core.training.trainer import Trainer
 
     with distributed.process_group(distributed.own_device(resolve_device(device))):
-        require_alike(_essence(config, resume))
+        launcher = {"--gpus": os.environ.get("LOCAL_WORLD_SIZE"), "--resume": resume}
+        require_same_settings({**launcher, **config.flat()})
         output = distributed.from_main(output)
-        # Machines count differently: one that lost no process has restarted nothing.
-        again = max(distributed.gather(distributed.num_restarts())) > 0
-        resume = distributed.from_main(resume or (again and RunFolder(output).last.exists()))
+        # Each machine counts its own restarts: one that lost no process may have none.
+        is_restarted = max(distributed.gather(distributed.num_restarts())) > 0
+        resume |= is_restarted and RunFolder(output).last.exists()
+        resume = distributed.from_main(resume)
         trainer = Trainer(config, output, resume=resume, device=device, reporter=reporter)
         return trainer.fit()
 
 
-def require_alike(settings: dict[str, Any]) -> None:
-    """Check that all ranks have rank 0's settings.
+def require_same_settings(settings: dict[str, Any]) -> None:
+    """Check that all ranks have the settings of rank 0, except for `MAY_DIFFER`.
 
     Raises:
-        ConfigError: on every rank, naming the first that differs, and the setting.
+        ConfigError: Raised on every rank, with the first rank and setting that differ.
     """
     from sparsevod_core import distributed
 
     first, *others = distributed.gather(settings)
     for rank, other in enumerate(others, start=1):
         for name, value in first.items():
-            if other.get(name) != value:
+            if name not in MAY_DIFFER and other.get(name) != value:
                 raise ConfigError(
                     f"process {rank + 1} was started with {name}={other.get(name)}, "
                     f"process 1 with {value}",
-                    hint="all machines run the same command",
+                    hint="run the same command on all machines",
                 )
-
-
-def _essence(config: Config, resume: bool) -> dict[str, Any]:
-    """What must be the same everywhere, by the names that a user knows."""
-    settings: dict[str, Any] = {
-        "--gpus": os.environ.get("LOCAL_WORLD_SIZE"),
-        "--resume": resume,
-    }
-    for section, value in config.to_dict().items():
-        for name, setting in value.items() if isinstance(value, dict) else [(None, value)]:
-            key = section if name is None else f"{section}.{name}"
-            if key not in MAY_DIFFER:
-                settings[key] = setting
-    return settings

@@ -1,10 +1,11 @@
-"""What a training run leaves on disk: config.yaml, metrics.jsonl and checkpoints."""
+"""Files of a training run: config.yaml, metrics.jsonl and checkpoints."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,16 @@ RUNS = Path("runs")
 
 
 class RunFolder:
-    """Paths of a run and how its small files are written; nothing appears half-written.
+    """Paths of a run, and how its small files are written. No file is visible half-written.
 
     ```
     config.yaml               all settings, resolved
     metrics.jsonl             one JSON object per log and per evaluation
-    tensorboard/              the same for TensorBoard, where it is asked for
-    checkpoints/last.pth      weights, optimiser and position: what --resume starts from
+    tensorboard/              the same for TensorBoard, if requested
+    checkpoints/last.pth      weights, optimizer and run state: what --resume starts from
     checkpoints/previous.pth  the last.pth before it
     checkpoints/best.pth      weights of the best evaluation
-    bad_batch.json            a batch whose loss was not finite, where that happened
+    bad_batch.json            batch whose loss was not finite, if there was one
     ```
     """
 
@@ -40,50 +41,21 @@ class RunFolder:
         self.best = self.path / "checkpoints" / "best.pth"
 
     def require_new(self) -> None:
-        """
-        Raises:
-            ConfigError: it holds a run already.
-        """
+        """Raise a ConfigError if the folder already contains a run."""
         if self.last.exists():
             raise ConfigError(
-                f"{self.path}: holds a run already",
-                hint=f"go on with it (sparsevod train --resume {self.path}) "
-                "or choose another --output",
+                f"{self.path}: already contains a run",
+                hint=f"resume it (sparsevod train --resume {self.path}) or choose another --output",
             )
 
-    def start(self, config: Config) -> None:
-        """Make the folder of a new run."""
+    def start(self, config: Config, step: int = 0, evaluated_step: int = 0) -> None:
+        """Create the folder and write the resolved settings.
+
+        A resumed run drops incomplete metrics and those after `step` and `evaluated_step`, because
+        it repeats these steps.
+        """
         self.last.parent.mkdir(parents=True, exist_ok=True)
-        self.write_config(config)
-        write_text(self.metrics, "")
-
-    def write_config(self, config: Config) -> None:
-        """Write the resolved settings."""
         write_text(self.config, config.to_yaml())
-
-    def log(self, record: dict[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
-        with self.metrics.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(record, allow_nan=False) + "\n")
-
-    def keep_previous(self) -> None:
-        """Name last.pth previous.pth too, before a new one takes its place."""
-        if not self.last.exists():
-            return
-        partial = self.previous.with_name(self.previous.name + ".partial")
-        partial.unlink(missing_ok=True)
-        try:
-            os.link(self.last, partial)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(self.last, partial)
-        partial.replace(self.previous)
-
-    def resume_command(self, launch_options: str) -> str:
-        """What is typed to go on with it; see `distributed.launch_options`."""
-        return f"sparsevod train --resume {self.path}{launch_options}"
-
-    def forget_after(self, step: int, evaluated_step: int) -> None:
-        """Drop lines of steps and evaluations that a resumed run does again, and one cut short."""
         kept, last = [], {"train": step, "eval": evaluated_step}
         lines = self.metrics.read_text(encoding="utf-8") if self.metrics.exists() else ""
         for line in lines.splitlines(keepends=True):
@@ -96,9 +68,53 @@ class RunFolder:
                 kept.append(line)
         write_text(self.metrics, "".join(kept))
 
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with self.metrics.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(record, allow_nan=False) + "\n")
 
-def fresh_run(name: str) -> Path:
-    """`runs/NAME-DATE-TIME`, a folder that is not there yet."""
+    def keep_previous(self) -> None:
+        """Make last.pth available as previous.pth too, before a new one replaces it."""
+        if not self.last.exists():
+            return
+        partial = self.previous.with_name(self.previous.name + ".partial")
+        partial.unlink(missing_ok=True)
+        try:
+            os.link(self.last, partial)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(self.last, partial)
+        partial.replace(self.previous)
+
+    def resume_command(self, launch_options: str) -> str:
+        """Return the command that resumes the run; see `distributed.launch_options`."""
+        return f"sparsevod train --resume {self.path}{launch_options}"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """Result of a finished run.
+
+    Attributes:
+        run: The run folder.
+        steps: Total number of optimizer steps.
+        seconds: Training time.
+        best: `step`, `AP`, `AP50` and `AP75` of the best evaluation; None if there was none.
+        checkpoint: The checkpoint to use: best.pth, or last.pth without evaluations.
+    """
+
+    run: Path
+    steps: int
+    seconds: float
+    best: dict[str, Any] | None
+    checkpoint: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a dict for JSON, with paths as text."""
+        return {**asdict(self), "run": str(self.run), "checkpoint": str(self.checkpoint)}
+
+
+def new_run_path(name: str) -> Path:
+    """Return `runs/NAME-DATE-TIME`, a folder that does not exist yet."""
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     number, path = 1, RUNS / stem
     while path.exists():
@@ -107,18 +123,18 @@ def fresh_run(name: str) -> Path:
     return path
 
 
-def find_run(path: Path | None) -> RunFolder:
-    """The run to go on with: `path`, or the one below `runs/` that was saved last.
+def run_to_resume(path: Path | None) -> RunFolder:
+    """Return the run in `path`, by default the one in `runs/` that was saved last.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: There is no run.
     """
     if path is None:
         saved = sorted(RUNS.glob("*/checkpoints/last.pth"), key=lambda file: file.stat().st_mtime)
         if not saved:
             raise ConfigError(
-                f"--resume: no run below {RUNS}/ has a checkpoint",
-                hint="name the run folder: sparsevod train --resume RUN_FOLDER",
+                f"--resume: no run in {RUNS}/ has a checkpoint",
+                hint="give the run folder: sparsevod train --resume RUN_FOLDER",
             )
         return RunFolder(saved[-1].parent.parent)
     run = RunFolder(path)
@@ -126,13 +142,13 @@ def find_run(path: Path | None) -> RunFolder:
         if not file.is_file():
             raise ConfigError(
                 f"{path}: nothing to resume: {file.relative_to(path)} is missing",
-                hint="give the folder that `sparsevod train --output` named",
+                hint="give the folder that was passed to sparsevod train --output",
             )
     return run
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that appears under its name only when complete."""
+    """Write a file that gets its name only once it is complete."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

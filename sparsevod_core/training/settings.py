@@ -1,4 +1,4 @@
-"""The settings of a run, resolved before anything heavy is imported or started."""
+"""Settings of a run, resolved before torch is imported."""
 
 from __future__ import annotations
 
@@ -9,29 +9,34 @@ from sparsevod_core.config import Config, DataConfig, file_overrides, load_confi
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.reporting import Reporter, SilentReporter
 
-FROM_NOISE = ("model.norm=group", "model.frozen_stages=0")
-NO_VALIDATION = "data.val_annotations=none"
+FROM_SCRATCH: tuple[str, ...] = ("model.norm=group", "model.frozen_stages=0")
+NO_VALIDATION = ("data.val_annotations=none",)
 
-MAY_CHANGE = (
+MAY_DIFFER = (
     "data.train_annotations",
     "data.train_root",
     "data.val_annotations",
     "data.val_root",
     "data.workers",
+)
+"""Settings that may differ between machines: places of files, and loader processes."""
+
+MAY_CHANGE = (
+    *MAY_DIFFER,
     "train.backbone_weights",
     "train.init_from",
     "train.epochs",
     "train.max_steps",
     "train.patience",
     "train.tensorboard",
-    "train.checkpoint_stages",
+    "train.recompute_stages",
     "train.record",
     "train.log_every",
     "train.checkpoint_every",
     "train.eval_every",
     "inference.",
 )
-"""What a resumed run may have otherwise: how long, where files are, how often something is said."""
+"""Settings that a resumed run may change: length, paths, logging, and how a step is computed."""
 
 
 def new_run_settings(
@@ -40,30 +45,32 @@ def new_run_settings(
     overrides: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> Config:
-    """Preset, file and overrides, and what follows from them.
+    """Return the settings of a preset, a file and overrides, with defaults that depend on them.
 
-    Without pretrained weights nothing is frozen and every norm is a GroupNorm, and own training
-    annotations go without the default validation set, unless file or overrides say otherwise.
+    Unless file or overrides set them, two defaults change. Without pretrained weights, all norms
+    are GroupNorm and no stage is frozen. With the user's own training annotations, there is no
+    validation set.
 
     Raises:
-        ConfigError: unknown setting, or values that do not fit together.
-        DataError: the annotation files are not there.
+        ConfigError: Unknown setting, or values that do not fit together.
+        DataError: An annotation file is missing.
     """
     reporter = reporter or SilentReporter()
     given = [*([] if file is None else file_overrides(file)), *overrides]
-    # Those of the model may fit together only once `FROM_NOISE` is among them.
-    of_model = [text for text in given if text.startswith("model.")]
     preset = load_config(backbone)
-    others = load_config(backbone, overrides=[text for text in given if text not in of_model])
-    is_from_noise = others.train.backbone_weights == "none" and others.train.init_from is None
+    # Model settings may be valid only together with FROM_SCRATCH.
+    not_model = [text for text in given if not text.startswith("model.")]
+    others = load_config(backbone, overrides=not_model)
+    is_from_scratch = others.train.backbone_weights == "none" and others.train.init_from is None
     has_own_data = others.data.train_annotations != DataConfig().train_annotations
-    defaults = [*(FROM_NOISE if is_from_noise else ()), *([NO_VALIDATION] if has_own_data else ())]
+    defaults = FROM_SCRATCH if is_from_scratch else ()
+    defaults += NO_VALIDATION if has_own_data else ()
     config = load_config(backbone, overrides=[*defaults, *given])
     norm, frozen = config.model.norm, config.model.frozen_stages
-    if is_from_noise and (norm, frozen) != (preset.model.norm, preset.model.frozen_stages):
+    if is_from_scratch and (norm, frozen) != (preset.model.norm, preset.model.frozen_stages):
         reporter.message(
             "training from scratch, without backbone weights: "
-            f"model.norm={norm}, model.frozen_stages={frozen}"
+            f"using model.norm={norm}, model.frozen_stages={frozen}"
         )
     require_annotations(config.data)
     _require_weights_that_fit(config)
@@ -71,11 +78,11 @@ def new_run_settings(
 
 
 def resumed_settings(saved: Path, overrides: Sequence[str] = ()) -> Config:
-    """The settings of a run's `config.yaml` with those changes that leave it the same run.
+    """Return the settings in a run's `config.yaml` with the overrides that resuming allows.
 
     Raises:
-        ConfigError: unknown setting, or one that would make it another run.
-        DataError: the annotation files are not there.
+        ConfigError: Unknown setting, or one that a resumed run cannot change.
+        DataError: An annotation file is missing.
     """
     before = load_config(file=saved)
     config = load_config(file=saved, overrides=overrides)
@@ -85,12 +92,12 @@ def resumed_settings(saved: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def require_same_run(before: Config, after: Config) -> None:
-    """Check that `after` differs from `before` only where a resumed run may.
+    """Check that `after` differs from `before` only in settings that a resumed run may change.
 
     Raises:
-        ConfigError: naming the first setting that differs.
+        ConfigError: With the first other setting that differs.
     """
-    old, new = _flat(before), _flat(after)
+    old, new = before.flat(), after.flat()
     for key, value in new.items():
         if value != old[key] and not key.startswith(MAY_CHANGE):
             raise ConfigError(
@@ -100,26 +107,26 @@ def require_same_run(before: Config, after: Config) -> None:
 
 
 def require_annotations(data: DataConfig) -> None:
-    """Check that the annotation files are there.
+    """Check that the annotation files exist.
 
     Raises:
-        DataError: naming the missing file and how to prepare it.
+        DataError: With the missing file and how to prepare it.
     """
     default = DataConfig()
     if not Path(data.train_annotations).is_file():
-        hint = "give a COCO-VID JSON: --annotations train.json --root FRAMES"
+        hint = "give a COCO-VID JSON file: --annotations train.json --root FRAMES"
         if data.train_annotations == default.train_annotations:
             folder = Path(data.train_annotations).parent
             hint = (
-                "this is where a prepared ImageNet VID belongs: "
+                "to train on ImageNet VID, prepare it first: "
                 f"sparsevod prepare-vid ILSVRC_ROOT -o {folder}; "
-                "your own data: --annotations train.json --root FRAMES"
+                "to train on your own data: --annotations train.json --root FRAMES"
             )
-        raise DataError(f"{data.train_annotations}: no training annotations there", hint)
+        raise DataError(f"{data.train_annotations}: no such file of training annotations", hint)
     if data.val_annotations is not None and not Path(data.val_annotations).is_file():
         raise DataError(
-            f"{data.val_annotations}: no validation annotations there",
-            hint="give them with --val, or train without: --set data.val_annotations=none",
+            f"{data.val_annotations}: no such file of validation annotations",
+            hint="use --val FILE, or train without: --set data.val_annotations=none",
         )
 
 
@@ -130,24 +137,14 @@ def _require_weights_that_fit(config: Config) -> None:
     if weights == "none":
         raise ConfigError(
             f"model.frozen_stages={frozen} would freeze random weights",
-            hint="add --set model.frozen_stages=0, or give weights: --backbone-weights imagenet",
+            hint="add --set model.frozen_stages=0, or use --backbone-weights imagenet",
         )
-    why = None
+    problem = None
     if config.model.backbone == "tiny":
-        why = "the tiny backbone has no pretrained weights"
+        problem = "the tiny backbone has no pretrained weights"
     elif config.model.norm == "group":
-        why = "pretrained backbones have BatchNorm, and model.norm=group"
-    if why is not None:
+        problem = "pretrained backbones use BatchNorm, but model.norm=group"
+    if problem is not None:
         raise ConfigError(
-            f"--backbone-weights {weights}: {why}", hint="add --backbone-weights none"
+            f"--backbone-weights {weights}: {problem}", hint="use --backbone-weights none"
         )
-
-
-def _flat(config: Config) -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for section, value in config.to_dict().items():
-        if isinstance(value, dict):
-            flat.update({f"{section}.{key}": setting for key, setting in value.items()})
-        else:
-            flat[section] = value
-    return flat

@@ -1,83 +1,76 @@
-"""What is about to be trained, in a few lines."""
+"""Summary of a run, printed when it starts."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from sparsevod_core.config import Config, ModelConfig, TrainConfig
+from sparsevod_core.data.records import VideoSet
+from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.training.run_state import RunState
+from sparsevod_core.training.schedule import Schedule
 
-from sparsevod_core import distributed
-
-if TYPE_CHECKING:
-    from sparsevod_core.training.trainer import Trainer
-
-RECIPE_BATCH = 8  # clips a step that the presets' learning rates are for: one on each of 8 GPUs
-
-
-def introduction(trainer: Trainer) -> list[str]:
-    """Data, model, schedule, device and learning rate of a run; or that it is finished already."""
-    if trainer.is_stopped_early:
-        more = "stopped early; --set train.patience=0 trains to the end"
-        return [f"{trainer.run.path}: finished already, {more}"]
-    if trainer.is_finished:
-        return [f"{trainer.run.path}: finished already; --epochs N trains longer"]
-    return [_data(trainer), _model(trainer), _steps(trainer), *_rate(trainer), _where(trainer)]
+RECIPE_BATCH = 8  # clips per step that the presets' learning rates are for: 8 GPUs with one each
 
 
-def _data(trainer: Trainer) -> str:
-    videos, validation = trainer.videos, trainer.validation
-    names = ", ".join(category.name for category in trainer.categories[:6])
-    more = ", ..." if len(trainer.categories) > 6 else ""
+def run_summary(
+    config: Config,
+    state: RunState,
+    schedule: Schedule,
+    videos: VideoSet,
+    validation: VideoSet | None,
+    detector: SparseVOD,
+) -> list[str]:
+    """Return lines about the data, the model, the steps and the learning rate."""
+    train = config.train
+    clips_per_step = train.clips_per_gpu * train.accumulate * state.world_size
+    where = f"{next(detector.parameters()).device.type}, {train.precision}"
+    steps = f"{_steps(train, state, schedule, clips_per_step)}; {where}"
+    lines = [_data(state, videos, validation), _model(config.model, detector), steps]
+    if clips_per_step != RECIPE_BATCH:
+        scaled = train.learning_rate * clips_per_step / RECIPE_BATCH
+        lines.append(
+            f"learning rate: {train.learning_rate:g}, not scaled to the batch: a step has "
+            f"{clips_per_step} clips, the recipe has {RECIPE_BATCH}; in proportion: "
+            f"--set train.learning_rate={scaled:g}"
+        )
+    return lines
+
+
+def _data(state: RunState, videos: VideoSet, validation: VideoSet | None) -> str:
+    names = ", ".join(category.name for category in videos.categories[:6])
+    more = ", ..." if len(videos.categories) > 6 else ""
     held_out = (
         "no validation set, so last.pth is the result"
         if validation is None
         else f"validation: {validation.num_frames:,} frames of {validation.num_videos:,} videos"
     )
     return (
-        f"data: {len(trainer.dataset):,} target frames of {videos.num_videos:,} videos, "
-        f"{len(trainer.categories)} classes ({names}{more}); {held_out}"
+        f"data: {state.num_clips:,} target frames of {videos.num_videos:,} videos, "
+        f"{len(videos.categories)} classes ({names}{more}); {held_out}"
     )
 
 
-def _model(trainer: Trainer) -> str:
-    model = trainer.config.model
-    parameters = list(trainer.detector.parameters())
+def _model(model: ModelConfig, detector: SparseVOD) -> str:
+    parameters = list(detector.parameters())
     total = sum(parameter.numel() for parameter in parameters)
-    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-    frozen = f", {total - trained:,} of them frozen" if trained < total else ""
+    frozen = sum(parameter.numel() for parameter in parameters if not parameter.requires_grad)
     return (
         f"model: {model.backbone}, {model.num_stages} stages, {model.num_proposals} proposals, "
-        f"TFE {model.tfe}, SPFA {model.spfa}; {total:,} parameters{frozen}"
+        f"TFE {model.tfe}, SPFA {model.spfa}; {total:,} parameters"
+        + (f", {frozen:,} of them frozen" if frozen else "")
     )
 
 
-def _steps(trainer: Trainer) -> str:
-    train, schedule, count = trainer.config.train, trainer.schedule, distributed.world_size()
-    batch = f"{trainer.clips_per_step} clips" if trainer.clips_per_step > 1 else "1 clip"
-    factors = [f"{count} processes"] if count > 1 else []
+def _steps(train: TrainConfig, state: RunState, schedule: Schedule, clips_per_step: int) -> str:
+    batch = f"{clips_per_step} clips" if clips_per_step > 1 else "1 clip"
+    factors = [f"{state.world_size} processes"] if state.world_size > 1 else []
     factors += [f"{train.accumulate} batches"] if train.accumulate > 1 else []
     if factors:
         batch += f" ({' x '.join([*factors, str(train.clips_per_gpu)])})"
-    start = f", from step {trainer.position.step:,} on" if trainer.position.step else ""
+    start = f", resuming from step {state.step:,}" if state.step else ""
     cut = ""
     if schedule.recipe_steps > schedule.total_steps:
         cut = f"; {train.schedule} schedule over all {schedule.recipe_steps:,} steps of the epochs"
     return (
         f"training: {schedule.total_steps:,} steps of {batch}, "
-        f"{schedule.steps_per_epoch:,} an epoch{start}{cut}; "
-        f"{trainer.device.type}, {train.precision}"
+        f"{schedule.steps_per_epoch:,} per epoch{start}{cut}"
     )
-
-
-def _rate(trainer: Trainer) -> list[str]:
-    rate, batch = trainer.config.train.learning_rate, trainer.clips_per_step
-    if batch == RECIPE_BATCH:
-        return []
-    scaled = rate * batch / RECIPE_BATCH
-    return [
-        f"learning rate: {rate:g} as set, not scaled, though a step has {batch} clips where the "
-        f"recipe has {RECIPE_BATCH}; in proportion it would be "
-        f"--set train.learning_rate={scaled:g}"
-    ]
-
-
-def _where(trainer: Trainer) -> str:
-    return f"run folder: {trainer.run.path}"

@@ -1,63 +1,63 @@
-"""Training: the loop, and what it needs to stop and go on at any step.
+"""The training loop, which can stop and resume at any step.
 
-The detector is plain single-device code; with several processes the trainer wraps it in DDP.
+The detector is plain single-device code; with several processes, the trainer wraps it in DDP.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from sparsevod_core import distributed
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
 from sparsevod_core.config import Config
 from sparsevod_core.data.dataset import ClipDataset, clip_settings
-from sparsevod_core.data.loader import steps_per_epoch
+from sparsevod_core.data.loader import TrainingBatch, steps_per_epoch, training_loader
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import ConfigError
-from sparsevod_core.fast import plan_for_training, trainable
-from sparsevod_core.inference import resolve_device
-from sparsevod_core.losses.criterion import SetCriterion
+from sparsevod_core.fast import computing_in, plan_for_training, trainable
+from sparsevod_core.inference import Predictor, resolve_device
+from sparsevod_core.losses.criterion import Losses, SetCriterion
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.detector import SparseVOD
-from sparsevod_core.reporting import Progress, Reporter, SilentReporter
-from sparsevod_core.training.bad_batch import bad_batch_is_kept
-from sparsevod_core.training.gradients import accumulate_gradients, agree, parallel
+from sparsevod_core.reporting import Reporter, SilentReporter
+from sparsevod_core.training.bad_batch import recording_bad_batch
+from sparsevod_core.training.initial_weights import initial_detector
 from sparsevod_core.training.interruption import Interruption
-from sparsevod_core.training.metrics import Metrics
-from sparsevod_core.training.optim import build_optimizer, set_learning_rate
-from sparsevod_core.training.position import Position, restore, training_state
-from sparsevod_core.training.result import TrainingResult
-from sparsevod_core.training.run_folder import RunFolder
+from sparsevod_core.training.metrics import MetricsWriter, StepLog
+from sparsevod_core.training.optim import WeightAverage, build_optimizer, set_learning_rate
+from sparsevod_core.training.run_folder import RunFolder, TrainingResult
+from sparsevod_core.training.run_state import RunState, restore, training_state
 from sparsevod_core.training.schedule import Schedule
-from sparsevod_core.training.start import starting_detector
-from sparsevod_core.training.step_log import StepLog
-from sparsevod_core.training.steps import rest_of_epoch
-from sparsevod_core.training.summary import introduction
-from sparsevod_core.training.validation import evaluate_run
-from sparsevod_core.training.weight_average import WeightAverage
+from sparsevod_core.training.summary import run_summary
+from sparsevod_core.training.validation import validate
 
 
 class Trainer:
-    """One process's part of a training run.
+    """One process of a training run.
 
-    `Trainer(config, "runs/name").fit()` is all there is in one process; `run.train` joins several.
+    A single process needs no more than `Trainer(config, "runs/name").fit()`. `run.train` joins
+    several processes.
 
     Args:
-        config: all settings; `model.num_classes` is taken from the training annotations.
-        output: the run folder (see `RunFolder`).
-        resume: go on from its last.pth instead of starting anew.
+        config: All settings. `model.num_classes` is taken from the training annotations.
+        output: The run folder (see `RunFolder`).
+        resume: If True, resume from its last.pth instead of starting a new run.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        reporter: told what happens, by rank 0 only.
+        reporter: Receives messages and progress, from rank 0 only.
 
     Raises:
-        ConfigError: the folder holds a run already; a setting that a resumed run cannot change.
-        DataError: broken annotations.
-        CheckpointError: a file to start from that is missing, broken or does not fit.
+        ConfigError: The folder already contains a run, or a setting that resuming cannot change.
+        DataError: Invalid annotations.
+        CheckpointError: A missing, corrupt or unsuitable file to start from.
     """
 
     def __init__(
@@ -75,187 +75,244 @@ class Trainer:
         if not resume:
             self.run.require_new()
 
-        self.videos = _load_videos(config.data.train_annotations, config.data.train_root)
+        data, train = config.data, config.train
+        self.videos = _load_videos(data.train_annotations, data.train_root)
         self.categories = self.videos.categories
         self.config = config = config.replace({"model.num_classes": len(self.categories)})
         self.dataset = ClipDataset(self.videos, clip_settings(config), config.seed)
         self.validation: VideoSet | None = None
-        if config.data.val_annotations is not None and config.train.eval_every:
-            self.validation = _load_videos(config.data.val_annotations, config.data.val_root)
-        elif config.train.patience:
+        if data.val_annotations is not None and train.eval_every:
+            self.validation = _load_videos(data.val_annotations, data.val_root)
+        elif train.patience:
             raise ConfigError(
-                f"train.patience={config.train.patience} needs something to evaluate on",
-                hint="--val FILE gives validation annotations",
+                f"train.patience={train.patience}: there is no validation set to evaluate on",
+                hint="use --val FILE to give validation annotations",
             )
 
         num_clips, world_size = len(self.dataset), distributed.world_size()
-        per_rank = config.train.clips_per_gpu * config.train.accumulate
+        per_rank = train.clips_per_gpu * train.accumulate
         self.clips_per_step = per_rank * world_size
-        self.schedule = Schedule(config.train, steps_per_epoch(num_clips, per_rank, world_size))
-        self.position = Position(num_clips=num_clips, world_size=world_size)
+        self.schedule = Schedule(train, steps_per_epoch(num_clips, per_rank, world_size))
+        self.state = RunState(num_clips=num_clips, world_size=world_size)
 
         torch.manual_seed(config.seed)
-        if resume or not distributed.is_main():  # weights come from last.pth, or from rank 0
+        if resume or not distributed.is_main():  # the weights come from last.pth or from rank 0
             self.detector = build_detector(config.model)
         else:
-            self.detector = starting_detector(config, self.categories, self.reporter)
-        # Convolutions are a tenth faster in it, forward and backward.
+            self.detector = initial_detector(config, self.categories, self.reporter)
+        # Channels-last convolutions are a tenth faster, forward and backward.
         self.detector.to(self.device).to(memory_format=torch.channels_last)
-        self.detector.recompute_stages = config.train.checkpoint_stages
-        self.plan = plan_for_training(
-            self.device, config.train.precision, recorded=config.train.record
-        )
-        self.optimizer = build_optimizer(self.detector, config.train, fused=self.plan.recorded)
+        self.detector.recompute_stages = train.recompute_stages
+        plan = plan_for_training(self.device, train.precision, recorded=train.record)
+        self.optimizer = build_optimizer(self.detector, train, fused=plan.recorded)
         self.criterion = SetCriterion(config.loss)
-        self.model = parallel(trainable(self.detector, self.plan), config)
-        self.average: WeightAverage | None = None
-        if config.train.ema:
-            self.average = WeightAverage(self.detector, config.train.ema)
+        self.model = trainable(self.detector, plan)
+        self._no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
+        if distributed.is_joined():
+            self.model = parallel = DistributedDataParallel(  # sends rank 0's weights to all ranks
+                self.model,
+                gradient_as_bucket_view=True,
+                find_unused_parameters=data.supports == 0,  # those of TFE
+            )
+            self._no_sync = parallel.no_sync
+        self.average = WeightAverage(self.detector, train.ema) if train.ema else None
         if resume:
-            self._restore()
-        step, tensorboard = self.position.step, config.train.tensorboard
-        self.metrics = Metrics(self.run, after_step=step, tensorboard=tensorboard)
-        if not resume and distributed.is_main():
-            self.run.start(config)
-        self.log = StepLog(self.metrics, self.schedule, self.clips_per_step, self.position.seconds)
+            parts = (self.detector, self.optimizer, self.average)
+            self.state = restore(self.run, config, self.categories, self.state, *parts)
+        state = self.state
+        self.metrics = MetricsWriter(self.run, state.step, tensorboard=train.tensorboard)
+        self.log = StepLog(self.metrics, self.schedule, self.clips_per_step, state.seconds)
+        if distributed.is_main():
+            self.run.start(config, state.step, state.evaluated_step)
 
     @property
     def result_detector(self) -> SparseVOD:
-        """What is evaluated and kept: the average of the weights, where there is one."""
+        """The detector to evaluate and save: the weight average, if there is one."""
         return self.detector if self.average is None else self.average.detector
 
     @property
     def is_stopped_early(self) -> bool:
-        """Whether `train.patience` is at its end."""
-        patience = self.config.train.patience
-        return 0 < patience <= self.position.num_worse
+        """Whether `train.patience` has run out."""
+        return 0 < self.config.train.patience <= self.state.num_worse
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to train or to evaluate."""
-        at_end = self.position.step >= self.schedule.total_steps
-        return self.is_stopped_early or (at_end and not self._is_evaluation_due())
+        is_at_end = self.state.step >= self.schedule.total_steps
+        return self.is_stopped_early or (is_at_end and not self._is_evaluation_due())
 
     def fit(self) -> TrainingResult:
-        """Train to the last step, from wherever the run stands.
+        """Train until the last step, starting from the current state.
 
-        Ctrl-C and SIGTERM let the step end and last.pth be written, then do what they usually do.
+        On Ctrl-C or SIGTERM, the current step ends and last.pth is written before the signal
+        takes effect.
 
         Raises:
-            NonFiniteLossError: naming the frames of the batch, which bad_batch.json tells how to
-                make again; last.pth is from before.
-            DataError: an annotation or image that cannot be used, named.
+            NonFiniteLossError: With the frames of the batch, which bad_batch.json describes.
+                last.pth is from an earlier step.
+            DataError: With the annotation or image that cannot be used.
         """
-        for line in introduction(self):
-            self.reporter.message(line)
-        parameters = [p for p in self.detector.parameters() if p.requires_grad]
-        interruption = Interruption(patient=distributed.is_launched())
-        with interruption, bad_batch_is_kept(self):
-            if self.position.step == 0:
-                self.save()  # so that a run can go on whenever it is cut off
-            self.model.train()
+        self._print_summary()
+        with (
+            Interruption(patient=distributed.is_launched()) as interruption,
+            recording_bad_batch(self.run, self.config, self.schedule, len(self.dataset)),
+        ):
+            if self.state.step == 0:
+                self.save()  # from here on, the run can be resumed
             self.log.start_lap()
             while not self.is_finished:
                 if self._is_evaluation_due():
-                    evaluate_run(self, interruption)
+                    self._evaluate(interruption)
                     continue
-                with self._epoch_progress() as progress:
-                    for batches in rest_of_epoch(self):
-                        num_boxes, stop = agree(batches, interruption.requested)
-                        rate = self.schedule.learning_rate(self.position.step)
-                        set_learning_rate(self.optimizer, rate)
-                        self.optimizer.zero_grad(set_to_none=True)
-                        losses = accumulate_gradients(
-                            self.model,
-                            self.criterion,
-                            batches,
-                            num_boxes,
-                            device=self.device,
-                            precision=self.config.train.precision,
-                        )
-                        grad_norm = nn.utils.clip_grad_norm_(
-                            parameters, self.config.train.clip_grad_norm
-                        )
-                        self.optimizer.step()
-                        self.position.step += 1
-                        if self.average is not None:
-                            self.average.update(self.position.step)
-                        files = [clip for batch in batches for clip in batch.files]
-                        self.log.add(self.position.step, rate, losses, grad_norm, files)
-                        self._report(progress)
-                        if stop:
-                            self._stop(interruption)
+                epoch = self.schedule.epoch_of(self.state.step + 1)
+                label = f"epoch {epoch}/{self.schedule.num_epochs}"
+                steps_left = self.schedule.steps_left(self.state.step)
+                with self.reporter.progress(label, steps_left, "steps") as progress:
+                    self.model.train()
+                    for batches in self._remaining_batches():
+                        num_boxes, must_stop = _agree(batches, interruption.requested)
+                        self._step(batches, num_boxes)
+                        if self.schedule.is_checkpoint_due(self.state.step):
+                            self.save()
+                        elif self.schedule.is_log_due(self.state.step):
+                            self.log.write()
+                        progress.advance(note=self.log.note)
+                        if must_stop:
+                            self.save()
+                            self._print_resume_command()
+                            interruption.take_effect()
                 self.save()
-        return self._result()
+        best = self.state.best
+        checkpoint = self.run.last if best is None else self.run.best
+        return TrainingResult(self.run.path, self.state.step, self.state.seconds, best, checkpoint)
 
-    def _epoch_progress(self) -> AbstractContextManager[Progress]:
-        step, schedule = self.position.step, self.schedule
-        label = f"epoch {schedule.position(step)[0] + 1}/{schedule.num_epochs}"
-        return self.reporter.progress(label, schedule.steps_left(step), unit="steps")
+    def _step(self, batches: Sequence[TrainingBatch], num_boxes: float) -> None:
+        """Take one optimizer step; only the matching waits for the device.
 
-    def _report(self, progress: Progress) -> None:
-        """Metrics and checkpoints where they are due; the only steps that wait for the device."""
-        if self.schedule.is_checkpoint_due(self.position.step):
-            self.save()
-        elif self.schedule.is_log_due(self.position.step):
-            self.log.write()
-        progress.advance(note=self.log.note)
+        Args:
+            batches: The `train.accumulate` batches of the step, on the host. Their gradients add
+                up to those of one large batch.
+            num_boxes: Divisor of every loss: boxes in all batches, averaged over the ranks.
+        """
+        state, train = self.state, self.config.train
+        rate = self.schedule.learning_rate(state.step)
+        set_learning_rate(self.optimizer, rate)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses: Losses
+        for number, batch in enumerate(batches, start=1):
+            batch = batch.to(self.device, non_blocking=True)
+            # DDP exchanges gradients once per step, in the last backward pass.
+            exchange = nullcontext() if number == len(batches) else self._no_sync()
+            with exchange, computing_in(train.precision):
+                with torch.autocast(self.device.type, torch.bfloat16, train.precision == "bf16"):
+                    output = self.model(batch.clip)
+                part = self.criterion(output, batch.targets, num_boxes)
+                part.total.backward()
+            losses = part if number == 1 else losses + part
+        grad_norm = nn.utils.clip_grad_norm_(self.detector.parameters(), train.clip_grad_norm)
+        self.optimizer.step()
+        state.step += 1
+        if self.average is not None:
+            self.average.update(state.step)
+        files = [clip for batch in batches for clip in batch.files]
+        self.log.add(state.step, rate, losses, grad_norm, files)
+
+    def _remaining_batches(self) -> Iterator[list[TrainingBatch]]:
+        """Yield the batches of each step until the epoch or the run ends, on the host."""
+        train, step = self.config.train, self.state.step
+        epoch, first_step = self.schedule.next_step(step)
+        loader = training_loader(
+            self.dataset,
+            clips_per_gpu=train.clips_per_gpu,
+            rank=distributed.rank(),
+            world_size=self.state.world_size,
+            epoch=epoch,
+            first_step=first_step,
+            workers=self.config.data.workers,
+            seed=self.config.seed,
+            accumulate=train.accumulate,
+        )
+        batches = iter(loader)
+        for _ in range(self.schedule.steps_left(step)):
+            start = time.monotonic()
+            batches_of_step = list(islice(batches, train.accumulate))
+            self.log.add_wait(time.monotonic() - start)
+            yield batches_of_step
+
+    def _is_evaluation_due(self) -> bool:
+        step = self.state.step
+        is_done = self.validation is None or step == self.state.evaluated_step
+        return not is_done and self.schedule.is_evaluation_due(step)
+
+    def _evaluate(self, interruption: Interruption) -> None:
+        """Evaluate on the validation set, shared among the ranks; save best.pth if improved."""
+        assert self.validation is not None
+        state, epoch = self.state, self.schedule.epoch_of(self.state.step)
+        try:
+            # last.pth is from this step already, so a resumed run starts with this evaluation.
+            with interruption.immediate():
+                predictor = Predictor(
+                    self.result_detector, self.config, self.categories, device=str(self.device)
+                )
+                scores = validate(predictor, self.validation, self.reporter)
+        except (KeyboardInterrupt, SystemExit):
+            self._print_resume_command()
+            raise
+        is_best = state.record_evaluation(scores)
+        if distributed.is_main():
+            self.metrics.write({"kind": "eval", "step": state.step, "epoch": epoch, **scores})
+            if is_best:
+                save_checkpoint(self.run.best, self._checkpoint())
+        self.reporter.message(
+            f"epoch {epoch}: AP {scores['AP']:.4f}, AP50 {scores['AP50']:.4f}, "
+            f"AP75 {scores['AP75']:.4f}" + (", the best so far" if is_best else "")
+        )
+        self.save()
+        if self.is_stopped_early:
+            reason = f"{state.num_worse} evaluation(s) without a better AP"
+            self.reporter.message(f"stopped early: {reason}")
 
     def save(self) -> None:
-        """Write last.pth, after a look at whether the losses until here are finite."""
+        """Write last.pth, unless a loss so far is not finite."""
         self.log.write()
-        self.position.seconds = self.log.seconds
+        self.state.seconds = self.log.seconds
         if distributed.is_main():
-            training = training_state(self.position, self.detector, self.optimizer, self.average)
+            training = training_state(self.state, self.detector, self.optimizer, self.average)
             self.run.keep_previous()
-            save_checkpoint(self.run.last, self.checkpoint(training))
+            save_checkpoint(self.run.last, self._checkpoint(training))
         self.log.start_lap()
 
-    def checkpoint(self, training: dict[str, Any] | None = None) -> Checkpoint:
-        """The weights to use, and what training needs to go on where `training` holds it."""
+    def _checkpoint(self, training: dict[str, Any] | None = None) -> Checkpoint:
         weights = self.result_detector.state_dict()
         return Checkpoint(self.config, self.categories, weights, training)
 
-    def _restore(self) -> None:
-        """Weights, optimiser state and position of last.pth."""
-        self.position = restore(
-            self.run,
-            self.config,
-            self.categories,
-            self.detector,
-            self.optimizer,
-            self.average,
-            self.position,
+    def _print_summary(self) -> None:
+        if self.is_finished:
+            reason = "use --epochs N to train longer"
+            if self.is_stopped_early:
+                reason = "stopped early; use --set train.patience=0 to train to the end"
+            self.reporter.message(f"{self.run.path}: already finished; {reason}")
+            return
+        lines = run_summary(
+            self.config, self.state, self.schedule, self.videos, self.validation, self.detector
         )
-        for group in self.optimizer.param_groups:  # a checkpoint holds those of its own machine
-            group["fused"] = self.plan.recorded or None
-        if distributed.is_main():
-            self.run.write_config(self.config)
-            self.run.forget_after(self.position.step, self.position.evaluated_step)
+        for line in (*lines, f"run folder: {self.run.path}"):
+            self.reporter.message(line)
 
-    def _is_evaluation_due(self) -> bool:
-        step = self.position.step
-        is_done = self.validation is None or step == self.position.evaluated_step
-        return not is_done and self.schedule.is_evaluation_due(step)
+    def _print_resume_command(self) -> None:
+        done = f"stopped after step {self.state.step} of {self.schedule.total_steps}"
+        command = self.run.resume_command(distributed.launch_options())
+        self.reporter.message(f"{done}; to resume: {command}")
 
-    def _stop(self, interruption: Interruption) -> None:
-        self.save()
-        self.tell_how_to_go_on()
-        interruption.take_effect()
 
-    def tell_how_to_go_on(self) -> None:
-        """Where the run stands, and the command that resumes it."""
-        self.reporter.message(
-            f"stopped after step {self.position.step} of {self.schedule.total_steps}; "
-            f"go on with: {self.run.resume_command(distributed.launch_options())}"
-        )
+def _agree(batches: Sequence[TrainingBatch], stop: bool) -> tuple[float, bool]:
+    """Return the number of boxes, averaged over the ranks, at least 1, and if any rank must stop.
 
-    def _result(self) -> TrainingResult:
-        position = self.position
-        checkpoint = self.run.last if position.best is None else self.run.best
-        return TrainingResult(
-            self.run.path, position.step, position.seconds, position.best, checkpoint
-        )
+    The hosts exchange this without waiting for a GPU, and all ranks stop after the same step.
+    """
+    num_boxes = sum(len(targets.labels) for batch in batches for targets in batch.targets)
+    means = distributed.reduce_mean(torch.tensor([num_boxes, stop], dtype=torch.float64))
+    return max(means[0].item(), 1.0), means[1].item() > 0
 
 
 def _load_videos(annotations: str, root: str | None) -> VideoSet:

@@ -1,4 +1,4 @@
-"""The sound of a video beside its new pictures."""
+"""Audio of a source, copied or re-encoded into an output video."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import OutputContainer
 
-_OPUS_RATE = 48000  # its encoder takes a few rates only
-_ROUNDING_S = 0.05  # what times of packets may be off without being a gap
+_OPUS_RATE = 48000  # the encoder supports only a few rates
+_ROUNDING_S = 0.05  # error of packet times that is not a gap
 
 
 class AudioTracks:
-    """All audio streams of a file, written into another as its time goes on.
+    """All audio streams of a file, written to another file in step with its video.
 
-    Packets are taken over as they are where the container knows their codec, else decoded and
-    encoded anew. What is broken in them is left out: sound must not cost the pictures.
+    Packets are copied if the container supports their codec, otherwise re-encoded. Broken packets
+    are skipped: bad audio must not cost the video.
 
     Args:
-        path: the file that has them.
-        output: where they go; nothing must have been written to it yet.
-        container: what kind of file that is.
-        start_s: time in the source that is zero in the output.
+        path: Path of the source file.
+        output: Output file, to which nothing has been written yet.
+        container: Container of the output file.
+        start_s: Time in the source, in seconds, that is zero in the output.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class AudioTracks:
         for stream in self._input.streams.audio:
             is_copied = container.audio is None or codec_name(stream) in container.audio
             kind = _Copied if is_copied else _Encoded
-            with suppress(av.FFmpegError, ValueError):  # e.g. no decoder for it
+            with suppress(av.FFmpegError, ValueError):  # e.g. no decoder
                 self._tracks[stream.index] = kind(stream, output, container)
         streams = [s for s in self._input.streams.audio if s.index in self._tracks]
         self._packets = self._demux(streams) if streams else iter(())
         self._waiting: av.Packet | None = next(self._packets, None)
 
     def write_until(self, time_s: Fraction | None) -> None:
-        """Everything that begins before `time_s` of the output; None: all that is left."""
+        """Write all packets that begin before this output time in seconds; None: all the rest."""
         while self._waiting is not None:
             packet = self._waiting
             if time_s is not None and self._time_s(packet) >= time_s:
@@ -61,7 +61,7 @@ class AudioTracks:
             self._waiting = next(self._packets, None)
 
     def flush(self) -> None:
-        """Write what encoders hold back, once at the end."""
+        """Write what the encoders still hold; call once, at the end."""
         import av
 
         for track in self._tracks.values():
@@ -80,7 +80,7 @@ class AudioTracks:
                 if packet.dts is not None and packet.pts is not None and not packet.is_corrupt:
                     yield packet
         except (av.FFmpegError, EOFError):
-            return  # where the file breaks off, which reading its pictures says
+            return  # the file breaks off; reading its video reports that
 
     def _time_s(self, packet: av.Packet) -> Fraction:
         return (packet.dts or 0) * Fraction(packet.time_base) - self._start_s
@@ -91,16 +91,16 @@ class AudioTracks:
         shift = round(self._start_s / Fraction(packet.time_base))
         packet.dts, packet.pts = (packet.dts or 0) - shift, (packet.pts or 0) - shift
         with suppress(av.FFmpegError):
-            self._output.mux(self._tracks[packet.stream.index].take(packet))
+            self._output.mux(self._tracks[packet.stream.index].convert(packet))
 
 
 class _Copied:
-    """Packets as they are."""
+    """Audio stream whose packets are copied."""
 
     def __init__(self, stream: AudioStream, output: OutputContainer, _: Container) -> None:
         self._stream = output.add_stream_from_template(stream)
 
-    def take(self, packet: av.Packet) -> list[av.Packet]:
+    def convert(self, packet: av.Packet) -> list[av.Packet]:
         packet.stream = self._stream
         return [packet]
 
@@ -109,7 +109,7 @@ class _Copied:
 
 
 class _Encoded:
-    """Packets decoded, and encoded in the container's own codec."""
+    """Audio stream that is decoded and encoded again with the container's encoder."""
 
     def __init__(self, stream: AudioStream, output: OutputContainer, container: Container) -> None:
         import av
@@ -124,35 +124,35 @@ class _Encoded:
         self._resampler: av.AudioResampler | None = None
         self._next_sample: int | None = None
 
-    def take(self, packet: av.Packet) -> list[av.Packet]:
-        sounds = cast("list[av.AudioFrame]", packet.decode())
-        return [new for sound in sounds for new in self._encode(self._in_line(sound))]
+    def convert(self, packet: av.Packet) -> list[av.Packet]:
+        frames = cast("list[av.AudioFrame]", packet.decode())
+        return [new for frame in frames for new in self._encode(self._without_overlap(frame))]
 
-    def _in_line(self, sound: av.AudioFrame) -> av.AudioFrame:
-        """Times in samples: those that a container has rounded overlap, which no encoder takes."""
-        rate = sound.sample_rate
-        first = round((sound.pts or 0) * Fraction(sound.time_base or 1) * rate)
+    def _without_overlap(self, frame: av.AudioFrame) -> av.AudioFrame:
+        """Set the frame's time in samples, so that rounded container times do not overlap."""
+        rate = frame.sample_rate
+        first = round((frame.pts or 0) * Fraction(frame.time_base or 1) * rate)
         if self._next_sample is not None and first < self._next_sample + _ROUNDING_S * rate:
             first = self._next_sample
-        sound.pts, sound.time_base = first, Fraction(1, rate)
-        self._next_sample = first + sound.samples
-        return sound
+        frame.pts, frame.time_base = first, Fraction(1, rate)
+        self._next_sample = first + frame.samples
+        return frame
 
     def flush(self) -> list[av.Packet]:
         packets = [] if self._resampler is None else self._encode(None)
         return [*packets, *self._encoder.encode(None)]
 
-    def _encode(self, sound: av.AudioFrame | None) -> list[av.Packet]:
+    def _encode(self, frame: av.AudioFrame | None) -> list[av.Packet]:
         import av
 
         if self._resampler is None:
             context = self._encoder.codec_context
-            context.open(strict=False)  # only then it knows how many samples it takes at once
+            context.open(strict=False)  # the frame size is unknown before
             self._resampler = av.AudioResampler(
                 context.format, context.layout, context.rate, context.frame_size or None
             )
         return [
             packet
-            for piece in self._resampler.resample(sound)
+            for piece in self._resampler.resample(frame)
             for packet in self._encoder.encode(piece)
         ]

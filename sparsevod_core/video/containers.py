@@ -1,4 +1,4 @@
-"""Which files can be written, with which codecs in them, and how those are set up."""
+"""Containers and codecs of output videos, and their settings."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from sparsevod_core.errors import ConfigError, VideoError
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """A way to compress pictures.
+    """Video codec.
 
     Attributes:
-        encoder: FFmpeg's name of it.
-        crf: constant rate factor where none is asked for: about what the eye takes for the source.
-        max_crf: the worst; None: it has no such setting.
-        options: the encoder's own.
-        pixels: pixel format; `pal8` is a palette of 256 colours.
-        tag: what the file calls it, where players insist on a name.
+        encoder: FFmpeg's name of the encoder.
+        crf: Default constant rate factor: output that looks about like the source.
+        max_crf: Largest constant rate factor (lowest quality); None: not supported.
+        options: Options of the encoder.
+        pixels: Pixel format; `pal8` is a palette of 256 colours.
+        tag: Codec tag in the file, if players require a particular one.
     """
 
     encoder: str
@@ -32,8 +32,8 @@ class Codec:
     tag: str | None = None
 
 
-# Without B-frames decoding and presentation time agree; with them an MP4 of variable frame rate
-# states too short a duration, and players cut its end off.
+# No B-frames: with them, an MP4 of variable frame rate declares too short a duration, and players
+# cut off its end. Without them, decoding and presentation times are equal.
 CODECS: Mapping[str, Codec] = {
     "h264": Codec("libx264", 20, 51, {"preset": "veryfast", "bf": "0"}),
     "hevc": Codec(
@@ -41,7 +41,7 @@ CODECS: Mapping[str, Codec] = {
         24,
         51,
         {"preset": "veryfast", "x265-params": "bframes=0:log-level=error"},
-        tag="hvc1",  # Apple's players know no other
+        tag="hvc1",  # required by Apple's players
     ),
     "vp9": Codec(
         "libvpx-vp9",
@@ -56,17 +56,16 @@ CODECS: Mapping[str, Codec] = {
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A kind of file.
+    """Container format.
 
     Attributes:
-        muxer: FFmpeg's name of it.
-        codecs: keys of `CODECS` that it takes, the usual one first.
-        audio: FFmpeg's names of audio codecs that are copied into it; None: all; empty: it has no
-            sound.
-        audio_encoder: for all others.
-        options: the muxer's own.
-        tick_s: the unit in which it counts time whatever it is asked for; None: any will do.
-        shortest_s: frames that come closer than this after another are left out.
+        muxer: FFmpeg's name of the muxer.
+        codecs: Supported keys of `CODECS`, the default first.
+        audio: FFmpeg's names of audio codecs that can be copied; None: all; empty: no audio.
+        audio_encoder: Encoder for audio that cannot be copied.
+        options: Options of the muxer.
+        tick_s: Fixed unit of time in seconds; None: any unit.
+        shortest_s: Shortest time in seconds between frames; frames that are closer are dropped.
     """
 
     muxer: str
@@ -87,20 +86,23 @@ CONTAINERS: Mapping[str, Container] = {
     ".mov": Container("mov", ("h264", "hevc"), _MP4_AUDIO - {"opus"}, options=_INDEX_IN_FRONT),
     ".mkv": Container("matroska", ("h264", "hevc", "av1", "vp9"), None),
     ".webm": Container("webm", ("vp9", "av1"), frozenset({"opus", "vorbis"}), "libopus"),
-    # Browsers show a frame of 1/100 s for ten times as long.
+    # Browsers show a frame of 1/100 s for 1/10 s.
     ".gif": Container("gif", ("gif",), tick_s=Fraction(1, 100), shortest_s=Fraction(1, 50)),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How a video is compressed.
+    """Codec and quality of an output video.
 
     Attributes:
-        codec: a key of `CODECS`; None: the container's usual one.
-        crf: constant rate factor, 0 (best) to 51 for h264 and hevc, to 63 for vp9 and av1; +6
-            about halves the size. None: the codec's usual one.
-        bitrate: bits per second instead, as a number or `800k`, `2M`.
+        codec: Key of `CODECS`; None: the container's default.
+        crf: Constant rate factor, 0 (best) to 51 for h264 and hevc, to 63 for vp9 and av1; +6
+            about halves the size. None: the codec's default.
+        bitrate: Bits per second instead of `crf`, as a number or `800k`, `2M`.
+
+    Raises:
+        ConfigError: An unknown codec, an invalid bit rate, or both `crf` and `bitrate`.
     """
 
     codec: str | None = None
@@ -111,53 +113,53 @@ class Encoding:
         if self.codec is not None and self.codec not in CODECS:
             raise ConfigError(f"codec {self.codec}: expected one of {', '.join(CODECS)}")
         if self.crf is not None and self.bitrate is not None:
-            raise ConfigError("crf and bitrate: either sets the size, give one")
+            raise ConfigError("crf and bitrate: expected only one of them")
         self.bits_per_second()
 
     def bits_per_second(self) -> int | None:
-        """The bitrate as a number.
+        """Return the bit rate as a number, None if it is not set.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: The bit rate cannot be parsed.
         """
         if self.bitrate is None:
             return None
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([kM]?)", self.bitrate)
         bits = round(float(match[1]) * {"": 1, "k": 1e3, "M": 1e6}[match[2]]) if match else 0
         if bits < 1:
-            raise ConfigError(f"bitrate {self.bitrate}: expected bits per second as 800k or 2M")
+            raise ConfigError(f"bitrate {self.bitrate}: expected bits per second, e.g. 800k or 2M")
         return bits
 
     def codec_for(self, container: Container) -> Codec:
-        """The codec, checked against the container and the quality against the codec.
+        """Return the codec for a container.
 
         Raises:
-            ConfigError: they do not fit.
+            ConfigError: The container does not support the codec, or the codec the quality.
         """
         name = self.codec or container.codecs[0]
         if name not in container.codecs:
             raise ConfigError(
-                f"codec {name} does not go into {container.muxer}",
-                hint=f"it takes {', '.join(container.codecs)}",
+                f"codec {name}: not supported in {container.muxer}",
+                hint=f"use {' or '.join(container.codecs)}",
             )
         codec = CODECS[name]
         if codec.max_crf is None and (self.crf, self.bitrate) != (None, None):
-            raise ConfigError(f"{name} has neither crf nor bitrate")
+            raise ConfigError(f"codec {name}: supports neither crf nor bitrate")
         if self.crf is not None and not 0 <= self.crf <= (codec.max_crf or 0):
             raise ConfigError(f"crf {self.crf}: expected 0 to {codec.max_crf} for {name}")
         return codec
 
 
 def container_for(path: Path) -> Container:
-    """What a file of this name is.
+    """Return the container for a file name.
 
     Raises:
-        VideoError: nothing that is written here.
+        VideoError: The suffix is not supported.
     """
     container = CONTAINERS.get(path.suffix.lower())
     if container is None:
         raise VideoError(
-            f"{path}: videos are not written as {path.suffix or 'files without a suffix'}",
-            hint=f"give a name that ends in {', '.join(CONTAINERS)}; images: frames/%06d.png",
+            f"{path}: cannot write videos as {path.suffix or 'files without a suffix'}",
+            hint=f"use a name that ends in {', '.join(CONTAINERS)}, or frames/%06d.png for images",
         )
     return container

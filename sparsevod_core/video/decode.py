@@ -1,4 +1,4 @@
-"""From a file to decoded pictures, in presentation order: opening, decoding, noticing a break."""
+"""Opening and decoding of video files, with detection of files that break off."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-# Containers that state their length in a header, which a truncated file then contradicts. (Others
-# only have a length that FFmpeg estimates from the bytes that are there.)
+# Containers that declare their length in a header, which reveals a truncated file. (For others,
+# FFmpeg estimates the length from the size of the file.)
 _DECLARES_DURATION = ("matroska", "webm", "mov", "mp4")
 
 _ROUNDING_S = Fraction(3, 20)
@@ -24,29 +24,29 @@ _ATTACHED_PICTURE = 0x400  # FFmpeg's AV_DISPOSITION_ATTACHED_PIC
 
 
 def open_video(path: Path, threads: int = 0) -> tuple[InputContainer, VideoStream]:
-    """The opened file and its main video stream; the caller closes the container.
+    """Open a file and return it with its main video stream; the caller closes the container.
 
     Args:
-        path: a file in any container and codec that FFmpeg decodes.
-        threads: decoding threads; 0: as many as there are cores.
+        path: A file in any container and codec that FFmpeg decodes.
+        threads: Number of decoding threads; 0: one per core.
 
     Raises:
-        VideoError: missing, empty, not a video, or without a video stream.
+        VideoError: The file is missing, empty, not a video, or has no video stream.
     """
     import av
 
     if path.is_dir():
-        raise VideoError(f"{path}: is a folder, expected a video file")
+        raise VideoError(f"{path}: expected a video file, got a folder")
     try:
         if path.stat().st_size == 0:
             raise VideoError(f"{path}: the file is empty (0 bytes)")
-        # `file:` keeps a name like `-clip.mp4` or `rtsp:clip.mp4` a name; the whitelist keeps a
-        # playlist that is dressed up as a video from reaching for the network.
+        # `file:` allows names like `-clip.mp4` or `rtsp:clip.mp4`. The whitelist keeps a playlist
+        # that is disguised as a video from accessing the network.
         container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
     except av.FFmpegError as error:
         raise VideoError(
-            f"{path}: not a video that can be opened: {_reason(error)}",
-            hint="is it complete? an MP4 that was cut off while being written lacks its index",
+            f"{path}: cannot open as a video: {_reason(error)}",
+            hint="check that the file is complete; an MP4 cut off during writing has no index",
         ) from error
     except OSError as error:
         raise VideoError(f"{path}: cannot open the video: {error.strerror}") from error
@@ -54,7 +54,7 @@ def open_video(path: Path, threads: int = 0) -> tuple[InputContainer, VideoStrea
     if stream is None:
         kinds = ", ".join(sorted({other.type for other in container.streams})) or "no streams"
         container.close()
-        raise VideoError(f"{path}: no video stream in it (found: {kinds})")
+        raise VideoError(f"{path}: no video stream (found: {kinds})")
     stream.thread_type = "AUTO"
     stream.codec_context.thread_count = threads
     return container, stream
@@ -63,12 +63,11 @@ def open_video(path: Path, threads: int = 0) -> tuple[InputContainer, VideoStrea
 def decode_all(
     path: Path, container: InputContainer, stream: VideoStream
 ) -> Iterator[av.VideoFrame]:
-    """Every picture from the start, in presentation order.
+    """Yield every frame from the start, in presentation order.
 
     Raises:
-        VideoError: where the file breaks, after the pictures that the decoder gave before it:
-            undecodable data, a cut-off last packet, or an end long before the length that the
-            header declares.
+        VideoError: The file breaks off, raised after the frames that decode: undecodable data, an
+            incomplete last packet, or an end long before the length declared in the header.
     """
     import av
 
@@ -76,7 +75,7 @@ def decode_all(
     previous_s: Fraction | None = None
     is_cut_off = False
     try:
-        for packet in container.demux():  # all streams: any of them may be the one that lasts
+        for packet in container.demux():  # all streams: any may be the longest
             if packet.pts is not None and packet.time_base is not None:
                 last_s = (packet.pts + (packet.duration or 0)) * packet.time_base
                 end_s = max(end_s, last_s)
@@ -84,11 +83,11 @@ def decode_all(
                 continue
             if packet.size:
                 is_cut_off = packet.is_corrupt
-            for picture in packet.decode():
-                assert isinstance(picture, av.VideoFrame)  # the packet is of a video stream
-                yield picture
+            for frame in packet.decode():
+                assert isinstance(frame, av.VideoFrame)  # from a video stream
+                yield frame
                 count += 1
-                time_s = picture_time(picture)
+                time_s = frame_time(frame)
                 if time_s is not None and previous_s is not None:
                     longest_gap_s = max(longest_gap_s, time_s - previous_s)
                 previous_s = time_s
@@ -98,44 +97,44 @@ def decode_all(
         raise broken_off(path, count, previous_s, "its last packet is incomplete")
     if container.duration and container.format.name.split(",")[0] in _DECLARES_DURATION:
         declared_s = Fraction(container.duration, av.time_base)
-        # Headers round, and a last frame may be shown longer than any before it.
+        # Headers round, and the last frame may be shown longer than any other.
         if end_s + _ROUNDING_S + 2 * longest_gap_s < declared_s:
             reason = f"the file declares {float(declared_s):.2f} s"
             raise broken_off(path, count, previous_s, reason)
 
 
 def codec_name(stream: VideoStream | AudioStream) -> str:
-    """Name of the format, e.g. `av1`, whatever the decoder is called."""
+    """Return the name of the format, e.g. `av1`, rather than that of the decoder."""
     codec = stream.codec_context.codec
     return getattr(codec, "canonical_name", codec.name)  # since PyAV 14.1
 
 
-def picture_time(picture: av.VideoFrame) -> Fraction | None:
-    """Exact presentation time in seconds, None where the container gives none."""
-    if picture.pts is None or picture.time_base is None:
+def frame_time(frame: av.VideoFrame) -> Fraction | None:
+    """Return the exact presentation time in seconds, None if the container has none."""
+    if frame.pts is None or frame.time_base is None:
         return None
-    return picture.pts * picture.time_base
+    return frame.pts * frame.time_base
 
 
 def broken_off(path: Path, count: int, time_s: Fraction | None, reason: str) -> VideoError:
-    """The error for a file that ends before its time, `time_s` being that of its last frame."""
+    """Return the error for a file that breaks off after `count` frames, the last at `time_s`."""
     if count == 0:
-        return VideoError(f"{path}: no frame of the video decodes: {reason}")
+        return VideoError(f"{path}: cannot decode any frame: {reason}")
     at = "" if time_s is None else f" (last at {float(time_s):.2f} s)"
     return VideoError(f"{path}: the video breaks off after {count} frames{at}: {reason}")
 
 
 def _main_stream(container: InputContainer) -> VideoStream | None:
-    """FFmpeg's choice among several; the cover picture of a song is not a video."""
+    """Return FFmpeg's choice among several; the cover image of a song is not a video."""
     best = container.streams.best("video")
-    # PyAV 14.0 does not tell a stream's disposition yet.
+    # PyAV 14.0 has no `disposition`.
     if best is None or int(getattr(best, "disposition", 0)) & _ATTACHED_PICTURE:
         return None
     return best  # type: ignore[return-value]
 
 
 def _reason(error: Exception) -> str:
-    """FFmpeg's own words: what failed and the last line of its log."""
+    """Return FFmpeg's error message and the last line of its log."""
     strerror = getattr(error, "strerror", None) or str(error)
     log = getattr(error, "log", None)
     return f"{strerror} ({log[2].strip()})" if log else strerror

@@ -1,4 +1,4 @@
-"""A folder of images as the frames of one video."""
+"""A folder of images, read as the frames of one video."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".we
 
 
 class ImageFolder:
-    """The images of a folder in the natural order of their names, read as `VideoReader` is.
+    """Images of a folder in the natural order of their names, with `VideoReader`'s interface.
 
-    All must have the size of the first, as shown: EXIF's orientation is applied. Images have no
-    times; whoever writes a video of them chooses a frame rate. Hidden files, and files that are no
-    images by their suffix, are left out.
+    All images must have the size of the first one (EXIF orientation is applied). Images have no
+    times and no frame rate. Hidden files, and files without an image suffix, are skipped.
 
     Attributes:
-        path: the folder.
-        width, height: of every image in pixels.
-        files: the images, in order.
+        path: Path of the folder.
+        width, height: Size of every image in pixels.
+        files: Paths of the images, in order.
 
     Raises:
-        VideoError: no such folder, no image in it, or the first does not decode.
+        VideoError: The folder does not exist or has no images, or the first image does not decode.
     """
 
     frame_rate: Fraction | None = None
@@ -48,12 +47,12 @@ class ImageFolder:
         self.files = sorted(filter(is_image, entries), key=lambda file: natural_order(file.name))
         if not self.files:
             kinds = ", ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
-            raise VideoError(f"{path}: no images in the folder", hint=f"looked for: {kinds}")
+            raise VideoError(f"{path}: no images in the folder", hint=f"supported formats: {kinds}")
         self.height, self.width = read_image(self.files[0]).shape[:2]
 
     @property
     def declared_num_frames(self) -> int:
-        """As `num_frames`."""
+        """Number of images."""
         return len(self.files)
 
     def __enter__(self) -> ImageFolder:
@@ -65,30 +64,30 @@ class ImageFolder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Nothing is open between frames."""
+        """Do nothing: no file is open between frames."""
 
     def __iter__(self) -> Iterator[Frame]:
-        """All, in order.
+        """Yield all images in order.
 
         Raises:
-            VideoError: an image that does not decode, or is of another size, after those before it.
+            VideoError: An image does not decode or has another size; raised after the ones before.
         """
         for index in range(len(self.files)):
             yield self._frame(index)
 
     def num_frames(self) -> int:
-        """How many images there are."""
+        """Return the number of images."""
         return len(self.files)
 
     def frames_at(self, indices: Sequence[int]) -> list[Frame]:
-        """The images of these numbers, in the order asked for.
+        """Return the images of these numbers, in this order.
 
         Raises:
-            VideoError: as iterating does, or a number that is not there.
+            VideoError: An image does not exist, does not decode, or has another size.
         """
         wrong = [index for index in indices if not 0 <= index < len(self.files)]
         if wrong:
-            raise VideoError(f"{self.path}: image {wrong[0]} asked for, it has {len(self.files)}")
+            raise VideoError(f"{self.path}: no image {wrong[0]}; the folder has {len(self.files)}")
         frames = {index: self._frame(index) for index in set(indices)}
         return [frames[index] for index in indices]
 
@@ -97,23 +96,23 @@ class ImageFolder:
         height, width = image.shape[:2]
         if (width, height) != (self.width, self.height):
             raise VideoError(
-                f"{self.files[index]}: {width}x{height} pixels, but {self.files[0].name} is "
-                f"{self.width}x{self.height}",
-                hint="the images of a folder are the frames of one video; give others one by one",
+                f"{self.files[index]}: expected {self.width}x{self.height} pixels as in "
+                f"{self.files[0].name}, got {width}x{height}",
+                hint="images of another size belong in another folder: each folder is one video",
             )
         return Frame(index, None, image)
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name says so; hidden files are none."""
+    """Return True if the name has an image suffix and the file is not hidden."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """RGB pixels 0..255, upright; alpha is dropped, deeper pixels are scaled to 8 bit.
+    """Return RGB pixels 0..255, upright, without alpha, scaled to 8 bits.
 
     Raises:
-        VideoError: it cannot be read, or not be decoded.
+        VideoError: The file cannot be read or decoded.
     """
     import cv2
 
@@ -126,11 +125,11 @@ def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     except cv2.error:
         bgr = None
     if bgr is None:
-        raise VideoError(f"{path}: not an image that can be decoded ({len(encoded):,} bytes)")
+        raise VideoError(f"{path}: cannot decode the image ({len(encoded):,} bytes)")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:
-    """Sorting key in which `frame2` comes before `frame10`; digits before other characters."""
+    """Return a sort key that puts `frame2` before `frame10`, and digits before other characters."""
     parts = re.findall(r"(\d+)|(\D+)", name.casefold(), flags=re.ASCII)
     return [(0, int(digits), digits) if digits else (1, 0, text) for digits, text in parts]

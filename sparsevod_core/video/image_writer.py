@@ -1,4 +1,4 @@
-"""Writes RGB frames as numbered images."""
+"""Writer of RGB frames as numbered images."""
 
 from __future__ import annotations
 
@@ -19,44 +19,53 @@ _NUMBER = re.compile(r"%0?(\d*)d")
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether this names numbered images, as `frames/%06d.png` does."""
+    """Return True if a path is a pattern for numbered images, such as `frames/%06d.png`."""
     return path.suffix.lower() in FORMATS and bool(_NUMBER.search(path.name))
 
 
-class ImageWriter:
-    """A folder of its own with an image for each frame, numbered from 0.
-
-    Use it as `VideoWriter`, as a context manager; the folder appears when it is complete.
-
-    Args:
-        path: a folder, and a name with the number in it: `frames/%06d.png`, .jpg or .webp.
-        width, height: size of the frames in pixels.
+def images_folder(path: Path) -> Path:
+    """Return the folder of a pattern.
 
     Raises:
-        VideoError: no folder.
-        ConfigError: something is in the folder already.
-        DataError: it cannot be written.
+        VideoError: The pattern has no folder.
+    """
+    if path.parent == Path():
+        raise VideoError(
+            f"{path}: expected a folder for the images", hint=f"use e.g. frames/{path.name}"
+        )
+    return path.parent
+
+
+class ImageWriter:
+    """Folder with an image for each frame, numbered from 0.
+
+    Use it as a context manager, like `VideoWriter`; the folder appears when it is complete.
+
+    Args:
+        path: Pattern for the images: `frames/%06d.png`, .jpg or .webp.
+        width, height: Size of the frames in pixels.
+
+    Raises:
+        VideoError: The pattern has no folder.
+        ConfigError: The folder is not empty.
+        DataError: The folder cannot be written.
     """
 
     def __init__(self, path: Path, width: int, height: int) -> None:
         self.path = path
         self.size = self.padded_size = width, height
-        if path.parent == Path():
-            raise VideoError(
-                f"{path}: frames are written to a folder of their own", hint="-o frames/%06d.png"
-            )
         self._format = FORMATS[path.suffix.lower()]
-        self._folder = NewFolder(path.parent)
+        self._folder = NewFolder(images_folder(path))
         self._count = 0
 
     def __enter__(self) -> ImageWriter:
         return self
 
     def write(self, image: UInt8[np.ndarray, "H W 3"], time_s: Fraction | None = None) -> None:
-        """Append one RGB frame; images have no time.
+        """Append one RGB frame; `time_s` is ignored.
 
         Raises:
-            DataError: it cannot be written.
+            DataError: The image cannot be written.
         """
         from PIL import Image
 
@@ -69,7 +78,7 @@ class ImageWriter:
         self._count += 1
 
     def finish(self, *, truncated: bool) -> None:
-        """Nothing stands behind the last frame."""
+        """Do nothing: no file depends on the end of the video."""
 
     def __exit__(
         self,

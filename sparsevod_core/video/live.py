@@ -1,4 +1,4 @@
-"""Network streams and cameras: the newest frame wins, and a lost connection is made again."""
+"""Network streams and cameras: always the newest frame, with reconnection."""
 
 from __future__ import annotations
 
@@ -22,44 +22,44 @@ if TYPE_CHECKING:
 
 OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 5.0
-ANALYSED_US = 500_000  # of a stream, to find out what it is; FFmpeg's own are 5 seconds and more
+ANALYSED_US = 500_000  # time to probe a stream; FFmpeg's default is 5 s or more
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 4.0
-# None of them reaches for a file, whatever a playlist from the network says.
+# None of them opens local files, whatever a playlist from the network contains.
 PROTOCOLS = "rtsp,rtp,rtcp,srtp,udp,tcp,tls,http,https,httpproxy,crypto,rtmp,srt"
 CLOCK = Fraction(1, 1000)
-_CAMERAS = {  # FFmpeg's input device and what it calls the first camera
+_HINT = "use --support-mode causal: a stream only has past frames"
+_CAMERAS = {  # FFmpeg's input device, and its name for a camera number
     "linux": ("v4l2", "/dev/video{}"),
     "darwin": ("avfoundation", "{}:none"),
 }
 
 
 class LiveStream:
-    """A stream or camera as upright RGB frames at the size of the first, as they arrive.
+    """A stream or camera as upright RGB frames, yielded as they arrive.
 
-    A thread receives. Where whoever iterates is slower than the source, frames between are
-    dropped, so that each frame given is the newest there is. A recording that is read over the
-    network, which has a length, is given whole, frame by frame, and then ends. Use it as a context
-    manager, and iterate once.
+    A thread receives frames. If the consumer is slower than the source, frames are dropped, so that
+    each one yielded is the newest. A recording read over the network (it has a length) is yielded
+    completely, without drops. Use it as a context manager, and iterate once.
 
-    Frames are numbered as they are given; their time is when they arrived, in seconds after the
-    first, to the millisecond: what a camera says of time starts anew with each connection.
+    Frames are numbered as they are yielded. Their time is when they arrived, in seconds after the
+    first one, to the millisecond, because a camera's own times restart with each connection.
 
     Args:
-        source: `stream` or `camera`.
-        duration_s: ends after this long; None: when the source does.
-        patience_s: how long to try to connect again before the stream counts as over.
-        reporter: told of lost and new connections.
+        source: Source of kind `stream` or `camera`.
+        duration_s: Stop after this time; None: when the source ends.
+        patience_s: How long to try to reconnect before treating the stream as ended.
+        reporter: Receives messages about lost and restored connections.
 
     Attributes:
-        width, height: of all frames in pixels; a source that changes its size is scaled to it.
-        frame_rate: what the source declares, None where it is silent.
-        num_dropped: frames that came and were not given.
-        num_reconnections: connections after the first.
-        is_recording: whether it has a length.
+        width, height: Size of the frames in pixels; later frames of another size are scaled.
+        frame_rate: Frame rate declared by the source, None if it declares none.
+        num_dropped: Number of frames that were received but not yielded.
+        num_reconnections: Number of connections after the first one.
+        is_recording: Whether the source has a length.
 
     Raises:
-        VideoError: no connection, or no frame comes.
-        ConfigError: a camera on a system whose cameras are not known here.
+        VideoError: The connection fails, or no frame arrives.
+        ConfigError: Cameras are not supported on this system.
     """
 
     time_base = CLOCK
@@ -85,11 +85,11 @@ class LiveStream:
         self._failure: VideoError | None = None
         self._is_over = self._is_closed = False
         self.num_dropped = self.num_reconnections = 0
-        container, pictures = self._connect()
-        first = next(pictures, None)
+        container, frames = self._connect()
+        first = next(frames, None)
         if first is None:
             container.close()
-            raise VideoError(f"{self.path}: no frame comes")
+            raise VideoError(f"{self.path}: no frame received")
         self.is_recording = bool(container.duration)
         stream = container.streams.video[0]
         self.frame_rate: Fraction | None = stream.average_rate
@@ -103,7 +103,7 @@ class LiveStream:
         self._started_s = time.monotonic()
         self._offer(first)
         self._thread = threading.Thread(
-            target=self._receive, args=(container, pictures), name="live stream", daemon=True
+            target=self._receive, args=(container, frames), name="live stream", daemon=True
         )
         self._thread.start()
 
@@ -122,48 +122,45 @@ class LiveStream:
         self._thread.join(OPEN_TIMEOUT_S + READ_TIMEOUT_S)
 
     def now_s(self) -> float:
-        """The clock in which frames have their times."""
+        """Return the current time in seconds, on the clock of the frames' times."""
         return time.monotonic() - self._started_s
 
     def __iter__(self) -> Iterator[Frame]:
-        """Frames as they come.
+        """Yield frames as they arrive.
 
         Raises:
-            VideoError: a recording that breaks off.
+            VideoError: A recording breaks off.
         """
         index, last_ms = 0, -1
         while (taken := self._take()) is not None:
-            picture, arrived_s = taken
+            frame, arrived_s = taken
             last_ms = max(round(1000 * arrived_s), last_ms + 1)
-            yield Frame(index, last_ms * CLOCK, self._to_rgb(picture))
+            yield Frame(index, last_ms * CLOCK, self._to_rgb(frame))
             index += 1
         if self._failure is not None:
             raise self._failure
 
     def num_frames(self) -> int:
-        """Nobody knows.
+        """Fail, because the length of a stream is unknown.
 
         Raises:
-            VideoError: always.
+            VideoError: Always.
         """
         raise VideoError(
-            f"{self.path}: how many frames a stream has is not known before its end",
-            hint="only frames that are past can support others: --support causal",
+            f"{self.path}: the length of a stream is unknown until it ends", hint=_HINT
         )
 
     def frames_at(self, indices: Sequence[int]) -> list[Frame]:
-        """Only the newest can be had.
+        """Fail, because only the newest frame is available.
 
         Raises:
-            VideoError: always.
+            VideoError: Always.
         """
-        raise VideoError(
-            f"{self.path}: a stream has no frame {indices[0] if indices else 0} to go to",
-            hint="only frames that are past can support others: --support causal",
-        )
+        number = indices[0] if indices else 0
+        raise VideoError(f"{self.path}: cannot seek to frame {number} of a stream", hint=_HINT)
 
     def _take(self) -> tuple[av.VideoFrame, float] | None:
-        """The newest frame, once it is there; None at the end."""
+        """Wait for the newest frame and return it with its arrival time; None at the end."""
         with self._changed:
             while True:
                 left_s = None if self._duration_s is None else self._duration_s - self.now_s()
@@ -177,41 +174,41 @@ class LiveStream:
                     return None
                 self._changed.wait(left_s)
 
-    def _offer(self, picture: av.VideoFrame) -> bool:
-        """Put a frame where the next one is taken from; False: nobody wants any more."""
+    def _offer(self, frame: av.VideoFrame) -> bool:
+        """Make a frame the newest one; return False once the stream is closed."""
         with self._changed:
             if self.is_recording:
                 self._changed.wait_for(lambda: self._newest is None or self._is_closed)
             elif self._newest is not None:
                 self.num_dropped += 1
-            self._newest = picture, self.now_s()
+            self._newest = frame, self.now_s()
             self._changed.notify_all()
             return not self._is_closed
 
-    def _receive(self, container: InputContainer, pictures: Iterator[av.VideoFrame]) -> None:
-        """In the thread: frames of one connection after the other."""
-        reason = "the source ended it"
+    def _receive(self, container: InputContainer, frames: Iterator[av.VideoFrame]) -> None:
+        """Receive frames of one connection after the other; runs in the thread."""
+        reason = "closed by the source"
         while True:
             try:
                 with container:
-                    for picture in pictures:
-                        if not self._offer(picture):
+                    for frame in frames:
+                        if not self._offer(frame):
                             return
             except VideoError as error:
                 if self.is_recording:
                     self._failure = error
                 reason = error.message
-            again = None if self.is_recording else self._connect_again(reason)
+            again = None if self.is_recording else self._reconnect(reason)
             if again is None:
                 break
-            container, pictures = again
+            container, frames = again
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
 
-    def _connect_again(self, reason: str) -> tuple[InputContainer, Iterator[av.VideoFrame]] | None:
-        """A new connection; None where there was none for `patience_s`."""
-        self._reporter.warning(f"{self.path}: connection lost ({reason}); connecting again")
+    def _reconnect(self, reason: str) -> tuple[InputContainer, Iterator[av.VideoFrame]] | None:
+        """Return a new connection, None if there is none within `patience_s`."""
+        self._reporter.warning(f"{self.path}: connection lost ({reason}); reconnecting")
         give_up_s = time.monotonic() + self._patience_s
         wait_s = FIRST_WAIT_S
         while True:
@@ -222,12 +219,12 @@ class LiveStream:
                 connection = self._connect()
             except VideoError as error:
                 if time.monotonic() + wait_s > give_up_s:
-                    self._reporter.warning(f"{error.message}; the stream counts as over")
+                    self._reporter.warning(f"{error.message}; treating the stream as ended")
                     return None
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
                 continue
             self.num_reconnections += 1
-            self._reporter.message(f"{self.path}: connected again")
+            self._reporter.message(f"{self.path}: reconnected")
             return connection
 
     def _connect(self) -> tuple[InputContainer, Iterator[av.VideoFrame]]:
@@ -237,7 +234,7 @@ class LiveStream:
         if self._format is None:
             options["protocol_whitelist"] = PROTOCOLS
         if self._place.startswith("rtsp"):
-            options["rtsp_transport"] = "tcp"  # whole frames, and through firewalls
+            options["rtsp_transport"] = "tcp"  # no lost packets, passes firewalls
         try:
             container = av.open(
                 self._place,
@@ -251,35 +248,35 @@ class LiveStream:
             ) from error
         if not container.streams.video:
             container.close()
-            raise VideoError(f"{self.path}: no video stream in it")
-        container.streams.video[0].thread_type = "SLICE"  # frame threads hold frames back
-        return container, self._pictures(container)
+            raise VideoError(f"{self.path}: no video stream")
+        container.streams.video[0].thread_type = "SLICE"  # frame threads delay frames
+        return container, self._frames(container)
 
-    def _pictures(self, container: InputContainer) -> Iterator[av.VideoFrame]:
-        """Those of one connection; after a broken packet it goes on with the next that decodes.
+    def _frames(self, container: InputContainer) -> Iterator[av.VideoFrame]:
+        """Yield the frames of one connection, skipping broken packets.
 
         Raises:
-            VideoError: the connection breaks.
+            VideoError: The connection is lost.
         """
         import av
 
         try:
             for packet in container.demux(video=0):
                 try:
-                    pictures = packet.decode()
+                    frames = packet.decode()
                 except av.InvalidDataError:
-                    continue  # cameras lose packets, and a connection starts amid a group
-                yield from pictures
+                    continue  # lost packets, or a connection that starts between keyframes
+                yield from frames
         except (av.FFmpegError, OSError, EOFError) as error:
             reason = getattr(error, "strerror", None) or error
             raise VideoError(f"{self.path}: {reason}") from error
 
 
 def _device(source: Source) -> tuple[str, str | None]:
-    """What FFmpeg opens, and as which format; None: it finds out."""
+    """Return FFmpeg's URL and input format; None: FFmpeg detects the format."""
     if source.kind == "stream":
         return source.place, None
     if sys.platform not in _CAMERAS:
-        raise ConfigError(f"camera {source.place}: cameras are not read on {sys.platform}")
+        raise ConfigError(f"camera {source.place}: cameras are not supported on {sys.platform}")
     device, name = _CAMERAS[sys.platform]
     return name.format(source.place), device

@@ -1,23 +1,38 @@
-"""From a source to its frames, whatever it is."""
+"""Opening a source as footage: the interface of all videos, whatever their frames come from."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from tempfile import NamedTemporaryFile
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from sparsevod_core.errors import VideoError
 from sparsevod_core.reporting import Reporter
+from sparsevod_core.structures import Frame
 from sparsevod_core.video.image_folder import ImageFolder
 from sparsevod_core.video.live import LiveStream
 from sparsevod_core.video.reader import VideoReader
 from sparsevod_core.video.sources import Source
 
+
+class Footage(Protocol):
+    """Frames of one video, numbered from 0: all that a detector needs."""
+
+    def num_frames(self) -> int:
+        """Return the number of frames."""
+
+    def frames_at(self, indices: Sequence[int]) -> list[Frame]:
+        """Return the frames of these numbers, in this order."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield all frames in order."""
+
+
 OpenVideo: TypeAlias = VideoReader | ImageFolder | LiveStream
-"""They are read alike; see `VideoReader`."""
+"""Footage that also has a size, a frame rate and a clock, see `VideoReader`."""
 
 
 def open_source(
@@ -27,12 +42,16 @@ def open_source(
     patience_s: float = 10.0,
     reporter: Reporter | None = None,
 ) -> AbstractContextManager[OpenVideo]:
-    """The frames of `source`; `duration_s` and `patience_s` are for live ones, see `LiveStream`.
+    """Open a source.
 
-    stdin is copied to a temporary file first: support frames are looked for in the whole video.
+    stdin is copied to a temporary file first, because support frames come from the entire video.
+
+    Args:
+        source: Source to open.
+        duration_s, patience_s, reporter: Options for live sources, see `LiveStream`.
 
     Raises:
-        VideoError: as `VideoReader`, `ImageFolder` and `LiveStream` say.
+        VideoError: As by `VideoReader`, `ImageFolder` and `LiveStream`.
     """
     if source.is_live:
         return LiveStream(source, duration_s=duration_s, patience_s=patience_s, reporter=reporter)

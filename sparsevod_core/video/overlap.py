@@ -1,7 +1,7 @@
-"""Work on a video in threads: frames are decoded ahead of the model, outputs written behind it.
+"""Threads that overlap the work on a video: decoding ahead of the model, writing behind it.
 
-Decoding, encoding and the model's kernels all release Python's lock, so that a video takes as long
-as the slowest of the three, not as all together.
+Decoding, encoding and the model's kernels release Python's lock, so that a video takes as long as
+the slowest of the three, not as their sum.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from sparsevod_core.structures import Frame
-from sparsevod_core.video.footage import Footage
+from sparsevod_core.video.opening import Footage
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 DEPTH = 8
-"""Items between two threads at most: bounds the memory, and evens out what varies from one to
-another."""
+"""Default maximum number of items waiting between two threads."""
 
 
 def depth_for(batch: int) -> int:
-    """Items between a thread and another that gives or takes `batch` of them at once."""
+    """Return the depth for a thread that gives or takes `batch` items at once."""
     return max(DEPTH, 2 * batch)
 
 
 def collected(started: Iterable[Callable[[], R]], depth: int) -> Iterator[R]:
-    """What has been started gives, in order; it is waited for once `depth` more are started.
+    """Yield the results of started work in order.
 
-    What starting raises is raised here after the results of all that was started before.
+    A result is waited for once `depth` more items are started. An exception while starting an item
+    is raised after the results of the items before it.
     """
     waiting: deque[Callable[[], R]] = deque()
     starting, failure = iter(started), None
@@ -56,10 +56,11 @@ def collected(started: Iterable[Callable[[], R]], depth: int) -> Iterator[R]:
 def map_ahead(
     function: Callable[[T], R], items: Iterable[T], *, threads: int, depth: int
 ) -> Iterator[R]:
-    """`function` of each item, in order, computed in `threads` threads at most `depth` items ahead.
+    """Yield `function(item)` for each item in order, computed by threads, `depth` items ahead.
 
-    Items are asked for in the thread that asks for results. What an item or `function` raises is
-    raised after the results before it. Depth 0: no threads, each result when it is asked for.
+    Items are requested in the thread that requests results. An exception from an item or `function`
+    is raised after the results before it. With depth 0 no threads are used, and each result is
+    computed when it is requested.
     """
     if depth == 0:
         yield from map(function, items)
@@ -72,10 +73,10 @@ def map_ahead(
 
 
 def read_ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
-    """The same items, produced in a thread of their own, at most `depth` ahead.
+    """Yield the same items, produced in another thread, at most `depth` items ahead.
 
-    What producing them raises is raised here after the items before it. Where nobody asks any
-    further (`close`, or the iterator is dropped), items and thread are closed before that returns.
+    An exception while producing them is raised here after the items before it. When this generator
+    is closed early, the items and the thread are closed before `close` returns.
     """
     ready: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(depth)
     is_over = threading.Event()
@@ -101,7 +102,7 @@ def read_ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
             put((False, None))
         finally:
             if isinstance(iterator, Generator):
-                iterator.close()  # closes its files, in the thread that read them
+                iterator.close()  # closes its files in the thread that opened them
 
     thread = threading.Thread(target=produce, name="read ahead", daemon=True)
     thread.start()
@@ -119,7 +120,7 @@ def read_ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
 
 
 class ReadAhead:
-    """A video whose frames are decoded ahead where all are read in order."""
+    """Footage that is decoded ahead in another thread when all frames are read in order."""
 
     def __init__(self, video: Footage, depth: int = DEPTH) -> None:
         self._video = video
@@ -132,14 +133,14 @@ class ReadAhead:
 
 
 class WriteBehind(Generic[T]):
-    """Gives items to `write` in a thread of its own, in their order, at most `depth` behind.
+    """Passes items to `write` in order, in another thread, at most `depth` items behind.
 
-    Use it as a context manager: leaving it well waits for all items; leaving it with an exception
-    drops those that wait. What `write` raises is raised by the next `put`, or on leaving; it is
-    not called again then.
+    Use it as a context manager: leaving it waits for all items; leaving it with an exception drops
+    the items that wait. An exception from `write` is raised by the next `put`, or on leaving;
+    `write` is not called again after it.
 
     Attributes:
-        is_over: set once what waits is dropped.
+        is_over: Set once waiting items are dropped.
     """
 
     def __init__(self, write: Callable[[T], object], depth: int = DEPTH) -> None:
@@ -154,7 +155,7 @@ class WriteBehind(Generic[T]):
         return self
 
     def put(self, item: T) -> None:
-        """Have `item` written; waits where `depth` items are before it."""
+        """Queue an item; waits while `depth` items are queued."""
         self._raise_error()
         self._waiting.put(item)
 
@@ -172,7 +173,7 @@ class WriteBehind(Generic[T]):
             self._raise_error()
 
     def _work(self) -> None:
-        # After an error items are still taken, so that nobody waits for room for ever.
+        # After an error, items are still taken, so that `put` does not wait forever.
         while (item := self._waiting.get()) is not None:
             if self._error is None and not self.is_over.is_set():
                 try:

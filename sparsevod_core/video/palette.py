@@ -1,4 +1,4 @@
-"""From RGB to a palette of 256 colours, which is all that a GIF has."""
+"""Conversion from RGB to a palette of 256 colours, for GIFs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 class ToPalette:
-    """Gives each picture the palette that suits it best, with FFmpeg's filters.
+    """Converts each frame to the palette that suits it best, with FFmpeg's filters.
 
     Args:
-        width, height: size of the pictures in pixels.
-        time_base: unit of their times in seconds.
+        width, height: Size of the frames in pixels.
+        time_base: Unit of their times in seconds.
     """
 
     def __init__(self, width: int, height: int, time_base: Fraction) -> None:
@@ -22,15 +22,15 @@ class ToPalette:
         self._time_base = time_base
         self._graph: av.filter.Graph | None = None
 
-    def __call__(self, picture: av.VideoFrame, tick: int) -> av.VideoFrame:
-        """An RGB picture in `pal8`, to be shown at `tick`."""
-        picture.time_base, picture.pts = self._time_base, tick
+    def __call__(self, frame: av.VideoFrame, tick: int) -> av.VideoFrame:
+        """Return an RGB frame in `pal8`, to be shown at `tick`."""
+        frame.time_base, frame.pts = self._time_base, tick
         if self._graph is None:
             self._graph = self._make()
-        self._graph.push(picture)
-        found = self._graph.pull()
-        found.time_base, found.pts = self._time_base, tick
-        return found  # type: ignore[return-value]
+        self._graph.push(frame)
+        converted = self._graph.pull()
+        converted.time_base, converted.pts = self._time_base, tick
+        return converted  # type: ignore[return-value]
 
     def _make(self) -> av.filter.Graph:
         import av

@@ -1,4 +1,4 @@
-"""From a decoded picture to upright RGB pixels."""
+"""Conversion from decoded frames to upright RGB pixels."""
 
 from __future__ import annotations
 
@@ -17,24 +17,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """How a stored picture is turned for display: transposed first, then mirrored."""
+    """How a stored frame is turned for display.
+
+    Attributes:
+        is_transposed: Whether rows and columns are exchanged, before mirroring and flipping.
+        is_mirrored: Whether left and right are exchanged.
+        is_flipped: Whether top and bottom are exchanged.
+    """
 
     is_transposed: bool = False
     is_mirrored: bool = False
-    """Left and right exchanged."""
     is_flipped: bool = False
-    """Top and bottom exchanged."""
 
     @classmethod
-    def of(cls, picture: av.VideoFrame) -> Orientation:
-        """From the display matrix that phones write, to the nearest multiple of 90 degrees."""
-        a, b, c, d = _display_matrix(picture)
+    def of(cls, frame: av.VideoFrame) -> Orientation:
+        """Read the display matrix that phones write, to the nearest multiple of 90 degrees."""
+        a, b, c, d = _display_matrix(frame)
         if abs(b) > abs(a):
             return cls(True, c < 0, b < 0)
         return cls(False, a < 0, d < 0)
 
     def apply(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
-        """The picture as it is meant to be seen, contiguous in memory."""
+        """Return the image as it is displayed, contiguous in memory."""
         if self.is_transposed:
             image = image.transpose(1, 0, 2)
         if self.is_mirrored:
@@ -45,12 +49,12 @@ class Orientation:
 
 
 class ToRgb:
-    """RGB 0..255 of any pixel format: limited or full range, 8 bit or more; alpha is dropped.
+    """Converts frames of any pixel format, range and bit depth to RGB 0..255, without alpha.
 
     Args:
-        width, height: stored size of the video, before turning; a picture of another size (some
-            streams change it on the way) is scaled to it.
-        orientation: how to turn it.
+        width, height: Stored size of the video in pixels, before turning. Frames of another size
+            are scaled to it, because some streams change their size.
+        orientation: How to turn frames.
     """
 
     def __init__(self, width: int, height: int, orientation: Orientation) -> None:
@@ -58,42 +62,42 @@ class ToRgb:
         self._orientation = orientation
         self._reformatter: VideoReformatter | None = None
 
-    def __call__(self, picture: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
-        """The upright pixels of a decoded picture."""
+    def __call__(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
+        """Return the upright pixels of a decoded frame."""
         from av.video.reformatter import ColorRange, VideoReformatter
 
         if self._reformatter is None:
-            # One for all pictures: what FFmpeg sets up for a conversion takes longer than the
-            # conversion, most of all the pool of threads that it takes by default.
+            # One for all frames: setting up a conversion takes longer than the conversion itself,
+            # above all the thread pool that FFmpeg creates by default.
             self._reformatter = VideoReformatter()
         rgb = self._reformatter.reformat(
-            picture,
+            frame,
             width=self._width,
             height=self._height,
             format="rgb24",
-            src_color_range=ColorRange(picture.color_range).name,
+            src_color_range=ColorRange(frame.color_range).name,
             dst_color_range=ColorRange.JPEG.name,
             **({"threads": 1} if _takes_threads(VideoReformatter) else {}),
         )
         return self._orientation.apply(rgb.to_ndarray())
 
     def release(self) -> None:
-        """Free what has been set up, some 100 KB; it is set up again when needed."""
+        """Free the converter (about 100 KB); it is created again when needed."""
         self._reformatter = None
 
 
 @cache
 def _takes_threads(reformatter: Any) -> bool:
-    """Not in PyAV 14, which converts in one thread."""
+    """Return False for PyAV 14, which converts in one thread."""
     return "threads" in (reformatter.reformat.__doc__ or "")
 
 
-def _display_matrix(picture: av.VideoFrame) -> tuple[float, float, float, float]:
-    """a, b, c, d of x' = ax + cy, y' = bx + dy (ISO 14496-12)."""
+def _display_matrix(frame: av.VideoFrame) -> tuple[float, float, float, float]:
+    """Return a, b, c, d of x' = ax + cy, y' = bx + dy (ISO 14496-12)."""
     try:
-        side_data: Any = picture.side_data
-    except ValueError:  # PyAV does not know some other side data of the picture
-        turn = math.radians(picture.rotation)  # tells a turn, though not a mirror
+        side_data: Any = frame.side_data
+    except ValueError:  # PyAV does not know another kind of side data in this frame
+        turn = math.radians(frame.rotation)  # includes rotation, but not mirroring
         return math.cos(turn), -math.sin(turn), math.sin(turn), math.cos(turn)
     if "DISPLAYMATRIX" not in side_data:
         return 1, 0, 0, 1

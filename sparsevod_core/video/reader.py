@@ -1,4 +1,4 @@
-"""Reads the frames of a video file, all in order or some by number."""
+"""Reader of video files: all frames in order, or some by number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sparsevod_core.errors import VideoError
 from sparsevod_core.structures import Frame
-from sparsevod_core.video.decode import broken_off, codec_name, decode_all, open_video, picture_time
+from sparsevod_core.video.decode import broken_off, codec_name, decode_all, frame_time, open_video
 from sparsevod_core.video.pixels import Orientation, ToRgb
 from sparsevod_core.video.random_access import RandomAccess
 
@@ -23,30 +23,29 @@ _FREE_CLOCK = 0x0200  # FFmpeg's AVFMT_TS_DISCONT
 
 
 class VideoReader:
-    """A video file as upright RGB frames; frame `i` is the i-th that is shown, from 0.
+    """A video file as upright RGB frames, numbered from 0 in presentation order.
 
-    Use it as a context manager. Memory does not grow with the length of the video.
+    Use it as a context manager. Memory use does not depend on the length of the video.
 
     Args:
-        path: a file in any container and codec that FFmpeg decodes.
-        threads: decoding threads; 0: as many as there are cores. Give 1 where many processes
-            read at once.
+        path: A file in any container and codec that FFmpeg decodes.
+        threads: Number of decoding threads; 0: one per core. Use 1 if many processes read.
 
     Attributes:
-        path: the file.
-        width, height: size in pixels as shown, rotation applied.
-        frame_rate: the container's average rate in frames per second, None where it has none.
-        time_base: the unit in seconds in which the container counts time.
-        start_s: where the container's clock stands at the start: 0, save in broadcast formats
-            (MPEG-TS and the like), whose clock may start anywhere.
-        pixel_aspect: width of a pixel as shown over its height, None where the file is silent.
-        declared_num_frames: what the header says or implies, good for a progress bar only; None
-            where it is silent.
-        codec: name of the video codec, e.g. `h264`.
-        has_audio: whether there is an audio stream.
+        path: Path of the file.
+        width, height: Size in pixels as displayed, rotation applied.
+        frame_rate: The container's average frame rate in frames per second, None if it has none.
+        time_base: Unit of the container's times in seconds.
+        start_s: Time in seconds at which the container's clock starts: 0, except in broadcast
+            formats such as MPEG-TS.
+        pixel_aspect: Width of a displayed pixel divided by its height, None if not specified.
+        declared_num_frames: Number of frames according to the header, for progress bars only;
+            None if not specified.
+        codec: Name of the video codec, e.g. `h264`.
+        has_audio: Whether the file has an audio stream.
 
     Raises:
-        VideoError: missing or empty file, no video stream, or not one frame decodes.
+        VideoError: The file is missing or empty, or has no video stream or no frame that decodes.
     """
 
     def __init__(self, path: Path | str, *, threads: int = 0) -> None:
@@ -64,7 +63,7 @@ class VideoReader:
             self.has_audio: bool = bool(container.streams.audio)
             pixel_aspect = stream.sample_aspect_ratio or None
             has_free_clock = bool(int(container.format.flags) & _FREE_CLOCK)
-        self.start_s: Fraction = (picture_time(first) or Fraction(0)) * has_free_clock
+        self.start_s: Fraction = (frame_time(first) or Fraction(0)) * has_free_clock
         self._random_access = RandomAccess(self.path, first.pts, threads)
         orientation = Orientation.of(first)
         self._to_rgb = ToRgb(first.width, first.height, orientation)
@@ -86,49 +85,49 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """Close the file. Reading again opens it again."""
+        """Close the file; reading opens it again."""
         self._random_access.close()
         self._to_rgb.release()
 
     def __iter__(self) -> Iterator[Frame]:
-        """All frames in presentation order, from the start each time.
+        """Yield all frames in presentation order, from the start each time.
 
         Raises:
-            VideoError: where the file breaks, after every frame that the decoder gave before it.
+            VideoError: The file breaks off; raised after all frames that decode.
         """
         container, stream = open_video(self.path, self._threads)
         with container:
-            for index, picture in enumerate(decode_all(self.path, container, stream)):
-                yield self._frame(index, picture)
+            for index, frame in enumerate(decode_all(self.path, container, stream)):
+                yield self._frame(index, frame)
 
     def num_frames(self) -> int:
-        """How many frames decode, exactly: those that iterating gives.
+        """Return the exact number of frames that decode, i.e. that iterating yields.
 
-        Headers are wrong too often to be believed (damaged, cut-off, streamed or edited files), so
-        the first call decodes the video once, without converting pixels.
+        Headers are often wrong (damaged, truncated, streamed or edited files), so the first call
+        decodes the video once, without converting pixels.
         """
         return self._random_access.num_frames()
 
     def frames_at(self, indices: Sequence[int]) -> list[Frame]:
-        """The frames of these numbers, in the order asked for, duplicates included.
+        """Return the frames of these numbers, in this order, duplicates included.
 
-        They are found by seeking, and are the same as iterating gives; where the file does not
-        seek exactly, by decoding from the start. Numbers that ascend from call to call are
-        cheapest: what lies between two of them is decoded once.
+        They are identical to those that iterating yields. They are found by seeking, or by decoding
+        from the start if the file cannot be seeked exactly. Ascending numbers are fastest, also
+        from call to call.
 
         Raises:
-            VideoError: a number below 0, or beyond the frames that decode.
+            VideoError: A number is negative, or not less than the number of frames that decode.
         """
         if indices and min(indices) < 0:
-            raise VideoError(f"{self.path}: frame {min(indices)} asked for; numbers start at 0")
+            raise VideoError(f"{self.path}: no frame {min(indices)}: numbers start at 0")
         frames = {
-            index: self._frame(index, self._random_access.picture(index))
+            index: self._frame(index, self._random_access.frame(index))
             for index in sorted(set(indices))
         }
         return [frames[index] for index in indices]
 
-    def _frame(self, index: int, picture: av.VideoFrame) -> Frame:
-        return Frame(index, picture_time(picture), self._to_rgb(picture))
+    def _frame(self, index: int, frame: av.VideoFrame) -> Frame:
+        return Frame(index, frame_time(frame), self._to_rgb(frame))
 
 
 def _declared_num_frames(container: InputContainer, stream: VideoStream) -> int | None:

@@ -1,4 +1,4 @@
-"""What a user may name as a video: files, patterns, folders of images, lists, stdin, streams."""
+"""Sources of videos: files, patterns, folders of images, lists, stdin, streams and cameras."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ _MAX_LIST_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A video to be read.
+    """A video to read.
 
     Attributes:
-        kind: `file`, `images` (a folder), `stdin`, `camera` or `stream`. The last two have no end,
-            and only their newest frame counts.
-        place: path, URL, or number of the camera.
+        kind: `file`, `images` (a folder), `stdin`, `camera` or `stream`.
+        place: Path, URL, or number of the camera.
     """
 
     kind: Literal["file", "images", "stdin", "camera", "stream"]
@@ -32,12 +31,12 @@ class Source:
 
     @property
     def is_live(self) -> bool:
-        """Whether frames come when they like, without an end: only past ones can be supports."""
+        """Whether frames arrive in real time, so that only past ones can be support frames."""
         return self.kind in ("camera", "stream")
 
     @property
     def stem(self) -> str:
-        """A name for files that are made of it."""
+        """Name for output files."""
         if self.kind in ("file", "images"):
             return Path(self.place).stem if self.kind == "file" else Path(self.place).name
         if self.kind == "stdin":
@@ -49,15 +48,15 @@ class Source:
 
 
 def find_sources(words: Iterable[str]) -> list[Source]:
-    """The videos that `words` name, in order, each once.
+    """Return the videos given by `words`, in order, without duplicates.
 
-    A word is, in this order: `-` (stdin); a URL; a file; a folder, which is one video where it
-    holds images, else all the files in it; `@FILE`, a text file with a word a line, whose relative
-    paths start from its own folder; a pattern with `*`, `?`, `[...]` or `**`; a number (a camera).
+    A word is interpreted as the first of these that fits: `-` (stdin); a URL; a file; a folder (one
+    video if it contains images, else all its files); `@FILE`, a text file with a word per line and
+    paths relative to it; a pattern with `*`, `?`, `[...]` or `**`; a number (a camera).
 
     Raises:
-        ConfigError: a URL of another kind, or a list that names a list.
-        VideoError: what is not there, a folder without a file, or a list that cannot be read.
+        ConfigError: An unsupported URL, or a list inside a list.
+        VideoError: Something that does not exist, an empty folder, or a list that cannot be read.
     """
     found = [source for word in words for source in _sources(word)]
     return list(dict.fromkeys(found))
@@ -69,8 +68,8 @@ def _sources(word: str) -> Iterator[Source]:
     elif scheme := _URL.match(word):
         if scheme[1].lower() not in STREAM_SCHEMES:
             raise ConfigError(
-                f"{_without_password(word)}: {scheme[1]}:// is not read",
-                hint=f"a file's path, or one of {', '.join(f'{s}://' for s in STREAM_SCHEMES)}",
+                f"{_without_password(word)}: {scheme[1]}:// is not supported",
+                hint=f"use a path, or one of {', '.join(f'{s}://' for s in STREAM_SCHEMES)}",
             )
         yield Source("stream", word)
     elif (path := Path(word)).is_dir():
@@ -80,7 +79,7 @@ def _sources(word: str) -> Iterator[Source]:
     elif word.startswith("@"):
         yield from _of_list(Path(word[1:]))
     elif glob.has_magic(word):
-        # Path.glob takes no absolute pattern.
+        # Path.glob does not accept absolute patterns.
         matches = sorted(glob.glob(word, recursive=True), key=natural_order)  # noqa: PTH207
         if not matches:
             raise VideoError(f"{word}: no file matches")
@@ -93,7 +92,7 @@ def _sources(word: str) -> Iterator[Source]:
 
 
 def _of_folder(folder: Path) -> Iterator[Source]:
-    """One video where there are images; else every file, which then has to be a video."""
+    """Yield the folder if it contains images, otherwise every file, each of them a video."""
     files = sorted(
         (path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")),
         key=lambda path: natural_order(path.name),
@@ -103,11 +102,11 @@ def _of_folder(folder: Path) -> Iterator[Source]:
     elif files:
         yield from (Source("file", str(path)) for path in files)
     else:
-        raise VideoError(f"{folder}: no files in the folder")
+        raise VideoError(f"{folder}: the folder is empty")
 
 
 def _of_list(path: Path) -> Iterator[Source]:
-    """Blank lines and those that start with # are left out."""
+    """Yield the videos of a list; blank lines and lines that start with # are skipped."""
     try:
         if path.stat().st_size > _MAX_LIST_BYTES:
             raise VideoError(f"{path}: too large for a list of videos")
@@ -115,12 +114,12 @@ def _of_list(path: Path) -> Iterator[Source]:
     except OSError as error:
         raise VideoError(f"{path}: cannot read the list: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise VideoError(f"{path}: not a text file: a list has a path or URL a line") from error
+        raise VideoError(f"{path}: expected a text file with one path or URL per line") from error
     for number, line in enumerate(map(str.strip, lines), start=1):
         if not line or line.startswith("#"):
             continue
         if line.startswith("@") or line == "-":
-            raise ConfigError(f"{path}, line {number}: {line} cannot stand in a list")
+            raise ConfigError(f"{path}, line {number}: {line} is not allowed in a list")
         is_path = not (_URL.match(line) or line.isdigit() or Path(line).is_absolute())
         try:
             yield from _sources(str(path.parent / line) if is_path else line)
@@ -130,5 +129,5 @@ def _of_list(path: Path) -> Iterator[Source]:
 
 
 def _without_password(url: str) -> str:
-    """Names and passwords of cameras have no place in logs and file names."""
+    """Remove user name and password, which must not appear in logs and file names."""
     return re.sub(r"(://)[^/@]*@", r"\1", url)

@@ -1,4 +1,4 @@
-"""Writes RGB frames as a video that browsers and phones play."""
+"""Writer of RGB frames as a video that browsers and phones play."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
 
 FALLBACK_RATE = Fraction(25)
-_BT709 = 1  # the same number for matrix, primaries and transfer (ITU-T H.273)
+_BT709 = 1  # code of matrix, primaries and transfer (ITU-T H.273)
 _LIMITED_RANGE = 1
 
 
 class VideoWriter:
-    """A video whose frames are shown at exactly the times that they were given.
+    """A video whose frames are shown at exactly the given times.
 
-    MP4 (H.264, yuv420p, index in front) unless the name or `encoding` says otherwise. The times are
-    exact in MP4 and MOV; MKV and WebM count milliseconds, GIF hundredths.
+    The default is MP4 (H.264, yuv420p, index at the start). Times are exact in MP4 and MOV, and
+    rounded to 1/1000 s in MKV and WebM and to 1/100 s in GIF.
 
-    Use it as a context manager: the file appears under its name when the block ends well, and not
-    at all when it ends with an exception. Players want even sizes: an odd last column or row is
+    Use it as a context manager: the file appears under its name if the block ends without an
+    exception, and is removed otherwise. Players need even sizes: an odd last column or row is
     repeated once (`padded_size`).
 
     Args:
-        path: .mp4, .m4v, .mov, .mkv, .webm or .gif; its folder is made if need be.
-        width, height: size of the frames in pixels.
-        frame_rate: frames per second for frames that come without a time, and a hint to the
+        path: Path with suffix .mp4, .m4v, .mov, .mkv, .webm or .gif; missing folders are created.
+        width, height: Size of the frames in pixels.
+        frame_rate: Frame rate in frames per second, for frames without a time and as a hint to the
             encoder; None: 25.
-        time_base: unit of time in seconds in which all times given are whole numbers, usually that
-            of the source; None: one frame of `frame_rate`.
-        encoding: codec and quality.
-        pixel_aspect: width of a pixel as shown over its height; None: square.
-        audio_from: a file whose sound goes with the frames; the container may have none.
-        start_s: time in that file that is zero here.
+        time_base: Unit in seconds of which all times are multiples, usually that of the source;
+            None: the duration of a frame.
+        encoding: Codec and quality.
+        pixel_aspect: Width of a displayed pixel divided by its height; None: square.
+        audio_from: Path of a file whose audio is added; not all containers support audio.
+        start_s: Time in that file, in seconds, that is zero in the output.
 
     Raises:
-        VideoError: the path is not one of a video, or cannot be written to.
-        ConfigError: an encoding that the container does not take.
+        VideoError: The suffix is not supported, or the file cannot be written.
+        ConfigError: The container does not support the encoding.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class VideoWriter:
         self._time_base = container.tick_s or time_base or 1 / rate
         self._frame_ticks = max(round(1 / rate / self._time_base), 1)
         self._shortest_ticks = max(round(container.shortest_s / self._time_base), 1)
-        self._leaves_out = container.shortest_s > 0
+        self._drops_frames = container.shortest_s > 0
         self._last_tick: int | None = None
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._audio: AudioTracks | None = None
@@ -97,8 +97,8 @@ class VideoWriter:
         except (av.FFmpegError, ValueError) as error:
             self._discard()
             raise VideoError(
-                f"{self.path}: this FFmpeg has no encoder {self._codec.encoder}",
-                hint="another --codec may do; PyAV's own wheels have it",
+                f"{self.path}: FFmpeg has no encoder {self._codec.encoder} on this machine",
+                hint="use another --codec, or install PyAV from its wheels, which include it",
             ) from error
         self._stream.width, self._stream.height = self.padded_size
         self._stream.codec_context.time_base = self._time_base
@@ -116,9 +116,9 @@ class VideoWriter:
         """Append one RGB frame.
 
         Args:
-            image: pixels 0..255.
-            time_s: when it is shown; None: one frame after the last. A time that is not after that
-                of the last frame becomes the next moment that the file can tell from it.
+            image: Pixels 0..255.
+            time_s: Time in seconds at which the frame is shown; None: one frame after the last
+                one. A time that is not after the last frame's is moved to the next possible one.
         """
         import av
 
@@ -131,17 +131,17 @@ class VideoWriter:
         tick = self._tick(time_s)
         if tick is None:
             return
-        picture = self._encodable(image, tick)
+        frame = self._encodable(image, tick)
         self._last_tick = tick
         try:
             if self._audio is not None:
                 self._audio.write_until(tick * self._time_base)
-            self._container.mux(self._stream.encode(picture))
+            self._container.mux(self._stream.encode(frame))
         except (av.FFmpegError, OSError) as error:
             raise self._cannot_write(error) from error
 
     def finish(self, *, truncated: bool) -> None:
-        """The rest of the sound, once after the last frame; of a truncated video, until it ends."""
+        """Write the remaining audio, up to the last frame if truncated; call once at the end."""
         if self._audio is None or self._last_tick is None:
             return
         end_s = (self._last_tick + self._frame_ticks) * self._time_base
@@ -177,27 +177,27 @@ class VideoWriter:
             if not is_complete:
                 self._discard()
         if kind is None and not is_complete:
-            raise VideoError(f"{self.path}: no frame to write")
+            raise VideoError(f"{self.path}: no frames to write")
 
     def _tick(self, time_s: Fraction | None) -> int | None:
-        """The time in units of the time base, after that of the last frame; None: left out."""
+        """Return the time in units of the time base, after the last one; None: drop the frame."""
         if time_s is None:
             return 0 if self._last_tick is None else self._last_tick + self._frame_ticks
         tick = round(time_s / self._time_base)
         if self._last_tick is None or tick >= self._last_tick + self._shortest_ticks:
             return tick
-        return None if self._leaves_out else self._last_tick + self._shortest_ticks
+        return None if self._drops_frames else self._last_tick + self._shortest_ticks
 
     def _encodable(self, image: np.ndarray, tick: int) -> av.VideoFrame:
         import av
 
-        picture = av.VideoFrame.from_ndarray(image, format="rgb24")
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
         if self._codec.pixels == "pal8":
-            return self._to_palette(picture, tick)
-        picture = picture.reformat(format=self._codec.pixels, dst_colorspace="ITU709")
-        picture.time_base = self._time_base
-        picture.pts = tick
-        return picture
+            return self._to_palette(frame, tick)
+        frame = frame.reformat(format=self._codec.pixels, dst_colorspace="ITU709")
+        frame.time_base = self._time_base
+        frame.pts = tick
+        return frame
 
     def _cannot_write(self, error: Exception) -> VideoError:
         reason = getattr(error, "strerror", None) or error
@@ -206,7 +206,9 @@ class VideoWriter:
     def _discard(self) -> None:
         import av
 
-        with suppress(av.FFmpegError, OSError):  # e.g. a full disk: there is an error already
+        with suppress(
+            av.FFmpegError, OSError
+        ):  # e.g. a full disk, which has raised an error already
             self._container.close()
         self._partial.unlink(missing_ok=True)
 
@@ -217,7 +219,7 @@ def _add_stream(
     import av
 
     stream = container.add_stream(codec.encoder, rate=rate)
-    assert isinstance(stream, av.VideoStream)  # all of CODECS are of pictures
+    assert isinstance(stream, av.VideoStream)  # all CODECS are video codecs
     stream.pix_fmt = codec.pixels
     context = stream.codec_context
     options, bits = dict(codec.options), encoding.bits_per_second()
@@ -226,7 +228,7 @@ def _add_stream(
     elif codec.max_crf is not None:
         options["crf"] = str(codec.crf if encoding.crf is None else encoding.crf)
         if codec.encoder == "libvpx-vp9":
-            context.bit_rate = 0  # else it keeps to its default of 256 kbit/s as well
+            context.bit_rate = 0  # overrides the default limit of 256 kbit/s
     context.options = options
     if codec.tag is not None:
         context.codec_tag = codec.tag

@@ -1,4 +1,4 @@
-"""`make gpu-check` as far as a CPU goes: small sizes, the same script."""
+"""The script of `make gpu-check`, run on a CPU with small sizes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.slow
-def test_it_measures_from_anywhere_and_says_what_is_missing(tmp_path: Path) -> None:
+def test_it_runs_from_any_folder_and_reports_what_is_missing(tmp_path: Path) -> None:
     out = tmp_path / "check.json"
     done = subprocess.run(
         [sys.executable, SCRIPT, "--device", "cpu", "--only", "warm_start", "--out", out],
@@ -45,7 +45,7 @@ def test_it_measures_from_anywhere_and_says_what_is_missing(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["check.json"]
 
 
-def test_a_demand_is_met_missed_or_not_measured(script: Any) -> None:
+def test_a_target_is_met_missed_or_not_measured(script: Any) -> None:
     least = script.Demand("speed", "model", "fps", 250, is_least=True)
     most = script.Demand("error", "model", "error", 0.1)
     found = {"model": {"fps": 251.0, "error": 0.2}}
@@ -55,7 +55,7 @@ def test_a_demand_is_met_missed_or_not_measured(script: Any) -> None:
     assert most.verdict({}) == (None, "not measured")
 
 
-def test_every_demand_is_of_a_measure_and_all_fit_one_run(script: Any) -> None:
+def test_every_target_belongs_to_a_measurement_and_all_fit_one_run(script: Any) -> None:
     from gpu_measures import MEASURES
 
     assert {demand.measure for demand in script.DEMANDS} <= set(MEASURES)
@@ -63,7 +63,7 @@ def test_every_demand_is_of_a_measure_and_all_fit_one_run(script: Any) -> None:
 
 
 @pytest.mark.parametrize("is_cut", [True, False])
-def test_a_measure_that_ends_early_keeps_what_it_has(
+def test_a_measurement_that_ends_early_keeps_its_results(
     script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_cut: bool
 ) -> None:
     end = "import time; time.sleep(60)" if is_cut else "raise RuntimeError('no such kernel')"
@@ -91,4 +91,6 @@ def test_a_package_that_is_missing_is_named(
     found = json.loads(out.read_text())
     assert found == {"fps": 1.0, "skipped": "needs av, which is not installed"}
     rows = {text: verdict for text, *_, verdict in script.table({"detect": found})}
-    assert rows["detect, 720p, of its slowest part"].endswith("needs av, which is not installed")
+    assert rows["detect, 720p, relative to its slowest part"].endswith(
+        "needs av, which is not installed"
+    )

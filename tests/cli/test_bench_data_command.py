@@ -1,4 +1,4 @@
-"""`sparsevod bench data` as a user runs it."""
+"""`sparsevod bench data` from the command line."""
 
 from __future__ import annotations
 
@@ -35,8 +35,11 @@ def test_a_table_and_a_json(
     result = json.loads((tmp_path / "data.json").read_text())
     assert result["schema"] == "sparsevod.bench-data/1"
     assert (result["clips"], result["settings"]["workers"]) == (18, 0)
-    assert "of it waiting for data" in told.out
-    assert f"{result['training']['data_wait_share']:.1%} of a step waits for data" in told.err
+    assert "  waiting for data" in told.out
+    assert (
+        f"{result['training']['data_wait_share']:.1%} of a step is spent waiting for data"
+        in told.err
+    )
     assert run(monkeypatch, *arguments, "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["clips"] == 18
 

@@ -1,4 +1,4 @@
-"""`sparsevod bench train` as a user runs it."""
+"""`sparsevod bench train` from the command line."""
 
 from __future__ import annotations
 

@@ -81,7 +81,9 @@ def make_video(path: Path, frame_times_ms: list[int], width: int = 64, height: i
 def test_a_video_and_its_json(run: Run, checkpoint: Path, tmp_path: Path, capsys: Any) -> None:
     source = make_video(tmp_path / "in.mp4", [0, 40, 95, 300, 310, 1000])
     output, as_json = Path("boxes.mp4"), Path("boxes.json")
-    code = run(source, "-o", output, "--checkpoint", checkpoint, "--json", as_json, "--supports", 2)
+    code = run(
+        source, "-o", output, "--checkpoint", checkpoint, "--json", as_json, "--num-supports", 2
+    )
     assert code == 0
     assert times(output) == times(source)
     found = json.loads(as_json.read_text())
@@ -101,8 +103,7 @@ def test_a_video_and_its_json(run: Run, checkpoint: Path, tmp_path: Path, capsys
     assert told.out == ""
     drawn = sum(one["score"] > 0.3 for one in detections)
     assert told.err.splitlines()[-1] == (
-        f"wrote boxes.mp4 and boxes.json: 6 frames, {len(detections)} detections, "
-        f"{drawn} of them drawn"
+        f"wrote boxes.mp4 and boxes.json: 6 frames, {len(detections)} detections ({drawn} drawn)"
     )
 
 
@@ -115,18 +116,18 @@ def test_the_score_decides_what_is_drawn_not_what_is_written(
     assert any(frame["detections"] for frame in json.loads(told.out)["frames"])
     last = told.err.splitlines()[-1]
     assert last.startswith("wrote in_detections.mp4: 2 frames")
-    assert last.endswith("0 of them drawn")
+    assert last.endswith("(0 drawn)")
 
 
 def test_how_supports_are_chosen(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mp4", list(range(0, 280, 40)))
     results = []
     for options in (
-        ("--support", "uniform", "--batch", 1),
-        ("--support", "uniform", "--batch", 4),
-        ("--support", "window", "--set", "inference.window_stride=2"),
-        ("--support", "causal"),
-        ("--supports", 0),
+        ("--support-mode", "uniform", "--batch", 1),
+        ("--support-mode", "uniform", "--batch", 4),
+        ("--support-mode", "window", "--set", "inference.window_stride=2"),
+        ("--support-mode", "causal"),
+        ("--num-supports", 0),
         ("--precision", "bf16"),
     ):
         assert run(source, "--checkpoint", checkpoint, "--json", "a.json", *options) == 0
@@ -215,7 +216,7 @@ def test_ctrl_c(
     if times_pressed == 1:
         *_, told, hint = capsys.readouterr().err.splitlines()
         assert told.startswith("wrote in_detections.mp4 and in.json: 5 frames")
-        assert hint.endswith("--resume goes on")
+        assert "--resume to continue from in_detections.mp4.journal.jsonl" in hint
         found = json.loads(Path("in.json").read_text())
         assert (found["num_frames"], found["truncated"]) == (5, True)
         assert times(Path("in_detections.mp4")) == times(source)[:5]
@@ -237,12 +238,12 @@ def test_ctrl_c(
         (("none.mp4", "--checkpoint", "CKPT"), 1, ["none.mp4", "No such file"]),
         (("in.mp4", "--shard", "3/2"), 2, ["--shard 3/2", "2/8"]),
         (("in.mp4", "empty.mp4", "-o", "a.mp4"), 2, ["2 videos", "-o a"]),
-        (("tcp://127.0.0.1:9/", "--support", "window"), 2, ["future", "causal"]),
+        (("tcp://127.0.0.1:9/", "--support-mode", "window"), 2, ["future", "causal"]),
         (("empty.mp4", "--checkpoint", "CKPT"), 1, ["empty.mp4", "empty"]),
         (("in.mp4", "--checkpoint", "CKPT", "-o", "in.mp4"), 2, ["in.mp4", "source"]),
         (("in.mp4", "--checkpoint", "CKPT", "-o", "out.avi"), 1, ["out.avi", ".mp4"]),
-        (("in.mp4", "--checkpoint", "CKPT", "--support", "past"), 2, ["past", "causal"]),
-        (("in.mp4", "--checkpoint", "CKPT", "--supports", "-1"), 2, ["supports=-1"]),
+        (("in.mp4", "--checkpoint", "CKPT", "--support-mode", "past"), 2, ["past", "causal"]),
+        (("in.mp4", "--checkpoint", "CKPT", "--num-supports", "-1"), 2, ["supports=-1"]),
         (("in.mp4", "--checkpoint", "CKPT", "--batch", "0"), 2, ["batch=0"]),
         (("in.mp4", "--checkpoint", "CKPT", "--score", "2"), 2, ["--score"]),
         (("in.mp4", "--checkpoint", "CKPT", "--device", "cuda:99"), 2, ["cuda:99"]),
@@ -273,7 +274,7 @@ def test_real_video(
     shared_dir: Path, run: Run, checkpoint: Path, name: str, tmp_path: Path
 ) -> None:
     source = shared_dir / "data" / "videos" / name
-    options = ("--checkpoint", checkpoint, "--supports", 2, "--batch", 4)
+    options = ("--checkpoint", checkpoint, "--num-supports", 2, "--batch", 4)
     code = run(*options, "-o", "out.mp4", "--json", "out.json", "--", source)
     assert code == (1 if name == "corrupted.mp4" else 0)
     found = json.loads(Path("out.json").read_text())
@@ -291,7 +292,16 @@ def test_killed_and_resumed_gives_the_same_files(
 ) -> None:
     source = make_video(tmp_path / "in.mp4", [40 * n + n % 3 for n in range(24)])
     formats = {"json": "a.json", "jsonl": "a.jsonl", "csv": "a.csv", "coco": "c.json", "yolo": "y"}
-    options = ["--checkpoint", checkpoint, "--support", support, "--supports", 3, "--batch", 3]
+    options = [
+        "--checkpoint",
+        checkpoint,
+        "--support-mode",
+        support,
+        "--num-supports",
+        3,
+        "--batch",
+        3,
+    ]
 
     def arguments(folder: str) -> list[object]:
         outputs = [
@@ -326,8 +336,8 @@ def test_killed_and_resumed_gives_the_same_files(
         patch.setattr(
             Predictor,
             "_start",
-            lambda self, staged, *rest, **more: (
-                calls.append(len(staged.frames)) or original(self, staged, *rest, **more)
+            lambda self, inputs, *rest, **more: (
+                calls.append(len(inputs.frames)) or original(self, inputs, *rest, **more)
             ),
         )
         assert run(*arguments("cut"), "--resume") == 0
@@ -362,7 +372,7 @@ def test_several_videos_each_once(run: Run, checkpoint: Path, tmp_path: Path, ca
     assert sorted(path.name for path in Path("found").iterdir()) == ["a.mp4"]
     assert "c.mp4: the file is empty" in capsys.readouterr().err
     assert run(*words) == 1
-    assert "1 of 4 videos are done already" in capsys.readouterr().err
+    assert "skipping 1 of 4 videos: already done" in capsys.readouterr().err
     assert sorted(path.name for path in Path("found").iterdir()) == ["a.mp4", "a_2.mp4", "b.mp4"]
     assert sorted(path.name for path in Path("tables").iterdir()) == ["a.csv", "a_2.csv", "b.csv"]
     # A pattern that matches one video gives what one that matches several gives.
@@ -425,7 +435,7 @@ def test_a_live_stream(
         assert run(url, *options, "--reconnect", 0) == 0
         thread.join(10)
     told = capsys.readouterr().err
-    assert "--support causal" in told
+    assert "--support-mode causal" in told
     assert "latency" in told.splitlines()[-1]
     header, *frames, ending = map(json.loads, Path("live.jsonl").read_text().splitlines())
     assert header["support"]["mode"] == "causal"
@@ -490,7 +500,7 @@ def test_other_pictures(run: Run, checkpoint: Path, tmp_path: Path, capsys: Any)
     with VideoReader("both.mp4") as reader:
         assert reader.width > 128 and reader.height > 48
     assert run(source, "-o", "a.webm", "--codec", "h264", *more) == 2
-    assert "h264 does not go into webm" in capsys.readouterr().err
+    assert "h264: not supported in webm" in capsys.readouterr().err
     assert not Path("a.webm").exists()
 
 
@@ -535,7 +545,7 @@ def test_processes_share_the_videos(run: Run, checkpoint: Path, tmp_path: Path, 
     for name in "abc":
         make_video(tmp_path / f"{name}.mp4", [0, 40, 80])
     (tmp_path / "d.mp4").write_bytes(b"")
-    words = ["*.mp4", "--checkpoint", checkpoint, "--device", "cpu", "--supports", 2]
+    words = ["*.mp4", "--checkpoint", checkpoint, "--device", "cpu", "--num-supports", 2]
     before = signal.getsignal(signal.SIGINT)
     assert run(*words, "-o", "found/*.mkv", "--csv", "one", "--gpus", 2) == 1
     assert signal.getsignal(signal.SIGINT) is before  # the launcher's own is not left

@@ -1,4 +1,4 @@
-"""`sparsevod doctor` as text and as JSON."""
+"""`sparsevod doctor`: text, JSON and exit code."""
 
 from __future__ import annotations
 

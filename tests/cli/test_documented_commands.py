@@ -1,4 +1,4 @@
-"""Every `sparsevod ...` line that we show anywhere names commands and options that exist."""
+"""Every `sparsevod ...` line in documents and help texts uses existing commands and options."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = typer.main.get_command(app)
 
 
 def commands(group: Any, name: str = "sparsevod") -> dict[str, Any]:
-    """Every command and subcommand, by the words that call it."""
+    """Return every command and subcommand by its full name."""
     found = {} if group is ROOT else {name: group}
     for word, command in getattr(group, "commands", {}).items():
         found |= commands(command, f"{name} {word}")
@@ -30,7 +30,7 @@ def commands(group: Any, name: str = "sparsevod") -> dict[str, Any]:
 
 
 def unknown_words(line: str) -> list[str]:
-    """What in a command line is neither a command nor an option of that command."""
+    """Return the words of a command line that are neither a command nor one of its options."""
     words = shlex.split(line, comments=True)[1:]
     command: Any = ROOT
     while words and words[0] in getattr(command, "commands", {}):
@@ -39,13 +39,13 @@ def unknown_words(line: str) -> list[str]:
     unknown = [
         w for w in words if w.startswith("-") and len(w) > 1 and w.partition("=")[0] not in known
     ]
-    if command is ROOT and words and not words[0].startswith("-"):
+    if command is ROOT and words and not words[0].startswith("-") and words[0] != "COMMAND":
         unknown.insert(0, words[0])
     return unknown
 
 
 def shown_in(markdown: str) -> list[str]:
-    """The `sparsevod` lines of fenced blocks, and those in backticks."""
+    """Return the `sparsevod` lines of fenced blocks and of inline code."""
     joined = markdown.replace("\\\n", " ")
     blocks = re.findall(r"^```(?:bash|console)\n(.*?)^```", joined, re.MULTILINE | re.DOTALL)
     lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
@@ -53,7 +53,7 @@ def shown_in(markdown: str) -> list[str]:
     return [line for line in lines if line.startswith("sparsevod ")] + inline
 
 
-def test_the_check_sees_what_is_wrong() -> None:
+def test_the_check_finds_mistakes() -> None:
     assert unknown_words("sparsevod doctor --json a.json  # --odd in a comment") == []
     assert unknown_words("sparsevod doctor --jsn a.json") == ["--jsn"]
     assert unknown_words("sparsevod doctr --json a.json") == ["doctr", "--json"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from conftest import TinySet
 
 Run = Callable[..., int]
-SMALL_BENCH = ("--size", "64x96", "--supports", 1, "--repeats", 1, "--warmup", 0)
+SMALL_BENCH = ("--size", "64x96", "--num-supports", 1, "--repeats", 1, "--warmup", 0)
 
 
 @pytest.fixture
@@ -36,10 +36,10 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
 
 
 def says_which_model(told: str) -> bool:
-    lines = [line for line in told.splitlines() if "embedded model" in line]
+    lines = [line for line in told.splitlines() if "bundled model" in line]
     return (
         len(lines) == 1
-        and lines[0].startswith("no checkpoint is named")
+        and lines[0].startswith("no --checkpoint given")
         and "10 classes: airplane, bird, drone" in lines[0]
         and "MODEL_CARD.md" in lines[0]
     )
@@ -59,7 +59,7 @@ def test_on_a_video(command: tuple[object, ...], video_set: TinySet, run: Run, c
 
 
 def test_eval(image_set: TinySet, run: Run, tmp_path: Path, capsys: Any) -> None:
-    options = ("--limit-videos", 1, "--supports", 1, "--json", tmp_path / "ap.json")
+    options = ("--limit-videos", 1, "--num-supports", 1, "--json", tmp_path / "ap.json")
     assert run("eval", "--annotations", image_set.annotations, *options) == 0
     assert says_which_model(capsys.readouterr().err)
     result = json.loads((tmp_path / "ap.json").read_text())

@@ -105,7 +105,7 @@ def test_predictions_need_no_torch(files: Path) -> None:
         ["--from-predictions", "found.json"],
         ["model.pth", "--annotations", "truth.json", "--from-predictions", "found.json"],
         ["--annotations", "truth.json", "--from-predictions", "found.json", "--no-clip"],
-        ["--annotations", "truth.json", "--from-predictions", "found.json", "--supports", "0"],
+        ["--annotations", "truth.json", "--from-predictions", "found.json", "--num-supports", "0"],
         ["--annotations", "truth.json", "--from-predictions", "found.json", "--root", "frames"],
     ],
     ids=" ".join,
@@ -282,7 +282,7 @@ def test_a_model_on_image_folders(
     checkpoint: Path, image_set: Any, run: Any, tmp_path: Path, capsys: Any
 ) -> None:
     where = ("--annotations", image_set.annotations, "--root", image_set.annotations.parent)
-    options = ("--supports", 2, "--support", "causal", "--batch", 4, "--no-clip")
+    options = ("--num-supports", 2, "--support-mode", "causal", "--batch", 4, "--no-clip")
     saved, first, again = (tmp_path / name for name in ("found.json", "first.json", "again.json"))
     arguments = (checkpoint, *where, *options, "--save-predictions", saved, "--json", first)
     assert run(*arguments) == 0

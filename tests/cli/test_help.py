@@ -1,4 +1,4 @@
-"""The command line as a stranger meets it: help, version, slips, errors."""
+"""The command line: help, version, typing errors, error messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sparsevod_core.errors import CheckpointError, ConfigError
 
 HEAVY = {"torch", "torchvision", "cv2", "av", "numpy", "scipy", "matplotlib", "pycocotools", "yaml"}
 
-# What a fresh interpreter has imported after running the command line.
+# Prints the modules that a new interpreter has imported after running the command line.
 PROBE = """
 import json, sys
 from sparsevod_cli.main import main
@@ -43,7 +43,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    """Every command and subcommand, by the words typed after `sparsevod`."""
+    """Return every command and subcommand by the words after `sparsevod`."""
     found = {path: group}
     for name, command in getattr(group, "commands", {}).items():
         found |= commands(command, (*path, name))
@@ -107,12 +107,12 @@ def test_completion_script_is_offered() -> None:
     assert "--install-completion" in run("--help").stdout
 
 
-# --- errors: the one handler, in process, with a command that fails -----------------------------
+# --- errors, with a command that fails ----------------------------------------------------------
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException, *arguments: str) -> None:
     def app(args: list[str], prog_name: str) -> None:
-        assert "--debug" not in args  # taken out wherever it stands
+        assert "--debug" not in args  # removed at any position
         raise error
 
     monkeypatch.setattr(cli, "app", app)

@@ -1,6 +1,6 @@
-"""An option with a setting behind it wins over --set, that over --config, that over the default.
+"""Precedence of settings in every command: options, then --set, then --config, then defaults.
 
-In every command, for every such option; models and data are not touched.
+No model or data is read.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ STORED = load_config(
         *("data.val_annotations=stored.json", "data.val_root=stored"),
     ]
 )
-"""The settings in the checkpoint of a trained model."""
+"""Settings in the checkpoint of a trained model."""
 
 STATED = bench.BenchmarkSettings()
 
 
 def conditions(measured: bench.BenchmarkSettings) -> Config:
-    """What is measured, as settings."""
+    """Return the conditions of `bench` as settings."""
     names = ("supports", "batch", "precision", "compile", "fast")
     inference = {f"inference.{name}": getattr(measured, name) for name in names}
     short_side, long_side = measured.size
@@ -69,20 +69,20 @@ VALUES: dict[str, tuple[Any, Any, Any]] = {
     "train.precision": ("tf32", "bf16", "fp32"),
     "seed": (5, 6, 7),
 }
-"""What --config, --set and the option say."""
+"""Values for --config, --set and the option."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A command, called in one way.
+    """One way to call a command.
 
     Attributes:
-        command: the words after `sparsevod`.
-        arguments: what it needs.
-        default: the settings where nothing says otherwise.
-        options: settings behind an option, by the name of its parameter.
-        others: parameters without a setting.
-        has_config: whether it takes --config when it is called like this.
+        command: words after `sparsevod`.
+        arguments: required arguments.
+        default: settings without any option.
+        options: settings that an option sets, by the name of its parameter.
+        others: names of parameters without a setting.
+        has_config: whether --config can be used in this call.
     """
 
     command: str
@@ -93,7 +93,11 @@ class Case:
     has_config: bool = True
 
 
-USE = {"supports": "inference.supports", "support": "inference.support", "seed": "seed"}
+USE = {
+    "num_supports": "inference.supports",
+    "support_mode": "inference.support",
+    "seed": "seed",
+}
 DATA = {
     "annotations": "data.train_annotations",
     "root": "data.train_root",
@@ -103,7 +107,7 @@ DATA = {
 LENGTH = {"epochs": "train.epochs", "max_steps": "train.max_steps"}
 BENCH = {
     "size": "data.short_side data.long_side",
-    "supports": "inference.supports",
+    "num_supports": "inference.supports",
     "batch": "inference.batch",
     "precision": "inference.precision",
     "plain": "inference.fast",
@@ -116,11 +120,16 @@ LOADER = {
     "workers": "data.workers",
     "seed": "seed",
 }
-# --backbone names a preset, over which --config and --set go as they go over its settings.
+# --backbone chooses a preset, which --config and --set override.
 EVERYWHERE = "config_file overrides device json_out"
 OF_BENCH = "checkpoint backbone against repeats warmup config overrides device json_out"
 OF_LOADER = "backbone steps warmup config overrides device json_out"
 OF_TRAIN = f"{EVERYWHERE} run_folder backbone gpus nodes rendezvous rendezvous_timeout max_restarts"
+
+OF_REPRODUCE = (
+    "annotations root val val_root choose_by choose_root backbone seeds tables only pretrain "
+    "pretrained output config overrides row_overrides gpus device dry_run tables_only"
+)
 
 CASES = {
     "detect": Case(
@@ -179,6 +188,8 @@ CASES = {
     "bench train": Case(
         "bench train", (), Config(), {**LOADER, "precision": "train.precision"}, OF_LOADER
     ),
+    # It passes its options to `train` and `eval`.
+    "reproduce": Case("reproduce", (), Config(), {}, OF_REPRODUCE),
 }
 
 
@@ -203,7 +214,7 @@ def test_every_option_of_every_command_that_takes_settings_is_here() -> None:
 
 
 class Arrived(Exception):  # noqa: N818
-    """Carries the settings to where they would be used."""
+    """Raised with the settings when they reach the core."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -211,7 +222,7 @@ class Arrived(Exception):  # noqa: N818
 
 @pytest.fixture(autouse=True)
 def no_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The core raises `Arrived`; files that commands look for are there."""
+    """Let the core raise `Arrived`, and create the files that commands check."""
     monkeypatch.chdir(tmp_path)
     for name in ("train", "val"):
         file = Path(f"data/imagenet_vid/{name}.json")
@@ -248,7 +259,7 @@ def no_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def config_of(*words: str) -> Config:
-    """The settings that arrive in the core."""
+    """Return the settings that reach the core."""
     with pytest.raises(Arrived) as arrived:
         ROOT.main(list(words), standalone_mode=False)
     return arrived.value.config
@@ -296,7 +307,7 @@ def test_option_then_set_then_config_then_default(name: str, parameter: str) -> 
         (("--set", "inference.support=window"), "window"),
         (("--set", "inference.support = uniform"), "uniform"),
         (("--config", "mine.yaml"), "window"),
-        (("--set", "inference.support=window", "--support", "uniform"), "uniform"),
+        (("--set", "inference.support=window", "--support-mode", "uniform"), "uniform"),
     ],
 )
 def test_a_stream_has_causal_supports_where_nobody_says_otherwise(
@@ -306,6 +317,22 @@ def test_a_stream_has_causal_supports_where_nobody_says_otherwise(
     stream = ("detect", "tcp://127.0.0.1:9/", "--checkpoint", "some.pth")
     assert config_of(*stream, *words).inference.support == support
     assert ("a stream has no future frames" in capsys.readouterr().err) == (support == "causal")
+
+
+@pytest.mark.parametrize(
+    "words", [("detect", "a.mp4"), ("eval",), ("visualize-stages", "a.mp4"), ("bench",)]
+)
+def test_old_names_of_options_work_with_a_notice(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert config_of(*words, "--supports=3").inference.supports == 3
+    notice = "--supports is now --num-supports"
+    assert capsys.readouterr().err.count(notice) == 1
+    assert config_of(*words, "--num-supports", "3").inference.supports == 3
+    assert "is now" not in capsys.readouterr().err
+    if words[0] != "bench":
+        assert config_of(*words, "--support", "window").inference.support == "window"
+        assert "--support is now --support-mode" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -321,7 +348,7 @@ def test_a_set_that_is_named_has_not_the_root_of_the_one_that_is_recorded(
 
 def test_bench_says_its_defaults() -> None:
     texts = {item.name: item.help for item in COMMANDS["bench"].params}
-    assert texts["size"].endswith("else {}x{}.".format(*STATED.size))
-    assert texts["supports"].endswith(f"else {STATED.supports}.")
-    assert texts["batch"].endswith(f"else {STATED.batch}.")
+    assert texts["size"].endswith("default: {}x{}.".format(*STATED.size))
+    assert texts["num_supports"].endswith(f"default: {STATED.supports}.")
+    assert texts["batch"].endswith(f"default: {STATED.batch}.")
     assert f"{STATED.precision} (the default)" in texts["precision"]

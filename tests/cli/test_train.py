@@ -1,4 +1,4 @@
-"""`sparsevod train` as it is typed: with real processes, stopped, resumed, and misused."""
+"""`sparsevod train` with real processes: stopped, resumed and misused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from sparsevod_cli import main as cli
 
-PATIENCE_S = 600  # with a busy machine: several processes that import torch
+PATIENCE_S = 600  # for several processes that import torch on a busy machine
 
 SMALL = """
 model: {num_stages: 1, num_proposals: 6, channels: 16, ffn_dim: 32, dynamic_dim: 4, num_heads: 2,
@@ -25,7 +25,7 @@ data: {short_side: 64, long_side: 96, workers: 0}
 train: {clips_per_gpu: 4, log_every: 1, eval_every: 1, warmup_steps: 4, learning_rate: 5.0e-4}
 inference: {batch: 8}
 """
-STEPS_PER_EPOCH = 4  # of 14 target frames, 4 a step
+STEPS_PER_EPOCH = 4  # 14 target frames, 4 per step
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def annotations(image_set: Any) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory with the settings of a small run."""
+    """Empty working directory with the settings of a small run."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.yaml").write_text(SMALL)
     return tmp_path
@@ -53,10 +53,10 @@ def small(annotations: Path, *more: str) -> list[str]:
     return [*base, "--backbone", "tiny", "--device", "cpu", *more]
 
 
-def here(
+def run_here(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
 ) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command run in this process."""
+    """Return exit code, stdout and stderr of a command run in this process."""
     monkeypatch.setattr(sys, "argv", ["sparsevod", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -66,7 +66,7 @@ def here(
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts `sparsevod ARGUMENTS` in a group of its own; none outlives the test."""
+    """A function that starts `sparsevod ARGUMENTS` in a new process group, ended with the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start_command(*arguments: str) -> subprocess.Popen[str]:
@@ -100,35 +100,35 @@ def wait_for_steps(process: subprocess.Popen[str], run: Path, steps: int) -> Non
         time.sleep(0.1)
 
 
-def test_two_processes_do_the_same_as_one_and_stop_together(
+def test_two_processes_equal_one_and_stop_together(
     annotations: Path,
     folder: Path,
     start: Callable[..., subprocess.Popen[str]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # At a high rate Adam's first steps, nearly the sign of the gradient, would magnify rounding.
+    # Adam's first steps are close to the sign of the gradient: high rates would magnify rounding.
     shared = [f"--val={annotations}", "--epochs=1000", "--set=train.learning_rate=1e-5"]
     steps = STEPS_PER_EPOCH + 1
     both = small(annotations, *shared, "--set=train.clips_per_gpu=2", "--gpus=2", "--output=two")
     process = start(*both)
     wait_for_steps(process, folder / "two", steps)
-    process.send_signal(signal.SIGTERM)  # to the launcher, which tells both
+    process.send_signal(signal.SIGTERM)  # to the launcher, which forwards it
     out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (143, "")
-    assert "go on with: sparsevod train --resume two --gpus 2" in err
+    assert "to resume: sparsevod train --resume two --gpus 2" in err
     assert "Traceback" not in err and "Warning" not in err
 
-    code, _, err = here(monkeypatch, capsys, "train", "--resume", "two", "--device", "cpu")
+    code, _, err = run_here(monkeypatch, capsys, "train", "--resume", "two", "--device", "cpu")
     assert code == 2 and "trained by 2 process(es), not 1" in err and "--gpus 2" in err
 
-    alone = small(annotations, *shared, f"--max-steps={steps}", "--output=one", "--json=one.json")
-    code, out, _ = here(monkeypatch, capsys, *alone)
+    single = small(annotations, *shared, f"--max-steps={steps}", "--output=one", "--json=one.json")
+    code, out, _ = run_here(monkeypatch, capsys, *single)
     assert (code, out) == (0, "one/checkpoints/best.pth\n")
     result = json.loads((folder / "one.json").read_text())
     assert (result["schema"], result["run"], result["steps"]) == ("sparsevod.train/1", "one", steps)
-    both_lines = zip(lines(folder / "one"), lines(folder / "two")[:steps], strict=True)
-    for one, two in both_lines:
+    pairs = zip(lines(folder / "one"), lines(folder / "two")[:steps], strict=True)
+    for one, two in pairs:
         for name in ("loss", "loss_class", "loss_l1", "loss_giou", "grad_norm"):
             assert two[name] == pytest.approx(one[name], rel=1e-4), (one["step"], name)
     one, two = (lines(folder / name, "eval")[0] for name in ("one", "two"))
@@ -148,13 +148,13 @@ def test_ctrl_c_saves_and_resume_finds_the_last_run(
         time.sleep(0.1)
     (run,) = folder.glob("runs/tiny-*")
     wait_for_steps(process, run, 1)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: loader processes get it too
+    os.killpg(process.pid, signal.SIGINT)  # as from a terminal: loader processes get it too
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
-    assert f"go on with: sparsevod train --resume {run.relative_to(folder)}" in err
+    assert f"to resume: sparsevod train --resume {run.relative_to(folder)}" in err
 
     steps = len(lines(run)) + 1
-    code, out, err = here(
+    code, out, err = run_here(
         monkeypatch, capsys, "train", "--resume", "--device=cpu", f"--max-steps={steps}"
     )
     assert code == 0, err
@@ -164,34 +164,34 @@ def test_ctrl_c_saves_and_resume_finds_the_last_run(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         ([], 1, "sparsevod prepare-vid ILSVRC_ROOT -o data/imagenet_vid"),
-        (["--annotations", "gone.json"], 1, "gone.json: no training annotations there"),
-        (["runs/old"], 2, "runs/old: only --resume takes a run folder"),
-        (["--resume"], 2, "no run below runs/ has a checkpoint"),
+        (["--annotations", "gone.json"], 1, "gone.json: no such file of training annotations"),
+        (["runs/old"], 2, "runs/old: a run folder needs --resume"),
+        (["--resume"], 2, "no run in runs/ has a checkpoint"),
         (["--resume", "runs/old"], 2, "runs/old: nothing to resume"),
-        (["--resume", "--backbone", "r50"], 2, "leave out --backbone"),
+        (["--resume", "--backbone", "r50"], 2, "remove --backbone"),
         (["--backbone", "r5"], 2, "did you mean r50?"),
         (["--set", "train.epoch=3"], 2, "did you mean train.epochs?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_misuse_is_told_before_anything_heavy_is_imported(
+def test_misuse_is_reported_before_anything_heavy_is_imported(
     arguments: list[str],
     code: int,
-    said: str,
+    message: str,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)  # importing it would fail
-    ended, out, err = here(monkeypatch, capsys, "train", *arguments)
+    ended, out, err = run_here(monkeypatch, capsys, "train", *arguments)
     assert (ended, out) == (code, "")
-    assert err.startswith("error: ") and said in err
+    assert err.startswith("error: ") and message in err
 
 
-def test_more_gpus_than_there_are(
+def test_more_gpus_than_available(
     annotations: Path,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -199,22 +199,22 @@ def test_more_gpus_than_there_are(
 ) -> None:
     import torch
 
-    there = torch.cuda.device_count()
-    arguments = small(annotations, "--gpus", str(there + 2), "--device", "auto")
-    code, _, err = here(monkeypatch, capsys, *arguments)
+    available = torch.cuda.device_count()
+    arguments = small(annotations, "--gpus", str(available + 2), "--device", "auto")
+    code, _, err = run_here(monkeypatch, capsys, *arguments)
     assert code == 2
-    assert f"--gpus {there + 2}, but there are {there} usable GPUs" in err
+    assert f"--gpus {available + 2}: this machine has {available} usable GPU(s)" in err
     assert not (folder / "runs").exists()
 
 
-def test_training_from_scratch_is_said_once(
+def test_training_from_scratch_is_reported_once(
     annotations: Path,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = small(annotations, "--max-steps=1", "--backbone-weights=none", "--output=run")
+    arguments = small(annotations, "--max-steps=1", "--backbone-weights=none", "-o", "run")
     arguments[arguments.index("tiny")] = "r50"
-    code, _, err = here(monkeypatch, capsys, *arguments)
+    code, _, err = run_here(monkeypatch, capsys, *arguments)
     assert code == 0, err
     assert err.count("model.norm=group, model.frozen_stages=0") == 1

@@ -1,4 +1,4 @@
-"""`sparsevod train` when a process is killed, and on two "machines": launchers that meet."""
+"""`sparsevod train` with a killed process, and on two "machines": two launchers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 
 from sparsevod_core.checkpoint import load_checkpoint
 
-PATIENCE_S = 600  # with a busy machine: several processes that import torch
+PATIENCE_S = 600  # for several processes that import torch on a busy machine
 
 SMALL = """
 model: {num_stages: 1, num_proposals: 6, channels: 16, ffn_dim: 32, dynamic_dim: 4, num_heads: 2,
@@ -26,12 +26,12 @@ train: {clips_per_gpu: 2, log_every: 1, checkpoint_every: 2, eval_every: 0, warm
   epochs: 50, learning_rate: 1.0e-5}
 """
 
-# `train`, in which the second of two processes is killed once, in step 5. Processes that it starts
-# import this script too.
+# `train` with the second of two processes killed once, in step 5. Spawned processes import this
+# script too.
 KILLED = """
 import os, signal
 from sparsevod_cli.main import main
-from sparsevod_core.training.step_log import StepLog
+from sparsevod_core.training.metrics import StepLog
 
 add, killed = StepLog.add, {"RANK": "1", "TORCHELASTIC_RESTART_COUNT": "0"}
 
@@ -50,7 +50,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def command(image_set: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A small run of frames of one size, in a working directory of its own."""
+    """Command of a small run on frames of one size, in a new working directory."""
     monkeypatch.chdir(tmp_path)
     content = json.loads(image_set.annotations.read_text())
     for image in content["images"]:
@@ -85,43 +85,43 @@ def weights(run: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_a_killed_process_starts_again_and_the_weights_are_the_same(command: list[str]) -> None:
+def test_a_killed_process_is_restarted_and_the_weights_are_the_same(command: list[str]) -> None:
     both = ["--gpus", "2", "--max-steps", "9"]
     Path("killed.py").write_text(KILLED)
     arguments = command[command.index("train") :]
     process = start([sys.executable, "killed.py", *arguments], *both, "--output", "killed")
     out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (0, "killed/checkpoints/last.pth\n"), err
-    told = "process 2 was killed (SIGKILL); all processes start again (2 more restarts allowed)"
-    assert err.count(told) == 1 and "Traceback" not in err
-    assert "from step 4 on" in err
+    warning = "process 2 was killed (SIGKILL); restarting all processes (2 restarts left)"
+    assert err.count(warning) == 1 and "Traceback" not in err
+    assert "resuming from step 4" in err
 
-    undisturbed = start(command, *both, "--output", "whole")
-    _, err = undisturbed.communicate(timeout=PATIENCE_S)
-    assert undisturbed.returncode == 0, err
-    assert losses("killed") == losses("whole")
-    whole = weights("whole")
-    assert all(torch.equal(value, whole[name]) for name, value in weights("killed").items())
+    uninterrupted = start(command, *both, "--output", "uninterrupted")
+    _, err = uninterrupted.communicate(timeout=PATIENCE_S)
+    assert uninterrupted.returncode == 0, err
+    assert losses("killed") == losses("uninterrupted")
+    expected = weights("uninterrupted")
+    assert all(torch.equal(value, expected[name]) for name, value in weights("killed").items())
 
 
 @pytest.mark.slow
-def test_two_machines_do_the_same_as_one_process(command: list[str], free_port: int) -> None:
+def test_two_machines_equal_one_process(command: list[str], free_port: int) -> None:
     meet = ["--nodes", "2", "--rendezvous", f"localhost:{free_port}", "--max-steps", "4"]
     machines = [start(command, "--gpus", "1", *meet, "--output", "two") for _ in range(2)]
-    alone = start(command, "--set", "train.clips_per_gpu=4", "--max-steps", "4", "--output", "one")
-    told = [machine.communicate(timeout=PATIENCE_S) for machine in machines]
-    assert [machine.returncode for machine in machines] == [0, 0], told
-    assert sorted(out for out, _ in told) == ["", "two/checkpoints/last.pth\n"]
-    assert all("waiting for 2 machines at localhost" in err for _, err in told)
-    assert sum("the machine of process 1 has the result" in err for _, err in told) == 1
-    _, err = alone.communicate(timeout=PATIENCE_S)
-    assert alone.returncode == 0, err
+    single = start(command, "--set", "train.clips_per_gpu=4", "--max-steps", "4", "--output", "one")
+    outputs = [machine.communicate(timeout=PATIENCE_S) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], outputs
+    assert sorted(out for out, _ in outputs) == ["", "two/checkpoints/last.pth\n"]
+    assert all("waiting for 2 machines at localhost" in err for _, err in outputs)
+    assert sum("results are on the rank-0 machine" in err for _, err in outputs) == 1
+    _, err = single.communicate(timeout=PATIENCE_S)
+    assert single.returncode == 0, err
     assert losses("two") == pytest.approx(losses("one"), rel=1e-4)
     assert len(losses("two")) == 4
 
 
 @pytest.mark.slow
-def test_machines_that_differ_are_told(command: list[str], free_port: int) -> None:
+def test_machines_with_different_settings_are_refused(command: list[str], free_port: int) -> None:
     meet = ["--nodes", "2", "--rendezvous", f"localhost:{free_port}", "--output", "run"]
     machines = [start(command, *meet, "--seed", seed) for seed in "35"]
     for machine in machines:
@@ -131,17 +131,17 @@ def test_machines_that_differ_are_told(command: list[str], free_port: int) -> No
     assert not Path("run").exists()
 
 
-def test_a_machine_that_nobody_joins_gives_up(command: list[str], free_port: int) -> None:
+def test_a_machine_without_the_others_gives_up(command: list[str], free_port: int) -> None:
     meet = ["--nodes", "2", "--rendezvous", f"localhost:{free_port}", "--rendezvous-timeout", "1"]
     _, err = (machine := start(command, *meet)).communicate(timeout=PATIENCE_S)
     assert machine.returncode == 1
-    assert f"error: not all of 2 machines came to localhost:{free_port} within 1 s" in err
+    assert f"error: not all 2 machines reached localhost:{free_port} within 1 s" in err
 
 
-def test_a_port_that_another_program_uses(command: list[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and never says a word
+def test_a_port_used_by_another_program(command: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts and stays silent
         endpoint = f"localhost:{server.getsockname()[1]}"
         meet = ["--nodes", "2", "--rendezvous", endpoint, "--rendezvous-timeout", "1"]
         _, err = (machine := start(command, *meet)).communicate(timeout=PATIENCE_S)
     assert machine.returncode == 1
-    assert f"error: --rendezvous {endpoint}: what answers there is no launcher" in err
+    assert f"error: --rendezvous {endpoint}: the program at this port is no launcher" in err

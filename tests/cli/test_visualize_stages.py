@@ -66,7 +66,7 @@ def test_png_pdf_and_json_of_chosen_frames(
 ) -> None:
     png, out = tmp_path / "new" / "fig.png", tmp_path / "fig.json"
     options = ["--checkpoint", checkpoints["grid"], "-o", png, "--frames", "3,20", "--json", out]
-    assert run(monkeypatch, video, *options, "--supports", "2", "--device", "cpu") == 0
+    assert run(monkeypatch, video, *options, "--num-supports", "2", "--device", "cpu") == 0
     assert png.read_bytes().startswith(b"\x89PNG")
     assert png.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
     names = ["fig.html", "fig.pdf", "fig.png", "fig_supports.pdf", "fig_supports.png"]
@@ -88,7 +88,7 @@ def test_png_pdf_and_json_of_chosen_frames(
     assert f"wrote {png.with_suffix('.pdf')}" in printed.err
     assert "nearly the same" not in printed.err
     # Untrained: said, so that an empty figure is no riddle.
-    assert "no box with a score > 0.3 (best 0.0" in printed.err
+    assert "no box with a score > 0.3 (best: 0.0" in printed.err
 
 
 def test_identical_proposals_are_explained(
@@ -115,12 +115,12 @@ def test_identical_proposals_are_explained(
     ("options", "words"),
     [
         (["--frames", "3,24"], ["no frame 24", "long.mp4", "24 frames"]),
-        (["--frames", "3,x"], ["--frames '3,x'", "whole numbers"]),
+        (["--frames", "3,x"], ["--frames '3,x'", "comma-separated integers"]),
         (["--frames", ",".join(map(str, range(25)))], ["--frames", "at most 24"]),
         (["--stages", "1,4"], ["no stage 4", "stages 1 to 3"]),
         (["--stages", "last"], ["--stages 'last'"]),
         (["-o", "fig.svg"], ["fig.svg", "NAME.png, NAME.pdf or NAME.html"]),
-        (["--support", "random"], ["random", "uniform"]),
+        (["--support-mode", "random"], ["random", "uniform"]),
         (["--score", "1.5"], ["--score"]),
         (["--set", "model.num_stages=1"], ["model"]),
     ],

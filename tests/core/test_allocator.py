@@ -1,4 +1,4 @@
-"""Freed memory is kept, unless the user has said how memory is to be handled."""
+"""Freed memory is kept, unless the user has configured the allocator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# Page faults of taking, touching and freeing 64 MiB, after it was done once.
+# Page faults of allocating, touching and freeing 64 MiB, after a first time.
 COUNT = """
 import resource, sys
 from sparsevod_core.allocator import keep_freed_memory
@@ -33,16 +33,16 @@ def count(**environment: str) -> tuple[bool, int]:
         text=True,
         check=True,
     )
-    said, faults = done.stdout.split()
-    return said == "True", int(faults)
+    is_set, faults = done.stdout.split()
+    return is_set == "True", int(faults)
 
 
 def test_freed_memory_is_kept() -> None:
-    was_done, faults = count()
-    if not was_done:
+    is_set, faults = count()
+    if not is_set:
         pytest.skip("needs glibc")
     assert faults < 100  # of 5 times 16,384 pages
 
 
-def test_settings_of_the_user_are_kept() -> None:
+def test_settings_of_the_user_are_respected() -> None:
     assert count(MALLOC_TRIM_THRESHOLD_="100000")[0] is False

@@ -1,4 +1,4 @@
-"""Settings: where values come from, how text becomes a value, what is refused."""
+"""Settings: precedence of sources, casts from text, and refused values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from sparsevod_core.config import (
     LossConfig,
     ModelConfig,
     TrainConfig,
-    all_keys,
     config_from_dict,
     file_overrides,
     load_config,
@@ -71,7 +70,7 @@ def test_config_survives_dict_and_yaml(preset: str | None, tmp_path: Path) -> No
 
 
 def test_dict_holds_plain_values_only() -> None:
-    """What `weights_only` loading and `yaml.safe_load` read back: no tuples, no classes."""
+    """`weights_only` loading and `yaml.safe_load` accept no tuples and no classes."""
 
     def plain(value: Any) -> bool:
         if isinstance(value, dict):
@@ -88,14 +87,10 @@ def test_missing_keys_keep_their_defaults() -> None:
     assert config == Config(train=TrainConfig(epochs=3))
 
 
-def test_all_keys_can_each_be_set_to_their_own_value() -> None:
-    """Every setting is reachable by `--set`, and its default survives the way through text."""
-    tree = Config().to_dict()
-    for key in all_keys():
-        node: Any = tree
-        for part in key.split("."):
-            node = node[part]
-        assert load_config(overrides=[f"{key}={node}"]) == Config(), key
+def test_every_setting_can_be_set_to_its_own_value() -> None:
+    """Every setting can be set with `--set`, and its default survives conversion to text."""
+    for key, default in Config().flat().items():
+        assert load_config(overrides=[f"{key}={default}"]) == Config(), key
 
 
 # --- precedence ---------------------------------------------------------------------------------
@@ -144,7 +139,7 @@ def test_learning_rate_is_a_number_however_it_is_written(
 
 @pytest.mark.parametrize("text", ["off", "'off'", "OFF"])
 def test_yaml_off_is_the_word_off(text: str, tmp_path: Path) -> None:
-    # YAML 1.1 reads a bare off as False.
+    # YAML 1.1 reads a bare `off` as False.
     file = write(
         tmp_path, f"model: {{tfe: {text}}}\ninference: {{compile: {text}, fast: {text}}}\n"
     )
@@ -154,8 +149,8 @@ def test_yaml_off_is_the_word_off(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "now"), [("false", "auto"), ("true", "on")])
-def test_files_of_the_time_when_compile_was_a_bool(text: str, now: str, tmp_path: Path) -> None:
-    """`false` was the default: it was nobody's choice."""
+def test_files_of_versions_in_which_compile_was_a_bool(text: str, now: str, tmp_path: Path) -> None:
+    """`false` was the default, so it becomes `auto`."""
     file = write(tmp_path, f"inference:\n  compile: {text}\n")
     assert load_config(file=file).inference.compile == now
     assert load_config(overrides=file_overrides(file)).inference.compile == now

@@ -1,4 +1,4 @@
-"""Real processes: what they tell one another, and how the failure of one comes out."""
+"""Communication between real processes, and how the failure of one is reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparsevod_core import distributed
 from sparsevod_core.distributed.worker import first_error
 from sparsevod_core.errors import ConfigError
 
-# Spawned processes import the function by name, so it is in a script of its own.
+# Spawned processes import the function by name, so it needs a script.
 SCRIPT = """
 import os, sys, time
 import torch
@@ -32,10 +32,10 @@ def count_to(total):
     return counts == sorted(set(counts)) and tally.add(0) == total
 
 
-def talk_then_fail(how):
+def communicate_then_fail(how):
     with distributed.process_group(torch.device("cpu")):
         rank = distributed.rank()
-        said = (
+        results = (
             distributed.world_size(),
             distributed.reduce_mean(torch.tensor([rank, 1.0])).tolist(),
             distributed.gather("ab"[rank]),
@@ -45,16 +45,16 @@ def talk_then_fail(how):
             count_to(30),
         )
         if rank == 0:
-            print(said, flush=True)
-        if rank == 1 and how == "with a word":
-            raise DataError("frame 7 is broken", hint="repair it")
-        if rank == 1 and how.startswith("in silence"):
+            print(results, flush=True)
+        if rank == 1 and how == "with an error":
+            raise DataError("frame 7 is corrupt", hint="repair it")
+        if rank == 1 and how.startswith("silently"):
             os.kill(os.getpid(), 9)
-        distributed.gather(None)  # the other one waits here
+        distributed.gather(None)  # the other rank waits here
 
 
-def look_late():
-    # The launcher's first look at the processes comes after all of them could have ended.
+def check_late():
+    # The launcher first checks the processes when all of them could have ended.
     from sparsevod_core.distributed.elastic import LocalElasticAgent
 
     monitor, is_first = LocalElasticAgent._monitor_workers, True
@@ -72,10 +72,10 @@ def look_late():
 
 
 if __name__ == "__main__":
-    if sys.argv[1].endswith("looks late"):
-        look_late()
+    if sys.argv[1].endswith("checks late"):
+        check_late()
     try:
-        launch(talk_then_fail, 2, "cpu", sys.argv[1])
+        launch(communicate_then_fail, 2, "cpu", sys.argv[1])
     except SparseVodError as error:
         print(error.message, "|", error.hint)
 """
@@ -95,7 +95,7 @@ def run_two(folder: Path, how: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_alone_every_function_does_the_obvious() -> None:
+def test_every_function_works_in_a_single_process() -> None:
     with distributed.process_group(torch.device("cpu")):
         assert (distributed.rank(), distributed.world_size()) == (0, 1)
         assert distributed.is_main() and not distributed.is_joined()
@@ -107,7 +107,7 @@ def test_alone_every_function_does_the_obvious() -> None:
         assert (tally.add(3), tally.add(2), distributed.Tally().add(1)) == (3, 5, 1)
 
 
-def test_half_of_torchruns_variables_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_torchrun_variables_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with (
         pytest.raises(ConfigError, match="not RANK, LOCAL_RANK, MASTER_ADDR"),
@@ -116,7 +116,7 @@ def test_half_of_torchruns_variables_is_an_error(monkeypatch: pytest.MonkeyPatch
         pass
 
 
-def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_of_a_machine_uses_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert distributed.own_device(torch.device("cuda")) == torch.device("cuda:3")
     assert distributed.own_device(torch.device("cuda:1")) == torch.device("cuda:1")
@@ -132,7 +132,7 @@ def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch: pytest.MonkeyPat
         (16, "8", " --gpus 8 --nodes 2 --rendezvous HOST:PORT"),
     ],
 )
-def test_the_options_that_start_as_many_again(
+def test_launch_options_start_the_same_number_of_processes(
     world: int, local: str | None, options: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sparsevod_core.distributed.processes.world_size", lambda: world)
@@ -142,22 +142,22 @@ def test_the_options_that_start_as_many_again(
     assert distributed.launch_options() == options
 
 
-def test_two_processes_talk_and_the_error_of_one_is_said_alone(tmp_path: Path) -> None:
-    said, error = run_two(tmp_path, "with a word")
-    assert said == "(2, [0.5, 1.0], ['a', 'b'], 'a', True, ['a', 'b'], True)"
-    assert error == "frame 7 is broken | repair it"
+def test_two_processes_communicate_and_only_the_cause_is_reported(tmp_path: Path) -> None:
+    results, error = run_two(tmp_path, "with an error")
+    assert results == "(2, [0.5, 1.0], ['a', 'b'], 'a', True, ['a', 'b'], True)"
+    assert error == "frame 7 is corrupt | repair it"
 
 
-def test_a_process_that_ended_in_the_middle_of_its_last_words_is_named(tmp_path: Path) -> None:
-    """The launcher ends the others while they may be writing."""
+def test_an_unfinished_error_report_is_ignored(tmp_path: Path) -> None:
+    """The launcher ends other processes, possibly while they write their reports."""
     (tmp_path / "0.unfinished").write_text('{"time": 1')
     killed = SimpleNamespace(exitcode=-9, signal_name=lambda: "SIGKILL")
     error = first_error(tmp_path, {1: killed})
     assert str(error).startswith("process 2 was killed (SIGKILL)")
 
 
-@pytest.mark.parametrize("how", ["in silence", "in silence, and the launcher looks late"])
-def test_a_killed_process_is_named(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("how", ["silently", "silently, and the launcher checks late"])
+def test_a_killed_process_is_reported(tmp_path: Path, how: str) -> None:
     _, error = run_two(tmp_path, how)
     assert error.startswith("process 2 was killed (SIGKILL)")
     assert "--resume" in error

@@ -1,6 +1,6 @@
-"""The model that comes with the package: it is there, small, ours, and loads as any other.
+"""The bundled model: present, small, and loaded like any other checkpoint.
 
-Nothing here depends on how good it is.
+No test depends on its accuracy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 
 from sparsevod_core.checkpoint import (
     embedded_checkpoint,
-    initialise_from,
+    initialize_from,
     load_checkpoint,
     load_detector,
 )
@@ -64,7 +64,7 @@ def test_a_training_may_start_from_it() -> None:
     config = load_checkpoint(embedded_checkpoint()).config.replace({"model.num_classes": 2})
     detector = build_detector(config.model)
     classes = [Category(1, "kite"), Category(2, "bird")]
-    report = initialise_from(detector, embedded_checkpoint(), classes)
+    report = initialize_from(detector, embedded_checkpoint(), classes)
     assert report.new == [] and report.new_classes == ["kite"]
     assert {value.dtype for value in detector.parameters()} == {torch.float32}
 

@@ -1,4 +1,4 @@
-"""The exit code that a script sees depends on the class of the error."""
+"""Errors: one base class, exit codes, and pickling."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_only_wrong_use_exits_with_two() -> None:
 
 
 def test_an_error_crosses_a_process_border() -> None:
-    # Loader workers send their exceptions to the trainer by pickle.
+    # Loader workers send exceptions to the trainer by pickle.
     copy = pickle.loads(pickle.dumps(DataError("a.jpg: truncated", hint="fetch it again")))
     assert (type(copy), copy.message, copy.hint) == (
         DataError,

@@ -1,4 +1,4 @@
-"""What torchrun and SLURM say of the processes, and what a launcher refuses."""
+"""Processes of torchrun and SLURM, and options that the launcher refuses."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADD
 
 @pytest.fixture
 def in_step(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Task 6 of 8 on the second of two machines."""
+    """Environment of task 6 of 8, on the second of two machines."""
     monkeypatch.setattr(os, "environ", {**os.environ, **STEP})
     return monkeypatch
 
 
-def said() -> dict[str, str]:
+def variables() -> dict[str, str]:
     return {name: os.environ.get(name, "") for name in VARIABLES}
 
 
 def run(processes: Processes) -> Any:
-    return launch_on(processes, SilentReporter(), said)
+    return launch_on(processes, SilentReporter(), variables)
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def run(processes: Processes) -> Any:
         ("n[003].cluster,n9", "n003.cluster"),
     ],
 )
-def test_first_of_slurms_machines(nodes: str, first: str) -> None:
+def test_first_host_of_a_slurm_list(nodes: str, first: str) -> None:
     assert slurm.first_host(nodes) == first
 
 
-def test_a_task_for_each_gpu_joins_the_others(in_step: pytest.MonkeyPatch) -> None:
+def test_one_task_per_gpu_joins_the_others(in_step: pytest.MonkeyPatch) -> None:
     assert list(run(Processes(4)).values()) == ["5", "8", "1", "4", "gpu07"]
     port = int(os.environ["MASTER_PORT"])
     assert 20000 <= port < 30000
@@ -63,28 +63,28 @@ def test_a_task_for_each_gpu_joins_the_others(in_step: pytest.MonkeyPatch) -> No
     assert int(other["MASTER_PORT"]) == port
 
 
-def test_options_that_say_otherwise_than_srun(in_step: pytest.MonkeyPatch) -> None:
+def test_options_that_contradict_srun(in_step: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"--gpus 8, but srun started 4 process\(es\) on this"):
         run(Processes(8))
 
 
-def test_a_task_for_each_machine_launches_there(in_step: pytest.MonkeyPatch) -> None:
+def test_one_task_per_machine_launches_its_processes(in_step: pytest.MonkeyPatch) -> None:
     from sparsevod_core.distributed import elastic
 
     in_step.setitem(os.environ, "SLURM_STEP_NUM_TASKS", "2")
-    asked: dict[str, Any] = {}
-    in_step.setattr(elastic, "run_elastic", lambda *_, **options: asked.update(options))
+    passed: dict[str, Any] = {}
+    in_step.setattr(elastic, "run_elastic", lambda *_, **options: passed.update(options))
     assert run(Processes(3, "cpu")) is None
-    assert (asked["per_machine"], asked["machines"]) == (3, 2)
-    assert asked["endpoint"].startswith("gpu07:2")
+    assert (passed["per_machine"], passed["machines"]) == (3, 2)
+    assert passed["endpoint"].startswith("gpu07:2")
 
 
-def test_a_batch_script_is_no_task(in_step: pytest.MonkeyPatch) -> None:
+def test_a_batch_script_is_not_a_task(in_step: pytest.MonkeyPatch) -> None:
     in_step.delitem(os.environ, "SLURM_STEP_ID")
     assert run(Processes()) == dict.fromkeys(VARIABLES, "")
 
 
-def test_torchrun_goes_before_slurm(in_step: pytest.MonkeyPatch) -> None:
+def test_torchrun_has_precedence_over_slurm(in_step: pytest.MonkeyPatch) -> None:
     os.environ.update({"RANK": "1", "WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"})
     assert run(Processes(8))["WORLD_SIZE"] == "16"
     with pytest.raises(ConfigError, match="--gpus 4, but torchrun started 8"):
@@ -97,13 +97,13 @@ def test_torchrun_goes_before_slurm(in_step: pytest.MonkeyPatch) -> None:
     ("options", "error"),
     [
         ({"nodes": 2}, "--nodes 2 needs --rendezvous"),
-        ({"rendezvous": "a:1"}, "--nodes 1 goes without --rendezvous"),
+        ({"rendezvous": "a:1"}, "--nodes 1 does not take --rendezvous"),
         ({"gpus": 0}, "--gpus 0: expected at least 1"),
         ({"max_restarts": -1}, "--max-restarts -1: expected at least 0"),
-        ({"patience_s": 0}, "--rendezvous-timeout 0: expected at least 1"),
+        ({"rendezvous_timeout": 0}, "--rendezvous-timeout 0: expected at least 1"),
     ],
 )
-def test_numbers_that_make_no_sense(options: dict[str, Any], error: str) -> None:
+def test_invalid_numbers(options: dict[str, Any], error: str) -> None:
     with pytest.raises(ConfigError, match=error):
         Processes(**options)
 
@@ -114,7 +114,7 @@ def test_an_endpoint_is_a_host_and_a_port(text: str) -> None:
         network.parse_endpoint(text)
 
 
-def test_this_machine_goes_by_the_name_that_it_was_given() -> None:
+def test_this_machine_keeps_the_name_it_is_given() -> None:
     assert network.address_towards("localhost") == "localhost"
     assert network.interface_of("localhost") == "lo"
 
@@ -126,7 +126,7 @@ def test_waiting_for_a_listener() -> None:
     assert not network.wait_for_listener("127.0.0.1", port, 0.2)
 
 
-def test_a_rendezvous_that_nobody_answers(tmp_path: Path) -> None:
+def test_a_rendezvous_on_an_unknown_host(tmp_path: Path) -> None:
     processes = Processes(1, "cpu", nodes=2, rendezvous="no.such.host.invalid:29400")
-    with pytest.raises(ConfigError, match=r"no\.such\.host\.invalid is not to be found"):
+    with pytest.raises(ConfigError, match=r"cannot find no\.such\.host\.invalid"):
         run(processes)

@@ -1,4 +1,4 @@
-"""What `doctor` finds out, and that what is missing becomes a line and not a traceback."""
+"""Description of the machine; anything missing becomes a line, not a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads spin for each other only while all of them run, and the user has not said otherwise."""
+"""OpenMP threads spin only while all of them have a core, unless the user sets a policy."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from sparsevod_core import spinning
-from sparsevod_core.spinning import COMPANY, LOOKS_ALONE
+from sparsevod_core.spinning import BUSY_SHARE, CHECKS_UNTIL_FREE
 
-# The share of the time without a core, of a process that shares one: idle, then busy.
+# Share of the time without a core, for a process that shares its core: idle, then busy.
 SHARES = """
 import os, subprocess, sys, threading
 from sparsevod_core.spinning import _shares
@@ -20,9 +20,9 @@ os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
     shares = _shares()
     print(next(shares))
-    look = threading.Thread(target=lambda: print(next(shares)))
-    look.start()
-    while look.is_alive():
+    check = threading.Thread(target=lambda: print(next(shares)))
+    check.start()
+    while check.is_alive():
         pass
     other.kill()
 """
@@ -58,40 +58,40 @@ def run(script: str, **environment: str) -> str:
     ).stdout
 
 
-def test_threads_sleep_from_the_first_look_without_a_core_until_some_looks_with_all(
+def test_threads_sleep_after_one_busy_check_until_several_free_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What that does to libgomp's threads takes free cores: benchmarks/company.py measures it."""
-    done: list[str] = []
-    monkeypatch.setattr(spinning, "_sleep_after_loops", lambda: not done.append("sleep"))
-    monkeypatch.setattr(spinning, "_spin_after_loops", lambda: done.append("spin"))
-    alone, beside = COMPANY / 2, 2 * COMPANY
-    spinning._watch([alone, alone])
-    assert done == []
-    spinning._watch([alone, beside, beside, *[alone] * (LOOKS_ALONE - 1), beside])
-    assert done == ["sleep"]
-    spinning._watch([beside, *[alone] * (LOOKS_ALONE + 3), beside])
-    assert done == ["sleep", "sleep", "spin", "sleep"]
+    """The effect on libgomp needs free cores to measure: see benchmarks/company.py."""
+    calls: list[str] = []
+    monkeypatch.setattr(spinning, "_sleep_after_loops", lambda: not calls.append("sleep"))
+    monkeypatch.setattr(spinning, "_spin_after_loops", lambda: calls.append("spin"))
+    free, busy = BUSY_SHARE / 2, 2 * BUSY_SHARE
+    spinning._watch([free, free])
+    assert calls == []
+    spinning._watch([free, busy, busy, *[free] * (CHECKS_UNTIL_FREE - 1), busy])
+    assert calls == ["sleep"]
+    spinning._watch([busy, *[free] * (CHECKS_UNTIL_FREE + 3), busy])
+    assert calls == ["sleep", "sleep", "spin", "sleep"]
 
 
-def test_openmp_that_is_not_there_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(spinning, "_sleep_after_loops", lambda: bool(asked.append(1)))
-    spinning._watch([2 * COMPANY] * 3)
-    assert len(asked) == 3
+def test_openmp_is_tried_again_while_it_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[int] = []
+    monkeypatch.setattr(spinning, "_sleep_after_loops", lambda: bool(attempts.append(1)))
+    spinning._watch([2 * BUSY_SHARE] * 3)
+    assert len(attempts) == 3
 
 
-def test_the_share_is_of_this_process_and_of_threads_that_would_run() -> None:
+def test_the_share_counts_ready_threads_of_this_process_only() -> None:
     idle, busy = map(float, run(SHARES).split())
-    assert idle < COMPANY / 2
-    assert busy > COMPANY
+    assert idle < BUSY_SHARE / 2
+    assert busy > BUSY_SHARE
 
 
 @pytest.mark.parametrize("script", [COMMAND, WORKER], ids=["command", "worker"])
-def test_commands_and_their_processes_watch_unless_the_user_has_said_how_threads_wait(
+def test_commands_and_workers_watch_the_cores_unless_the_user_sets_a_policy(
     script: str,
 ) -> None:
     assert "watch cores" in run(script)
     assert "watch cores" not in run(script, OMP_WAIT_POLICY="passive")
     assert "watch cores" not in run(script, GOMP_SPINCOUNT="1000")
-    assert "watch cores" not in run(script, OMP_NUM_THREADS="1")  # nobody to wait for
+    assert "watch cores" not in run(script, OMP_NUM_THREADS="1")  # no other thread to wait for

@@ -1,4 +1,4 @@
-"""The version, of an installed package and of a source folder."""
+"""The version of an installed package and of a source folder."""
 
 from __future__ import annotations
 

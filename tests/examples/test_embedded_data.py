@@ -1,4 +1,4 @@
-"""The scripts that make the embedded model's data: smaller frames, and several sets as one."""
+"""Scripts that prepare the data of the bundled model: smaller frames, and a union of sets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(monkeypatch):
     return run_script
 
 
-def test_shrunk_frames_and_boxes_are_those_of_the_videos(video_set, tmp_path, run):
+def test_shrunk_frames_and_boxes_match_the_videos(video_set, tmp_path, run):
     run("shrink.py", video_set.annotations, "-o", tmp_path, "--short-side", "32", "--every", "5")
     before, after = (
         VideoSet.load(file) for file in (video_set.annotations, tmp_path / "annotations.json")

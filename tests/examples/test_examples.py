@@ -1,4 +1,4 @@
-"""The example scripts do what they say, on a small rendered set."""
+"""Example scripts, run on a small rendered set."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(script: str, *arguments: object, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """What the demo leaves, made with a small set in place of the one that it would render."""
+    """Output folder of the demo, made with a small set instead of the one that it renders."""
     from sparsevod_core.prepare.synthetic.render import SyntheticConfig, prepare_synthetic
 
     folder = tmp_path_factory.mktemp("demo")
@@ -48,13 +48,13 @@ def demo(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_demo_leaves_what_it_names_and_goes_on(demo):
+def test_demo_writes_the_files_it_lists_and_resumes(demo):
     of_embedded = ("embedded.mp4", "preview_embedded.mp4")
     for name in (*of_embedded, "detections.mp4", "preview_detections.mp4", "stages.png"):
         assert (demo / name).stat().st_size > 1000
     assert 0 <= json.loads((demo / "eval.json").read_text())["AP50"] <= 1
     assert len(json.loads((demo / "detections.json").read_text())["frames"]) == 6
-    again = run("demo.py", folder=demo.parent)  # finished already: nothing is trained again
+    again = run("demo.py", folder=demo.parent)  # finished: nothing is trained again
     assert "train --resume" in again
 
 
@@ -72,7 +72,7 @@ def test_scripts_on_the_demo(demo):
 
 @pytest.fixture
 def package_model(monkeypatch):
-    """Runs `embedded/package.py CHECKPOINT -o OUTPUT`, in this process."""
+    """Function that runs `embedded/package.py CHECKPOINT -o OUTPUT` in this process."""
 
     def run_package(checkpoint: Path, output: Path) -> None:
         monkeypatch.setattr(sys, "argv", ["package.py", str(checkpoint), "-o", str(output)])
@@ -81,7 +81,7 @@ def package_model(monkeypatch):
     return run_package
 
 
-def test_a_packaged_model_is_half_the_size_and_says_it(tmp_path, package_model, capsys):
+def test_a_packaged_model_has_half_the_size_and_no_paths(tmp_path, package_model, capsys):
     from sparsevod_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from sparsevod_core.config import load_config
     from sparsevod_core.structures import Category
@@ -138,11 +138,11 @@ def test_own_videos(tmp_path):
     (folder / "classes.txt").write_text("cat\ndog\n")
     lines = run("own_videos.py", folder, tmp_path / "mine.json", folder=tmp_path).splitlines()
     assert lines[0].endswith("is yolo: it has classes.txt")
-    assert [line.startswith("left out: ") for line in lines[1:3]] == [True, True]
+    assert [line.startswith("skipped: ") for line in lines[1:3]] == [True, True]
     assert lines[3] == "clip: 2 frames of (64, 96, 3), first ['cat']"
 
 
-def test_one_class_counts_a_right_box_of_a_wrong_class(tmp_path):
+def test_one_class_counts_a_correct_box_of_a_wrong_class(tmp_path):
     image = {"file_name": "a.jpg", "width": 64, "height": 48}
     box = [10, 10, 20, 20]
     truth = {
@@ -153,7 +153,7 @@ def test_one_class_counts_a_right_box_of_a_wrong_class(tmp_path):
             for number in (1, 2)
         ],
     }
-    # Frame 1 is right; in frame 2 a cat is taken for a dog, twice.
+    # Frame 1 is correct; in frame 2 a cat is detected as a dog, twice.
     found = [(1, 3, 0.9), (2, 5, 0.8), (2, 5, 0.7)]
     (tmp_path / "val.json").write_text(json.dumps(truth))
     (tmp_path / "found.json").write_text(

@@ -1,4 +1,4 @@
-"""What tests on a GPU share: when they are skipped, a small detector, and frames for it."""
+"""Shared by the GPU tests: skip condition, a small detector, and frames for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ON_A_GPU = [
 
 
 def build(**changes: Any) -> SparseVOD:
-    """On the CPU. Random weights, SPFA's output too: at its zero start it could not be seen."""
+    """Build a detector on the CPU with random weights, also for SPFA's output."""
     torch.manual_seed(0)
     small = {"num_classes": 4, "num_stages": 3, "num_proposals": 20} | changes
     detector = build_detector(dataclasses.replace(load_config("tiny").model, **small)).eval()
@@ -32,7 +32,7 @@ def build(**changes: Any) -> SparseVOD:
 
 
 def frames(count: int, size: tuple[int, int] = (96, 160), seed: int = 1) -> tuple[Tensor, Tensor]:
-    """On the GPU: frames of smooth colour, and their sizes."""
+    """Return smooth random frames on the GPU, and their sizes."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, 3, 12, 20, generator=generator)
     images = torch.nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1) * 255

@@ -1,4 +1,4 @@
-"""Every command in its defaults on a GPU, as it is typed."""
+"""Every command with its defaults on a GPU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ inference: {batch: 4}
 
 
 def run(*arguments: object, ok: bool = True) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own, from the source folder, which is not installed."""
+    """Run a command in a separate process from the source folder, which is not installed."""
     paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [sys.executable, "-m", "sparsevod_cli", *map(str, arguments)],
@@ -44,7 +44,7 @@ def run(*arguments: object, ok: bool = True) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def run_folder(image_set: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training run of two steps and two more, the last two resumed with --gpus 1."""
+    """Train two steps, then resume with --gpus 1 for two more; return the run folder."""
     pytest.importorskip("orjson", reason="data sets need orjson")
     folder = tmp_path_factory.mktemp("train")
     config, out = folder / "small.yaml", folder / "run"

@@ -1,4 +1,4 @@
-"""Triton's kernels, compiled, against plain PyTorch in fp64; sizes of R50 too."""
+"""Compiled Triton kernels compared with plain PyTorch in fp64, also for the sizes of R50."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def test_the_most_similar_positions(dtype, size, top_k) -> None:
     keys = TritonKeys.of(rows, valid)
     positions, cosines = keys.top(queries, top_k)
     assert valid[0][positions.flatten().long()].all()
-    assert (positions.sort(-1).values.diff(dim=-1) != 0).all()  # none twice
+    assert (positions.sort(-1).values.diff(dim=-1) != 0).all()  # no position twice
     exact = (
         torch.nn.functional.normalize(queries.double(), dim=-1)[:, None]
         @ keys.directions.double().transpose(2, 3)
     ).masked_fill(~valid[:, None, None], float("-inf"))
     right = exact.topk(top_k, dim=-1).values
     of_positions = exact.gather(-1, positions.long()).sort(-1, descending=True).values
-    error = 1e-5 if dtype == torch.float32 else 5e-3  # queries keep their type
+    error = 1e-5 if dtype == torch.float32 else 5e-3  # queries keep their dtype
     assert (right - of_positions).abs().max() < error
     torch.testing.assert_close(
         cosines.double(), exact.gather(-1, positions.long()), atol=error, rtol=0
@@ -57,7 +57,7 @@ def test_the_most_similar_positions(dtype, size, top_k) -> None:
 def test_in_fp32_ties_are_decided_as_they_are_by_plain_pytorch() -> None:
     from sparsevod_core.kernels.triton_similarity import TritonKeys
 
-    rows = drawn(1, 2, 40, 32).repeat(1, 1, 5, 1)  # every position five times
+    rows = drawn(1, 2, 40, 32).repeat(1, 1, 5, 1)  # every position occurs five times
     queries = drawn(1, 70, 32).flip(1)
     valid = torch.ones(1, 200, dtype=torch.bool, device="cuda")
     for top_k in (1, 2, 4):

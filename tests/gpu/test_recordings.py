@@ -1,4 +1,4 @@
-"""CUDA graphs against launches of the same plan, and memory that does not grow."""
+"""CUDA graphs compared with plain launches of the same plan; memory does not grow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_model import CUDA, ON_A_GPU, build, frames
 
-from sparsevod_core.fast import computing_in, optimised, plan_for
+from sparsevod_core.fast import computing_in, optimized, plan_for
 from sparsevod_core.fast.graphed_training import GraphedTraining
 from sparsevod_core.kernels import triton_kernels
 from sparsevod_core.structures import Clip
@@ -19,11 +19,11 @@ pytestmark = ON_A_GPU
 
 @pytest.fixture(scope="module", params=["fp32", "bf16"])
 def models(request: Any) -> Any:
-    """Precision, recorded and launched."""
+    """Return the precision, and the detector with and without CUDA graphs."""
     plan = plan_for(CUDA, request.param)
     detector = build().to(CUDA)
-    launched = optimised(detector, replace(plan, recorded=False))
-    return request.param, optimised(detector, plan), launched
+    launched = optimized(detector, replace(plan, recorded=False))
+    return request.param, optimized(detector, plan), launched
 
 
 def memory_of(model: Any, seed: int) -> Any:
@@ -50,12 +50,12 @@ def test_a_recording_is_the_launches(models: Any, caplog: pytest.LogCaptureFixtu
             same(models, *frames(4, seed=seed), memory)
         same(models, *frames(4), memory_of(launched, 3))  # another memory
         same(models, *frames(4), memory)
-        for _ in range(3):  # alone
+        for _ in range(3):  # no support frames
             same(models, *frames(4), None)
         for size in ((64, 96), (128, 160), (64, 96)):  # other shapes
             for _ in range(3):
                 same(models, *frames(2, size), memory)
-    assert recorded._quick  # else all of the above was launched
+    assert recorded._runs  # otherwise everything above was launched
     assert not caplog.records
 
 
@@ -70,7 +70,7 @@ def test_a_smaller_last_batch_is_filled_up(models: Any) -> None:
         found = recorded.detect(recorded.encode(images, sizes), memory)
         right = launched.detect(launched.encode(images, sizes), memory)
         assert found.logits.shape == right.logits.shape
-        # Another batch is other kernels, and other rounding.
+        # Another batch size uses other kernels, with other rounding.
         near = 1e-3 if precision == "fp32" else 0.2
         torch.testing.assert_close(found.logits[0], right.logits[0], atol=near, rtol=0)
 
@@ -93,7 +93,7 @@ def test_results_stay_when_the_recording_runs_again(models: Any) -> None:
 @torch.inference_mode()
 def test_memory_does_not_grow_with_the_shapes() -> None:
     detector = build().to(CUDA)
-    recorded = optimised(detector, plan_for(CUDA, "bf16"))
+    recorded = optimized(detector, plan_for(CUDA, "bf16"))
     memory = memory_of(recorded, 1)
 
     def round_of_shapes() -> int:
@@ -126,13 +126,13 @@ def test_gradients_of_recorded_training_are_the_launched(precision: Any, most: f
             torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"),
         ):
             output = model(clip)
-            # Of the first stage's boxes: later ones amplify what atomics add in any order.
+            # Only boxes of the first stage: later ones amplify the order of atomic additions.
             loss = output.logits.float().sigmoid().mean() + output.boxes_xyxy[0].mean() / 100
         loss.backward()
         found = [one.grad.flatten() for one in parameters if one.grad is not None]
         return loss.detach().clone(), torch.cat(found).double()
 
-    for seed in (1, 1, 2, 3):  # the second time it is recorded, then replayed with other clips
+    for seed in (1, 1, 2, 3):  # captured the second time, then replayed with other clips
         loss, found = gradients(graphed, seed)
         right_loss, right = gradients(detector, seed)
         assert abs(loss - right_loss) < most

@@ -1,4 +1,4 @@
-"""The numbers of a GPU against those of the plain model on the CPU, stage by stage."""
+"""Results of a GPU compared with those of the plain model on the CPU, stage by stage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from small_model import CUDA, ON_A_GPU, build, frames
 from sparsevod_core.benchmark.accuracy import stage_differences
 from sparsevod_core.checkpoint import load_detector
 from sparsevod_core.embedded import embedded_checkpoint
-from sparsevod_core.fast import Plan, computing_in, optimised, plan_for
+from sparsevod_core.fast import Plan, computing_in, optimized, plan_for
 
 pytestmark = ON_A_GPU
 SIZE = (224, 280)
@@ -24,9 +24,9 @@ def trained() -> Any:
 
 
 def largest(detector: Any, plan: Plan, shared_maps: bool) -> tuple[float, float]:
-    """Largest difference of any stage in logits, and in pixels."""
+    """Return the largest difference of any stage in logits, and in pixels."""
     images = torch.nn.functional.pad(frames(4, SIZE)[0], (0, 8)).cpu()
-    fast = optimised(detector, plan).to(CUDA)
+    fast = optimized(detector, plan).to(CUDA)
     with computing_in(plan.precision):
         stages = stage_differences(
             detector, fast, images[:1], images[1:], SIZE, shared_maps=shared_maps
@@ -47,7 +47,7 @@ def test_fp32_is_fp32(trained: Any, kernels: Any, shared_maps: bool) -> None:
 def test_less_precision_is_less_exact_but_close(trained: Any, precision: Any, most: float) -> None:
     plan = replace(plan_for(CUDA, precision), recorded=False)
     logits, _ = largest(trained, plan, shared_maps=True)
-    assert 1e-4 < logits < most  # else it would be fp32, or wrong
+    assert 1e-4 < logits < most  # otherwise it would be fp32, or wrong
 
 
 @torch.inference_mode()
@@ -57,7 +57,7 @@ def test_two_precisions_live_side_by_side() -> None:
     found = {}
     for precision in ("fp32", "bf16", "fp32 again"):
         name: Any = precision.split()[0]
-        model = optimised(detector, plan_for(CUDA, name))
+        model = optimized(detector, plan_for(CUDA, name))
         with computing_in(name):
             memory = model.remember(model.encode(images[1:], sizes[1:]))
             found[precision] = model.detect(model.encode(images[:1], sizes[:1]), memory).logits

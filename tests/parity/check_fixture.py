@@ -1,12 +1,12 @@
-"""Compare our modules with numbers that a reference implementation computed.
+"""Compare our modules with the results of a reference implementation.
 
     python tests/parity/check_fixture.py FOLDER
 
 FOLDER holds `weights.safetensors`, `io.safetensors` and `config.json` of one of three references,
-told apart by the weight names: MMDetection's Sparse R-CNN, MMTracking's Temporal RoI Align,
-MMTracking's SELSA aggregator. Prints the largest absolute difference of every quantity; exit code 1
-where a teacher-forced one (each stage fed the reference's inputs) exceeds its tolerance. The
-free-running ones, where our own differences accumulate over the stages, are printed only.
+identified by the weight names: MMDetection's Sparse R-CNN, MMTracking's Temporal RoI Align, or
+MMTracking's SELSA aggregator. The script prints the largest absolute difference of every quantity.
+The exit code is 1 if a teacher-forced quantity (each stage gets the reference's inputs) exceeds its
+tolerance. Free-running quantities, in which our differences accumulate, are only printed.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ EXACT = 0.0  # levels, labels, assignments
 
 @dataclass
 class Report:
-    """The table that is printed, and whether all teacher-forced rows hold."""
+    """Printed table, and the teacher-forced rows that failed."""
 
     failed: list[str] = field(default_factory=list)
 
     def forced(self, name: str, ours: Tensor, reference: Tensor, tolerance: float) -> None:
-        """A quantity computed from the reference's own inputs; judged."""
+        """Compare a quantity computed from the reference's inputs; it must agree."""
         difference = largest_difference(ours, reference)
         holds = difference <= tolerance  # false for NaN
         print(f"{name:44} {difference:10.2e}  <= {tolerance:.0e}  {'ok' if holds else 'FAILED'}")
@@ -66,11 +66,11 @@ class Report:
             self.failed.append(name)
 
     def free(self, name: str, ours: Tensor, reference: Tensor) -> None:
-        """A quantity computed from our own earlier results; shown."""
+        """Print a quantity computed from our own earlier results."""
         print(f"{name:44} {largest_difference(ours, reference):10.2e}  (free-running)")
 
     def finite(self, name: str, ours: Tensor) -> None:
-        """A quantity for which the reference gives NaN and we must not; judged."""
+        """Check that a quantity is finite where the reference has NaN."""
         holds = bool(ours.isfinite().all())
         print(f"{name:44} {'finite' if holds else 'NOT FINITE':>10}  {'ok' if holds else 'FAILED'}")
         if not holds:
@@ -78,7 +78,7 @@ class Report:
 
 
 def largest_difference(ours: Tensor, reference: Tensor) -> float:
-    """Largest |a - b|; infinite where the shapes differ."""
+    """Return the largest |a - b|, or infinity if the shapes differ."""
     if ours.numel() != reference.numel():
         return math.inf
     difference = ours.detach().double().flatten() - reference.double().flatten()
@@ -89,7 +89,7 @@ def largest_difference(ours: Tensor, reference: Tensor) -> float:
 
 
 def check_sparse_rcnn(weights: dict, io: dict, config: dict, report: Report) -> None:
-    """Every stage from its stored inputs, then free; assignments, losses, gradients."""
+    """Check every stage with stored inputs, then free-running; assignments, losses, gradients."""
     detector = build_sparse_rcnn(config)
     ours = from_mmdetection(weights).state
     head = {name: value for name, value in ours.items() if _is_compared(name)}
@@ -126,7 +126,7 @@ def check_sparse_rcnn(weights: dict, io: dict, config: dict, report: Report) -> 
 def check_stage(
     detector: SparseVOD, number: int, pyramid: list[Tensor], io: dict, report: Report
 ) -> None:
-    """One stage, fed what the reference fed to it."""
+    """Check one stage with the inputs of the reference."""
     stage, name = detector.stages[number], f"stage{number}"
     boxes, features = io["init_boxes_xyxy"], io["init_features"]
     if number > 0:
@@ -142,7 +142,8 @@ def check_stage(
     objects = stage.interact(features, io[f"{name}.roi_feats"].view_as(roi_features))
     report.forced(f"{name}.obj_feats", objects, io[f"{name}.obj_feats"], FEATURES)
     objects = io[f"{name}.obj_feats"].view_as(objects)
-    report.forced(f"{name}.cls_logits", stage.classify(objects), io[f"{name}.cls_logits"], FEATURES)
+    logits = stage.class_logits(stage.class_branch(objects))
+    report.forced(f"{name}.cls_logits", logits, io[f"{name}.cls_logits"], FEATURES)
     deltas = stage.box_deltas(stage.box_branch(objects))
     report.forced(f"{name}.deltas", deltas, io[f"{name}.deltas"], FEATURES)
     decoded = stage.box_decoder(boxes, io[f"{name}.deltas"])
@@ -153,7 +154,7 @@ def check_stage(
 
 
 def check_final(output: DetectorOutput, io: dict, row: Callable[..., None], prefix: str) -> None:
-    """The top-N selection."""
+    """Check the top-N selection."""
     boxes, scores, labels = top_detections(output)
     count = len(io["final.scores"])
     row(f"{prefix}.scores", scores[:, :count], io["final.scores"], FEATURES)
@@ -169,7 +170,7 @@ def check_losses(
     sizes: Tensor,
     report: Report,
 ) -> None:
-    """Assignments and losses from the stored predictions; gradients through our own forward."""
+    """Check assignments and losses of stored predictions, and gradients through our forward."""
     targets = [Targets(io["loss.gt_boxes_xyxy"], io["loss.gt_labels"])]
     num_boxes = float(len(targets[0].labels))
     criterion = SetCriterion(LossConfig())
@@ -198,7 +199,7 @@ def check_losses(
     parameters = dict(detector.named_parameters())
     for name, reference in from_mmdetection(stored_gradients).state.items():
         if _is_compared(name):
-            # Gradients have no natural scale: relative to the largest entry where that is above 1.
+            # Gradients have no natural scale: relative to the largest entry if that is above 1.
             tolerance = FEATURES * max(1.0, reference.abs().max().item())
             report.forced(f"grad.{name}", parameters[name].grad, reference, tolerance)
 
@@ -206,7 +207,7 @@ def check_losses(
 def forced_output(
     detector: SparseVOD, pyramid: list[Tensor], io: dict, sizes: Tensor
 ) -> DetectorOutput:
-    """Our forward, every stage's value replaced by the reference's and its gradient left ours."""
+    """Run our forward with the values of every stage replaced by the reference's, not gradients."""
 
     def force(mine: Tensor, name: str) -> Tensor:
         return mine + (io[name].view_as(mine) - mine).detach()
@@ -226,12 +227,12 @@ def forced_output(
 
 
 def pooled(align: PyramidRoIAlign, levels: list[Tensor], boxes: Tensor) -> Tensor:
-    """RoI features of boxes on these levels."""
+    """Return the RoI features of boxes on these levels."""
     return WholePyramid(levels, torch.zeros(len(boxes), 2, dtype=torch.long), align).pool(boxes)
 
 
 def build_sparse_rcnn(config: dict) -> SparseVOD:
-    """Our neck and head in the fixture's sizes; its backbone is another network and left out."""
+    """Build our FPN and head in the sizes of the fixture, without its backbone."""
     clamp = abs(math.log(config["wh_ratio_clip"]))
     stages = [
         RefinementStage(
@@ -256,7 +257,7 @@ def build_sparse_rcnn(config: dict) -> SparseVOD:
             stage_channels=config["fpn_in"],
             channels=config["hidden"],
             frozen_stages=0,
-            normalise_maps=False,
+            normalize_maps=False,
             freeze_norms=False,
         ),
         proposals=LearnedProposals(
@@ -274,7 +275,7 @@ def build_sparse_rcnn(config: dict) -> SparseVOD:
 
 
 def stored_output(io: dict, config: dict, sizes: Tensor) -> DetectorOutput:
-    """The reference's predictions of all stages."""
+    """Return the reference's predictions of all stages."""
     numbers = range(config["num_stages"])
     return DetectorOutput(
         torch.stack([io[f"stage{k}.cls_logits"] for k in numbers]),
@@ -292,7 +293,7 @@ def _is_compared(name: str) -> bool:
 
 
 def check_temporal_roi_align(weights: dict, io: dict, config: dict, report: Report) -> None:
-    """RoI features, most similar features, both aggregations; the pyramid case; boxes outside."""
+    """Check RoI features, similar features, aggregations, the pyramid, and boxes outside."""
     maps = io["single.ref_feats"][None]  # [1, S, C, H, W]
     boxes = io["rois"][None, :, 1:]
     roi_align = PyramidRoIAlign(strides=[config["single_stride"]], **_roi_settings(config))
@@ -339,7 +340,7 @@ def _most_similar(roi_features: Tensor, maps: Tensor, top_k: int) -> Tensor:
 
 
 def _support_maps(maps: Tensor) -> SupportMaps:
-    """Of maps [V, S, C, H, W] that are valid everywhere."""
+    """Return the support maps of maps [V, S, C, H, W], all positions valid."""
     rows = maps.flatten(3).transpose(2, 3)
     valid = torch.ones(len(rows), rows.shape[2], dtype=torch.bool)
     return SupportMaps(rows, Keys.of(rows, valid), maps.shape[-1])
@@ -357,7 +358,7 @@ def _roi_settings(config: dict) -> dict:
 
 
 def check_selsa(weights: dict, io: dict, config: dict, report: Report) -> None:
-    """Attention over the support proposals alone, without the residual, as in the reference."""
+    """Check attention over support proposals only, without residual, as in the reference."""
     for blocks in config["blocks"]:
         spfa = AttentionAggregation(channels=config["C"], num_heads=blocks)
         names = {
@@ -370,7 +371,10 @@ def check_selsa(weights: dict, io: dict, config: dict, report: Report) -> None:
             getattr(spfa, ours).load_state_dict(
                 {part: weights[f"{theirs}.{part}"] for part in ("weight", "bias")}
             )
-        out = spfa.output(spfa.attend(io["x"][None], *spfa.keep(io["ref_x"][None])))
+        supports = [projected[:, None] for projected in spfa.project(io["ref_x"][None])]
+        # The reference has neither the target's own keys nor a residual.
+        spfa.project = lambda features: (features[:, :0],) * 2
+        out = spfa(io["x"][None], supports) - io["x"]
         report.forced(f"out.blocks{blocks}", out, io[f"out.blocks{blocks}"], FEATURES)
 
 
@@ -382,7 +386,7 @@ CHECKS = {
 
 
 def main(folder: Path) -> int:
-    """Exit code: 0 all teacher-forced quantities hold, 1 some do not, 2 not a fixture."""
+    """Return 0 if all teacher-forced quantities agree, 1 if not, 2 if FOLDER is no fixture."""
     try:
         weights = load_file(folder / "weights.safetensors")
         io = load_file(folder / "io.safetensors")

@@ -1,4 +1,4 @@
-"""The reference implementations' numbers, through the same script that anyone can run on others."""
+"""Parity with reference implementations, by the script that can be run on other fixtures."""
 
 from __future__ import annotations
 

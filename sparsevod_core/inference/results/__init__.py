@@ -1,6 +1,6 @@
-"""Detections as files: a format a file here, all written while the video runs.
+"""Files of detections, one module per format; all are written while the video is processed.
 
-`text` opens and completes files, each format says what stands in them; `yolo` is a folder.
+`text` writes files, the formats provide their content; `yolo` and `crops` are folders.
 docs/detections.md shows all formats.
 """
 
@@ -12,8 +12,7 @@ from typing import Any
 
 from sparsevod_core.inference.results.coco import CocoResults
 from sparsevod_core.inference.results.csv_table import CsvTable
-from sparsevod_core.inference.results.json_file import DetectionsJson
-from sparsevod_core.inference.results.json_lines import JsonLines
+from sparsevod_core.inference.results.json_files import DetectionsJson, JsonLines
 from sparsevod_core.inference.results.mot import MotDetections
 from sparsevod_core.inference.results.text import ResultsFile, ResultsText, TextFormat
 from sparsevod_core.inference.results.yolo import YoloLabels
@@ -34,16 +33,16 @@ FORMATS = (*_TEXTS, "yolo")
 def open_results(
     kind: str, path: Path, header: dict[str, Any], categories: Sequence[Category]
 ) -> ResultsFile:
-    """A file, or for `yolo` a folder, that appears under its name when it is complete.
+    """Open a file, or for `yolo` a folder, that appears under its name when it is complete.
 
     Args:
-        kind: one of `FORMATS`.
-        path: where; `-` is stdout, for all but `yolo`.
-        header: what is known before the first frame: `width` and `height` at least.
-        categories: `categories[k]` is the class of label k.
+        kind: Format, one of `FORMATS`.
+        path: Path of the file or folder; `-` is stdout, for all but `yolo`.
+        header: Values known before the first frame; `width` and `height` at least.
+        categories: The model's classes, `categories[label]`.
 
     Raises:
-        DataError: it cannot be written.
+        DataError: The file cannot be written.
     """
     if kind == "yolo":
         return YoloLabels(path, (header["width"], header["height"]), categories)

@@ -1,4 +1,4 @@
-"""COCO's results format, as pycocotools and `sparsevod eval --from-predictions` read it."""
+"""COCO's results format, for pycocotools and `sparsevod eval --from-predictions`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sparsevod_core.structures import Category, FrameDetections
 
 
 class CocoResults:
-    """A list of {image_id, category_id, bbox, score}.
+    """List of {image_id, category_id, bbox, score}.
 
     `image_id` is the frame's index, from 0; `category_id` is the class's id in the annotations that
     the model was trained on; `bbox` is [x, y, width, height] in pixels.
@@ -29,7 +29,7 @@ class CocoResults:
         text = ""
         for (x1, y1, x2, y2), score, category in rounded(found.detections, self._categories):
             entry = {
-                "image_id": found.frame.index,
+                "image_id": found.index,
                 "category_id": category.id,
                 "bbox": [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)],
                 "score": score,

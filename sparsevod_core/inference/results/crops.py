@@ -1,4 +1,4 @@
-"""A picture of every detection that is shown, cut out of its frame."""
+"""Images of detections, cut out of their frames."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _JPEG_QUALITY = 95
 
 
 class Crops:
-    """`drone/000012_0.jpg`: of a class, frame 12's best detection; from the source, undrawn.
+    """Folder of images, e.g. `drone/000012_0.jpg`: class, frame, and rank by score from 0.
 
-    The folder appears when it is complete.
+    Images come from the source, without boxes. The folder appears when it is complete.
 
     Args:
-        path: the folder; must not be there, or be empty.
-        categories: `categories[k]` is the class of label k.
-        shown: which detections of a frame are cut out.
+        path: Path of the folder; it must be empty or not exist.
+        categories: The model's classes, `categories[label]`.
+        shown: Returns the detections of a frame to cut out.
 
     Raises:
-        ConfigError: something is there already.
-        DataError: it cannot be written.
+        ConfigError: The folder is not empty.
+        DataError: The folder cannot be written.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class Crops:
         self._folder = NewFolder(path)
 
     def write(self, found: FrameDetections, time_s: Fraction | None) -> None:
-        """Write a file for each detection of a frame.
+        """Write a file for each shown detection of a frame.
 
         Raises:
-            DataError: it cannot be written.
+            DataError: A file cannot be written.
         """
         from PIL import Image
 
@@ -62,7 +62,7 @@ class Crops:
             self._folder.write(name, content.getvalue())
 
     def finish(self, *, truncated: bool) -> None:
-        """Nothing stands behind the last frame."""
+        """Do nothing: no file depends on the end of the video."""
 
     def __enter__(self) -> Crops:
         return self
@@ -77,5 +77,5 @@ class Crops:
 
 
 def file_name(class_name: str) -> str:
-    """A class as the name of a folder, on any system and inside the folder that it belongs to."""
+    """Return a folder name for a class, valid on all systems and without path separators."""
     return re.sub(r"[^\w-]+", "_", class_name).strip("_") or "class"

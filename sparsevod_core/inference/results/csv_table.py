@@ -1,4 +1,4 @@
-"""CSV (RFC 4180): a row a detection."""
+"""CSV table (RFC 4180), one row per detection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLUMNS = ("frame", "time_s", "x1", "y1", "x2", "y2", "score", "label", "class_i
 
 
 class CsvTable:
-    """Frames without a detection have no row; `frame` counts from 0."""
+    """Table whose column `frame` counts from 0; frames without detections have no row."""
 
     def __init__(self, header: dict[str, Any], categories: Sequence[Category]) -> None:
         self._categories = categories
@@ -26,7 +26,7 @@ class CsvTable:
     def frame(self, found: FrameDetections, time_s: Fraction | None) -> str:
         time = "" if time_s is None else f"{float(time_s):.6f}"
         return _rows(
-            (found.frame.index, time, *box, score, _harmless(category.name), category.id)
+            (found.index, time, *box, score, _escaped(category.name), category.id)
             for box, score, category in rounded(found.detections, self._categories)
         )
 
@@ -40,6 +40,6 @@ def _rows(rows: Any) -> str:
     return text.getvalue()
 
 
-def _harmless(name: str) -> str:
-    """A spreadsheet takes what starts like this for a formula, and runs it (OWASP)."""
+def _escaped(name: str) -> str:
+    """Prefix what a spreadsheet would run as a formula (OWASP, CSV injection)."""
     return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name

@@ -1,4 +1,4 @@
-"""MOTChallenge's detections, det.txt: what trackers take in (Dendorfer et al., 2020, section 4)."""
+"""MOTChallenge's det.txt, the input of trackers (Dendorfer et al., 2020, section 4)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from sparsevod_core.structures import Category, FrameDetections
 
 
 class MotDetections:
-    """`frame, -1, left, top, width, height, confidence, -1, -1, -1`, a line a detection.
+    """A line `frame, -1, left, top, width, height, confidence, -1, -1, -1` for each detection.
 
-    Frames and pixels count from 1, as the format has it. The id is -1: these are detections, no
-    tracks, and no identity is invented. The format has no place for a class; the last three are
-    world coordinates, which pictures do not have.
+    Frames and pixels count from 1, as the format requires. The id is -1, as detections have no
+    track. The format has no column for the class; the last three are world coordinates.
     """
 
     def __init__(self, header: dict[str, Any], categories: Sequence[Category]) -> None:
@@ -25,7 +24,7 @@ class MotDetections:
         return ""
 
     def frame(self, found: FrameDetections, time_s: Fraction | None) -> str:
-        number = found.frame.index + 1
+        number = found.index + 1
         return "".join(
             f"{number},-1,{x1 + 1:.3f},{y1 + 1:.3f},{x2 - x1:.3f},{y2 - y1:.3f},{score:.6f},"
             "-1,-1,-1\n"

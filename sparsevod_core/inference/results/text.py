@@ -1,4 +1,4 @@
-"""Text that grows frame by frame, so that an hour of video needs no more memory than a minute."""
+"""Text files written frame by frame, so that memory does not grow with the video."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from sparsevod_core.structures import FrameDetections
 
 
 class TextFormat(Protocol):
-    """What stands in a file: its text, part by part."""
+    """Content of a text file, part by part."""
 
     def start(self) -> str:
-        """Before the first frame."""
+        """Return the text before the first frame."""
 
     def frame(self, found: FrameDetections, time_s: Fraction | None) -> str:
-        """Of one frame; frames come in order, each once."""
+        """Return the text of the next frame."""
 
     def end(self, *, truncated: bool) -> str:
-        """After the last frame."""
+        """Return the text after the last frame."""
 
 
 class ResultsFile(Protocol):
-    """Where detections go. A context manager: what it writes is complete when the block ends well,
-    and not there when it ends with an exception."""
+    """File or folder of detections.
+
+    Use it as a context manager: it appears under its name if the block ends without an exception,
+    and is removed otherwise.
+    """
 
     path: Path
 
     def write(self, found: FrameDetections, time_s: Fraction | None) -> None:
-        """Append a frame."""
+        """Append the detections of a frame."""
 
     def finish(self, *, truncated: bool) -> None:
-        """Say how it ended; to be called once, after the last frame."""
+        """Write the end; call once, after the last frame."""
 
     def __enter__(self) -> ResultsFile: ...
 
@@ -48,14 +51,14 @@ class ResultsFile(Protocol):
 
 
 class ResultsText:
-    """A text file of some format.
+    """Text file of any format.
 
     Args:
-        path: the file; its folder is made if need be. `-` is stdout.
-        content: its format.
+        path: Path of the file; missing folders are created. `-` is stdout.
+        content: Format of the file.
 
     Raises:
-        DataError: the file cannot be written.
+        DataError: The file cannot be written.
     """
 
     def __init__(self, path: Path, content: TextFormat) -> None:
@@ -67,22 +70,22 @@ class ResultsText:
                 self._file = sys.stdout
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                # No translation of line ends: each format knows its own.
+                # Formats write their own line ends.
                 self._file = self._partial.open("w", encoding="utf-8", newline="")
         except OSError as error:
             raise self._cannot_write(error) from error
         self._append(content.start())
 
     def write(self, found: FrameDetections, time_s: Fraction | None) -> None:
-        """Append a frame.
+        """Append the detections of a frame.
 
         Raises:
-            DataError: the file cannot be written, e.g. as the disk is full.
+            DataError: The file cannot be written, e.g. because the disk is full.
         """
         self._append(self._content.frame(found, time_s))
 
     def finish(self, *, truncated: bool) -> None:
-        """Say how it ended; to be called once, after the last frame. Raises as `write` does."""
+        """Write the end; call once, after the last frame. Raises as `write` does."""
         self._append(self._content.end(truncated=truncated))
 
     def __enter__(self) -> ResultsText:

@@ -1,4 +1,4 @@
-"""YOLO's labels: a folder with a text file a frame."""
+"""YOLO labels: a folder with one text file per frame."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from sparsevod_core.structures import Category, FrameDetections
 
 
 class YoloLabels:
-    """`class cx cy width height score` a line, in shares of the frame; `classes.txt` has the names.
+    """A line `class cx cy width height score` for each detection, as fractions of the frame.
 
-    The class counts from 0, in the order of `classes.txt`. Frames are `000000.txt` and so on; one
-    without a detection has an empty file. The folder appears when it is complete.
+    Classes count from 0, in the order of `classes.txt`. Frames are `000000.txt` and so on; a frame
+    without detections has an empty file. The folder appears when it is complete.
 
     Args:
-        path: the folder; must not be there, or be empty.
-        size: width and height of the frames in pixels.
-        categories: `categories[k]` is the class of label k.
+        path: Path of the folder; it must be empty or not exist.
+        size: (width, height) of the frames in pixels.
+        categories: The model's classes, `categories[label]`.
 
     Raises:
-        ConfigError: something is there already.
-        DataError: it cannot be written.
+        ConfigError: The folder is not empty.
+        DataError: The folder cannot be written.
     """
 
     def __init__(self, path: Path, size: tuple[int, int], categories: Sequence[Category]) -> None:
@@ -35,10 +35,10 @@ class YoloLabels:
         self._folder.write("classes.txt", names.encode())
 
     def write(self, found: FrameDetections, time_s: Fraction | None) -> None:
-        """Write a frame's file.
+        """Write the file of a frame.
 
         Raises:
-            DataError: it cannot be written.
+            DataError: The file cannot be written.
         """
         width, height = self._size
         lines = ""
@@ -47,10 +47,10 @@ class YoloLabels:
         for (x1, y1, x2, y2), score, label in values:
             box = f"{(x1 + x2) / 2:.6f} {(y1 + y2) / 2:.6f} {x2 - x1:.6f} {y2 - y1:.6f}"
             lines += f"{label} {box} {score:.6f}\n"
-        self._folder.write(f"{found.frame.index:06d}.txt", lines.encode())
+        self._folder.write(f"{found.index:06d}.txt", lines.encode())
 
     def finish(self, *, truncated: bool) -> None:
-        """Nothing stands behind the last frame."""
+        """Do nothing: no file depends on the end of the video."""
 
     def __enter__(self) -> YoloLabels:
         return self

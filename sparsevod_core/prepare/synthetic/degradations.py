@@ -84,7 +84,7 @@ def degrade(rng: np.random.Generator, image: Image, burst: Burst, severity: floa
     if burst.kind == "low_light":
         return _low_light(rng, image, severity)
     if burst.kind == "noise":
-        return image + _grain(rng, *image.shape[:2], 0.1 + 0.6 * severity)
+        return image + _grain(rng, image.shape, 0.1 + 0.6 * severity)
     return image
 
 
@@ -116,13 +116,14 @@ def _defocus(image: Image, severity: float) -> Image:
 def _low_light(rng: np.random.Generator, image: Image, severity: float) -> Image:
     """Darken the frame, so that the noise of the sensor becomes visible."""
     light = (1 - 0.85 * severity) ** 1.5
-    return light * image + _grain(rng, *image.shape[:2], 0.01 + 0.07 * severity)
+    return light * image + _grain(rng, image.shape, 0.01 + 0.07 * severity)
 
 
-def _grain(rng: np.random.Generator, height: int, width: int, sigma: float) -> Image:
+def _grain(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Image:
     """Return color noise, half of it in grains of two pixels, which downscaling does not remove."""
     import cv2
 
+    height, width = shape[:2]
     fine = rng.standard_normal((height, width, 3), dtype=np.float32)
     half = rng.standard_normal((-(-height // 2), -(-width // 2), 3), dtype=np.float32)
     coarse = cv2.resize(half, (width, height), interpolation=cv2.INTER_NEAREST)

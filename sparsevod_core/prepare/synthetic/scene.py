@@ -46,7 +46,7 @@ class VisibleObject:
     Attributes:
         track: Number of the object in its video, from 0.
         class_name: One of `OBJECT_CLASSES`.
-        box_xyxy: Edges of the visible part in whole pixels; right and bottom are exclusive.
+        box_xyxy: Edges of the visible part in integer pixels; right and bottom are exclusive.
         occluded: See `OCCLUDED_BELOW`.
     """
 

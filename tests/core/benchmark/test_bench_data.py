@@ -1,4 +1,4 @@
-"""What is counted as waiting, that real clips and steps are measured, and what comes out."""
+"""Benchmark of data loading: waiting times, real clips and steps, and the result."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_a_wait_ends_when_the_batch_is_there(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
     with SilentReporter().progress("", None) as progress:
         times = training_step.time_steps(batches(), step, CPU, 2, 4, progress)
-    assert times == [training_step.StepTime(wait=3, whole=10)] * 4
-    assert closed  # a loader's processes do not stay behind
+    assert times == [training_step.StepTime(wait=3, total=10)] * 4
+    assert closed  # loader processes have ended
 
 
 def test_the_result_is_complete_and_plain(video_set: TinySet) -> None:
@@ -55,7 +55,7 @@ def test_the_result_is_complete_and_plain(video_set: TinySet) -> None:
         json.dumps(bench.benchmark_data(config(video_set), device=CPU, steps=3, warmup=1))
     )
     assert result["clips"] == 17
-    assert 0 < result["training"]["data_wait_share"] < 1  # it loads in the training process
+    assert 0 < result["training"]["data_wait_share"] < 1  # the training process loads
     for times in (
         result["loader"]["seconds_per_batch"],
         result["training"]["seconds_per_step"],
@@ -71,7 +71,7 @@ def test_the_result_is_complete_and_plain(video_set: TinySet) -> None:
 
 
 def test_epochs_follow_one_another_and_each_process_loads(video_set: TinySet) -> None:
-    """9 batches an epoch; the batches are those that training would see."""
+    """An epoch has 9 batches, the same ones as in training."""
     settings = config(video_set, "data.workers=1")
     dataset = training_step.ClipDataset(
         training_step.VideoSet.load(video_set.annotations), settings.data, 0

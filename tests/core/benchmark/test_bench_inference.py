@@ -1,4 +1,4 @@
-"""The benchmark's bookkeeping; the times themselves are nobody's business here."""
+"""Benchmark of inference: its bookkeeping, not the times themselves."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_yardsticks_run_on_the_same_input(monkeypatch, detector):
 
         return Yardstick()
 
-    monkeypatch.setattr(bench, "get_model", get_model)  # torchvision's own takes a minute here
+    monkeypatch.setattr(bench, "get_model", get_model)  # too slow at full size
     settings = dataclasses.replace(SETTINGS, repeats=1)
     result = bench.benchmark(
         detector, settings, device=CPU, against=["fcos_resnet50_fpn", "retinanet_resnet50_fpn_v2"]

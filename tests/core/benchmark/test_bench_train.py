@@ -1,4 +1,4 @@
-"""The parts of a training step are all of it, and measuring them changes nothing."""
+"""Benchmark of training: parts add up to the step, and measuring does not change training."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_result_is_complete_and_plain(image_set: TinySet) -> None:
 def test_each_part_is_timed_where_it_happens(
     image_set: TinySet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clock that only moves inside the parts, by 2, 3, 5 and 7 seconds."""
+    """The clock advances only inside the parts, by 2, 3, 5 and 7 seconds."""
     clock = [0.0]
     dataset, settings = training_step.training_clips(config(image_set))
     step = training_step.TrainingStep(settings, CPU)

@@ -1,4 +1,4 @@
-"""MMDetection's and the original's files: names, what shapes tell, and what does not fit."""
+"""MMDetection's and the original's checkpoints: names, inferred settings, and refusals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.models import get_model
 
-from sparsevod_core.checkpoint import Checkpoint, initialise_from, load_checkpoint, load_detector
+from sparsevod_core.checkpoint import Checkpoint, initialize_from, load_checkpoint, load_detector
 from sparsevod_core.checkpoint.foreign import IMAGENET_VID_CATEGORIES
 from sparsevod_core.class_lists.coco import COCO_CATEGORIES
 from sparsevod_core.config import ModelConfig
@@ -26,7 +26,7 @@ KEYS_FILE = Path(__file__).parents[2] / "fixtures" / "sparse_rcnn_r50_coco_keys.
 
 @pytest.fixture(scope="module")
 def mmdetection_weights() -> Weights:
-    """The 576 weights of the public R50 COCO checkpoint, in kilobytes: tensor i is full of i."""
+    """Return the 576 weights of the public R50 COCO checkpoint; tensor i is filled with i."""
     rows = [line.split("\t") for line in KEYS_FILE.read_text().splitlines()]
     weights = {}
     for i, (name, shape, dtype) in enumerate(rows):
@@ -37,7 +37,7 @@ def mmdetection_weights() -> Weights:
 
 @pytest.fixture(scope="module")
 def original_weights(mmdetection_weights: Weights) -> Weights:
-    """The same weights as the original names them; its frozen BatchNorm counts no batches."""
+    """Return these weights under the original's names, without `num_batches_tracked`."""
     return {
         original_name(name): value
         for name, value in mmdetection_weights.items()
@@ -46,7 +46,7 @@ def original_weights(mmdetection_weights: Weights) -> Weights:
 
 
 def original_name(name: str) -> str:
-    """MMDetection's name to the original's, written from METHOD.md, apart from our tables."""
+    """Convert MMDetection's name to the original's, independently of the tables under test."""
     if name.startswith("roi_head."):
         for theirs, original in (
             ("roi_head.bbox_head.", "head.head_series."),
@@ -108,7 +108,7 @@ def test_both_sources_agree(
     original_weights: Weights,
     our_shapes: dict[str, list[int]],
 ) -> None:
-    """The same weights under either's names are the same weights under ours."""
+    """The same weights under the names of either source give the same weights under ours."""
     assert len(original_weights) == 576 - 53 and kind_of(original_weights) == "original"
     renamed = from_original(original_weights)
     assert renamed.unknown == []
@@ -181,7 +181,7 @@ def load(tmp_path: Path) -> Any:
 
 
 def resized(weights: Weights, sizes: dict[str, list[int]]) -> Weights:
-    """The weights with other shapes where a pattern is found in the name."""
+    """Return the weights, with other shapes where a pattern matches the name."""
     changed = dict(weights)
     for pattern, shape in sizes.items():
         names = [name for name in weights if re.search(pattern, name)]
@@ -195,7 +195,7 @@ def with_classes(weights: Weights, count: int) -> Weights:
 
 
 def on_backbone(weights: Weights, torchvision_name: str) -> Weights:
-    """With another backbone; MMDetection has torchvision's names."""
+    """Return the weights with another backbone, under torchvision's names, as in MMDetection."""
     with torch.device("meta"):
         backbone = get_model(torchvision_name, weights=None).state_dict()
     return {n: v for n, v in weights.items() if not n.startswith("backbone.")} | {
@@ -235,7 +235,7 @@ def test_mmdetection_detector_has_every_weight_in_its_place(
     assert listener.lines == [
         f"{path}: MMDetection's Sparse R-CNN (r50, 6 stages, 100 proposals, 80 classes); "
         "all 576 weights loaded, no TFE and no SPFA",
-        "skipped 1 entries that are not the detector's: data_preprocessor.mean",
+        "skipped 1 entries that do not belong to the detector: data_preprocessor.mean",
     ]
 
 
@@ -274,7 +274,9 @@ def test_other_backbones(
 def test_backbones_that_we_do_not_have(
     torchvision_name: str, mmdetection_weights: Weights, load: Any
 ) -> None:
-    with pytest.raises(CheckpointError, match=r"theirs.pth: .* on another backbone: .* expected"):
+    with pytest.raises(
+        CheckpointError, match=r"theirs.pth: .*: expected backbone ResNet-50.* got .* residual"
+    ):
         load({"state_dict": on_backbone(mmdetection_weights, torchvision_name)})
 
 
@@ -343,14 +345,14 @@ def test_a_weight_that_is_missing(mmdetection_weights: Weights, tmp_path: Path) 
     path = tmp_path / "theirs.pth"
     lost = "roi_head.bbox_head.5.reg_fcs.6.weight"
     torch.save({n: v for n, v in mmdetection_weights.items() if n != lost}, path)
-    with pytest.raises(CheckpointError, match=r"seems to be: stages.5.box_branch.6.weight is miss"):
+    with pytest.raises(CheckpointError, match=r"its shapes: stages.5.box_branch.6.weight is miss"):
         load_detector(path)
 
 
 def test_sparse_rcnns_that_ours_cannot_be(
     mmdetection_weights: Weights, original_weights: Weights, load: Any
 ) -> None:
-    with pytest.raises(CheckpointError, match="softmax and a background class"):
+    with pytest.raises(CheckpointError, match="softmax loss and a background class"):
         load({"model": original_weights | {"criterion.empty_weight": torch.ones(81)}})
     more_stages = {
         name.replace("bbox_head.0.", f"bbox_head.{stage}."): value
@@ -360,26 +362,26 @@ def test_sparse_rcnns_that_ours_cannot_be(
     with pytest.raises(CheckpointError, match=r"theirs.pth: model.num_stages=8: expected 1 to 6"):
         load(more_stages)
     flat = resized(mmdetection_weights, {"init_proposal_features": [25600]})
-    with pytest.raises(CheckpointError, match=r"proposals.features has 2 dimensions: found shape"):
+    with pytest.raises(CheckpointError, match=r"proposals.features with 2 dimensions, got shape"):
         load(flat)
     headless = {n: v for n, v in mmdetection_weights.items() if "fc_cls" not in n}
-    with pytest.raises(CheckpointError, match=r"class_logits.weight has 2 dim.*: found nothing"):
+    with pytest.raises(CheckpointError, match=r"class_logits.weight with 2 dim.*, got nothing"):
         load(headless)
 
 
-# --- as a start for training ----------------------------------------------------------------------
+# --- initialization for training ------------------------------------------------------------------
 
 
 def test_from_mmdetection_on_coco_to_imagenet_vid(
     mmdetection_weights: Weights, tmp_path: Path
 ) -> None:
-    """The start that the README recommends; the head is light here, the names are all."""
+    """The initialization that the README recommends, with a small head and all names."""
     path = tmp_path / "coco.pth"
     torch.save(
         {"state_dict": {**mmdetection_weights, "data_preprocessor.mean": torch.zeros(3)}}, path
     )
     detector = build_detector(ModelConfig())
-    report = initialise_from(detector, path, IMAGENET_VID_CATEGORIES)
+    report = initialize_from(detector, path, IMAGENET_VID_CATEGORIES)
     assert len(report.loaded) == 576
     shared = {c.name for c in COCO_CATEGORIES} & {c.name for c in IMAGENET_VID_CATEGORIES}
     assert len(shared) == 13 and len(report.new_classes) == 17
@@ -390,6 +392,6 @@ def test_from_mmdetection_on_coco_to_imagenet_vid(
     assert report.lines() == [
         f"{path} (MMDetection's Sparse R-CNN, 80 classes): 576 of 577 weights loaded",
         "skipped: data_preprocessor.mean (unknown)",
-        "newly initialised classes: antelope, cattle, domestic_cat, fox, giant_panda and 12 more",
-        "newly initialised: TFE, SPFA of stages 1-6",
+        "newly initialized classes: antelope, cattle, domestic_cat, fox, giant_panda and 12 more",
+        "newly initialized: TFE, SPFA of stages 1-6",
     ]

@@ -22,7 +22,7 @@ from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.evaluation.evaluate import evaluate, shard_videos
 from sparsevod_core.evaluation.score import evaluate_predictions
 from sparsevod_core.inference import Predictor
-from sparsevod_core.inference.intake import Intake, Staged
+from sparsevod_core.inference.intake import InputBatch, Intake
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.support import StageMemory, SupportMemory
 from sparsevod_core.reporting import SilentReporter
@@ -87,7 +87,7 @@ class PerfectDetector(Predictor):
     def __post_init__(self) -> None:
         self.device, self._num_expected = torch.device("cpu"), 0
         self.batch = self.config.inference.batch or 1
-        self.intake = Intake.of(torch.device("cpu"), self.config.data)
+        self.intake = Intake.for_device(torch.device("cpu"), self.config.data)
 
     @property
     def num_supports(self) -> int:
@@ -100,9 +100,9 @@ class PerfectDetector(Predictor):
         return SupportMemory((StageMemory(None, None, (kept,)),), len(numbers))
 
     def _start(
-        self, staged: Staged, memory: SupportMemory | None, *, clip: bool
+        self, inputs: InputBatch, memory: SupportMemory | None, *, clip: bool
     ) -> Callable[[], list[Detections]]:
-        numbers = [int(frame[0, 0, 0]) for frame in staged.frames]
+        numbers = [int(frame[0, 0, 0]) for frame in inputs.frames]
         supports = []
         if memory is not None:
             supports = memory.stages[0].proposals[0].flatten().int().tolist()

@@ -1,4 +1,4 @@
-"""Exported graphs give the detector's detections on a real clip."""
+"""Exported graphs return the detections of the detector on a real clip."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from sparsevod_core.model.detector import top_detections
 from sparsevod_core.structures import Category
 from sparsevod_core.video.reader import VideoReader
 
-SIZE = (64, 96)  # of the clip's frames: no resizing on the way
+SIZE = (64, 96)  # size of the clip's frames, so that nothing is resized
 CATEGORIES = (Category(7, "square"), Category(3, "bar"))
 
 
 @pytest.fixture(scope="module")
 def detector():
     overrides = ["model.num_classes=2", "model.num_stages=2", "model.num_proposals=8"]
-    # Few positions to choose from: runtimes round differently, and may flip a near tie of many.
+    # P5 has few positions, so that the different rounding of runtimes flips no near-tie.
     overrides.append("model.support_level=p4")
     config = load_config("tiny", overrides=overrides)
     torch.manual_seed(0)
     detector = build_detector(config.model).eval()
     for stage in detector.stages:
         nn.init.normal_(stage.aggregation.output.weight, std=0.1)
-        nn.init.zeros_(stage.class_logits.bias)  # scores around a half
+        nn.init.zeros_(stage.class_logits.bias)  # scores around 0.5
     return detector, config
 
 
 @pytest.fixture(scope="module")
 def exported(detector, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Both kinds of file, by the command."""
+    """Export both file formats with the command."""
     folder = tmp_path_factory.mktemp("exported")
     model, config = detector
     save_checkpoint(folder / "model.pth", Checkpoint(config, CATEGORIES, model.state_dict()))
@@ -52,13 +52,13 @@ def exported(detector, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
         said = json.loads((folder / f"{suffix}.json").read_text())
         assert said["files"] == [f"model.{suffix}", f"model_support.{suffix}"]
         assert said["image_size"] == [64, 96]
-    assert len(list(folder.iterdir())) == 7  # nothing unfinished is left
+    assert len(list(folder.iterdir())) == 7  # no partial file is left
     return {suffix: folder / f"model.{suffix}" for suffix in ("pt2", "onnx")}
 
 
 @pytest.fixture(scope="module")
 def clip(video_set: Any) -> list[np.ndarray]:
-    """[1, 3, H, W] frames of an H.264 file."""
+    """Return the frames [1, 3, H, W] of an H.264 file."""
     with VideoReader(video_set.annotations.parent / "long.mp4") as reader:
         return [frame.image.transpose(2, 0, 1)[None].copy() for frame in reader]
 
@@ -118,7 +118,7 @@ def test_the_example_runs_without_torch(exported: dict[str, Path], video_set: An
     pytest.importorskip("onnxruntime", reason="needs onnxruntime (extra `dev`)")
     example = Path(__file__).parents[3] / "examples" / "onnx_video.py"
     video = video_set.annotations.parent / "long.mp4"
-    # An import of torch would be an error.
+    # Importing torch fails.
     start = "import runpy, sys; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; "
     start += "runpy.run_path(sys.argv[0], run_name='__main__')"
     done = subprocess.run(
@@ -136,8 +136,8 @@ def test_the_example_runs_without_torch(exported: dict[str, Path], video_set: An
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["-o", "model.tflite"], "ends in .onnx or .pt2"),
-        (["-o", "nowhere/model.onnx"], "there is no folder nowhere"),
+        (["-o", "model.tflite"], "name ending in .onnx or .pt2"),
+        (["-o", "nowhere/model.onnx"], "no such folder: nowhere"),
         (["--size", "big"], "expected HEIGHTxWIDTH"),
         (["missing.pth"], "missing.pth"),
     ],

@@ -1,7 +1,7 @@
-"""The whole way of a frame, and of a training step, with CUDA tensors that hold nothing.
+"""Inference and a training step with fake CUDA tensors, which have no data.
 
-Mixing them with a tensor that was left on the host fails, as it does on a GPU; what it takes to
-compute with them, such as a kernel that lacks a type, is seen in tests/gpu alone.
+Mixing them with a tensor on the host fails, as on a GPU. Only tests/gpu can detect problems of the
+computation, such as a kernel that does not support a dtype.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sparsevod_core.config import load_config
-from sparsevod_core.fast import Plan, optimised, plan_for
+from sparsevod_core.fast import Plan, optimized, plan_for
 from sparsevod_core.inference.intake import Intake
 from sparsevod_core.inference.readout import packed
 from sparsevod_core.kernels import GATHER, triton_kernels
@@ -43,9 +43,9 @@ PLANS = {
 
 
 class Uploads:
-    """Frames that are on the device already."""
+    """Stand-in for uploads, with frames that are already on the device."""
 
-    def room(self, shape: Any, dtype: torch.dtype) -> Tensor:
+    def host_buffer(self, shape: Any, dtype: torch.dtype) -> Tensor:
         return torch.empty(tuple(shape), dtype=dtype, device=CUDA)
 
     def up(self, tensors: Any) -> list[Tensor]:
@@ -61,7 +61,7 @@ def build(**changes: Any) -> SparseVOD:
 
 
 def moved(model: SparseVOD) -> SparseVOD:
-    """The model with its weights and buffers on the device; what it holds beside them stays."""
+    """Move weights and buffers of the model to the device, but no other tensors."""
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
@@ -78,8 +78,8 @@ def there(tensor: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def detect(detector: SparseVOD, plan: Plan, supports: int = 3) -> list[Tensor]:
-    """From frames in their own size to what is copied to the host."""
-    fast = optimised(detector, dataclasses.replace(plan, recorded=False))
+    """Run inference from source frames to the tensors that are copied to the host."""
+    fast = optimized(detector, dataclasses.replace(plan, recorded=False))
     with FakeTensorMode(allow_non_fake_inputs=False):
         return detect_with(moved(fast), supports)
 
@@ -87,8 +87,8 @@ def detect(detector: SparseVOD, plan: Plan, supports: int = 3) -> list[Tensor]:
 def detect_with(fast: SparseVOD, supports: int) -> list[Tensor]:
     data = load_config("tiny", overrides=OVERRIDES).data
     intake = Intake(data, Uploads(), where="device", ahead=1)
-    staged = intake.stage([np.zeros((120, 180, 3), np.uint8)] * (2 + supports))
-    images, sizes = staged.load()
+    inputs = intake.batch([np.zeros((120, 180, 3), np.uint8)] * (2 + supports))
+    images, sizes = inputs.load()
     assert images.device.type == sizes.device.type == "cuda"
     memory = None
     if supports:
@@ -118,14 +118,14 @@ def test_a_frame_stays_on_the_device(changes: dict[str, Any], plan: Plan, suppor
 
 
 def pairs(output: Any, targets: Any, *_: Any) -> list[list[tuple[Tensor, Tensor]]]:
-    """In place of the matching's part on the host, which would read the costs."""
+    """Replace the host part of the matching, which would read the costs."""
     costs = matcher.matching_cost(output, targets, *_)
     assert costs.device.type == "cuda"
     return [[(torch.arange(len(one.labels), device="cpu"),) * 2 for one in targets] for _ in costs]
 
 
 def train(detector: SparseVOD, kernels: Any, precision: str) -> list[Tensor]:
-    """The losses of a step and, where the engine of gradients finds a GPU, the gradients."""
+    """Return the losses of a step and, if there is a GPU, the gradients."""
     detector.train().use_kernels(kernels)
     with FakeTensorMode(allow_non_fake_inputs=False):
         return train_with(moved(detector), precision)
@@ -147,7 +147,7 @@ def train_with(detector: SparseVOD, precision: str) -> list[Tensor]:
         output = detector(clip)
     losses = SetCriterion(load_config("tiny").loss)(output, targets, 3.0)
     found = [losses.total, losses.classes, losses.l1, losses.giou, output.logits]
-    if torch.cuda.is_available():  # the engine has a thread for each device that is there
+    if torch.cuda.is_available():  # the autograd engine needs a real device
         losses.total.backward()
         found += [one.grad for one in detector.parameters() if one.grad is not None]
     return found
@@ -159,7 +159,7 @@ def test_a_training_step_stays_on_the_device(
     monkeypatch: pytest.MonkeyPatch, kernels: str, precision: str
 ) -> None:
     monkeypatch.setattr(criterion, "match", pairs)
-    # Where there is no GPU, autocast for one is switched off.
+    # Without a GPU, CUDA autocast is disabled.
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
     chosen = triton_kernels(trains=True) if kernels == "triton" else GATHER

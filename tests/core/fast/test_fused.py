@@ -1,4 +1,4 @@
-"""Fused layers against those that they stand for."""
+"""Fused layers compared with the layers that they replace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps made in tiles against whole maps."""
+"""Feature maps computed in tiles compared with entire maps."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def test_roi_features_are_those_of_the_whole_maps(detector, kind) -> None:
     generator = torch.Generator().manual_seed(1)
     plain = WholePyramid(detector.backbone(IMAGES), SIZES, detector.roi_align)
     pyramid = lazy(detector, kind)
-    for scale in (20, 100, 300):  # of all levels; later ones read tiles of earlier ones
+    for scale in (20, 100, 300):  # boxes of all levels; later ones reuse tiles of earlier ones
         corner, size = torch.rand(2, 2, 9, 2, generator=generator)
-        corner = corner * 260 - 30  # some leave the image
+        corner = corner * 260 - 30  # some extend outside the image
         boxes_xyxy = torch.cat([corner, corner + size * scale], dim=-1)
         torch.testing.assert_close(
             pyramid.pool(boxes_xyxy), plain.pool(boxes_xyxy), atol=1e-4, rtol=1e-4
@@ -56,11 +56,11 @@ def test_roi_features_are_those_of_the_whole_maps(detector, kind) -> None:
 
 
 @torch.inference_mode()
-def test_only_what_a_box_reads_is_made(detector) -> None:
+def test_only_what_a_box_reads_is_ready(detector) -> None:
     pyramid = lazy(detector)
     pyramid.pool(torch.tensor([[[4.0, 4.0, 20.0, 24.0]], [[160.0, 128.0, 200.0, 150.0]]]))
-    fine, *coarse = pyramid._is_made
-    assert fine[0].nonzero().tolist() == [[0, 0]]  # 32 pixels a tile of P2
+    fine, *coarse = pyramid._is_ready
+    assert fine[0].nonzero().tolist() == [[0, 0]]  # a tile of P2 covers 32 pixels
     assert fine[1].nonzero().tolist() == [[3, 4], [3, 5], [3, 6], [4, 4], [4, 5], [4, 6]]
     assert not any(level.any() for level in coarse)
 

@@ -1,4 +1,4 @@
-"""When a shape is compiled or recorded, what a batch becomes then, and what happens if it fails."""
+"""CUDA graphs and compilation: when shapes are prepared, padded batches, and failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparsevod_core.structures import Clip, DetectorOutput
 
 
 class StandIn(nn.Module):
-    """Answers with the first pixel of each frame, and notes the batches."""
+    """Detector that returns the first pixel of each frame and records the batch sizes."""
 
     def __init__(self, offset: float = 0.0, error: Exception | None = None) -> None:
         super().__init__()
@@ -61,11 +61,11 @@ def test_what_comes_twice_is_quick_and_smaller_batches_are_filled_up() -> None:
     assert values(detector, 4) == [0, 1, 2, 3]
     assert (launched.batches, quick.batches) == ([4], [])
     values(detector, 4)
-    assert (launched.batches, quick.batches) == ([4, 4], [4])  # compared with one another
+    assert (launched.batches, quick.batches) == ([4, 4], [4])  # both run once and are compared
     values(detector, 4)
     assert values(detector, 3) == [0, 1, 2]
     assert (launched.batches, quick.batches) == ([4, 4], [4, 4, 4])
-    assert values(detector, 6) == [0, 1, 2, 3, 4, 5]  # too large for what there is
+    assert values(detector, 6) == [0, 1, 2, 3, 4, 5]  # larger than the prepared batch
     assert launched.batches == [4, 4, 6]
 
 
@@ -80,7 +80,7 @@ def test_only_so_many_shapes_are_kept() -> None:
     for size in sizes[1:]:
         values(detector, 2, size)
     assert len(launched.batches) == before
-    values(detector, 2, sizes[0])  # made room for the last
+    values(detector, 2, sizes[0])  # was dropped for the last size
     assert len(launched.batches) == before + 1
 
 
@@ -99,13 +99,13 @@ def test_what_fails_is_launched_from_then_on(
     for _ in range(4):
         assert values(detector, 2) == [0, 1]
     (record,) = caplog.records
-    assert record.getMessage() == f"frames are neither compiled nor recorded: {reason}"
+    assert record.getMessage() == f"inference without compilation and CUDA graphs: {reason}"
     assert launched.batches == [2] * 4
 
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What torch would say of a GPU, and do on it."""
+    """Replace the functions of torch.cuda that need a GPU."""
     state: dict[str, Any] = {"free": 50, "recorded": 0, "error": None}
 
     def record(part: nn.Module, sample: Any) -> Any:
@@ -144,9 +144,9 @@ def test_training_records_what_comes_twice(gpu: dict[str, Any]) -> None:
     with torch.no_grad():
         train(model.train(), 64, 64)
     assert gpu["recorded"] == 1
-    sizes = range(96, 96 + 32 * 2 * graphed_training.MOST_SHAPES, 32)
+    sizes = range(96, 96 + 32 * 2 * graphed_training.MAX_SHAPES, 32)
     train(model, *sizes, *sizes)
-    assert gpu["recorded"] == graphed_training.MOST_SHAPES
+    assert gpu["recorded"] == graphed_training.MAX_SHAPES
 
 
 def test_training_records_nothing_where_memory_is_short(gpu: dict[str, Any]) -> None:

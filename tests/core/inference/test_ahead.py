@@ -14,7 +14,7 @@ from sparsevod_core.config import load_config
 from sparsevod_core.data.sampling import CausalSampler, uniform_supports, window_supports
 from sparsevod_core.errors import CheckpointError, DataError, VideoError
 from sparsevod_core.inference import Predictor, predictor
-from sparsevod_core.inference.intake import Intake, Staged
+from sparsevod_core.inference.intake import InputBatch, Intake
 from sparsevod_core.inference.transfers import PlainTransfers
 from sparsevod_core.structures import Category, Detections, Frame
 
@@ -62,8 +62,10 @@ class Watched(Predictor):
     def _remember(self, frames: Sequence[Any]) -> Any:
         return int(frames[0][0, 0, 0])
 
-    def _start(self, staged: Staged, memory: Any, *, clip: bool) -> Callable[[], list[Detections]]:
-        images, _ = staged.load()
+    def _start(
+        self, inputs: InputBatch, memory: Any, *, clip: bool
+    ) -> Callable[[], list[Detections]]:
+        images, _ = inputs.load()
         numbers = images[:, 0, 0, 0].tolist()
         self.log.append(("launch", numbers, memory))
 
@@ -180,27 +182,31 @@ def test_batches_before_one_that_fails_are_given(
 ) -> None:
     """Whether it fails when it is made ready, when it is launched, or when it is read."""
     model = Watched([], ahead, supports=0, batch=2)
-    stage, start = model.intake.stage, model._start
+    make_batch, start = model.intake.batch, model._start
 
-    def failing_stage(frames: Sequence[np.ndarray]) -> Staged:
+    def failing_batch(frames: Sequence[np.ndarray]) -> InputBatch:
         if frames[0][0, 0, 0] == 4:
             raise DataError("no frame")
-        return stage(frames)
+        return make_batch(frames)
 
-    def failing_start(staged: Staged, memory: Any, *, clip: bool) -> Callable[[], list[Detections]]:
-        if staged.frames[0][0, 0, 0] == 4:
+    def failing_start(
+        inputs: InputBatch, memory: Any, *, clip: bool
+    ) -> Callable[[], list[Detections]]:
+        if inputs.frames[0][0, 0, 0] == 4:
             raise MemoryError
-        return start(staged, memory, clip=clip)
+        return start(inputs, memory, clip=clip)
 
-    def failing_read(staged: Staged, memory: Any, *, clip: bool) -> Callable[[], list[Detections]]:
+    def failing_read(
+        inputs: InputBatch, memory: Any, *, clip: bool
+    ) -> Callable[[], list[Detections]]:
         def read() -> list[Detections]:
             raise CheckpointError("not finite")
 
-        read_well = start(staged, memory, clip=clip)
-        return read if staged.frames[0][0, 0, 0] == 4 else read_well
+        read_well = start(inputs, memory, clip=clip)
+        return read if inputs.frames[0][0, 0, 0] == 4 else read_well
 
     for where, name, failing, error in (
-        (model.intake, "stage", failing_stage, DataError),
+        (model.intake, "batch", failing_batch, DataError),
         (model, "_start", failing_start, MemoryError),
         (model, "_start", failing_read, CheckpointError),
     ):
@@ -213,16 +219,17 @@ def test_batches_before_one_that_fails_are_given(
 
 @pytest.mark.parametrize("ahead", [0, 1])
 @pytest.mark.parametrize("support", ["uniform", "window"])
-def test_known_frames_are_not_computed(support: str, ahead: int) -> None:
+def test_resumed_frames_are_not_computed(support: str, ahead: int) -> None:
     log: list[Any] = []
     model = Watched(log, ahead, support=support, supports=2, batch=3)
-    known = [found(100 + number) for number in range(5)]
-    frames = list(model.frames(Footage(log, 8), known=iter(known)))
+    resumed = [found(100 + number) for number in range(5)]
+    frames = list(model.frames(Footage(log, 8), resumed=iter(resumed)))
     labels = [int(one.labels[0]) for one in frames]
-    if support == "uniform":  # batches of three: the second is known in part
+    if support == "uniform":  # batches of three: the second is resumed in part
         assert labels == [100, 101, 102, 3, 4, 5, 6, 7]
     else:
         assert labels == [100, 101, 102, 103, 104, 5, 6, 7]
+    assert all(one.categories == model.categories for one in frames[:3])
     everything: list[Any] = []
     list(Watched(everything, 0, support=support, supports=2, batch=3).frames(Footage([], 8)))
     assert supports_of(log).items() <= supports_of(everything).items()

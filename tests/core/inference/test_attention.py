@@ -37,7 +37,7 @@ def test_weights_are_those_that_spfa_attends_with() -> None:
     torch.manual_seed(0)
     spfa = AttentionAggregation(channels=8, num_heads=1)
     features, supports = torch.randn(2, 3, 8), torch.randn(2, 5, 8)
-    kept = [of_supports[:, None] for of_supports in spfa.keep(supports)]
+    kept = [of_supports[:, None] for of_supports in spfa.project(supports)]
     values = spfa.value(torch.cat([supports, features], dim=1))
     by_hand = features + spfa.output(spfa.weights(features, kept) @ values)
     torch.testing.assert_close(by_hand, spfa(features, kept))
@@ -63,10 +63,10 @@ def test_shares_add_up_to_one(long_video: Path, kind: str) -> None:
 def test_points_lie_where_the_support_map_is_most_similar(long_video: Path) -> None:
     """Searched again by hand, for some bins of some proposals."""
     model = predictor()
-    with recording(model.detector) as noted:
+    with recording(model.detector) as recorded:
         (view,) = inspect_stages(model, long_video, frames=[9]).views
     assert view.attention is not None and view.attention.tfe_points is not None
-    roi_features, maps, _ = noted.temporal_roi[-1]
+    roi_features, maps, _ = recorded.temporal_roi[-1]
     width = maps.width
     height_px, width_px = view.image.shape[:2]
     stride = 4  # of P2, where preset tiny looks
@@ -96,12 +96,12 @@ def test_recording_changes_nothing_and_ends(video_set: Any) -> None:
     frames = video_set.images["long"]
     memory = model.remember(frames[:3])
     before = model.detect(frames[3:4], memory)[0]
-    with recording(model.detector) as noted:
+    with recording(model.detector) as recorded:
         during = model.detect(frames[3:4], memory)[0]
     np.testing.assert_array_equal(before.boxes_xyxy, during.boxes_xyxy)
-    assert len(noted.aggregation) == model.config.model.num_stages
+    assert len(recorded.aggregation) == model.config.model.num_stages
     model.detect(frames[3:4], memory)
-    assert len(noted.aggregation) == model.config.model.num_stages
+    assert len(recorded.aggregation) == model.config.model.num_stages
 
 
 @pytest.mark.parametrize("off", ["tfe", "spfa"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ FOUND = Detections(
     np.array([[10, 20, 50, 40], [1.5, 2, 8, 9]], np.float32),
     np.array([0.75, 0.5], np.float32),
     np.array([1, 0], np.int64),
+    CATEGORIES,
 )
 
 
@@ -30,7 +33,7 @@ def test_coco_is_what_pycocotools_scores(tmp_path: Path) -> None:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    entries = to_coco(FOUND, CATEGORIES, image_id=4)
+    entries = to_coco(FOUND, image_id=4)
     assert entries[0] == {
         "image_id": 4,
         "category_id": 3,
@@ -54,6 +57,13 @@ def test_coco_is_what_pycocotools_scores(tmp_path: Path) -> None:
     assert scorer.stats[0] == pytest.approx(1)
 
 
+@pytest.mark.parametrize("convert", [partial(to_coco, image_id=1), to_supervision])
+def test_categories_are_needed_for_names_and_ids(convert: Any) -> None:
+    pytest.importorskip("supervision")
+    with pytest.raises(ConfigError, match="no categories"):
+        convert(replace(FOUND, categories=()))
+
+
 def test_torch() -> None:
     found = to_torch(FOUND)
     assert {name: (value.dtype, tuple(value.shape)) for name, value in found.items()} == {
@@ -65,19 +75,19 @@ def test_torch() -> None:
 
 def test_supervision_has_the_names_and_counts() -> None:
     supervision = pytest.importorskip("supervision")
-    found = to_supervision(FOUND, CATEGORIES)
+    found = to_supervision(FOUND)
     assert found["class_name"].tolist() == ["bar", "square"]
     assert found.class_id.tolist() == [1, 0]
     assert found.area.tolist() == pytest.approx([800, 45.5])
     left = supervision.PolygonZone(np.array([(0, 0), (20, 0), (20, 48), (0, 48)]))
     assert left.trigger(found).tolist() == [False, True]
-    assert len(to_supervision(FOUND[:0], CATEGORIES)) == 0
+    assert len(to_supervision(FOUND[:0])) == 0
 
 
 def test_without_supervision_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(ConfigError, match="not installed") as error:
-        to_supervision(FOUND, CATEGORIES)
+        to_supervision(FOUND)
     assert "sparsevod[supervision]" in str(error.value.hint)
 
 

@@ -44,7 +44,7 @@ def test_what_is_shown(how: dict[str, object], scores: list[float]) -> None:
 def test_a_class_that_the_model_does_not_know() -> None:
     with pytest.raises(ConfigError, match="class cat") as error:
         painter(classes=("car", "cat"))
-    assert error.value.hint == "it knows car, person, dog"
+    assert error.value.hint == "use one of car, person, dog"
 
 
 def test_labels_can_be_left_out() -> None:

@@ -23,7 +23,7 @@ SIZES = DataConfig(short_side=96, long_side=160)
 
 
 def taken_in(frames: list[Any], where: Any, data: DataConfig = SIZES) -> tuple[Tensor, Tensor]:
-    return Intake(data, PlainTransfers(CPU), where=where, ahead=0).stage(frames).fill().load()
+    return Intake(data, PlainTransfers(CPU), where=where, ahead=0).batch(frames).fill().load()
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -90,16 +90,19 @@ def test_views_tensors_and_what_is_read_only(where: str) -> None:
 def test_every_device_has_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "CudaTransfers", PlainTransfers)
     frame = noise(40, 60)
-    on_host, on_device = Intake.of(CPU, SIZES), Intake.of(torch.device("cuda", 0), SIZES)
+    on_host, on_device = (
+        Intake.for_device(CPU, SIZES),
+        Intake.for_device(torch.device("cuda", 0), SIZES),
+    )
     assert (on_host.ahead, on_device.ahead) == (0, 1)
-    assert isinstance(on_host.stage([frame]), intake.StagedOnHost)
-    assert isinstance(on_device.stage([frame]), intake.StagedForDevice)
+    assert isinstance(on_host.batch([frame]), intake.HostResizedBatch)
+    assert isinstance(on_device.batch([frame]), intake.DeviceResizedBatch)
 
 
 def test_all_of_a_batch_is_on_the_device() -> None:
     with FakeTensorMode():
         there = Intake(SIZES, PlainTransfers(torch.device("cuda", 0)), where="device", ahead=1)
-        images, sizes = there.stage([noise(40, 60), noise(50, 50)]).fill().load()
+        images, sizes = there.batch([noise(40, 60), noise(50, 50)]).fill().load()
     assert images.device.type == sizes.device.type == "cuda"
     assert images.shape == (2, 3, 96, 160) and sizes.dtype == torch.int64
 
@@ -131,7 +134,7 @@ def test_a_gpu_gives_the_pixels_of_the_host() -> None:
     for seed in range(50):  # page-locked memory is used again while the GPU is busy
         frames = [noise(720, 1280, seed), noise(37, 53, seed), noise(720, 1280, seed + 1)]
         torch.cuda._sleep(10**7)
-        images, sizes = there.stage(frames).fill().load()
+        images, sizes = there.batch(frames).fill().load()
         assert images.is_cuda and sizes.is_cuda
         read = transfers.down(images.float())
         host, _ = taken_in(frames, "host")

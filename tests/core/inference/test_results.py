@@ -122,7 +122,7 @@ def test_yolo_has_a_file_a_frame(tmp_path):
 def test_yolo_overwrites_no_folder(tmp_path):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "mine.txt").write_text("precious")
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         write("yolo", tmp_path / "labels")
     assert (tmp_path / "labels" / "mine.txt").read_text() == "precious"
 
@@ -197,7 +197,7 @@ def test_a_journal_is_in_the_way_unless_it_is_gone_on_with(tmp_path):
 
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path):
     (tmp_path / "a.jsonl").write_text("precious")
-    with pytest.raises(ConfigError, match="no journal"):
+    with pytest.raises(ConfigError, match="not a journal"):
         journal(tmp_path, resume=True)
     assert (tmp_path / "a.jsonl").read_text() == "precious"
 

@@ -1,4 +1,4 @@
-"""The three ways to search support maps, against cosines computed one by one and each other."""
+"""The three similarity searches compared with exact cosines and with each other."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sparsevod_core.fast.int8_search import MOST_POSITIONS, QuantisedKeys, keys_for
+from sparsevod_core.kernels.int8_similarity import MAX_POSITIONS, Int8Keys, int8_keys
 from sparsevod_core.kernels.similarity import Keys
 
 pytest.importorskip("triton", reason="Triton comes with PyTorch's builds for GPUs on Linux")
 
 from sparsevod_core.kernels.triton_similarity import TritonKeys
 
-KINDS = [Keys, TritonKeys, QuantisedKeys]
+KINDS = [Keys, TritonKeys, Int8Keys]
 
 
 def cosines_of(queries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """[1, S, Q, L]."""
+    """Return the cosines [1, S, Q, HW]."""
     return torch.einsum("vqc,vslc->vsql", F.normalize(queries, dim=-1), F.normalize(rows, dim=-1))
 
 
@@ -31,7 +31,7 @@ def all_valid(rows: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("length", "spread"), [(608, 1.0), (75, 3.0), (5, 1.0)])
 def test_what_is_found_is_as_similar_as_the_best(kind, length: int, spread: float) -> None:
     generator = torch.Generator().manual_seed(length)
-    # Cubed: a few channels stand out, as in trained maps; worse for integers than even ones.
+    # Cubing lets a few channels dominate, as in trained maps, which is worse for integers.
     queries = torch.randn(1, 130, 64, generator=generator) ** spread
     rows = torch.randn(1, 3, length, 64, generator=generator) ** spread
     positions, found = kind.of(rows, all_valid(rows)).top(queries, 2)
@@ -39,7 +39,7 @@ def test_what_is_found_is_as_similar_as_the_best(kind, length: int, spread: floa
     best = exact.topk(2, dim=-1).values
     chosen, order = exact.gather(3, positions.long()).sort(dim=-1, descending=True)
     found = found.gather(3, order)
-    tolerance = 0.01 if kind is QuantisedKeys else 1e-5
+    tolerance = 0.01 if kind is Int8Keys else 1e-5
     torch.testing.assert_close(found, chosen, atol=tolerance, rtol=0)
     assert (best - chosen).max() < 2 * tolerance
     assert (positions[..., 0] != positions[..., 1]).all()
@@ -61,7 +61,7 @@ def test_positions_that_are_not_valid_are_never_chosen(kind) -> None:
     valid[0, 33] = True
     positions, cosines = kind.of(rows, valid).top(rows[:, 0, 5:6].clone(), 2)
     assert positions[cosines > -math.inf].tolist() == [33, 33]
-    assert (positions < 40).all() and (positions >= 0).all()  # there is nothing behind
+    assert (positions < 40).all() and (positions >= 0).all()  # not a padded position
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,7 +90,7 @@ def test_joined_keys_find_what_each_finds(kind) -> None:
 @pytest.mark.parametrize("top_k", [1, 2, 3, 4])
 @pytest.mark.parametrize(("supports", "length", "count"), [(3, 37, 70), (1, 130, 129), (2, 2, 5)])
 def test_triton_chooses_what_pytorch_chooses(dtype, top_k, supports, length, count) -> None:
-    """Ties, masked positions, fewer positions than k, sizes that fill no block."""
+    """Ties, masked positions, fewer positions than k, and sizes that are no multiple of a block."""
     generator = torch.Generator().manual_seed(top_k)
     rows = torch.randn(2, supports, length, 24, generator=generator)
     rows[:, :, length // 4 : length // 2] = rows[:, :, length // 4 : length // 4 + 1]
@@ -111,9 +111,9 @@ def test_triton_chooses_what_pytorch_chooses(dtype, top_k, supports, length, cou
 
 
 def test_integers_where_32_bits_are_enough() -> None:
-    rows = torch.zeros(1, 1, MOST_POSITIONS + 1, 1)
-    assert type(keys_for(rows, all_valid(rows))) is Keys
+    rows = torch.zeros(1, 1, MAX_POSITIONS + 1, 1)
+    assert type(int8_keys(rows, all_valid(rows))) is Keys
     few = rows[:, :, :5]
-    assert isinstance(keys_for(few, all_valid(few)), QuantisedKeys)
+    assert isinstance(int8_keys(few, all_valid(few)), Int8Keys)
     clips = few.expand(2, -1, -1, -1)  # of several videos
-    assert type(keys_for(clips, all_valid(clips))) is Keys
+    assert type(int8_keys(clips, all_valid(clips))) is Keys

@@ -1,4 +1,4 @@
-"""Triton's kernels, in its interpreter where there is no GPU, against plain PyTorch."""
+"""Triton kernels compared with plain PyTorch, in Triton's interpreter if there is no GPU."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_weighted_rows_and_their_gradients(dtype, other, channels, m, count) -> 
     plain, found = gathered(rows, index, weights), other(rows, index, weights)
     assert found.dtype == dtype
     exact = (rows.double()[index] * weights.double()[..., None]).sum(1)
-    # Triton's interpreter cuts bf16 off where a GPU rounds.
+    # Triton's interpreter truncates to bf16, whereas a GPU rounds.
     near = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 1e-2, "rtol": 2**-7}
     torch.testing.assert_close(found.double(), exact, **near)
     grad = torch.randn(plain.shape, generator=generator).to(dtype)
@@ -68,7 +68,7 @@ def test_attention_over_the_frames(dtype, channels, blocks, supports) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_operators_are_what_torch_expects_of_one(dtype) -> None:
-    """Schema, fake tensors, gradients: what `torch.compile` and `FakeTensorMode` rely on."""
+    """Schema, fake tensors and gradients, as `torch.compile` and `FakeTensorMode` need them."""
     rows = torch.randn(6, 16).to(dtype).requires_grad_()
     index, weights = torch.randint(0, 6, (4, 3)), torch.rand(4, 3, requires_grad=True)
     torch.library.opcheck(triton_weighted_rows, (rows, index, weights))

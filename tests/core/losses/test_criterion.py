@@ -1,4 +1,4 @@
-"""The set-prediction loss where the fixture does not look."""
+"""Set-prediction loss: cases that the reference fixture does not cover."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def empty():
     return Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
 
 
-def test_by_hand():
+def test_losses_match_values_computed_by_hand():
     logits = torch.tensor([[[[0.0]]]], requires_grad=True)
     boxes = torch.tensor([[[[0.0, 0, 50, 50]]]], requires_grad=True)
     target = Targets(torch.tensor([[0.0, 0, 50, 100]]), torch.tensor([0]))
@@ -38,7 +38,7 @@ def test_empty_clips_give_only_a_class_loss():
     assert losses.classes.sum() > 0
     losses.total.backward()
     assert logits.grad.isfinite().all()
-    assert boxes.grad is not None  # every parameter still takes part in the step
+    assert boxes.grad is not None  # every parameter still gets a gradient
 
 
 def test_one_pixel_and_degenerate_boxes_stay_finite():
@@ -50,7 +50,7 @@ def test_one_pixel_and_degenerate_boxes_stay_finite():
     assert losses.total.isfinite() and boxes.grad.isfinite().all()
 
 
-def test_divides_by_the_number_of_boxes():
+def test_losses_are_divided_by_the_number_of_boxes():
     torch.manual_seed(0)
     logits, boxes = torch.randn(1, 1, 4, 2), torch.rand(1, 1, 4, 4).cumsum(-1) * 20
     target = Targets(torch.tensor([[5.0, 5, 40, 40]]), torch.tensor([1]))

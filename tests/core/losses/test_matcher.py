@@ -1,4 +1,4 @@
-"""Hungarian matching: hand-made cases and the hard ones."""
+"""Hungarian matching: cases computed by hand and edge cases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def empty():
     return Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
 
 
-def test_is_the_cheapest_of_all_assignments():
+def test_matching_has_the_lowest_cost_of_all_assignments():
     output = random_output(stages=1, clips=1)
     target = Targets(
         torch.tensor([[0.0, 0, 30, 30], [20, 20, 90, 90], [5, 50, 40, 80]]),
@@ -32,15 +32,15 @@ def test_is_the_cheapest_of_all_assignments():
     )
     cost = matching_cost(output, [target], LossConfig())[0, 0]
     [[(proposals, boxes)]] = match(output, [target], LossConfig())
-    ours = cost[proposals, boxes].sum()
+    matched = cost[proposals, boxes].sum()
     cheapest = min(
         sum(cost[p, b] for b, p in enumerate(chosen))
         for chosen in itertools.permutations(range(5), 3)
     )
-    torch.testing.assert_close(ours, cheapest)
+    torch.testing.assert_close(matched, cheapest)
 
 
-def test_perfect_proposal_is_matched_and_its_cost_by_hand():
+def test_a_perfect_proposal_is_matched_at_the_cost_computed_by_hand():
     output = random_output(stages=1, clips=1)
     box = torch.tensor([[10.0, 20, 50, 60]])
     output.boxes_xyxy[0, 0, 3] = box[0]
@@ -54,7 +54,7 @@ def test_perfect_proposal_is_matched_and_its_cost_by_hand():
     torch.testing.assert_close(cost, 2 * focal - 2.0, atol=1e-3, rtol=1e-4)
 
 
-def test_clips_of_different_size_do_not_see_each_other():
+def test_clips_with_different_numbers_of_boxes_are_independent():
     output = random_output()
     two = Targets(torch.tensor([[0.0, 0, 30, 30], [20, 20, 90, 90]]), torch.tensor([0, 1]))
     pairs = match(output, [two, empty()], LossConfig())

@@ -1,4 +1,4 @@
-"""The whole detector: memory, batching, variants, gradients."""
+"""The detector: memory, batching, variants, gradients."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def random_clip(batch=2, supports=2, size=(60, 90), padded=(64, 96)) -> Clip:
 def detector():
     torch.manual_seed(0)
     detector = build_detector(small_config())
-    for stage in detector.stages:  # at its zero start SPFA could not be seen
+    for stage in detector.stages:  # with its zero initialization, SPFA would have no effect
         torch.nn.init.normal_(stage.aggregation.output.weight, std=0.05)
     return detector.eval()
 
@@ -163,8 +163,8 @@ def test_top_detections_by_hand():
 
 @torch.no_grad()
 @pytest.mark.parametrize("map_norm", ["none", "layer"])
-def test_head_without_tfe_does_not_care_for_the_scale_of_its_maps(map_norm):
-    """So that nothing holds it in training: a LayerNorm follows each product with RoI features."""
+def test_head_without_tfe_is_invariant_to_the_scale_of_its_maps(map_norm):
+    """A LayerNorm follows each product with RoI features, so training does not bound the scale."""
     torch.manual_seed(0)
     detector = build_detector(small_config(tfe="off", map_norm=map_norm)).eval()
     clip = random_clip()
@@ -178,12 +178,12 @@ def test_normalised_maps_have_no_scale():
     torch.manual_seed(0)
     detector = build_detector(small_config(map_norm="layer")).eval()
     clip = random_clip()
-    before = detector.maps(clip.images, clip.image_sizes)
+    before = detector.feature_maps(clip.images, clip.image_sizes)
     scale_pyramid(detector, 50)
-    after = detector.maps(clip.images, clip.image_sizes)
+    after = detector.feature_maps(clip.images, clip.image_sizes)
     for level, same in zip(before, after, strict=True):
         torch.testing.assert_close(level, same, atol=1e-3, rtol=1e-3)
-        # Every position has as long a vector: TFE's scores start within +-sqrt(C / blocks).
+        # All positions have the same norm, so TFE's initial scores are within +-sqrt(C / blocks).
         torch.testing.assert_close(
             level.square().mean(1), torch.ones_like(level[:, 0]), atol=1e-2, rtol=0
         )

@@ -1,4 +1,4 @@
-"""SPFA: residual, zero start, the target's own keys, the mean variant."""
+"""SPFA: attention by hand, the target's own keys, and the mean variant."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ def test_attention_matches_equation_1():
     torch.manual_seed(0)
     spfa = AttentionAggregation(channels=8, num_heads=2)
     target, support = torch.randn(1, 3, 8), torch.randn(1, 5, 8)
-    known = torch.cat([support, target], dim=1)  # the target's own proposals are keys too
-    q, k, v = spfa.query(target)[0], spfa.key(known)[0], spfa.value(known)[0]
+    proposals = torch.cat([support, target], dim=1)  # the target's own proposals are keys too
+    q, k, v = spfa.query(target)[0], spfa.key(proposals)[0], spfa.value(proposals)[0]
     heads = []
     for h in (slice(0, 4), slice(4, 8)):
         heads.append((q[:, h] @ k[:, h].T / 4**0.5).softmax(-1) @ v[:, h])
     expected = target + spfa.output(torch.cat(heads, dim=-1))
-    kept = [of_supports[:, None] for of_supports in spfa.keep(support)]
+    kept = [of_supports[:, None] for of_supports in spfa.project(support)]
     torch.testing.assert_close(spfa(target, kept), expected)
 
 

@@ -1,4 +1,4 @@
-"""Learned proposals: the three initialisations and their scale."""
+"""Learned proposals: the three initializations and their scale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pyramid RoIAlign: levels by hand, and our way of pooling against torchvision's."""
+"""Pyramid RoIAlign: levels by hand, and pooling compared with torchvision's operator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def pyramid_and_boxes():
         torch.randn(2, 5, 96 // stride, 128 // stride, generator=generator, requires_grad=True)
         for stride in STRIDES
     ]
-    low = torch.rand(2, 40, 2, generator=generator) * 180 - 50  # many leave the image
+    low = torch.rand(2, 40, 2, generator=generator) * 180 - 50  # many extend outside the image
     size = torch.rand(2, 40, 2, generator=generator) ** 3 * 600 + 0.5
     boxes = torch.cat([low, low + size], dim=-1)
     edges = torch.tensor([[-4.0, -4, 132, 100], [0, 0, 128, 96], [126, 94, 300, 200]])
@@ -32,7 +32,7 @@ def pooled(pyramid, boxes, kernels):
 
 
 def torchvisions(pyramid, boxes):
-    """torchvision's operator on the level of each box."""
+    """Apply torchvision's operator to the level of each box."""
     levels = PyramidRoIAlign(strides=STRIDES).levels(boxes)
     out = torch.zeros(*boxes.shape[:2], pyramid[0].shape[1], 7, 7)
     for number, (level, stride) in enumerate(zip(pyramid, STRIDES, strict=True)):
@@ -66,9 +66,9 @@ def test_a_level_without_boxes_has_a_gradient_of_zero(kernels):
 
 @pytest.mark.parametrize("kernels", [BAGS, GATHER], ids=["bags", "gather"])
 def test_coordinates_and_weights_are_exact_whatever_the_maps_are(kernels):
-    """Of bf16 maps only the maps and the result are rounded: no box moves, no weight is cut."""
+    """With bf16 maps, only maps and result are rounded, not boxes and weights."""
     pyramid, boxes = pyramid_and_boxes()
-    boxes = boxes + 0.37  # nothing that bf16 could hold
+    boxes = boxes + 0.37  # not representable in bf16
     halves = [level.detach().bfloat16().requires_grad_() for level in pyramid]
     ours = pooled(halves, boxes, kernels)
     assert ours.dtype == torch.bfloat16

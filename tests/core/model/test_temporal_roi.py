@@ -1,4 +1,4 @@
-"""TFE: what the fixtures do not pin."""
+"""TFE: similarity search, aggregation and memory, beyond the parity fixtures."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def all_valid(maps):
 
 
 def support_maps(maps, valid=None, **keys):
-    """Of maps [V, S, C, H, W]."""
+    """Return the support maps of maps [V, S, C, H, W]."""
     valid = all_valid(maps) if valid is None else valid
     rows = maps.flatten(3).transpose(2, 3)
     return SupportMaps(rows, Keys.of(rows, valid.flatten(1), **keys), maps.shape[-1])
 
 
 def most_similar_features(queries, maps, valid, top_k, **keys):
-    """[V, S, Q, C] of queries [V, Q, C]."""
+    """Return the similar features [V, S, Q, C] of queries [V, Q, C]."""
     tfe = TemporalRoIFeatures(top_k=top_k, aggregation=TemporalMean(), kernels=GATHER)
     return tfe.similar(queries, support_maps(maps, valid, **keys))
 
@@ -52,7 +52,7 @@ def test_chunks_change_nothing():
     torch.manual_seed(1)
     queries, maps = torch.randn(2, 40, 8), torch.randn(2, 2, 8, 4, 6)
     whole = most_similar_features(queries, maps, all_valid(maps), 2)
-    in_parts = most_similar_features(queries, maps, all_valid(maps), 2, at_once=7 * 32)
+    in_parts = most_similar_features(queries, maps, all_valid(maps), 2, max_scores=7 * 32)
     assert torch.equal(in_parts, whole)
 
 
@@ -126,7 +126,7 @@ def test_supports_equal_to_the_target_change_nothing(aggregation):
 
 
 def test_cosines_closer_than_the_arithmetic_count_as_equal():
-    """Copies of one feature at other lengths: their cosines differ by rounding only."""
+    """The positions hold scaled copies of one feature, so their cosines differ by rounding only."""
     torch.manual_seed(5)
     feature = torch.randn(32)
     maps = torch.stack([feature * (1 + 0.37 * place) for place in range(40)], dim=-1)
@@ -138,7 +138,7 @@ def test_cosines_closer_than_the_arithmetic_count_as_equal():
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_choice_does_not_depend_on_how_many_bins_are_searched(threads):
-    """Flat parts of a frame hold many equal positions."""
+    """Uniform regions of a frame have many equal positions."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -148,8 +148,8 @@ def test_the_choice_does_not_depend_on_how_many_bins_are_searched(threads):
         keys = support_maps(maps).keys
         together, _ = keys.top(queries, 3)
         for count in (1, 2, 7, 64, 100):
-            apart = [keys.top(part, 3)[0] for part in queries.split(count, dim=1)]
-            assert torch.equal(torch.cat(apart, dim=2), together)
+            separate = [keys.top(part, 3)[0] for part in queries.split(count, dim=1)]
+            assert torch.equal(torch.cat(separate, dim=2), together)
         shifted = torch.empty(333 * 16 + 1)[1:].view(1, 333, 16).copy_(queries)  # other alignment
         assert torch.equal(keys.top(shifted, 3)[0], together)
     finally:

@@ -155,9 +155,8 @@ def test_an_interruption_is_reported_and_the_old_file_stays(tmp_path: Path) -> N
             reporter=reporter,
             origin=Origin("", data.last_change),
         )
-    assert reporter.messages == [
-        f"{file}: finished videos are kept; run the same command to resume"
-    ]
+    kept = f"{file}: finished videos are kept; run the same command to resume"
+    assert reporter.messages == [kept]
     assert file.read_text() == "old"
 
 

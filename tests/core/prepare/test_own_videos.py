@@ -89,7 +89,7 @@ def test_a_video_that_cannot_be_opened_is_skipped_and_named(studio: Studio) -> N
     (split,) = studio.prepare("mot")
     assert split.num_videos == 3
     (problem,) = split.problems
-    assert "b.mp4: not a video that can be opened" in problem
+    assert "b.mp4: cannot open as a video" in problem
     assert problem.endswith(", video skipped")
     with pytest.raises(DataError, match=r"b\.mp4"):
         studio.prepare("mot", strict=True)

@@ -1,4 +1,4 @@
-"""A run so small that it takes a second, for all tests of training."""
+"""Fixtures of training runs that are so small that they take a second."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def annotations(image_set: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def settings(annotations: Path) -> Callable[..., Config]:
-    """The tiny preset made smaller still, on the tiny set, with overrides on top."""
+    """A function that returns the tiny preset, made smaller, with overrides."""
 
     def make(*overrides: str) -> Config:
         files = (f"data.train_annotations={annotations}", *SMALLER)

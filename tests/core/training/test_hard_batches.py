@@ -1,4 +1,4 @@
-"""What real annotations hold beside ordinary boxes does not stop a run."""
+"""Training on unusual annotations: no boxes, tiny boxes, more boxes than proposals."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_results import metrics
 
 from sparsevod_core.config import Config
 from sparsevod_core.training.trainer import Trainer
@@ -16,12 +17,12 @@ from sparsevod_core.training.trainer import Trainer
 pytest_plugins = ["small_runs"]
 
 ONE_PIXEL = [[40, 30, 1, 1], [0, 0, 1, 1], [95, 63, 1, 1]]
-CROWDED = [[3 * n, 2 * n, 12, 9] for n in range(20)]  # of 6 proposals
+CROWDED = [[3 * n, 2 * n, 12, 9] for n in range(20)]  # for 6 proposals
 
 
 @pytest.mark.parametrize("boxes", [[], ONE_PIXEL, CROWDED], ids=["none", "one pixel", "crowded"])
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_run_goes_through(
+def test_a_run_completes(
     boxes: list[list[int]],
     accumulate: int,
     settings: Callable[..., Config],
@@ -43,7 +44,7 @@ def test_a_run_goes_through(
         f"train.accumulate={accumulate}",
     )
     Trainer(config, tmp_path / "run", device="cpu").fit()
-    logged = list(map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()))
+    logged = metrics(tmp_path / "run")
     assert len(logged) == 3
     for record in logged:
         assert all(math.isfinite(record[f"loss_{part}"]) for part in ("class", "l1", "giou"))

@@ -1,4 +1,4 @@
-"""Signals wait for the loop, and then do what they always do."""
+"""Signals are deferred until the loop allows them to take effect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def send(number: int) -> None:
 @pytest.mark.parametrize(
     ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
 )
-def test_a_signal_waits_until_it_may_take_effect(number: int, error: type[BaseException]) -> None:
+def test_a_signal_is_deferred_until_it_may_take_effect(
+    number: int, error: type[BaseException]
+) -> None:
     before = signal.getsignal(number)
     finished = False
     with pytest.raises(error) as raised, Interruption() as interruption:
@@ -31,28 +33,28 @@ def test_a_signal_waits_until_it_may_take_effect(number: int, error: type[BaseEx
         assert raised.value.code == 143  # type: ignore[attr-defined]
 
 
-def test_a_second_ctrl_c_does_not_wait() -> None:
+def test_a_second_ctrl_c_takes_effect_immediately() -> None:
     with pytest.raises(KeyboardInterrupt), Interruption():
         send(signal.SIGINT)
         send(signal.SIGINT)
-        pytest.fail("the second signal waited")
+        pytest.fail("the second signal was deferred")
 
 
-def test_a_patient_one_waits_however_often() -> None:
+def test_a_patient_interruption_defers_every_signal() -> None:
     with Interruption(patient=True) as interruption:
         send(signal.SIGINT)
         send(signal.SIGINT)
         assert interruption.requested
 
 
-def test_where_nothing_would_be_lost_it_takes_effect_at_once() -> None:
-    with pytest.raises(SystemExit), Interruption() as interruption, interruption.at_once():
+def test_a_signal_in_an_immediate_context_takes_effect_at_once() -> None:
+    with pytest.raises(SystemExit), Interruption() as interruption, interruption.immediate():
         send(signal.SIGTERM)
-        pytest.fail("the signal waited")
+        pytest.fail("the signal was deferred")
 
 
-def test_one_that_came_before_takes_effect_there_too() -> None:
+def test_an_earlier_signal_takes_effect_on_entering_an_immediate_context() -> None:
     with pytest.raises(SystemExit), Interruption() as interruption:
         send(signal.SIGTERM)
-        with interruption.at_once():
-            pytest.fail("the signal was forgotten")
+        with interruption.immediate():
+            pytest.fail("the signal was lost")

@@ -1,9 +1,8 @@
-"""A run that is killed, at whatever moment, goes on to the weights of one that was not."""
+"""A run killed at any moment and resumed ends with the weights of an uninterrupted run."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import multiprocessing
 import os
 import signal
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from run_results import assert_same_state, metrics
 
 from sparsevod_core.checkpoint import load_checkpoint
 from sparsevod_core.config import Config, config_from_dict
@@ -24,14 +24,12 @@ pytest_plugins = ["small_runs"]
 
 STEPS = 10
 RUN = ("train.epochs=2", f"train.max_steps={STEPS}", "train.checkpoint_every=1", "train.ema=0.9")
-
-
-TOUCHES = ("open", "os.link", "os.remove", "os.rename")  # of files, as Python's audit calls them
+TOUCHES = ("open", "os.link", "os.remove", "os.rename")  # audit events of Python on files
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """As in the processes that are killed: the weights are compared bit by bit."""
+    """Use one thread, as the killed processes do, because weights are compared bit by bit."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -45,7 +43,7 @@ def train(settings: dict[str, object], path: Path, resume: bool) -> None:
 def train_until_killed(
     settings: dict[str, object], path: Path, resume: bool, last_touch: int
 ) -> None:
-    """Killed when it is about to touch the files of the run for the `last_touch`-th time."""
+    """Train, and kill this process before it touches files of the run a `last_touch`th time."""
     touches = itertools.count(1)
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
@@ -59,29 +57,28 @@ def train_until_killed(
 
 
 @pytest.fixture(scope="module")
-def whole(settings: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("runs") / "whole"
+def uninterrupted(
+    settings: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "uninterrupted"
     train(settings(*RUN).to_dict(), path, resume=False)
     return path
 
 
-def assert_same(one: Path, other: Path) -> None:
-    a, b = (load_checkpoint(path / "checkpoints" / "last.pth") for path in (one, other))
-    assert a.training is not None and b.training is not None
-    assert a.training["position"]["step"] == b.training["position"]["step"] == STEPS
-    for name, value in a.model.items():
-        assert torch.equal(value, b.model[name]), name
-        assert torch.equal(a.training["weights"][name], b.training["weights"][name]), name
-    for key, state in a.training["optimizer"]["state"].items():
-        for name, value in state.items():
-            assert torch.equal(value, b.training["optimizer"]["state"][key][name]), name
+def step_in(checkpoint: Path) -> int:
+    training = load_checkpoint(checkpoint).training
+    assert training is not None
+    return training["position"]["step"]
 
 
-# To start and to resume take 8 touches each, as does a step: these are all moments of a second
-# step, and those in which a resumed run rewrites settings and metrics.
+# Starting, resuming and a step take 8 touches each. These cover a complete second step, and the
+# rewriting of settings and metrics in a resumed run.
 @pytest.mark.parametrize("last_touches", [(17, 18, 19, 20), (21, 22, 23, 24), (17, 5, 7, 8)])
 def test_killed_at_any_moment(
-    last_touches: tuple[int, ...], settings: Callable[..., Config], whole: Path, tmp_path: Path
+    last_touches: tuple[int, ...],
+    settings: Callable[..., Config],
+    uninterrupted: Path,
+    tmp_path: Path,
 ) -> None:
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["sparsevod_core.training.trainer"])
@@ -94,37 +91,37 @@ def test_killed_at_any_moment(
         process.start()
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        load_checkpoint(run.last)  # whole, whenever that was
+        load_checkpoint(run.last)  # intact, whenever the process was killed
     train(settings(*RUN).to_dict(), run.path, resume=True)
-    assert_same(whole, run.path)
-    steps = [json.loads(line)["step"] for line in run.metrics.read_text().splitlines()]
+    assert_same_state(uninterrupted, run.path)
+    assert step_in(run.last) == STEPS
+    steps = [record["step"] for record in metrics(run.path)]
     assert steps == sorted(set(steps)) and steps[-1] == STEPS
 
 
-def test_a_damaged_checkpoint_is_refused_and_the_one_before_goes_on(
-    settings: Callable[..., Config], whole: Path, tmp_path: Path
+def test_with_a_corrupt_checkpoint_the_previous_one_can_be_resumed(
+    settings: Callable[..., Config], uninterrupted: Path, tmp_path: Path
 ) -> None:
     run = RunFolder(tmp_path / "run")
     part = settings(*RUN).replace({"train.max_steps": 6})
     train(part.to_dict(), run.path, resume=False)
-    before = load_checkpoint(run.previous)
-    assert before.training is not None and before.training["position"]["step"] < 6 + 1
+    previous_step = step_in(run.previous)
+    assert previous_step < 6 + 1
     run.last.write_bytes(run.last.read_bytes()[:-1000])
 
     longer = settings(*RUN)
     with pytest.raises(CheckpointError, match=r"last\.pth") as error:
         Trainer(longer, run.path, resume=True, device="cpu")
-    step = before.training["position"]["step"]
-    assert f"of step {step}, is whole" in str(error.value.hint)
-    assert f"mv {run.previous} {run.last} && sparsevod train --resume {run.path}" in str(
-        error.value.hint
-    )
+    hint = str(error.value.hint)
+    assert f"of step {previous_step}, is intact" in hint
+    assert f"mv {run.previous} {run.last} && sparsevod train --resume {run.path}" in hint
     run.previous.replace(run.last)
     train(longer.to_dict(), run.path, resume=True)
-    assert_same(whole, run.path)
+    assert_same_state(uninterrupted, run.path)
+    assert step_in(run.last) == STEPS
 
 
-def test_without_a_whole_one_before_there_is_nothing_to_offer(
+def test_no_previous_checkpoint_is_offered_if_it_is_corrupt_too(
     settings: Callable[..., Config], tmp_path: Path
 ) -> None:
     run = RunFolder(tmp_path / "run")

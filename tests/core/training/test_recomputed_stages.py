@@ -1,4 +1,4 @@
-"""Stages computed a second time in the backward pass: the same gradients from less memory."""
+"""Recomputing the stages in the backward pass: identical gradients, less memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytest_plugins = ["small_runs"]
 
 
 class PeakMemory(TorchDispatchMode):
-    """Bytes of all storages that operations made and that still live, at most."""
+    """Peak of the bytes in live storages that operations have allocated."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,20 +66,20 @@ def gradients(config: Config, *, recompute: bool, supports: int) -> tuple[list[A
 
 
 @pytest.mark.parametrize("supports", [0, 2])
-def test_the_gradients_are_the_same_to_the_bit_and_take_less_memory(
+def test_gradients_are_identical_and_take_less_memory(
     supports: int, settings: Callable[..., Config]
 ) -> None:
     config = settings("model.num_stages=4", "model.num_proposals=40")
     kept, kept_peak = gradients(config, recompute=False, supports=supports)
-    again, again_peak = gradients(config, recompute=True, supports=supports)
-    for one, other in zip(kept, again, strict=True):
+    recomputed, recomputed_peak = gradients(config, recompute=True, supports=supports)
+    for one, other in zip(kept, recomputed, strict=True):
         assert (one is None) == (other is None)
         assert one is None or torch.equal(one, other)
-    assert again_peak < 0.8 * kept_peak, (again_peak, kept_peak)
+    assert recomputed_peak < 0.8 * kept_peak, (recomputed_peak, kept_peak)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_run_ends_in_the_same_weights(
+def test_a_run_ends_with_the_same_weights(
     precision: str, settings: Callable[..., Config], tmp_path: Path
 ) -> None:
     weights = []
@@ -87,7 +87,7 @@ def test_a_run_ends_in_the_same_weights(
         config = settings(
             "train.max_steps=2",
             f"train.precision={precision}",
-            f"train.checkpoint_stages={recompute}",
+            f"train.recompute_stages={recompute}",
         )
         result = Trainer(config, tmp_path / recompute, device="cpu").fit()
         weights.append(load_checkpoint(result.checkpoint).model)

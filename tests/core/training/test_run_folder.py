@@ -1,4 +1,4 @@
-"""What a run leaves on disk, also when it is cut off and goes on."""
+"""Files of a run, including interrupted and resumed ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from sparsevod_core.config import Config, load_config
 from sparsevod_core.errors import ConfigError
-from sparsevod_core.training.run_folder import RunFolder, find_run, fresh_run
+from sparsevod_core.training.run_folder import RunFolder, new_run_path, run_to_resume
 
 
 def make_run(path: Path) -> RunFolder:
@@ -30,31 +30,31 @@ def test_a_new_run_records_its_settings(tmp_path: Path) -> None:
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
-    with pytest.raises(ConfigError, match="holds a run already") as error:
+    with pytest.raises(ConfigError, match="already contains a run") as error:
         RunFolder(tmp_path / "run").require_new()
     assert f"--resume {tmp_path / 'run'}" in str(error.value.hint)
 
 
-def test_resuming_forgets_later_lines_and_a_broken_one(tmp_path: Path) -> None:
+def test_resuming_drops_later_lines_and_incomplete_ones(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     for step in (1, 2, 3, 4):
-        run.log({"kind": "train", "step": step})
-        run.log({"kind": "eval", "step": step})
+        run.append_metrics({"kind": "train", "step": step})
+        run.append_metrics({"kind": "eval", "step": step})
     with run.metrics.open("a") as lines:
         lines.write('{"kind": "train", "st')
-    run.forget_after(2, evaluated_step=1)
+    run.start(Config(), step=2, evaluated_step=1)
     kept = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     assert [(line["kind"], line["step"]) for line in kept] == [
         ("train", 1),
         ("eval", 1),
         ("train", 2),
     ]
-    run.log({"kind": "train", "step": 3})
+    run.append_metrics({"kind": "train", "step": 3})
     assert len(run.metrics.read_text().splitlines()) == 4
 
 
 @pytest.mark.parametrize("has_links", [True, False])
-def test_the_checkpoint_before_is_kept(
+def test_the_previous_checkpoint_is_kept(
     has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -63,7 +63,7 @@ def test_the_checkpoint_before_is_kept(
     if not has_links:
         monkeypatch.setattr(os, "link", refuse)
     run = make_run(tmp_path / "run")
-    run.previous.with_name("previous.pth.partial").write_bytes(b"of a run that was killed")
+    run.previous.with_name("previous.pth.partial").write_bytes(b"left by a killed run")
     run.keep_previous()
     partial = run.last.with_name("new")
     partial.write_bytes(b"later weights")
@@ -74,35 +74,35 @@ def test_the_checkpoint_before_is_kept(
     assert {path.name for path in run.last.parent.iterdir()} == {"last.pth", "previous.pth"}
 
 
-def test_two_fresh_runs_in_one_second_differ(
+def test_runs_started_in_the_same_second_get_different_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     paths = []
     for _ in range(3):
-        path = fresh_run("tiny")
+        path = new_run_path("tiny")
         path.mkdir(parents=True)
         paths.append(path)
     assert len(set(paths)) == 3
     assert all(path.parent == Path("runs") and path.name.startswith("tiny-") for path in paths)
 
 
-def test_resume_without_a_name_takes_the_run_saved_last(
+def test_resume_without_a_folder_takes_the_run_saved_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="no run below runs/"):
-        find_run(None)
+    with pytest.raises(ConfigError, match="no run in runs/"):
+        run_to_resume(None)
     for age, name in enumerate(("newest", "older", "oldest")):
         run = make_run(Path("runs") / name)
         os.utime(run.last, (1e9 - age, 1e9 - age))
-    assert find_run(None).path == Path("runs/newest")
+    assert run_to_resume(None).path == Path("runs/newest")
 
 
-def test_resuming_what_is_no_run_says_what_is_missing(tmp_path: Path) -> None:
+def test_resuming_a_folder_without_a_run_reports_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config\.yaml is missing"):
-        find_run(tmp_path)
+        run_to_resume(tmp_path)
     run = make_run(tmp_path / "run")
     run.last.unlink()
     with pytest.raises(ConfigError, match=r"checkpoints/last\.pth is missing"):
-        find_run(run.path)
+        run_to_resume(run.path)

@@ -1,13 +1,13 @@
-"""TensorBoard gets what metrics.jsonl gets, and is asked for in words where it is missing."""
+"""TensorBoard gets the numbers in metrics.jsonl; a clear error if it is not installed."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from run_results import metrics
 
 from sparsevod_core.config import Config
 from sparsevod_core.errors import ConfigError
@@ -16,7 +16,7 @@ from sparsevod_core.training.trainer import Trainer
 pytest_plugins = ["small_runs"]
 
 
-def test_the_numbers_are_those_of_metrics_jsonl_also_after_a_break(
+def test_tensorboard_matches_metrics_jsonl_after_resuming(
     settings: Callable[..., Config], annotations: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra `tensorboard`")
@@ -33,18 +33,17 @@ def test_the_numbers_are_those_of_metrics_jsonl_also_after_a_break(
     Trainer(config, tmp_path / "run", resume=True, device="cpu").fit()
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
-    lines = list(map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()))
     for tag, kind, name in (
         ("train/loss", "train", "loss"),
         ("train/learning_rate", "train", "learning_rate"),
         ("eval/AP50", "eval", "AP50"),
     ):
         written = [(event.step, pytest.approx(event.value)) for event in events.Scalars(tag)]
-        assert written == [(line["step"], line[name]) for line in lines if line["kind"] == kind]
+        assert written == [(r["step"], r[name]) for r in metrics(tmp_path / "run", kind)]
     assert "eval/per_class/square" in events.Tags()["scalars"]
 
 
-def test_missing_tensorboard_is_said_before_anything_is_written(
+def test_missing_tensorboard_is_reported_before_anything_is_written(
     settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
@@ -56,7 +55,7 @@ def test_missing_tensorboard_is_said_before_anything_is_written(
     assert not (tmp_path / "run" / "tensorboard").exists()
 
 
-def test_true_and_false_are_all_there_is(settings: Callable[..., Config]) -> None:
+def test_the_setting_is_a_bool(settings: Callable[..., Config]) -> None:
     assert settings("train.tensorboard=True").train.tensorboard is True
     assert settings("train.tensorboard=false").train.tensorboard is False
     with pytest.raises(ConfigError, match=r"train\.tensorboard=yes: expected true or false"):

@@ -1,12 +1,13 @@
-"""Settings of a run: what follows from what, and what a resumed run may change."""
+"""Settings of a run: dependent defaults, and what a resumed run may change."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from run_results import Messages
 
-from sparsevod_core.config import DataConfig
+from sparsevod_core.config import DataConfig, config_from_dict
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.training.settings import new_run_settings, resumed_settings
 
@@ -18,20 +19,12 @@ def annotations(tmp_path: Path) -> str:
     return f"data.train_annotations={path}"
 
 
-class Lines:
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-
 def test_no_backbone_weights_means_group_norm_and_nothing_frozen(annotations: str) -> None:
-    said = Lines()
+    reporter = Messages()
     overrides = [annotations, "train.backbone_weights=none"]
-    config = new_run_settings("r50", None, overrides, said)  # type: ignore[arg-type]
+    config = new_run_settings("r50", None, overrides, reporter)
     assert (config.model.norm, config.model.frozen_stages) == ("group", 0)
-    assert len(said.messages) == 1 and "model.norm=group" in said.messages[0]
+    assert len(reporter.messages) == 1 and "model.norm=group" in reporter.messages[0]
 
 
 def test_an_override_of_the_model_wins(annotations: str) -> None:
@@ -40,9 +33,7 @@ def test_an_override_of_the_model_wins(annotations: str) -> None:
     assert (config.model.norm, config.model.frozen_stages) == ("batch", 0)
 
 
-def test_a_file_wins_over_what_follows_from_other_settings(
-    annotations: str, tmp_path: Path
-) -> None:
+def test_a_file_wins_over_dependent_defaults(annotations: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("model: {norm: batch}\ntrain: {backbone_weights: none}\n")
     config = new_run_settings("r50", file, [annotations])
@@ -52,12 +43,12 @@ def test_a_file_wins_over_what_follows_from_other_settings(
         new_run_settings("r50", file, [annotations])
 
 
-def test_overrides_that_fit_only_together_are_taken_together(annotations: str) -> None:
+def test_overrides_may_be_valid_only_together(annotations: str) -> None:
     overrides = [annotations, "model.norm=group", "train.backbone_weights=none"]
     assert new_run_settings("r50", None, overrides).model.frozen_stages == 0
 
 
-def test_a_checkpoint_to_start_from_keeps_its_norm(annotations: str) -> None:
+def test_init_from_keeps_the_norm(annotations: str) -> None:
     overrides = [annotations, "train.backbone_weights=none", "train.init_from=some.pth"]
     assert new_run_settings("r50", None, overrides).model.norm == "batch"
 
@@ -66,13 +57,13 @@ def test_own_training_data_is_not_validated_on_imagenet_vid(annotations: str) ->
     assert new_run_settings("tiny", None, [annotations]).data.val_annotations is None
 
 
-def test_it_is_where_that_is_asked_for(annotations: str) -> None:
+def test_own_training_data_is_validated_on_imagenet_vid_if_requested(annotations: str) -> None:
     chosen = f"data.val_annotations={DataConfig().val_annotations}"
-    with pytest.raises(DataError, match=r"imagenet_vid/val\.json: no validation"):
+    with pytest.raises(DataError, match=r"imagenet_vid/val\.json: no such file of validation"):
         new_run_settings("tiny", None, [annotations, chosen])
 
 
-def test_missing_imagenet_vid_says_how_to_prepare_it(
+def test_missing_imagenet_vid_suggests_how_to_prepare_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -81,15 +72,15 @@ def test_missing_imagenet_vid_says_how_to_prepare_it(
     assert "sparsevod prepare-vid" in str(error.value.hint)
 
 
-def test_missing_own_files_are_named(tmp_path: Path, annotations: str) -> None:
+def test_missing_own_files_are_reported(tmp_path: Path, annotations: str) -> None:
     with pytest.raises(DataError, match=r"nowhere\.json") as error:
         new_run_settings("r50", None, ["data.train_annotations=nowhere.json"])
     assert "--annotations" in str(error.value.hint)
-    with pytest.raises(DataError, match=r"gone\.json: no validation"):
+    with pytest.raises(DataError, match=r"gone\.json: no such file of validation"):
         new_run_settings("r50", None, [annotations, "data.val_annotations=gone.json"])
 
 
-def test_a_resumed_run_may_run_longer_but_not_otherwise(tmp_path: Path, annotations: str) -> None:
+def test_a_resumed_run_may_only_change_some_settings(tmp_path: Path, annotations: str) -> None:
     saved = tmp_path / "config.yaml"
     saved.write_text(new_run_settings("tiny", None, [annotations]).to_yaml())
     assert resumed_settings(saved, ["train.epochs=50", "train.record=on"]).train.epochs == 50
@@ -98,3 +89,13 @@ def test_a_resumed_run_may_run_longer_but_not_otherwise(tmp_path: Path, annotati
     assert "--init-from" in str(error.value.hint)
     with pytest.raises(ConfigError, match="cannot change seed"):
         resumed_settings(saved, ["seed=1"])
+
+
+def test_settings_of_earlier_versions_still_load(tmp_path: Path, annotations: str) -> None:
+    saved = tmp_path / "config.yaml"
+    config = new_run_settings("tiny", None, [annotations, "train.recompute_stages=true"])
+    saved.write_text(config.to_yaml().replace("recompute_stages", "checkpoint_stages"))
+    assert resumed_settings(saved) == config
+    tree = config.to_dict()
+    tree["train"]["checkpoint_stages"] = tree["train"].pop("recompute_stages")
+    assert config_from_dict(tree) == config

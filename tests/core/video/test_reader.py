@@ -394,9 +394,9 @@ def test_what_is_no_video(tmp_path: Path) -> None:
     for path, message in {
         tmp_path / "missing.mp4": "No such file",
         tmp_path / "empty.mp4": "empty",
-        tmp_path / "text.mp4": "not a video",
-        no_index: "not a video",
-        tmp_path: "is a folder",
+        tmp_path / "text.mp4": "cannot open as a video",
+        no_index: "cannot open as a video",
+        tmp_path: "got a folder",
         sound: "no video stream",
     }.items():
         with pytest.raises(VideoError, match=message) as caught:

@@ -74,13 +74,13 @@ def test_a_list_starts_from_its_own_folder(here, tmp_path):
     [
         (["nowhere.mp4"], VideoError, "nowhere.mp4: No such file"),
         (["x*.mp4"], VideoError, "no file matches"),
-        (["ftp://host/a.mp4"], ConfigError, "ftp:// is not read"),
-        (["file:///etc/passwd"], ConfigError, "file:// is not read"),
-        (["empty"], VideoError, "no files"),
+        (["ftp://host/a.mp4"], ConfigError, "ftp:// is not supported"),
+        (["file:///etc/passwd"], ConfigError, "file:// is not supported"),
+        (["empty"], VideoError, "the folder is empty"),
         (["@nowhere.txt"], VideoError, "cannot read the list"),
         (["@bad.txt"], VideoError, "bad.txt, line 2: gone.mp4: No such file"),
-        (["@loop.txt"], ConfigError, "loop.txt, line 1: @loop.txt cannot stand in a list"),
-        (["@binary.txt"], VideoError, "not a text file"),
+        (["@loop.txt"], ConfigError, "loop.txt, line 1: @loop.txt is not allowed in a list"),
+        (["@binary.txt"], VideoError, "expected a text file"),
     ],
 )
 def test_what_is_none_of_it_is_said_in_one_line(here, words, kind, says):

@@ -1,0 +1,128 @@
+"""Initialization of a detector from the checkpoint of another, e.g. one with other classes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from sparsevod_core.checkpoint.contents import SOURCE_NAMES, Checkpoint
+from sparsevod_core.checkpoint.file import load_checkpoint
+from sparsevod_core.checkpoint.init_report import InitReport
+from sparsevod_core.errors import CheckpointError
+from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.structures import Category
+
+Layer = Mapping[str, Tensor]
+
+
+def initialize_from(
+    detector: SparseVOD, path: Path | str, categories: Sequence[Category] | None = None
+) -> InitReport:
+    """Load into `detector` the layers that fit by name and shape; the others do not change.
+
+    A layer is loaded completely or not at all. Class layers are the exception: if `categories` are
+    given, each class is initialized from the row of the class of the same name.
+
+    Args:
+        detector: the detector to initialize.
+        path: path of the checkpoint.
+        categories: categories of the detector in label order; None: labels are the same.
+
+    Raises:
+        CheckpointError: see `load_checkpoint`; or no layer of the head fits.
+    """
+    checkpoint = load_checkpoint(path)
+    ours, theirs = _layers(detector.state_dict()), _layers(checkpoint.model)
+    rows = _shared_rows(checkpoint.categories, categories)
+    initial: dict[str, Tensor] = {}
+    skipped: list[str] = []
+    for layer, weights in theirs.items():
+        own = ours.get(layer, {})
+        if _is_class_layer(layer) and rows is not None and _same_width(own, weights):
+            if rows:
+                initial.update(_with_rows(own, weights, rows))
+            else:
+                skipped += [f"{name}: no class of the same name" for name in weights]
+        elif own.keys() == weights.keys() and _shapes(own) == _shapes(weights):
+            initial.update(weights)
+        else:
+            skipped += [f"{name}: {_misfit(name, own, weights)}" for name in weights]
+    origin = (
+        f"{path} ({SOURCE_NAMES[checkpoint.source]}, {checkpoint.config.model.num_classes} classes)"
+    )
+    if not any(name.startswith("stages.") and value.dim() > 1 for name, value in initial.items()):
+        raise _nothing_fits(origin, checkpoint, skipped)
+    detector.load_state_dict(initial, strict=False)
+    loaded_labels = {new for new, _ in rows} if rows else set(range(len(categories or ())))
+    return InitReport(
+        origin=origin,
+        loaded=list(initial),
+        skipped=[*skipped, *(f"{name}: unknown" for name in checkpoint.unknown)],
+        new=[name for layer in ours.values() for name in layer if name not in initial],
+        new_classes=[
+            c.name for label, c in enumerate(categories or ()) if label not in loaded_labels
+        ],
+    )
+
+
+def _layers(state: Layer) -> dict[str, dict[str, Tensor]]:
+    """Group weights by the module that owns them."""
+    layers: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for name, value in state.items():
+        layers[name.rpartition(".")[0]][name] = value
+    return layers
+
+
+def _is_class_layer(layer: str) -> bool:
+    return layer.endswith(".class_logits")
+
+
+def _shared_rows(
+    theirs: Sequence[Category], ours: Sequence[Category] | None
+) -> list[tuple[int, int]] | None:
+    """Return (our label, their label) of each shared class, or None if all labels are the same."""
+    if ours is None or [c.name for c in ours] == [c.name for c in theirs]:
+        return None
+    label_of = {category.name: label for label, category in enumerate(theirs)}
+    return [(new, label_of[c.name]) for new, c in enumerate(ours) if c.name in label_of]
+
+
+def _with_rows(own: Layer, weights: Layer, rows: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+    mixed = {name: value.clone() for name, value in own.items()}
+    for name, value in mixed.items():
+        for new, old in rows:
+            value[new] = weights[name][old]
+    return mixed
+
+
+def _same_width(own: Layer, weights: Layer) -> bool:
+    return own.keys() == weights.keys() and all(
+        own[name].shape[1:] == weights[name].shape[1:] for name in own
+    )
+
+
+def _shapes(layer: Layer) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in layer.items()}
+
+
+def _misfit(name: str, own: Layer, weights: Layer) -> str:
+    if not own:
+        return "not in this detector"
+    if own.keys() != weights.keys():
+        return "layer of another kind"
+    if own[name].shape == weights[name].shape:
+        return "the rest of its layer does not fit"
+    return f"{list(weights[name].shape)} → {list(own[name].shape)}"
+
+
+def _nothing_fits(origin: str, checkpoint: Checkpoint, skipped: Sequence[str]) -> CheckpointError:
+    model = checkpoint.config.model
+    first = next((entry for entry in skipped if entry.startswith("stages.")), "it has no head")
+    return CheckpointError(
+        f"{origin}: no layer of its head fits this detector, e.g. {first}",
+        f"use the sizes of the checkpoint: --set model.channels={model.channels} "
+        f"--set model.dynamic_dim={model.dynamic_dim} --set model.ffn_dim={model.ffn_dim}",
+    )

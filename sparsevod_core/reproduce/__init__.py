@@ -1,0 +1,1 @@
+"""The paper's ablations: trained, evaluated and written as tables and figures."""

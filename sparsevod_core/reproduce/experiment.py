@@ -1,0 +1,223 @@
+"""Runs of the ablation grid: one model with one seed, trained and evaluated once.
+
+```
+RESULTS/CELL/seed-N/config.yaml, metrics.jsonl   as `sparsevod train` writes them
+                    eval_supports_0.json ...     full model only: other numbers of support frames
+                    eval.json                    written last: marks the run as done
+                    checkpoints/                 only needed until then
+RESULTS/pretrained.pth                           detector that all runs start from, if there is one
+        pretraining/                             run that trained it
+```
+"""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from sparsevod_core.config import Config, load_config
+from sparsevod_core.errors import ConfigError, SparseVodError
+from sparsevod_core.reporting import Reporter
+from sparsevod_core.reproduce.grid import BASELINE, Cell
+from sparsevod_core.reproduce.json_files import write_json
+
+MAY_DIFFER = (
+    *("data.train_annotations", "data.train_root", "data.val_annotations", "data.val_root"),
+    *("data.workers", "train.log_every", "train.checkpoint_every", "train.eval_every"),
+    *("model.num_classes", "model.norm", "model.frozen_stages"),  # set by `sparsevod train`
+)
+"""Settings that may differ between the runs of a grid."""
+
+KEPT = (
+    *("schema", "AP", "AP50", "AP75", "AR1", "AR10", "AR100", "AP_by_iou", "per_class"),
+    *("num_frames", "num_boxes", "num_detections", "motion", "degraded", "clean", "settings"),
+)
+"""Keys of `sparsevod eval --json` that are kept. Lists of errors and paths are not."""
+
+
+class CommandError(SparseVodError):
+    """A `sparsevod` command that failed after reporting its error."""
+
+
+class Run(NamedTuple):
+    """One model to train with one seed.
+
+    Attributes:
+        cell: Model.
+        seed: Seed.
+        supports: Numbers of support frames to evaluate with, besides the configured one.
+    """
+
+    cell: Cell
+    seed: int
+    supports: Iterable[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """Options and settings that all runs share.
+
+    Attributes:
+        output: Folder of the results.
+        backbone: Name of the preset.
+        config_file: YAML file with settings of all runs.
+        settings: Settings of all runs, as `a.b=c`.
+        row_settings: Settings of the rows only, not of the detector they start from.
+        pretrain_epochs: Number of epochs to train the single-frame detector that all rows start
+            from. It is for small networks that train from noise, in place of the paper's ImageNet
+            weights: TFE would mix features that mean nothing yet (docs/results.md).
+        pretrained: Checkpoint that all rows start from, instead of training one.
+        train_data: Options of `sparsevod train`.
+        eval_data: Options of `sparsevod eval`.
+        machine: Options of both.
+        chooses_best: If True, `train_data` includes videos that select the best checkpoint. If
+            False, the last checkpoint is evaluated.
+        run_command: Function that runs `sparsevod` with the given words, and raises CommandError
+            if it fails. Each command is a separate process, so that a crash ends one run only.
+    """
+
+    output: Path
+    backbone: str
+    run_command: Callable[..., None]
+    config_file: Path | None = None
+    settings: tuple[str, ...] = ()
+    row_settings: tuple[str, ...] = ()
+    pretrain_epochs: int | None = None
+    pretrained: Path | None = None
+    train_data: tuple[str, ...] = ()
+    eval_data: tuple[str, ...] = ()
+    machine: tuple[str, ...] = ()
+    chooses_best: bool = False
+
+    def __post_init__(self) -> None:
+        if self.pretrain_epochs and self.pretrained:
+            raise ConfigError("--pretrain trains the detector that --pretrained takes: give one")
+
+    @property
+    def start(self) -> Path | None:
+        """Detector that all rows start from."""
+        has_start = self.pretrain_epochs or self.pretrained
+        return self.output / "pretrained.pth" if has_start else None
+
+    def config(self, cell: Cell, seed: int = 0) -> Config:
+        """Return the settings of a run, without the paths of its data."""
+        overrides = [*self._row_settings(cell), f"seed={seed}"]
+        return load_config(self.backbone, self.config_file, overrides)
+
+    def folder(self, cell: Cell, seed: int) -> Path:
+        """Return the folder of a run."""
+        return self.output / cell.name / f"seed-{seed}"
+
+    def result_file(self, cell: Cell, seed: int, supports: int | None = None) -> Path:
+        """Return the file of the results with `supports` support frames (None: as configured)."""
+        name = "eval.json" if supports is None else f"eval_supports_{supports}.json"
+        return self.folder(cell, seed) / name
+
+    def state(self, cell: Cell, seed: int, supports: Iterable[int] = ()) -> str:
+        """Return `done`, `begun` or `to do`."""
+        if all(self.result_file(cell, seed, n).exists() for n in (None, *supports)):
+            return "done"
+        last = self.folder(cell, seed) / "checkpoints" / "last.pth"
+        return "begun" if last.exists() else "to do"
+
+    def require_same_settings(self, cell: Cell, seed: int) -> None:
+        """Check that an existing run belongs to this grid.
+
+        Raises:
+            ConfigError: A setting differs.
+        """
+        file = self.folder(cell, seed) / "config.yaml"
+        if not file.exists() or self.state(cell, seed) == "to do":
+            return
+        there = load_config(file=file).flat()
+        for key, now in self.config(cell, seed).flat().items():
+            before = there[key]
+            if before != now and key not in MAY_DIFFER:
+                raise ConfigError(
+                    f"{file.parent}: was made with {key}={before}, this grid has {now}",
+                    hint="give the same settings, or another --output",
+                )
+
+    def pretrain(self, reporter: Reporter) -> None:
+        """Train, resume or copy the detector that all rows start from, unless it is there.
+
+        Raises:
+            CommandError: The training failed.
+            ConfigError: The file given is missing, or not the one that is there.
+        """
+        if self.start is None:
+            return
+        if self.pretrained is not None:
+            _copy(self.pretrained, self.start)
+        if self.start.exists():
+            return
+        from sparsevod_core.checkpoint import compact_checkpoint, load_checkpoint, save_checkpoint
+
+        reporter.message(
+            f"\n== {self.start} is missing: training it for {self.pretrain_epochs} epochs "
+            "(--pretrained FILE takes a file instead)"
+        )
+        folder = self.output / "pretraining"
+        longer = f"train.epochs={self.pretrain_epochs}"
+        self._train(folder, 0, (*self.settings, longer, *BASELINE.settings))
+        trained = load_checkpoint(folder / "checkpoints" / "last.pth")
+        save_checkpoint(self.start, compact_checkpoint(trained))
+
+    def run(self, cell: Cell, seed: int, supports: Iterable[int] = ()) -> None:
+        """Train or resume, then evaluate with every number of support frames.
+
+        Raises:
+            CommandError: A command failed.
+        """
+        folder = self.folder(cell, seed)
+        self._train(folder, seed, self._row_settings(cell))
+        name = "best" if self.chooses_best else "last"
+        checkpoint = folder / "checkpoints" / f"{name}.pth"
+        for number in (*supports, None):
+            self._evaluate(checkpoint, self.result_file(cell, seed, number), number)
+
+    def _row_settings(self, cell: Cell) -> tuple[str, ...]:
+        start = () if self.start is None else (f"train.init_from={self.start}",)
+        return (*self.settings, *self.row_settings, *start, *cell.settings)
+
+    def _train(self, folder: Path, seed: int, settings: Iterable[str]) -> None:
+        if (folder / "checkpoints" / "last.pth").exists():
+            self.run_command("train", "--resume", str(folder), *self.machine)
+            return
+        options = [f"--set={text}" for text in settings]
+        if self.config_file is not None:
+            options.append(f"--config={self.config_file}")
+        new = [f"--backbone={self.backbone}", f"--output={folder}", f"--seed={seed}"]
+        self.run_command("train", *new, *self.train_data, *self.machine, *options)
+
+    def _evaluate(self, checkpoint: Path, result: Path, supports: int | None) -> None:
+        """Run `sparsevod eval` and keep what the tables need, a few kilobytes."""
+        if result.exists():
+            return
+        options = () if supports is None else (f"--num-supports={supports}",)
+        complete = result.with_name("evaluation.partial")
+        arguments = [*self.eval_data, *self.machine, *options, f"--json={complete}"]
+        self.run_command("eval", str(checkpoint), *arguments)
+        evaluation = json.loads(complete.read_text("utf-8"))
+        write_json(result, {key: evaluation[key] for key in KEPT})
+        complete.unlink()
+
+
+def _copy(given: Path, file: Path) -> None:
+    """Copy the given checkpoint, so that the results folder holds all that its runs need."""
+    if not given.is_file():
+        raise ConfigError(f"--pretrained {given}: no such file")
+    if not file.exists():
+        partial = file.with_name(file.name + ".partial")
+        shutil.copyfile(given, partial)
+        partial.replace(file)
+    elif not filecmp.cmp(given, file, shallow=False):
+        raise ConfigError(
+            f"--pretrained {given}: {file} is another checkpoint",
+            hint="leave out --pretrained to start from that one, or give another --output",
+        )

@@ -1,0 +1,61 @@
+"""Training videos set aside to select checkpoints (`sparsevod reproduce --choose-by`)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from sparsevod_core.reporting import Reporter
+from sparsevod_core.reproduce.json_files import read_json, write_json
+
+
+def hold_out(annotations: Path, output: Path, share: float, reporter: Reporter) -> None:
+    """Split a COCO-VID JSON by video into OUTPUT/train.json and OUTPUT/choose.json.
+
+    Still images belong to no video and stay in train.json.
+
+    Args:
+        annotations: COCO-VID JSON.
+        output: Folder to write to.
+        share: Fraction of the videos in choose.json.
+        reporter: Receives a line per file.
+
+    Raises:
+        DataError: `annotations` cannot be read.
+    """
+    content = read_json(annotations, "give a COCO-VID JSON, e.g. from `sparsevod prepare-vid`")
+    # File names start from the same folder as before.
+    root = annotations.resolve().parent / content.get("info", {}).get("root", "")
+    content["info"] = {**content.get("info", {}), "root": str(root)}
+    aside = held_out([video["name"] for video in content["videos"]], share)
+    ids = {video["id"] for video in content["videos"] if video["name"] in aside}
+    others = {None, *(video["id"] for video in content["videos"])} - ids
+    output.mkdir(parents=True, exist_ok=True)
+    for part, video_ids in (("train", others), ("choose", ids)):
+        chosen = _only_videos(content, video_ids)
+        file = output / f"{part}.json"
+        write_json(file, chosen)
+        reporter.message(f"{file}: {len(chosen['videos'])} videos, {len(chosen['images'])} frames")
+
+
+def held_out(names: Collection[str], share: float) -> set[str]:
+    """Return the names to set aside: at least one, and not all of them.
+
+    The choice depends on the names only, not on their order, and is the same each time.
+    """
+    by_digest = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    count = min(max(round(share * len(by_digest)), 1), len(by_digest) - 1)
+    return set(by_digest[:count])
+
+
+def _only_videos(content: dict[str, Any], video_ids: Collection[int | None]) -> dict[str, Any]:
+    images = [image for image in content["images"] if image.get("video_id") in video_ids]
+    image_ids = {image["id"] for image in images}
+    return {
+        **content,
+        "videos": [video for video in content["videos"] if video["id"] in video_ids],
+        "images": images,
+        "annotations": [box for box in content["annotations"] if box["image_id"] in image_ids],
+    }

@@ -1,0 +1,28 @@
+"""Small JSON files that are complete or absent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sparsevod_core.errors import DataError
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file that appears under its name only when complete."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def read_json(path: Path, hint: str) -> dict[str, Any]:
+    """Return the content of a JSON file.
+
+    Raises:
+        DataError: The file is missing or broken. `hint` says what to do.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot read it: {error}", hint=hint) from error

@@ -1,0 +1,134 @@
+"""The ablation grid from end to end: trains missing runs, evaluates, writes tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from sparsevod_core.errors import ConfigError
+from sparsevod_core.reporting import Reporter
+from sparsevod_core.reproduce.experiment import CommandError, Experiment, Run
+from sparsevod_core.reproduce.figures import write_figures
+from sparsevod_core.reproduce.grid import FULL, Table, cells, support_counts
+from sparsevod_core.reproduce.results import load_results, saved_speed, summarise
+from sparsevod_core.reproduce.speed import frames_per_second
+from sparsevod_core.reproduce.tables import write_tables
+
+
+def plan(
+    chosen: Sequence[Table], seeds: Sequence[int], only: Collection[str] | None = None
+) -> list[Run]:
+    """Return the runs that the tables need, seed by seed.
+
+    In this order, an interrupted grid has complete tables with fewer seeds.
+
+    Args:
+        chosen: Tables to fill.
+        seeds: Seeds of each model.
+        only: Names of the cells to train; None means all.
+
+    Raises:
+        ConfigError: `only` contains an unknown name.
+    """
+    models = cells(chosen)
+    names = [cell.name for cell in models]
+    for name in only or ():
+        if name not in names:
+            raise ConfigError(f"--only {name}: expected some of {', '.join(names)}")
+    return [
+        Run(cell, seed, support_counts(chosen, cell))
+        for seed in seeds
+        for cell in models
+        if only is None or cell.name in only
+    ]
+
+
+def reproduce(
+    experiment: Experiment,
+    chosen: Sequence[Table],
+    runs: Sequence[Run],
+    *,
+    seeds: Sequence[int],
+    about: str,
+    trains: bool = True,
+    speed_device: str | None = None,
+    reporter: Reporter,
+) -> list[str]:
+    """Train and evaluate runs that are not done, and write tables and figures after each.
+
+    Args:
+        experiment: Options and settings of all runs.
+        chosen: Tables to write.
+        runs: Runs to train, from `plan`.
+        seeds: Seeds to report.
+        about: Markdown at the top of the tables, which says how they were made.
+        trains: If False, only report existing results.
+        speed_device: Device on which to measure frames per second; None skips the measurement.
+        reporter: Receives progress.
+
+    Returns:
+        Names of the runs that failed.
+
+    Raises:
+        SparseVodError: Settings or results do not fit, or pretraining failed.
+    """
+    for run in runs:
+        experiment.require_same_settings(run.cell, run.seed)
+    experiment.output.mkdir(parents=True, exist_ok=True)
+    (experiment.output / ".gitignore").write_text("checkpoints/\n*.pth\n*.partial\n")
+
+    def report() -> None:
+        results = load_results(experiment, chosen, seeds)
+        fps = saved_speed(experiment.output / "speed.json")
+        summary = summarise(chosen, results, seeds, fps)
+        write_tables(summary, about, experiment.output)
+        write_figures(summary, experiment.output)
+
+    failed = _train(experiment, runs, report, reporter) if trains else []
+    if speed_device is not None and trains and not failed:
+        frames_per_second(experiment, chosen, speed_device, reporter)
+    report()
+    return failed
+
+
+def describe(experiment: Experiment, *, num_processes: int, scored_on: str) -> str:
+    """Return the heading of the tables: how the runs were made."""
+    train = experiment.config(FULL).train
+    clips = train.clips_per_gpu * train.accumulate * num_processes
+    settings = "".join(f" `{text}`" for text in (*experiment.settings, *experiment.row_settings))
+    start = ""
+    if experiment.pretrain_epochs:
+        start = (
+            " All start from one single-frame detector, trained for "
+            f"{experiment.pretrain_epochs} epochs."
+        )
+    elif experiment.pretrained:
+        start = f" All start from `{experiment.pretrained.name}`."
+    return (
+        f"# Ablations\n\nPreset `{experiment.backbone}`{settings}, {clips} clips a step, scored on "
+        f"`{scored_on}`.{start}"
+    )
+
+
+def _train(
+    experiment: Experiment, runs: Sequence[Run], report: Callable[[], None], reporter: Reporter
+) -> list[str]:
+    """Run what is not done, one after the other; return the names of the failures."""
+    missing = [run for run in runs if experiment.state(*run) != "done"]
+    if missing:
+        if experiment.start and not experiment.start.exists() and len(missing) < len(runs):
+            reporter.warning(
+                f"{len(runs) - len(missing)} runs are done, but {experiment.start}, from which "
+                "they started, is missing: the other runs may start from different weights"
+            )
+        experiment.pretrain(reporter)
+    failed = []
+    for run in missing:
+        name = f"{run.cell.name}, seed {run.seed}"
+        reporter.message(f"\n== run {runs.index(run) + 1} of {len(runs)}: {name}")
+        try:
+            experiment.run(*run)
+        except CommandError:
+            failed.append(name)
+        else:
+            report()
+    return failed

@@ -1,0 +1,143 @@
+"""State of a run: what last.pth holds besides the weights, and the checks before resuming."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch.optim import Optimizer
+
+from sparsevod_core import distributed
+from sparsevod_core.checkpoint import load_checkpoint
+from sparsevod_core.config import Config
+from sparsevod_core.errors import CheckpointError, ConfigError, DataError
+from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.structures import Category
+from sparsevod_core.training.optim import WeightAverage
+from sparsevod_core.training.run_folder import RunFolder
+from sparsevod_core.training.settings import require_same_run
+
+BEST = ("AP", "AP50", "AP75")
+
+
+@dataclass(kw_only=True)
+class RunState:
+    """State needed to resume a run, in addition to weights and optimizer state.
+
+    It holds no scheduler state and no random state: the learning rate depends on the step only, a
+    clip on (seed, epoch, index), and the model draws no random numbers.
+
+    Attributes:
+        num_clips: Number of target frames in the training set. With `world_size`, it determines
+            the order of the data.
+        world_size: Number of processes.
+        step: Number of optimizer steps done.
+        evaluated_step: Step of the last evaluation.
+        best: `step`, `AP`, `AP50` and `AP75` of the evaluation that best.pth belongs to.
+        num_worse: Number of evaluations since then.
+        seconds: Training time.
+    """
+
+    num_clips: int
+    world_size: int
+    step: int = 0
+    evaluated_step: int = 0
+    best: dict[str, Any] | None = None
+    num_worse: int = 0
+    seconds: float = 0.0
+
+    def record_evaluation(self, scores: Mapping[str, Any]) -> bool:
+        """Record an evaluation at this step and return True if its AP is the best so far."""
+        is_best = self.best is None or scores["AP"] > self.best["AP"]
+        if is_best:
+            self.best = {"step": self.step} | {name: scores[name] for name in BEST}
+        self.num_worse = 0 if is_best else self.num_worse + 1
+        self.evaluated_step = self.step
+        return is_best
+
+
+def training_state(
+    state: RunState, detector: SparseVOD, optimizer: Optimizer, average: WeightAverage | None
+) -> dict[str, Any]:
+    """Return `Checkpoint.training`: what resuming needs besides `Checkpoint.model`.
+
+    With a weight average, `Checkpoint.model` is the average, so this holds the trained weights.
+    """
+    # The key "position" is part of the file format.
+    training = {"optimizer": optimizer.state_dict(), "position": asdict(state)}
+    if average is not None:
+        training["weights"] = dict(detector.state_dict())
+    return training
+
+
+def restore(
+    run: RunFolder,
+    config: Config,
+    categories: Sequence[Category],
+    now: RunState,
+    detector: SparseVOD,
+    optimizer: Optimizer,
+    average: WeightAverage | None,
+) -> RunState:
+    """Load last.pth into detector, optimizer and weight average, and return the state of the run.
+
+    Args:
+        run: The run to resume.
+        config: Its settings, with the changes that a resumed run may make.
+        categories: Classes of the training annotations as they are now.
+        now: Size of the training set and number of processes as they are now.
+
+    Raises:
+        ConfigError: Other settings or another number of processes.
+        DataError: The training set has changed.
+        CheckpointError: No checkpoint of a run, or a corrupt one. The hint then offers the
+            previous checkpoint.
+    """
+    try:
+        checkpoint = load_checkpoint(run.last)
+    except CheckpointError as error:
+        hint = _previous_checkpoint_hint(run) or error.hint
+        raise CheckpointError(error.message, hint) from error
+    if checkpoint.training is None:
+        raise CheckpointError(
+            f"{run.last}: has only weights, so it cannot be resumed",
+            hint=f"start a new run from these weights: --init-from {run.last}",
+        )
+    state = RunState(**checkpoint.training["position"])
+    require_same_run(checkpoint.config, config)
+    if now.world_size != state.world_size:
+        raise ConfigError(
+            f"{run.path}: was trained by {state.world_size} process(es), not {now.world_size}; "
+            "another number of processes would change the order of the clips",
+            hint=f"use --gpus {state.world_size}",
+        )
+    if now.num_clips != state.num_clips or tuple(categories) != checkpoint.categories:
+        raise DataError(
+            f"{config.data.train_annotations}: the training set has changed: expected "
+            f"{state.num_clips} target frames and {len(checkpoint.categories)} classes, got "
+            f"{now.num_clips} and {len(categories)}, or other class names",
+            hint=f"start a new run on this data: --init-from {run.last}",
+        )
+    detector.load_state_dict(checkpoint.training.get("weights", checkpoint.model))
+    if average is not None:
+        average.detector.load_state_dict(checkpoint.model)
+    optimizer.load_state_dict(checkpoint.training["optimizer"])
+    for group in optimizer.param_groups:  # the checkpoint may come from another kind of device
+        group["fused"] = optimizer.defaults["fused"]
+    return state
+
+
+def _previous_checkpoint_hint(run: RunFolder) -> str | None:
+    """Return how to resume from previous.pth, or None if it is not usable."""
+    try:
+        training = load_checkpoint(run.previous).training
+    except CheckpointError:
+        training = None
+    if training is None:
+        return None
+    resume = run.resume_command(distributed.launch_options())
+    return (
+        f"the previous checkpoint, of step {training['position']['step']:,}, is intact; to resume "
+        f"from it: mv {run.previous} {run.last} && {resume}"
+    )

@@ -1,0 +1,156 @@
+"""Ablation grid: models, table rows, tables and figures from made-up results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sparsevod_core.config import load_config
+from sparsevod_core.errors import ConfigError, DataError
+from sparsevod_core.reporting import SilentReporter
+from sparsevod_core.reproduce import figures, grid, results, speed
+from sparsevod_core.reproduce import tables as markdown
+from sparsevod_core.reproduce.experiment import Experiment
+
+
+def experiment(output: Path, *settings: str, **options: object) -> Experiment:
+    options = {"run_command": lambda *words: pytest.fail(f"ran {words}"), **options}
+    return Experiment(output=output, backbone="tiny", settings=settings, **options)
+
+
+def make_up(folder: Path, *, ap50: float, seconds: float = 60.0, num_boxes: int = 9) -> None:
+    """Write a finished run. AP75 and AP are a half and a quarter of AP50, also for the groups."""
+    folder.mkdir(parents=True)
+    aps = {"AP": ap50 / 4, "AP50": ap50, "AP75": ap50 / 2}
+    by_iou = {f"{iou / 100:.2f}": ap50 * (100 - iou) / 50 for iou in range(50, 100, 5)}
+    worse, better = ({name: ap * f for name, ap in aps.items()} for f in (0.5, 1.2))
+    speeds = {"fast": worse, "medium": aps, "slow": dict.fromkeys(aps)}
+    result = {
+        **aps,
+        "AP_by_iou": by_iou,
+        "per_class": {"cat": better, "dog": dict.fromkeys(aps)},
+        "motion": {"coco": speeds, "fgfa": {}},
+        "degraded": worse,
+        "clean": better,
+        "num_frames": 4,
+        "num_boxes": num_boxes,
+    }
+    record = {"kind": "train", "step": 40, "seconds": seconds}
+    (folder / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    (folder / "eval.json").write_text(json.dumps(result))
+
+
+def test_rows_with_equal_settings_are_one_cell():
+    chosen = grid.tables(load_config("tiny"))
+    names = [cell.name for cell in grid.cells(chosen)]
+    assert names == [
+        *("baseline", "tfe", "spfa", "full", "stages-1", "stages-2"),
+        *("average", "average-tfe", "average-spfa"),
+    ]
+    full = load_config("r50")
+    differing = {
+        cell.name: load_config("r50", overrides=cell.settings)
+        for cell in grid.cells(grid.tables(full))
+    }
+    assert differing.pop("full") == full
+    models = [config.model for config in differing.values()]
+    assert all(model != full.model and models.count(model) == 1 for model in models)
+    stages = [differing[name].model.num_stages for name in ("stages-1", "stages-3")]
+    assert stages == [1, 3]
+
+
+def test_the_papers_results_are_in_the_rows_with_its_settings():
+    (stages,) = grid.tables(load_config("r50"), [3])
+    values = {row.label: (row.paper.AP50, row.paper.AP75) for row in stages.rows}
+    assert values == {"1 stage": (60.0, 27.2), "3 stages": (78.0, 58.3), "6 stages": (80.3, 60.1)}
+    (small,) = grid.tables(load_config("tiny"), [3])
+    assert [row.paper.AP50 for row in small.rows] == [60.0, None, 78.0]
+    (supports,) = grid.tables(load_config("r50"), [5])
+    assert [row.supports for row in supports.rows] == [0, 2, None, 14]
+    assert [row.paper.fps for row in supports.rows] == [None, 17.7, 14.4, None]
+    with pytest.raises(ConfigError, match="table 6: expected some of 2, 3, 4, 5"):
+        grid.tables(load_config("r50"), [2, 6])
+
+
+def test_mean_spread_and_gain(tmp_path):
+    for name, ap50s in {"baseline": (0.50, 0.52, 0.54), "full": (0.60, 0.61, 0.68)}.items():
+        for seed, ap50 in enumerate(ap50s):
+            folder = tmp_path / name / f"seed-{seed}"
+            make_up(folder, ap50=ap50, seconds=60 * (seed + 1))
+    make_up(tmp_path / "tfe" / "seed-1", ap50=0.55)
+    chosen = grid.tables(load_config("tiny"), [2])
+    found = results.load_results(experiment(tmp_path), chosen, [0, 1, 2])
+    summary = results.summarise(chosen, found, [0, 1, 2], {"full": 12.34})
+    baseline, tfe, spfa, full = summary["tables"][0]["rows"]
+    assert baseline["AP50"] == pytest.approx({"mean": 52, "std": 2, "min": 50, "max": 54})
+    # 60, 61, 68: mean 63, squares 9 + 4 + 25 over 2
+    assert full["AP50"] == pytest.approx({"mean": 63, "std": 19**0.5, "min": 60, "max": 68})
+    # seed by seed 10, 9, 14: mean 11, squares 1 + 4 + 9 over 2
+    assert full["gain"]["AP50"] == pytest.approx({"mean": 11, "std": 7**0.5, "min": 9, "max": 14})
+    assert full["gain"]["AP75"]["mean"] == pytest.approx(5.5)
+    assert (tfe["AP50"]["mean"], tfe["AP50"]["std"]) == (pytest.approx(55), None)
+    assert tfe["gain"]["AP50"]["mean"] == pytest.approx(3)  # over the baseline of the same seed
+    assert spfa["AP50"] is None and spfa["seeds"] == []
+    assert full["groups"]["degraded"]["AP50"]["mean"] == pytest.approx(31.5)
+    assert full["groups"]["slow"]["AP50"] is None  # no slow boxes
+    assert full["AP_by_iou"]["0.75"]["mean"] == pytest.approx(31.5)
+    assert full["train_seconds"]["mean"] == 120
+
+    markdown.write_tables(summary, "# About", tmp_path)
+    text = (tmp_path / "tables.md").read_text()
+    lines = {line.split(" | ")[0].strip("| "): line for line in reversed(text.splitlines())}
+    assert lines["+ TFE + SPFA"] == (
+        "| + TFE + SPFA | 15.8 ± 1.1 (54.7) | 63.0 ± 4.4 (80.3) | 31.5 ± 2.2 (60.1) | +11.0 ± 2.6 "
+        "| +5.5 ± 1.3 | 12.3 (14.4) | 2.0 | 40 | 0, 1, 2 |"
+    )
+    assert lines["+ TFE"].startswith("| + TFE | 13.8 (52.1) | 55.0 (76.9) | 27.5 (57.5) | +3.0 |")
+    assert "| + TFE + SPFA | 75.6 ± 5.2 | - |" in text.splitlines()  # cat, dog
+    assert lines["+ SPFA"].startswith("| + SPFA | - (54.1) | - (79.1) |")
+    assert json.loads((tmp_path / "tables.json").read_text())["tables"] == summary["tables"]
+    files = figures.write_figures(summary, tmp_path)
+    assert [file.name for file in files] == ["fig4_ap_by_iou.png", "fig4_ap_by_iou.pdf"]
+
+
+def test_speed_figure_shows_measured_and_paper_results(tmp_path):
+    make_up(tmp_path / "baseline" / "seed-0", ap50=0.5)
+    make_up(tmp_path / "full" / "seed-0", ap50=0.6)
+    make_up(tmp_path / "with_2", ap50=0.58)
+    with_2 = tmp_path / "full" / "seed-0" / "eval_supports_2.json"
+    (tmp_path / "with_2" / "eval.json").rename(with_2)
+    chosen = grid.tables(load_config("tiny"), [2, 5])
+    found = results.load_results(experiment(tmp_path), chosen, [0])
+    fps = {"full": 20.0, "full, 2 supports": 25.0, "baseline": 30.0}
+    summary = results.summarise(chosen, found, [0], fps)
+    files = figures.write_figures(summary, tmp_path)
+    assert [file.name for file in files[2:]] == ["fig5_ap50_by_fps.png", "fig5_ap50_by_fps.pdf"]
+    rows = [row for row in summary["tables"][1]["rows"] if row["fps"]]
+    figure = figures.draw_fig_5(rows, summary["tables"][0]["rows"][:1])
+    here, there = ([line.get_xydata().tolist() for line in axes.lines] for axes in figure.axes)
+    assert np.allclose(here[0], [[25, 58], [20, 60]]) and np.allclose(here[1], [[30, 50]])
+    assert there == [[[17.7, 79.0], [14.4, 80.3]], [[24.3, 71.1]], [[7.5, 78.8]]]
+
+
+def test_runs_that_do_not_fit_together_are_refused(tmp_path):
+    make_up(tmp_path / "baseline" / "seed-0", ap50=0.5)
+    make_up(tmp_path / "full" / "seed-0", ap50=0.5, num_boxes=10)
+    with pytest.raises(DataError, match="not scored on the same videos"):
+        chosen = grid.tables(load_config("tiny"), [2])
+        results.load_results(experiment(tmp_path), chosen, [0])
+    trained = load_config("tiny", overrides=["seed=0", "model.num_classes=6"])
+    (tmp_path / "full" / "seed-0" / "config.yaml").write_text(trained.to_yaml())
+    experiment(tmp_path).require_same_settings(grid.FULL, 0)
+    with pytest.raises(ConfigError, match=r"train\.epochs=3, this grid has 9"):
+        experiment(tmp_path, "train.epochs=9").require_same_settings(grid.FULL, 0)
+
+
+def test_speed_is_measured_for_every_row_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "ROUNDS", 1)
+    small = experiment(tmp_path, "data.short_side=32", "data.long_side=32")
+    chosen = [grid.Table(2, "two", grid.tables(load_config("tiny"), [2])[0].rows[:2])]
+    fps = speed.frames_per_second(small, chosen, "cpu", SilentReporter())
+    assert set(fps) == {"baseline", "tfe"} and min(fps.values()) > 0
+    assert json.loads((tmp_path / "speed.json").read_text())["settings"]["size"] == [32, 32]
+    assert speed.frames_per_second(small, chosen, "cpu", SilentReporter()) == fps
