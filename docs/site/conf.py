@@ -118,10 +118,13 @@ class Commands(Directive):
 def format_docstring(
     app: Sphinx, what: str, name: str, item: Any, options: Any, lines: list[str]
 ) -> None:
-    """Read Google-style sections, except in the texts of attributes.
+    """Read indented code and Google-style sections, which the texts of attributes do not have.
 
-    Napoleon as an extension would take the words before a colon there for a type.
+    Napoleon as an extension would take the words before a colon in an attribute's text for a type.
     """
+    for number, (line, after, block) in enumerate(zip(lines, lines[1:], lines[2:], strict=False)):
+        if line.endswith(":") and not after and block.startswith("    "):
+            lines[number] += ":"  # reStructuredText's mark for a code block
     if what not in ("attribute", "data", "property"):
         settings = Config(napoleon_use_ivar=True)
         lines[:] = GoogleDocstring(lines, settings, app, what, name, item, options).lines()

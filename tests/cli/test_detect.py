@@ -486,7 +486,7 @@ def test_audio_is_kept(run: Run, checkpoint: Path, tmp_path: Path) -> None:
 def test_other_output_formats(run: Run, checkpoint: Path, tmp_path: Path, capsys: Any) -> None:
     source = make_video(tmp_path / "in.mp4", [0, 40, 80])
     more = ["--checkpoint", checkpoint]
-    assert run(source, "-o", "small.mkv", "--scale", "32x", "--codec", "hevc", *more) == 0
+    assert run(source, "-o", "small.mkv", "--frame-size", "x32", "--codec", "hevc", *more) == 0
     with VideoReader("small.mkv") as reader:
         assert (reader.width, reader.height, reader.codec) == (32, 24, "hevc")
     assert run(source, "-o", "frames/%03d.png", *more) == 0
@@ -502,6 +502,19 @@ def test_other_output_formats(run: Run, checkpoint: Path, tmp_path: Path, capsys
     assert run(source, "-o", "a.webm", "--codec", "h264", *more) == 2
     assert "h264: not supported in webm" in capsys.readouterr().err
     assert not Path("a.webm").exists()
+
+
+def test_sizes_are_height_by_width(run: Run, checkpoint: Path, tmp_path: Path, capsys: Any) -> None:
+    source = make_video(tmp_path / "in.mp4", [0, 40])
+    words = [source, "--checkpoint", checkpoint, "-o"]
+    for name, size in [("new.mp4", ("--frame-size", "24x64")), ("old.mp4", ("--scale", "64x24"))]:
+        assert run(*words, name, *size) == 0
+        with VideoReader(name) as reader:
+            assert (reader.height, reader.width) == (24, 64)
+    assert "use --frame-size 24x64 (HEIGHTxWIDTH)" in capsys.readouterr().err
+    assert run(*words, "both.mp4", "--frame-size", "24x64", "--scale", "2") == 2
+    assert run(*words, "both.mp4", "--frame-size", "2") == 2
+    assert not Path("both.mp4").exists()
 
 
 def test_crops_are_of_what_is_drawn(run: Run, checkpoint: Path, tmp_path: Path) -> None:

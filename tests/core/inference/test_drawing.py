@@ -65,8 +65,8 @@ def test_labels_can_be_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("scale", "size"),
-    [(None, (160, 120)), ("0.5", (80, 60)), ("2", (320, 240)), ("40x", (40, 30)),
-     ("x60", (80, 60)), ("200x50", (200, 50))],
+    [(None, (160, 120)), ("0.5", (80, 60)), ("2", (320, 240)), ("x40", (40, 30)),
+     ("60x", (80, 60)), ("50x200", (200, 50))],
 )  # fmt: skip
 def test_scale(scale: str | None, size: tuple[int, int]) -> None:
     """Boxes lie on the objects in the scaled image, with a line width for its size."""
