@@ -46,7 +46,7 @@ def random_detector(
     if not unit_maps:
         return detector
     with torch.inference_mode():
-        levels = detector.maps(*scene_frames(1, size))
+        levels = detector.feature_maps(*scene_frames(1, size))
     for block, level in zip(detector.backbone.fpn.layer_blocks, levels, strict=True):
         block[0].weight /= level.std().item()
         block[0].bias /= level.std().item()
