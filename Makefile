@@ -12,7 +12,7 @@ help:
 	@echo "make lint       check style, types and import directions"
 	@echo "make docs       build the documentation site in build/site"
 	@echo "make bench      measure inference: time per frame, ablation, accuracy; 20 minutes"
-	@echo "make gpu-check  on a GPU: run the GPU tests, check speed and accuracy targets; 4 minutes"
+	@echo "make gpu-check  on a GPU: run the GPU tests, check speed and accuracy targets; up to 16 minutes"
 	@echo "make clean      remove caches, builds and the demo's output (rm -rf .venv removes the environment)"
 
 demo: $(STAMP)

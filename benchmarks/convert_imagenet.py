@@ -1,17 +1,16 @@
-"""How fast `sparsevod prepare-vid` converts ImageNet VID, beside a plain loop over the same files.
+"""Speed of `sparsevod prepare-vid` on ImageNet VID, compared with a plain loop over the same files.
 
-Makes a tree in ImageNet VID's layout (snippets of about 290 frames, 1.5 boxes a frame, an XML and a
-JPEG each), then runs in turn, each in a fresh process and with warm caches: `prepare-vid` with
-several workers and with one, and a single-process loop with ElementTree as one writes it, once
-with Pillow for the size of a frame, once with as little code as possible. All must give the same
-boxes, ids and motion. Prints JSON: seconds, ratios, and the peak memory of all processes at two
-sizes.
+Makes a tree in ImageNet VID's layout (snippets of about 290 frames, with an XML, a JPEG and 1.5
+boxes per frame). Then runs in turn, each in a fresh process with warm caches: `prepare-vid` with
+several workers and with one, and a typical single-process loop with ElementTree, once with Pillow
+to read the frame size and once with minimal code. All must give the same boxes, ids and motion.
+Prints seconds, ratios, and the peak memory of all processes at two sizes as JSON.
 
     python benchmarks/convert_imagenet.py --frames 50000 --output convert_imagenet.json
 """
 
 # ruff: noqa: PTH118, PTH119, PTH123, PTH208
-# ... since the plain loop is written as such loops are.
+# ... because the plain loop is written in the usual style.
 
 from __future__ import annotations
 
@@ -44,15 +43,15 @@ GROUP = "Data/VID/train/ILSVRC2015_VID_train_0000"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--frames", type=int, default=10_000, help="an XML and a JPEG each")
-    parser.add_argument("--runs", type=int, default=3, help="of each program, in turn")
+    parser.add_argument("--frames", type=int, default=10_000, help="number of frames")
+    parser.add_argument("--runs", type=int, default=3, help="number of runs of each program")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="where the tree is made; else a temporary one")
-    parser.add_argument("--output", type=Path, help="file for the JSON; else it is printed")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary tree")
+    parser.add_argument("--output", type=Path, help="file for the JSON; default: stdout")
     parser.add_argument("--plain", choices=SIZE_READERS, help=argparse.SUPPRESS)
     parser.add_argument("paths", nargs="*", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.plain:  # one of the programs that are compared
+    if options.plain:  # run as one of the compared programs
         convert_plainly(options.paths[0], options.paths[1], options.plain)
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -109,7 +108,7 @@ def compare(folder: Path, num_frames: int, runs: int, workers: int) -> dict[str,
 
 
 def make_tree(root: Path, num_frames: int) -> None:
-    """Snippets of 6 to about 600 frames; one JPEG a snippet, linked for its other frames."""
+    """Make snippets of 6 to about 600 frames, each with one JPEG that all its frames link to."""
     rng = random.Random(num_frames)
     wnids = list(CLASS_IDS)
     done = snippet = 0
@@ -169,7 +168,7 @@ def make_jpeg(width: int, height: int, grey: int) -> bytes:
 
 
 def convert_plainly(root: Path, output: Path, size_reader: str) -> None:
-    """What one would write in an afternoon; single process, everything in memory."""
+    """Convert in the obvious way: a single process, everything in memory."""
     read_size, is_lean = SIZE_READERS[size_reader], size_reader == "lean"
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -191,7 +190,7 @@ def convert_plainly(root: Path, output: Path, size_reader: str) -> None:
             size = annotation.find("size")
             width, height = int(size.find("width").text), int(size.find("height").text)
             if read_size(jpeg) != (width, height):
-                raise ValueError(f"{jpeg}: its size is not that of {xml}")
+                raise ValueError(f"{jpeg}: size differs from {xml}")
             image_id = len(images) + 1
             images.append(
                 {
@@ -238,7 +237,7 @@ def convert_plainly(root: Path, output: Path, size_reader: str) -> None:
 
 
 def motion(boxes: list[dict[str, Any]], frames: list[int], tracks: list[int]) -> list[float]:
-    """Every pair of boxes of a track at once."""
+    """Return the motion IoU of each box, from all pairs of boxes of a track at once."""
     corners = np.array([item["bbox"] for item in boxes], dtype=float).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
     frame_numbers, track_ids, values = np.array(frames), np.array(tracks), np.ones(len(boxes))
@@ -278,7 +277,7 @@ SIZE_READERS = {"pillow": size_by_pillow, "lean": size_by_header}
 
 
 def comparable(output: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Ids, frames, boxes and motion; the plain loop records less of a video."""
+    """Return ids, frames, boxes and motion, which both programs record."""
     if output.is_dir() or not output.exists():
         raise SystemExit(f"{output}: nothing was written")
     content = json.loads(output.read_text())
@@ -300,11 +299,11 @@ def comparable(output: Path) -> dict[str, list[tuple[Any, ...]]]:
 def check_equal(name: str, found: dict[str, list[Any]], expected: dict[str, list[Any]]) -> None:
     for section in expected:
         if len(found[section]) != len(expected[section]):
-            raise SystemExit(f"{name}: {len(found[section])} {section}, not as the plain loop")
+            raise SystemExit(f"{name}: {len(found[section])} {section}, unlike the plain loop")
         for ours, theirs in zip(found[section], expected[section], strict=True):
             *rest, last = ours
             *their_rest, their_last = theirs
-            # Motion is summed in another order.
+            # Motion is summed in different orders.
             close = last == their_last or (
                 isinstance(last, float) and abs(last - their_last) < 1e-12
             )
@@ -313,7 +312,7 @@ def check_equal(name: str, found: dict[str, list[Any]], expected: dict[str, list
 
 
 def measure(command: list[str]) -> tuple[float, float]:
-    """Seconds of a fresh process and its children, and their peak memory together in MiB."""
+    """Return seconds and peak memory (MiB) of a fresh process with its children."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     start = time.perf_counter()
     process = subprocess.Popen(
@@ -329,16 +328,16 @@ def measure(command: list[str]) -> tuple[float, float]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    _, talk = process.communicate()
+    _, stderr = process.communicate()
     taken = time.perf_counter() - start
     watcher.join()
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{talk.decode()}")
+        raise SystemExit(f"{' '.join(command)}\n{stderr.decode()}")
     return taken, round(peak / 2**20, 1)
 
 
 def memory_of(pid: int) -> int:
-    """Bytes of a process and its children; what they share is counted once (PSS)."""
+    """Return the bytes of a process and its children, counting shared memory once (PSS)."""
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

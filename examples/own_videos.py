@@ -10,14 +10,14 @@ from pathlib import Path
 
 from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
-from sparsevod_core.prepare.layouts import recognise
-from sparsevod_core.prepare.own_videos import prepare_own_videos
+from sparsevod_core.prepare.formats import recognize
+from sparsevod_core.prepare.labelled import prepare_labelled
 
 folder, output = map(Path, sys.argv[1:])
-label_format, sign = recognise(folder)
+label_format, sign = recognize(folder)
 print(f"{folder} is {label_format}: it has {sign}")
 
-(prepared,) = prepare_own_videos(folder, output, label_format)
+(prepared,) = prepare_labelled(folder, output, label_format)
 for problem in prepared.problems:
     print(f"skipped: {problem}")
 

@@ -120,13 +120,13 @@ def overrides_with(
     return texts
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Return (height, width) of a text such as `600x1000`.
+def parse_size(text: str, option: str = "--size", form: str = "HEIGHTxWIDTH") -> tuple[int, int]:
+    """Return the two numbers of a size such as `600x1000`, in the order of `form`.
 
     Raises:
-        ConfigError: The text is not a size.
+        ConfigError: The text is not a size; the message names `option` and `form`.
     """
-    height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise ConfigError(f"--size {text}: expected HEIGHTxWIDTH in pixels, e.g. 600x1000")
-    return int(height), int(width)
+    first, _, second = text.partition("x")
+    if not (first.isdigit() and second.isdigit() and int(first) and int(second)):
+        raise ConfigError(f"{option} {text}: expected {form} in pixels, e.g. 600x1000")
+    return int(first), int(second)

@@ -1,4 +1,4 @@
-"""What `sparsevod prepare-vid` says of what it found: tables on stdout, warnings on stderr."""
+"""Report of `sparsevod prepare-vid` on a conversion: tables on stdout, warnings on stderr."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from sparsevod_cli import console
 
 if TYPE_CHECKING:
-    from sparsevod_core.prepare.prepared_split import PreparedSplit
+    from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit
 
 SHOWN_PROBLEMS = 10
-"""Of each kind and split on the terminal."""
+"""Number of lines shown on the terminal per kind of problem and split."""
 
 
 def show(title: str, prepared: list[PreparedSplit]) -> None:
-    """A table for each split, what is missing or broken in it, and where the file is."""
+    """Print a table for each split, what is missing or broken in it, and the file written."""
     for split in prepared:
         counts = _counts(split)
         if any(expected is not None for _, _, expected in counts):
@@ -34,7 +34,7 @@ def show(title: str, prepared: list[PreparedSplit]) -> None:
 
 
 def as_json(split: PreparedSplit) -> dict[str, Any]:
-    """The result of `--json` for one split."""
+    """Return the result of `--json` for one split."""
     return dataclasses.asdict(split) | {
         "file": None if split.file is None else str(split.file),
         "problems_file": None if split.problems_file is None else str(split.problems_file),
@@ -44,11 +44,11 @@ def as_json(split: PreparedSplit) -> dict[str, Any]:
 
 
 def _counts(split: PreparedSplit) -> list[tuple[str, int, int | None]]:
-    """What is counted, how many were found, and how many were expected."""
+    """Return rows of name, number found, and number expected."""
     counts = [
         ("videos", split.num_videos, split.expected_videos),
         ("frames", split.num_frames, split.expected_frames),
-        ("stills", split.num_stills, split.expected_stills),
+        ("still images", split.num_stills, split.expected_stills),
         ("targets", split.num_targets, split.expected_targets),
         ("without a box", split.num_empty, split.expected_empty),
         ("boxes", split.num_boxes, split.expected_boxes),
@@ -70,13 +70,13 @@ def _warn(split: PreparedSplit) -> None:
     differing = [
         f"{found} of {expected} {name.strip()}"
         for name, found, expected in _counts(split)
-        if expected not in (None, found) and name[0] != " "  # classes are in the table
+        if expected not in (None, found) and name[0] != " "  # classes are only in the table
     ]
     if differing:
         console.say(f"warning: {split.split}: {', '.join(differing)}")
     kinds = {
-        f"{split.split}: listed, but not there: ": split.missing,
-        f"{split.split}: there, but not listed, left out: ": split.unlisted,
+        f"{split.split}: listed, but missing: ": split.missing,
+        f"{split.split}: not listed, skipped: ": split.unlisted,
         "": split.problems,
     }
     for kind, lines in kinds.items():
@@ -84,8 +84,8 @@ def _warn(split: PreparedSplit) -> None:
             console.say(f"warning: {kind}{line}")
     num_hidden = sum(max(0, len(lines) - SHOWN_PROBLEMS) for lines in kinds.values())
     if num_hidden:
-        console.say(f"warning: {split.split}: {num_hidden} more lines of this kind")
+        console.say(f"warning: {split.split}: {num_hidden} more lines like these")
     if split.problems_file is not None:
-        console.say(f"all that is missing or broken in {split.split}: {split.problems_file}")
+        console.say(f"everything missing or broken in {split.split}: {split.problems_file}")
     elif num_hidden:
-        console.say("all of it is in the result of --json")
+        console.say("use --json to list everything")

@@ -30,7 +30,7 @@ NOT_RUN_HERE = {  # they set up the environment of this test, or take minutes
     "sparsevod --install-completion",
     ".ci/run",
 }
-SMALL_SET = "--videos 2 --val-videos 1 --frames 6 --val-frames 6 --size 128x96"
+SMALL_SET = "--videos 2 --val-videos 1 --frames 6 --val-frames 6 --frame-size 96x128"
 SMALL_MODEL = (
     "--set data.short_side=64 --set data.long_side=96 --set model.num_stages=2 "
     "--set model.num_proposals=6"

@@ -21,6 +21,7 @@ from sparsevod_cli.options import (
     SupportMode,
     overrides_with,
 )
+from sparsevod_core.errors import ConfigError
 
 FILES, DRAWING, VIDEO = "Files of detections", "Drawing", "Output video"
 RUN = "Streams and many videos"
@@ -105,12 +106,22 @@ def detect(
             rich_help_panel=DRAWING,
         ),
     ] = False,
+    frame_size: Annotated[
+        str | None,
+        typer.Option(
+            "--frame-size",
+            metavar="HxW",
+            help="Frame size, HEIGHTxWIDTH; 360x sets only the height, x640 only the width; "
+            "default: the source's size.",
+            rich_help_panel=VIDEO,
+        ),
+    ] = None,
     scale: Annotated[
         str | None,
         typer.Option(
             "--scale",
-            metavar="SIZE",
-            help="Scale the video: 0.5, 640x360, 640x or x360; default: the source's size.",
+            metavar="FACTOR",
+            help="Scale the frames by a factor, e.g. 0.5.",
             rich_help_panel=VIDEO,
         ),
     ] = None,
@@ -221,7 +232,7 @@ def detect(
 
     Example: sparsevod detect 'clips/*.mp4' -o found --csv found
 
-    Example: sparsevod detect car.mp4 --compare --scale 640x -o compared.gif
+    Example: sparsevod detect car.mp4 --compare --frame-size x640 -o compared.gif
 
     Example: sparsevod detect rtsp://camera.local/stream -o live.mp4 --duration 60
     """
@@ -265,7 +276,7 @@ def detect(
             max_boxes,
             has_labels=not hide_labels,
             blurs=blur,
-            scale=scale,
+            scale=_output_size(frame_size, scale),
             compares=compare,
         ),
         encoding=Encoding(codec, crf, bitrate),
@@ -281,3 +292,22 @@ def detect(
     codes = [one.error.exit_code for one in results if one.error is not None]
     codes += [1 for one in results if one.detected is not None and one.detected.broken]
     raise typer.Exit(max(codes, default=0))
+
+
+def _output_size(frame_size: str | None, scale: str | None) -> str | None:
+    """Return the size for `Drawing.scale`; `--scale WIDTHxHEIGHT` is the deprecated form."""
+    if frame_size is not None:
+        if scale is not None:
+            raise ConfigError("--frame-size and --scale both set the size: give one of them")
+        if "x" not in frame_size:
+            raise ConfigError(f"--frame-size {frame_size}: expected HEIGHTxWIDTH, e.g. 360x640")
+        return frame_size
+    if scale is not None and "x" in scale:
+        width, _, height = scale.partition("x")
+        frame_size = f"{height}x{width}"
+        console.say(
+            f"warning: --scale WIDTHxHEIGHT is deprecated, use --frame-size {frame_size} "
+            "(HEIGHTxWIDTH)"
+        )
+        return frame_size
+    return scale

@@ -1,33 +1,42 @@
-"""`sparsevod prepare-vid`: from labels in any known format, or from nothing, to COCO-VID JSON."""
+"""`sparsevod prepare-vid`: convert labelled videos, render a small set, or check a prepared set."""
 
 from __future__ import annotations
 
 import os
-import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sparsevod_cli import console, prepare_report
-from sparsevod_cli.options import JsonOut, Seed
+from sparsevod_cli.options import JsonOut, Seed, parse_size
 from sparsevod_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sparsevod_core.prepare.prepared_split import PreparedSplit
+    from sparsevod_core.prepare.synthetic.render import SyntheticConfig
 
+_own = partial(typer.Option, rich_help_panel="Your own videos")
+_rendered = partial(typer.Option, rich_help_panel="Rendered set")
+_checked = partial(typer.Option, rich_help_panel="Report on a prepared set")
 
-_OWN = "Your own videos"
-_RENDERED = "A rendered set"
-_CHECK = "A report on a prepared set"
+# Parameters that belong to only one of the three ways to use the command.
+_TO_CONVERT = {
+    "label_format", "splits", "no_det", "dry_run", "workers",
+    "classes", "images", "val_fraction", "first_frame", "group_by_folder",
+}  # fmt: skip
+_TO_RENDER = {"videos", "val_videos", "frames", "val_frames", "frame_size", "size"}
+_TO_CHECK = {"frames_root", "decode"}
 
 
 def prepare_vid(
+    context: typer.Context,
     root: Annotated[
         Path | None,
         typer.Argument(
             metavar="ROOT",
-            help="Folder of the videos, or their annotation file; with --synthetic, to render.",
+            help="Folder of the videos, or their annotation file; folder to render with "
+            "--synthetic.",
         ),
     ] = None,
     label_format: Annotated[
@@ -36,49 +45,30 @@ def prepare_vid(
     ] = "auto",
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Folder for train.json and val.json, or one .json."),
+        typer.Option("-o", "--output", help="Folder for train.json and val.json, or a .json file."),
     ] = None,
     splits: Annotated[
-        str | None, typer.Option("--splits", help="train, val or train,val; else what is there.")
+        str | None,
+        typer.Option("--splits", help="train, val or train,val; default: all that exist."),
     ] = None,
-    no_det: Annotated[bool, typer.Option("--no-det", help="Leave out DET's still images.")] = False,
+    no_det: Annotated[bool, typer.Option("--no-det", help="Skip DET's still images.")] = False,
     classes: Annotated[
-        Path | None,
-        typer.Option(
-            "--classes", help="Class names, one a line: NAME, or ID: NAME.", rich_help_panel=_OWN
-        ),
+        Path | None, _own("--classes", help="File of class names, one NAME or ID: NAME per line.")
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(
-            "--images",
-            help="coco, cvat: where images or videos lie, if elsewhere.",
-            rich_help_panel=_OWN,
-        ),
+        _own("--images", help="coco, cvat: folder of the images or videos, if elsewhere."),
     ] = None,
     val_fraction: Annotated[
         float | None,
-        typer.Option(
-            "--val-fraction",
-            help="Share of undivided videos to draw for val, e.g. 0.1.",
-            rich_help_panel=_OWN,
-        ),
+        _own("--val-fraction", help="Fraction of undivided videos to draw for val, e.g. 0.1."),
     ] = None,
     first_frame: Annotated[
         int | None,
-        typer.Option(
-            "--first-frame",
-            help="Labels' number of a video file's first frame: 0 or 1.",
-            rich_help_panel=_OWN,
-        ),
+        _own("--first-frame", help="Number of a video file's first frame in the labels: 0 or 1."),
     ] = None,
     group_by_folder: Annotated[
-        bool,
-        typer.Option(
-            "--group-by-folder",
-            help="Images of one folder are one video, in any case.",
-            rich_help_panel=_OWN,
-        ),
+        bool, _own("--group-by-folder", help="Treat the images of each folder as one video.")
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first thing missing or broken.")
@@ -89,97 +79,69 @@ def prepare_vid(
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", min=0, metavar="N", help="Processes that read; one for each core if unset."
+            "--workers",
+            min=0,
+            metavar="N",
+            help="Number of processes; default: one per core.",
         ),
     ] = None,
     synthetic: Annotated[
-        bool,
-        typer.Option(
-            "--synthetic",
-            help="Render a small video set into ROOT, convert it.",
-            rich_help_panel=_RENDERED,
-        ),
+        bool, _rendered("--synthetic", help="Render a small video set into ROOT and convert it.")
     ] = False,
-    videos: Annotated[
-        int | None, typer.Option("--videos", help="Training videos.", rich_help_panel=_RENDERED)
-    ] = None,
+    videos: Annotated[int | None, _rendered("--videos", help="Number of training videos.")] = None,
     val_videos: Annotated[
-        int | None,
-        typer.Option("--val-videos", help="Validation videos.", rich_help_panel=_RENDERED),
+        int | None, _rendered("--val-videos", help="Number of validation videos.")
     ] = None,
     frames: Annotated[
-        int | None,
-        typer.Option("--frames", help="Frames of a training video.", rich_help_panel=_RENDERED),
+        int | None, _rendered("--frames", help="Number of frames per training video.")
     ] = None,
     val_frames: Annotated[
-        int | None,
-        typer.Option(
-            "--val-frames", help="Frames of a validation video.", rich_help_panel=_RENDERED
-        ),
+        int | None, _rendered("--val-frames", help="Number of frames per validation video.")
+    ] = None,
+    frame_size: Annotated[
+        str | None, _rendered("--frame-size", metavar="HxW", help="Frame size, HEIGHTxWIDTH.")
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(
-            "--size", metavar="WxH", help="Size of the frames.", rich_help_panel=_RENDERED
-        ),
+        typer.Option("--size", hidden=True, help="Deprecated: frame size, WIDTHxHEIGHT."),
     ] = None,
     seed: Seed = None,
     check: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--check",
-            metavar="FILE",
-            help="Report on a prepared set instead; may be repeated.",
-            rich_help_panel=_CHECK,
-        ),
+        _checked("--check", metavar="FILE", help="Report on a prepared set; may be repeated."),
     ] = None,
     frames_root: Annotated[
         Path | None,
-        typer.Option(
-            "--root", help="Where the frames are; else as FILE records.", rich_help_panel=_CHECK
-        ),
+        _checked("--root", help="Folder of the frames; default: the folder recorded in FILE."),
     ] = None,
     decode: Annotated[
-        bool,
-        typer.Option(
-            "--decode", help="Open every image, decode every video.", rich_help_panel=_CHECK
-        ),
+        bool, _checked("--decode", help="Open every image and decode every video.")
     ] = False,
     json_out: JsonOut = None,
 ) -> None:
-    """Convert ImageNet VID, or your own labelled videos, to COCO-VID JSON; or render a small set.
+    """Convert labelled videos to COCO-VID JSON, render a small set, or check a prepared set.
 
-    Of ImageNet VID, reads ROOT/Data, ROOT/Annotations and the lists in ROOT/ImageSets as the
-    official archives hold them, whole or in part, of either year; DET's stills of the 30 classes
-    join the training file where they are there. Frames stay where they are: the JSON records where
-    that is. What is broken is left out and named, with file and line. Without -o the files go where
-    `sparsevod train` looks. A run that is cut off goes on where it stopped when it is started again
-    the same way.
+    ImageNet VID is read from ROOT/Data, ROOT/Annotations and the lists in ROOT/ImageSets, as in the
+    official archives of either year, complete or in part. DET's still images of the 30 classes, if
+    present, are added to the training file. Without -o, files go where `sparsevod train` looks for
+    them.
 
-    Your own videos: COCO or COCO-VID JSON, MOT Challenge folders, YOLO text, Pascal VOC XML or CVAT
-    for video XML, with frames in folders or inside video files; --format auto says which it found.
-    A train and a val in the data give both files; else --val-fraction draws whole videos with
-    --seed, or -o NAME.json takes all. Your class ids stay. --classes, --images, --first-frame and
-    --group-by-folder say what a layout leaves open.
+    Your own videos may have labels in COCO or COCO-VID JSON, MOT Challenge folders, YOLO text,
+    Pascal VOC XML or CVAT for video XML, with frames in folders or inside video files. If the data
+    have the splits train and val, both files are written. Otherwise use --val-fraction to draw
+    entire videos for val with --seed, or -o NAME.json for one file. Class ids are kept. Use
+    --classes, --images, --first-frame and --group-by-folder to specify what a layout leaves open.
 
-    The result of --json is {"splits": [...]}, each with split, file, num_videos, expected_videos,
-    num_frames, expected_frames, num_targets, expected_targets, num_stills, expected_stills,
-    num_empty, expected_empty, num_boxes, expected_boxes, boxes_per_class,
-    expected_boxes_per_class, missing, unlisted, num_other_boxes, problems and problems_file: the
-    text file beside the output that names all that is missing or broken, null where nothing is.
-    What is expected comes from the lists and from what ImageNet VID is known to hold; it is null
-    where neither tells.
+    Frames are not copied: the JSON records their paths. Whatever is broken is skipped and reported
+    with file and line. Run the same command again to resume an interrupted conversion.
 
-    --check FILE reports on a COCO-VID file of any origin: classes, sizes, tracks, motion, frame
-    files, and what is broken or odd in it, as text and as a page of plots (-o PAGE.png, .pdf or
-    .svg; else FILE.check.png). Exit code 1: training would stop there, or any problem with
-    --strict. With --json: {"schema": "sparsevod.check/1", "sets": [...], "overlap": [...]}. Each
-    set has file, root, is_complete (false: broken entries are left out of the numbers), verdict
-    (errors, problems, remarks), findings (key, severity, text, count, places: the first by name,
-    advice), frames, classes (id, name, boxes, target_boxes, frames, videos, tracks, sizes,
-    motion), boxes, tracks, files and histograms (edges and counts; centres: the frame cut into
-    32x32 cells). Lengths and frames per video are smallest, median, largest. The findings of
-    overlap name videos that two files hold.
+    --check FILE reports on any COCO-VID file: classes, sizes, tracks, motion, frame files, and
+    broken or unusual entries, as text and as a page of plots (-o PAGE.png, .pdf or .svg; default:
+    FILE.check.png). The exit code is 1 if training would fail, or, with --strict, for any problem.
+
+    --json writes {"splits": [...]} with the found and expected numbers, missing, unlisted and
+    problems, or with --check {"schema": "sparsevod.check/1", "sets": [...], "overlap": [...]}.
+    docs/own_videos.md describes all keys.
 
     Example: sparsevod prepare-vid ILSVRC2015 -o data/imagenet_vid --strict
 
@@ -189,69 +151,51 @@ def prepare_vid(
 
     Example: sparsevod prepare-vid --check data/synthetic/train.json
     """
-    from sparsevod_cli.progress import ConsoleReporter
-
-    rendering = _given(
-        train_videos=videos,
-        val_videos=val_videos,
-        frames=frames,
-        val_frames=val_frames,
-        seed=None if val_fraction is not None else seed,
-        **_size(size),
-    )
-    own = _given(
-        classes=classes,
-        images=images,
-        first_frame=first_frame,
-        group_by_folder=group_by_folder or None,
-    )
-    is_own = bool(own) or val_fraction is not None or label_format != "auto"
+    if synthetic and not check and root is None:
+        root, output = output, None
+    _check_usage(context, root, output)
     if check:
-        converting = root or splits or no_det or dry_run or is_own or workers is not None
-        if converting or synthetic or rendering:
-            raise ConfigError("--check goes with --root, --decode, --strict, -o and --json")
         from sparsevod_cli.check_report import check_sets
 
         code = check_sets(
             check, frames_root, output, decode=decode, strict=strict, json_out=json_out
         )
         raise typer.Exit(code)
-    if frames_root or decode:
-        raise ConfigError("--root and --decode go with --check FILE")
-    if synthetic and root is None:
-        root, output = output, None
-    if root is None:
-        raise ConfigError(
-            "name the folder of the videos, or the folder to render with --synthetic",
-            hint="sparsevod prepare-vid ILSVRC2015 -o data/imagenet_vid",
-        )
-    if synthetic:
-        from sparsevod_core.prepare.synthetic.convert import SyntheticConfig, prepare_synthetic
 
-        if output or splits or no_det or strict or dry_run or is_own or workers is not None:
-            raise ConfigError(
-                "--synthetic goes with one folder and the options of what is rendered"
-            )
-        config = SyntheticConfig(**rendering)
-        prepared = prepare_synthetic(root, config, reporter=ConsoleReporter())
-    elif rendering:
-        raise ConfigError(
-            "--videos, --val-videos, --frames, --val-frames, --size and --seed need --synthetic "
-            "(--seed also goes with --val-fraction)"
+    from sparsevod_cli.progress import ConsoleReporter
+
+    reporter = ConsoleReporter()
+    assert root is not None  # by _check_usage
+    if synthetic:
+        from sparsevod_core.prepare.synthetic.render import prepare_synthetic
+
+        config = _synthetic_config(
+            frame_size,
+            size,
+            train_videos=videos,
+            val_videos=val_videos,
+            frames=frames,
+            val_frames=val_frames,
+            seed=seed,
         )
+        prepared = prepare_synthetic(root, config, reporter=reporter)
     else:
-        prepared = _convert(
+        from sparsevod_core.prepare.labelled import prepare_labelled
+        from sparsevod_core.prepare.reading.label_set import Hints
+
+        prepared = prepare_labelled(
             root,
             output,
             label_format,
-            own,
-            no_det=no_det,
+            hints=Hints(classes, images, first_frame, group_by_folder),
+            include_det=not no_det,
             val_fraction=val_fraction,
             seed=seed,
             splits=[split.strip() for split in splits.split(",")] if splits else (),
             strict=strict,
             dry_run=dry_run,
             workers=len(os.sched_getaffinity(0)) if workers is None else workers,
+            reporter=reporter,
         )
     if str(json_out) != "-":
         prepare_report.show(str(root), prepared)
@@ -259,63 +203,50 @@ def prepare_vid(
         console.write_json(json_out, {"splits": [prepare_report.as_json(s) for s in prepared]})
 
 
-def _convert(
-    root: Path,
-    output: Path | None,
-    label_format: str,
-    own: dict[str, Any],
-    *,
-    no_det: bool,
-    val_fraction: float | None,
-    seed: int | None,
-    **options: Any,
-) -> list[PreparedSplit]:
-    """Find out the format where it is left open, and convert."""
-    from sparsevod_cli.progress import ConsoleReporter
-    from sparsevod_core.prepare.imagenet_vid.convert import prepare_imagenet_vid
-    from sparsevod_core.prepare.imagenet_vid.layout import holds_imagenet_vid
-
-    reporter = ConsoleReporter()
-    if label_format == "imagenet" or (label_format == "auto" and holds_imagenet_vid(root)):
-        if own or val_fraction is not None:
-            raise ConfigError(
-                "--classes, --images, --val-fraction, --first-frame and --group-by-folder are for "
-                "your own videos, not for ImageNet VID"
-            )
-        return prepare_imagenet_vid(
-            root, output, include_det=not no_det, reporter=reporter, **options
+def _check_usage(context: typer.Context, root: Path | None, output: Path | None) -> None:
+    """Raise unless the given options belong to one way of using the command."""
+    defaults: tuple[object, ...] = (None, "auto", (), [])
+    given = {
+        name
+        for name, value in context.params.items()
+        if value is not False and value not in defaults
+    }
+    renders = bool(given & _TO_RENDER) or ("seed" in given and "val_fraction" not in given)
+    if "check" in given:
+        if renders or given & {"root", "synthetic", *_TO_CONVERT}:
+            raise ConfigError("--check goes with --root, --decode, --strict, -o and --json")
+        return
+    if given & _TO_CHECK:
+        raise ConfigError("--root and --decode go with --check FILE")
+    if root is None:
+        raise ConfigError(
+            "no folder given: name the folder of the videos, or the folder to render with "
+            "--synthetic",
+            hint="sparsevod prepare-vid ILSVRC2015 -o data/imagenet_vid",
         )
-    from sparsevod_core.prepare.label_set import Hints
-    from sparsevod_core.prepare.layouts import recognise
-    from sparsevod_core.prepare.own_videos import FORMATS, prepare_own_videos
-
-    if label_format not in ("auto", *FORMATS):
-        raise ConfigError(f"--format {label_format}: expected auto, imagenet, {', '.join(FORMATS)}")
-    if label_format == "auto":
-        label_format, sign = recognise(root)
-        reporter.message(f"{root}: read as {label_format}, because of {sign}")
-    if no_det:
-        raise ConfigError(f"--no-det is for ImageNet VID, not for {label_format}")
-    return prepare_own_videos(
-        root,
-        output,
-        label_format,
-        hints=Hints(**own),
-        val_fraction=val_fraction,
-        seed=seed or 0,
-        reporter=reporter,
-        **options,
-    )
+    if "synthetic" in given:
+        if output or given & {"strict", *_TO_CONVERT}:
+            raise ConfigError("--synthetic goes with one folder and the options of a rendered set")
+    elif renders:
+        raise ConfigError(
+            "--videos, --val-videos, --frames, --val-frames, --frame-size and --seed need "
+            "--synthetic (--seed also goes with --val-fraction)"
+        )
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
+def _synthetic_config(
+    frame_size: str | None, size: str | None, **settings: int | None
+) -> SyntheticConfig:
+    """Return the given settings of a rendered set; `size` is the deprecated WIDTHxHEIGHT."""
+    from sparsevod_core.prepare.synthetic.render import SyntheticConfig
 
-
-def _size(text: str | None) -> dict[str, int]:
-    if text is None:
-        return {}
-    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
-    if match is None:
-        raise ConfigError(f"--size {text!r}: expected WIDTHxHEIGHT, e.g. --size 320x240")
-    return {"width": int(match[1]), "height": int(match[2])}
+    if size is not None:
+        if frame_size is not None:
+            raise ConfigError("--size is the old form of --frame-size: give only --frame-size")
+        settings["width"], settings["height"] = parse_size(size, "--size", "WIDTHxHEIGHT")
+        new = f"--frame-size {settings['height']}x{settings['width']}"
+        console.say(f"warning: --size is deprecated, use {new} (HEIGHTxWIDTH)")
+    elif frame_size is not None:
+        settings["height"], settings["width"] = parse_size(frame_size, "--frame-size")
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    return SyntheticConfig(**given)

@@ -23,6 +23,8 @@ class StageDifference:
 
     Attributes:
         logits: largest difference of a logit.
+        logits_median: median over the proposals of the largest difference of their logits. A near
+            tie in TFE's selection that rounding decides differently changes only a few proposals.
         logits_rms: root mean square of the differences of logits.
         boxes_px: largest difference of a box coordinate, in pixels.
         boxes_share: largest difference per box as a share of its size along that side, before or
@@ -30,6 +32,7 @@ class StageDifference:
     """
 
     logits: float
+    logits_median: float
     logits_rms: float
     boxes_px: float
     boxes_share: tuple[float, float, float]
@@ -95,6 +98,7 @@ def _difference(
     of_boxes = (boxes.abs() / size.repeat(1, 1, 2).clamp(min=1e-3)).amax(-1).flatten()
     return StageDifference(
         logits=logits.abs().max().item(),
+        logits_median=logits.abs().amax(-1).median().item(),
         logits_rms=logits.square().mean().sqrt().item(),
         boxes_px=boxes.abs().max().item(),
         boxes_share=(

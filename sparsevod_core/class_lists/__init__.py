@@ -1,0 +1,1 @@
+"""Class lists of known data sets."""

@@ -8,6 +8,7 @@ them. Nothing in `SparseVOD.encode` and `detect` waits for the device, so that b
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -123,7 +124,7 @@ class _Graph:
         self._targets = Frames(targets.images.clone(), targets.image_sizes.clone())
         self._memory = copy.deepcopy(memory)
         self._current = memory
-        stream = torch.cuda.Stream()
+        stream = _capture_stream(targets.images.device)
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UPS):
@@ -131,7 +132,7 @@ class _Graph:
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         # Other threads upload frames at the same time.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             self._output = _launch(detector, self._targets, self._memory)
 
     def __call__(self, targets: Frames, memory: SupportMemory | None) -> DetectorOutput:
@@ -143,6 +144,12 @@ class _Graph:
             self._current = memory
         self._graph.replay()
         return self._output.clone()
+
+
+@functools.cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream of all captures: cuBLAS keeps 32 MiB for each stream it has run on."""
+    return torch.cuda.Stream(device)
 
 
 def _padded(targets: Frames, batch: int) -> Frames:

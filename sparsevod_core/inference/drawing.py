@@ -28,8 +28,8 @@ class Drawing:
         max_boxes: Maximum number of boxes in a frame, highest score first; None: no limit.
         has_labels: Whether boxes are labelled with class and score.
         blurs: Whether objects are made unrecognizable instead of getting boxes.
-        scale: Size of the output: a factor such as `0.5`, or `640x360`, `640x`, `x360` pixels;
-            None: the source's size.
+        scale: Size of the output: a factor such as `0.5`, or `360x640` (HEIGHTxWIDTH), `360x`
+            (height only) or `x640` (width only) in pixels; None: the source's size.
         compares: Whether each frame is shown twice, side by side: detected without and with
             support frames.
     """
@@ -51,7 +51,7 @@ class Drawing:
         if self.scale is None:
             return width, height
         if match := re.fullmatch(r"(\d*)x(\d*)", self.scale):
-            across, down = (int(side) if side else None for side in match.groups())
+            down, across = (int(side) if side else None for side in match.groups())
         else:
             try:
                 factor = float(self.scale)
@@ -66,7 +66,8 @@ class Drawing:
             down = round(height * across / width)
         if down is None or not (0 < across <= _MAX_SIDE_PX and 0 < down <= _MAX_SIDE_PX):
             raise ConfigError(
-                f"scale {self.scale}: expected a factor, e.g. 0.5, or 640x360, 640x or x360 pixels"
+                f"scale {self.scale}: expected a factor, e.g. 0.5, or HEIGHTxWIDTH in pixels, "
+                "e.g. 360x640, 360x or x640"
             )
         return across, down
 

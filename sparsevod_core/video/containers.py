@@ -140,7 +140,7 @@ class Encoding:
         if name not in container.codecs:
             raise ConfigError(
                 f"codec {name}: not supported in {container.muxer}",
-                hint=f"use {' or '.join(container.codecs)}",
+                hint=f"use one of {', '.join(container.codecs)}",
             )
         codec = CODECS[name]
         if codec.max_crf is None and (self.crf, self.bitrate) != (None, None):

@@ -55,11 +55,11 @@ def test_a_target_is_met_missed_or_not_measured(script: Any) -> None:
     assert most.verdict({}) == (None, "not measured")
 
 
-def test_every_target_belongs_to_a_measurement_and_all_fit_one_run(script: Any) -> None:
+def test_every_target_belongs_to_a_measurement_and_all_fit_ten_minutes(script: Any) -> None:
     from gpu_measures import MEASURES
 
     assert {demand.measure for demand in script.DEMANDS} <= set(MEASURES)
-    assert sum(limit for _, limit in MEASURES.values()) < 600
+    assert sum(limit for name, (_, limit) in MEASURES.items() if name != "tests") < 600
 
 
 @pytest.mark.parametrize("is_cut", [True, False])

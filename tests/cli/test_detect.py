@@ -1,4 +1,4 @@
-"""`sparsevod detect` as a user types it: files, words, exit codes."""
+"""`sparsevod detect` from the command line: files, messages, exit codes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CATEGORIES = (Category(7, "square"), Category(3, "bar"))
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A very small detector of random weights that is sure of itself."""
+    """A very small detector with random weights and high scores."""
     path = tmp_path_factory.mktemp("weights") / "tiny.pth"
     sizes = ["data.short_side=64", "data.long_side=96", "model.num_stages=1"]
     few = ["model.num_classes=2", "model.num_proposals=8"]
@@ -50,7 +50,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs `sparsevod detect ARGUMENTS` here, in an empty folder, and gives the exit code."""
+    """Return a function that runs `sparsevod detect` in an empty folder, to its exit code."""
     monkeypatch.chdir(tmp_path)
 
     def run_detect(*arguments: object) -> int:
@@ -72,8 +72,8 @@ def make_video(path: Path, frame_times_ms: list[int], width: int = 64, height: i
     with VideoWriter(path, width, height, frame_rate=None, time_base=time_base) as writer:
         generator = np.random.default_rng(0)
         for ms in frame_times_ms:
-            picture = generator.integers(0, 255, (height // 4, width // 4, 3), dtype=np.uint8)
-            image = picture.repeat(4, axis=0).repeat(4, axis=1)
+            image = generator.integers(0, 255, (height // 4, width // 4, 3), dtype=np.uint8)
+            image = image.repeat(4, axis=0).repeat(4, axis=1)
             writer.write(image, ms * time_base)
     return path
 
@@ -99,10 +99,10 @@ def test_a_video_and_its_json(run: Run, checkpoint: Path, tmp_path: Path, capsys
         x1, y1, x2, y2 = one["box_xyxy"]
         assert 0 <= x1 < x2 <= 64
         assert 0 <= y1 < y2 <= 48
-    told = capsys.readouterr()
-    assert told.out == ""
+    printed = capsys.readouterr()
+    assert printed.out == ""
     drawn = sum(one["score"] > 0.3 for one in detections)
-    assert told.err.splitlines()[-1] == (
+    assert printed.err.splitlines()[-1] == (
         f"wrote boxes.mp4 and boxes.json: 6 frames, {len(detections)} detections ({drawn} drawn)"
     )
 
@@ -112,9 +112,9 @@ def test_the_score_decides_what_is_drawn_not_what_is_written(
 ) -> None:
     source = make_video(tmp_path / "in.mp4", [0, 40])
     assert run(source, "--checkpoint", checkpoint, "--json", "-", "--score", 1) == 0
-    told = capsys.readouterr()
-    assert any(frame["detections"] for frame in json.loads(told.out)["frames"])
-    last = told.err.splitlines()[-1]
+    printed = capsys.readouterr()
+    assert any(frame["detections"] for frame in json.loads(printed.out)["frames"])
+    last = printed.err.splitlines()[-1]
     assert last.startswith("wrote in_detections.mp4: 2 frames")
     assert last.endswith("(0 drawn)")
 
@@ -140,7 +140,7 @@ def test_how_supports_are_chosen(run: Run, checkpoint: Path, tmp_path: Path) -> 
     assert scores[1] == pytest.approx(scores[0], abs=1e-4)
 
 
-def test_odd_size_is_said_once_and_boxes_keep_to_the_source(
+def test_odd_size_is_reported_once_and_boxes_fit_the_source(
     run: Run, checkpoint: Path, tmp_path: Path, capsys: Any
 ) -> None:
     import av
@@ -200,7 +200,7 @@ def test_ctrl_c(
     monkeypatch: pytest.MonkeyPatch,
     times_pressed: int,
 ) -> None:
-    """Once: the files are complete as far as it went. Twice: at once. --resume goes on."""
+    """Once: files contain the frames so far. Twice: stop at once. --resume continues."""
     source = make_video(tmp_path / "in.mp4", list(range(0, 800, 40)))
     frames = Predictor.frames
 
@@ -214,8 +214,8 @@ def test_ctrl_c(
     monkeypatch.setattr(Predictor, "frames", interrupted)
     assert run(source, "--checkpoint", checkpoint, "--json", "in.json") == 130
     if times_pressed == 1:
-        *_, told, hint = capsys.readouterr().err.splitlines()
-        assert told.startswith("wrote in_detections.mp4 and in.json: 5 frames")
+        *_, printed, hint = capsys.readouterr().err.splitlines()
+        assert printed.startswith("wrote in_detections.mp4 and in.json: 5 frames")
         assert "--resume to continue from in_detections.mp4.journal.jsonl" in hint
         found = json.loads(Path("in.json").read_text())
         assert (found["num_frames"], found["truncated"]) == (5, True)
@@ -250,7 +250,7 @@ def test_ctrl_c(
         (("in.mp4", "--checkpoint", "CKPT", "--set", "model.tfe=off"), 2, ["model"]),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_errors_name_the_problem_and_change_nothing(
     run: Run,
     checkpoint: Path,
     tmp_path: Path,
@@ -263,9 +263,9 @@ def test_what_cannot_be_done_is_said(
     (tmp_path / "empty.mp4").touch()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert run(*(str(checkpoint) if word == "CKPT" else word for word in arguments)) == code
-    told = capsys.readouterr().err
-    assert [word for word in words if word not in told] == []
-    assert "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert [word for word in words if word not in printed] == []
+    assert "Traceback" not in printed
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -310,7 +310,7 @@ def test_killed_and_resumed_gives_the_same_files(
         return [source, "-o", f"{folder}/out.mp4", *options, *outputs]
 
     assert run(*arguments("whole")) == 0
-    # A real process, killed in the middle: it stops itself where 10 frames have been found.
+    # A real process that kills itself after 10 frames.
     script = (
         "import os, signal, sys\n"
         "from sparsevod_core.inference import journal\n"
@@ -329,7 +329,7 @@ def test_killed_and_resumed_gives_the_same_files(
     killed = subprocess.run(words, check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
     assert not Path("cut/out.mp4").exists() and not Path("cut/a.json").exists()
-    assert run(*arguments("cut")) == 2  # it is in the way
+    assert run(*arguments("cut")) == 2  # the journal exists
     calls = []
     original = Predictor._start
     with pytest.MonkeyPatch.context() as patch:
@@ -341,7 +341,7 @@ def test_killed_and_resumed_gives_the_same_files(
             ),
         )
         assert run(*arguments("cut"), "--resume") == 0
-    assert 14 <= sum(calls) <= 16  # the other 14, and those that share a batch with them
+    assert 14 <= sum(calls) <= 16  # the other 14, and frames that share a batch with them
     for path in sorted(Path("whole").rglob("*")):
         if path.is_file():
             assert Path("cut", path.relative_to("whole")).read_bytes() == path.read_bytes(), path
@@ -350,15 +350,15 @@ def test_killed_and_resumed_gives_the_same_files(
     )
 
 
-def test_another_model_does_not_go_on_with_a_journal(
+def test_a_journal_of_another_run_is_not_resumed(
     run: Run, checkpoint: Path, tmp_path: Path, capsys: Any
 ) -> None:
     source = make_video(tmp_path / "in.mp4", [0, 40])
     journal = Path("in_detections.mp4.journal.jsonl")
     journal.write_text('{"schema": "sparsevod.journal/1", "video": "other.mp4"}\n[[], [], []]\n')
     assert run(source, "--checkpoint", checkpoint, "--resume") == 2
-    told = capsys.readouterr().err
-    assert "video other.mp4, this run has in.mp4" in told
+    printed = capsys.readouterr().err
+    assert "video other.mp4, this run has in.mp4" in printed
     assert journal.exists()
 
 
@@ -375,7 +375,7 @@ def test_several_videos_each_once(run: Run, checkpoint: Path, tmp_path: Path, ca
     assert "skipping 1 of 4 videos: already done" in capsys.readouterr().err
     assert sorted(path.name for path in Path("found").iterdir()) == ["a.mp4", "a_2.mp4", "b.mp4"]
     assert sorted(path.name for path in Path("tables").iterdir()) == ["a.csv", "a_2.csv", "b.csv"]
-    # A pattern that matches one video gives what one that matches several gives.
+    # A pattern that matches one video behaves like one that matches several.
     assert run("more/*.mp4", "--checkpoint", checkpoint, "-o", "one", "--csv", "one") == 0
     assert sorted(path.name for path in Path("one").iterdir()) == ["a.csv", "a.mp4"]
 
@@ -385,8 +385,8 @@ def test_a_folder_of_images(run: Run, checkpoint: Path, tmp_path: Path) -> None:
 
     (tmp_path / "frames").mkdir()
     for number in (1, 2, 10):
-        picture = np.full((48, 64, 3), 20 * number, np.uint8)
-        (tmp_path / "frames" / f"{number}.png").write_bytes(cv2.imencode(".png", picture)[1])
+        image = np.full((48, 64, 3), 20 * number, np.uint8)
+        (tmp_path / "frames" / f"{number}.png").write_bytes(cv2.imencode(".png", image)[1])
     assert run("frames", "--checkpoint", checkpoint, "--json", "a.json") == 0
     with VideoReader("frames_detections.mp4") as reader:
         assert (reader.num_frames(), reader.frame_rate) == (3, 25)
@@ -398,7 +398,7 @@ def test_a_folder_of_images(run: Run, checkpoint: Path, tmp_path: Path) -> None:
 def test_a_live_stream(
     run: Run, checkpoint: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MPEG-TS over TCP from a thread that ends soon after the model has begun."""
+    """MPEG-TS over TCP from a thread that stops soon after the model starts."""
     import av
 
     start, has_begun, num_sent = Predictor._start, threading.Event(), 0
@@ -418,7 +418,7 @@ def test_a_live_stream(
             stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
             stream.codec_context.options = {"tune": "zerolatency"}
             num_left = 25
-            while num_left and num_sent < 3000:  # two minutes, should the model never begin
+            while num_left and num_sent < 3000:  # two minutes, if the model never starts
                 num_left -= has_begun.is_set()
                 image = np.full((48, 64, 3), num_sent % 256, np.uint8)
                 out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
@@ -434,9 +434,9 @@ def test_a_live_stream(
     with listener:
         assert run(url, *options, "--reconnect", 0) == 0
         thread.join(10)
-    told = capsys.readouterr().err
-    assert "--support-mode causal" in told
-    assert "latency" in told.splitlines()[-1]
+    printed = capsys.readouterr().err
+    assert "--support-mode causal" in printed
+    assert "latency" in printed.splitlines()[-1]
     header, *frames, ending = map(json.loads, Path("live.jsonl").read_text().splitlines())
     assert header["support"]["mode"] == "causal"
     assert ending == {"num_frames": len(frames), "truncated": False}
@@ -445,13 +445,13 @@ def test_a_live_stream(
 
 
 def with_sound(path: Path, source: Path) -> Path:
-    """The pictures of `source`, and a second of a tone."""
+    """Write the frames of `source` and a second of a tone."""
     import av
 
-    with av.open(str(source)) as pictures, av.open(str(path), "w") as container:
-        video = container.add_stream_from_template(pictures.streams.video[0])
+    with av.open(str(source)) as images, av.open(str(path), "w") as container:
+        video = container.add_stream_from_template(images.streams.video[0])
         audio: Any = container.add_stream("aac", rate=44100, layout="mono")
-        for packet in pictures.demux(video=0):
+        for packet in images.demux(video=0):
             if packet.dts is not None:
                 packet.stream = video
                 container.mux(packet)
@@ -472,7 +472,7 @@ def sound(path: Path) -> list[bytes]:
         return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
 
 
-def test_sound_goes_along(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+def test_audio_is_kept(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     silent = make_video(tmp_path / "silent.mp4", list(range(0, 1000, 100)))
     source = with_sound(tmp_path / "in.mp4", silent)
     assert run(source, "-o", "out.mp4", "--checkpoint", checkpoint) == 0
@@ -483,10 +483,10 @@ def test_sound_goes_along(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     assert run(source, "-o", "out.gif", "--checkpoint", checkpoint) == 0
 
 
-def test_other_pictures(run: Run, checkpoint: Path, tmp_path: Path, capsys: Any) -> None:
+def test_other_output_formats(run: Run, checkpoint: Path, tmp_path: Path, capsys: Any) -> None:
     source = make_video(tmp_path / "in.mp4", [0, 40, 80])
     more = ["--checkpoint", checkpoint]
-    assert run(source, "-o", "small.mkv", "--scale", "32x", "--codec", "hevc", *more) == 0
+    assert run(source, "-o", "small.mkv", "--frame-size", "x32", "--codec", "hevc", *more) == 0
     with VideoReader("small.mkv") as reader:
         assert (reader.width, reader.height, reader.codec) == (32, 24, "hevc")
     assert run(source, "-o", "frames/%03d.png", *more) == 0
@@ -502,6 +502,19 @@ def test_other_pictures(run: Run, checkpoint: Path, tmp_path: Path, capsys: Any)
     assert run(source, "-o", "a.webm", "--codec", "h264", *more) == 2
     assert "h264: not supported in webm" in capsys.readouterr().err
     assert not Path("a.webm").exists()
+
+
+def test_sizes_are_height_by_width(run: Run, checkpoint: Path, tmp_path: Path, capsys: Any) -> None:
+    source = make_video(tmp_path / "in.mp4", [0, 40])
+    words = [source, "--checkpoint", checkpoint, "-o"]
+    for name, size in [("new.mp4", ("--frame-size", "24x64")), ("old.mp4", ("--scale", "64x24"))]:
+        assert run(*words, name, *size) == 0
+        with VideoReader(name) as reader:
+            assert (reader.height, reader.width) == (24, 64)
+    assert "use --frame-size 24x64 (HEIGHTxWIDTH)" in capsys.readouterr().err
+    assert run(*words, "both.mp4", "--frame-size", "24x64", "--scale", "2") == 2
+    assert run(*words, "both.mp4", "--frame-size", "2") == 2
+    assert not Path("both.mp4").exists()
 
 
 def test_crops_are_of_what_is_drawn(run: Run, checkpoint: Path, tmp_path: Path) -> None:
@@ -528,7 +541,7 @@ def test_crops_are_of_what_is_drawn(run: Run, checkpoint: Path, tmp_path: Path) 
         assert height == pytest.approx(y2 - y1, abs=1.5)
 
 
-def test_no_video_goes_on_after_a_cut_too(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+def test_no_video_can_be_resumed_too(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mp4", [0, 40])
     words = [source, "--checkpoint", checkpoint, "--no-video"]
     assert run(*words) == 2  # nothing to write
@@ -548,10 +561,10 @@ def test_processes_share_the_videos(run: Run, checkpoint: Path, tmp_path: Path, 
     words = ["*.mp4", "--checkpoint", checkpoint, "--device", "cpu", "--num-supports", 2]
     before = signal.getsignal(signal.SIGINT)
     assert run(*words, "-o", "found/*.mkv", "--csv", "one", "--gpus", 2) == 1
-    assert signal.getsignal(signal.SIGINT) is before  # the launcher's own is not left
-    told = capfd.readouterr().err
-    assert "d.mp4: the file is empty" in told
-    assert "Traceback" not in told
+    assert signal.getsignal(signal.SIGINT) is before  # the launcher's handler is removed
+    printed = capfd.readouterr().err
+    assert "d.mp4: the file is empty" in printed
+    assert "Traceback" not in printed
     assert sorted(path.name for path in Path("found").iterdir()) == ["a.mkv", "b.mkv", "c.mkv"]
     assert run(*words, "-o", "alone", "--csv", "two") == 1
     for name in "abc":

@@ -1,4 +1,4 @@
-"""The users' own videos from labels to results: their class numbers come out as they went in."""
+"""The user's own videos from labels to results, with their class ids unchanged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def yolo_set(tmp_path: Path) -> Path:
-    """Four videos of four frames; class 2 is `bird`, classes 0 and 1 do not occur."""
+    """Make four videos of four frames; class 2 is `bird`, classes 0 and 1 do not occur."""
     import cv2
 
     root = tmp_path / "mine"
@@ -70,9 +70,9 @@ def test_from_labels_to_results(
 ) -> None:
     out = tmp_path / "prepared"
     assert run("prepare-vid", yolo_set, "-o", out, "--val-fraction", 0.25, "--seed", 3) == 0
-    told = capsys.readouterr()
-    assert "read as yolo, because of data.yaml with names" in told.err
-    assert "bird" in told.out
+    printed = capsys.readouterr()
+    assert "detected format yolo from data.yaml with names" in printed.err
+    assert "bird" in printed.out
     assert json.loads((out / "train.json").read_text())["info"]["seed"] == 3
 
     folder = tmp_path / "run"
@@ -113,9 +113,9 @@ def test_several_processes_write_the_same_file(yolo_set: Path, run: Any, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--val-fraction", 0.2], 2, "say where the files go with -o"),
+        (["--val-fraction", 0.2], 2, "no output given"),
         (["-o", "out"], 2, "is not divided into train and val"),
-        (["-o", "out", "--val-fraction", 2], 2, "expected a share between 0 and 1"),
+        (["-o", "out", "--val-fraction", 2], 2, "expected a fraction between 0 and 1"),
         (["-o", "out.json", "--val-fraction", 0.5], 2, "one file for two splits"),
         (["-o", "out.json", "--splits", "test"], 2, "unknown split 'test': expected out"),
         (["-o", "out.json", "--format", "toml"], 2, "--format toml: expected auto, imagenet, coco"),
@@ -128,7 +128,7 @@ def test_several_processes_write_the_same_file(yolo_set: Path, run: Any, tmp_pat
         (["-o", "out.json", "--classes", "none.txt"], 1, "none.txt: cannot read class names"),
     ],
 )
-def test_wrong_use_is_told_in_a_line(
+def test_wrong_use_is_one_line(
     yolo_set: Path,
     run: Any,
     capsys: Any,

@@ -1,4 +1,4 @@
-"""`sparsevod prepare-vid` as a user runs it: counts, files, exit codes, errors in a line."""
+"""`sparsevod prepare-vid` as a user runs it: counts, files, exit codes, one-line errors."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from sparsevod_cli import main as cli
 
 SMALL = [
     "--videos",
-    1,
+    "1",
     "--val-videos",
-    1,
+    "1",
     "--frames",
-    4,
+    "4",
     "--val-frames",
-    4,
-    "--size",
-    "96x64",
+    "4",
+    "--frame-size",
+    "64x96",
     "--seed",
-    3,
+    "3",
 ]
 
 
@@ -43,13 +43,13 @@ def call(patch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 def table(text: str) -> list[list[str]]:
-    """The words of each line."""
+    """Return the words of each line."""
     return [line.split() for line in text.splitlines()]
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs `sparsevod prepare-vid ARGUMENTS` in this process and returns the exit code."""
+    """Return a function that runs `sparsevod prepare-vid ARGUMENTS` and returns the exit code."""
     return lambda *arguments: call(monkeypatch, *arguments)
 
 
@@ -70,15 +70,24 @@ def test_rendering_again_keeps_the_set(rendered: Path, run: Any, capsys: Any) ->
     assert "holds another synthetic set" in capsys.readouterr().err
 
 
+def test_the_old_size_option_still_works_with_a_notice(
+    rendered: Path, run: Any, capsys: Any
+) -> None:
+    assert run("--synthetic", rendered, *SMALL[:8], "--size", "96x64", "--seed", 3) == 0
+    printed = capsys.readouterr().err
+    assert "--size is deprecated, use --frame-size 64x96" in printed
+    assert "already rendered" in printed
+
+
 def test_converting_prints_counts_and_writes_both_files(
     rendered: Path, run: Any, tmp_path: Path, capsys: Any
 ) -> None:
     assert run(rendered, "-o", tmp_path / "out", "--json", tmp_path / "result.json") == 0
-    told = capsys.readouterr()
-    assert ["videos", "1", "1", "0"] in table(told.out)
-    assert ["frames", "4", "4", "0"] in table(told.out) and "triangle" in told.out
-    assert f"wrote {tmp_path / 'out' / 'val.json'}" in told.err
-    assert "no stills of DET" in told.err
+    printed = capsys.readouterr()
+    assert ["videos", "1", "1", "0"] in table(printed.out)
+    assert ["frames", "4", "4", "0"] in table(printed.out) and "triangle" in printed.out
+    assert f"wrote {tmp_path / 'out' / 'val.json'}" in printed.err
+    assert "no DET images" in printed.err
     result = json.loads((tmp_path / "result.json").read_text())
     train, val = result["splits"]
     assert (train["split"], train["num_videos"], train["expected_frames"]) == ("train", 1, 4)
@@ -99,21 +108,17 @@ def test_json_on_stdout_is_all_of_stdout(rendered: Path, run: Any, capsys: Any) 
 
 def test_the_real_sample(shared_dir: Path, run: Any, tmp_path: Path, capsys: Any) -> None:
     assert run(shared_dir / "data" / "ilsvrc", "-o", tmp_path / "val.json") == 0
-    told = capsys.readouterr()
-    rows = table(told.out)
+    printed = capsys.readouterr()
+    rows = table(printed.out)
     assert ["videos", "1", "555", "-554"] in rows and ["frames", "144", "176126", "-175982"] in rows
     assert ["boxes", "1008", "273505", "-272497"] in rows
-    assert ["airplane", "1008", "26387", "-25379"] in rows and [
-        "zebra",
-        "0",
-        "6910",
-        "-6910",
-    ] in rows
-    assert "warning: val: 1 of 555 videos, 144 of 176126 frames" in told.err
-    assert told.err.count("listed, but not there: val/") == 10
-    assert "544 more lines" in told.err
+    assert ["airplane", "1008", "26387", "-25379"] in rows
+    assert ["zebra", "0", "6910", "-6910"] in rows
+    assert "warning: val: 1 of 555 videos, 144 of 176126 frames" in printed.err
+    assert printed.err.count("listed, but missing: val/") == 10
+    assert "544 more lines" in printed.err
     problems = tmp_path / "val.problems.txt"
-    assert f"missing or broken in val: {problems}" in told.err
+    assert f"missing or broken in val: {problems}" in printed.err
     assert len(problems.read_text().splitlines()) == 554
     assert {path.name for path in tmp_path.iterdir()} == {"val.json", problems.name}
 
@@ -143,7 +148,7 @@ def test_problems_are_listed_up_to_a_number(
     assert run(tmp_path / "tree", "-o", tmp_path / "out") == 0
     lines = capsys.readouterr().err.splitlines()
     assert sum("unknown class 'n0000000" in line for line in lines) == 2
-    assert any("more lines of this kind" in line for line in lines)
+    assert any("more lines like these" in line for line in lines)
     named = (tmp_path / "out" / "val.problems.txt").read_text().splitlines()
     assert len(named) > 2 and all("unknown class 'n0000000" in line for line in named)
 
@@ -151,17 +156,19 @@ def test_problems_are_listed_up_to_a_number(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ([], 2, "name the folder"),
+        ([], 2, "no folder given"),
         (["nowhere"], 1, "no such file or folder"),
-        (["--synthetic"], 2, "name the folder"),
+        (["--synthetic"], 2, "no folder given"),
         (["--synthetic", "a", "-o", "b"], 2, "goes with one folder"),
         (["--synthetic", "a", "--size", "big"], 2, "expected WIDTHxHEIGHT"),
+        (["--synthetic", "a", "--frame-size", "big"], 2, "expected HEIGHTxWIDTH"),
+        (["--synthetic", "a", "--frame-size", "64x96", "--size", "96x64"], 2, "only --frame-size"),
         (["--synthetic", "a", "--size", "8x8"], 2, "64x64 to 4096x4096"),
-        (["--synthetic", "a", "--videos", 0], 2, "at least one video"),
+        (["--synthetic", "a", "--videos", 0], 2, "at least one training"),
         (["a", "--frames", 3], 2, "need --synthetic"),
     ],
 )
-def test_wrong_use_is_told_in_a_line(
+def test_wrong_use_is_one_line(
     run: Any,
     capsys: Any,
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""`prepare-vid` in a process of its own: Ctrl-C, kill, and going on."""
+"""`prepare-vid` in a separate process: Ctrl-C, kill, and resuming."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ main()
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Validation videos of three frames."""
+    """Make validation videos of three frames."""
     from PIL import Image
 
     root = tmp_path_factory.mktemp("interrupted") / "ILSVRC2015"
@@ -58,9 +58,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(tree: Path, output: Path, allowed: Path) -> subprocess.Popen[str]:
-    """In a group of its own, as a shell starts a command.
+    """Start a conversion in a new process group, as a shell does.
 
-    It reads NUM_UNHINDERED folders, and the others once the file `allowed` is there.
+    It reads NUM_UNHINDERED folders, and the others once the file `allowed` exists.
     """
     arguments = ["prepare-vid", str(tree), "-o", str(output), "--workers", "2"]
     script = PREPARE.format(first_held=f"a_{NUM_UNHINDERED:04d}", allowed=str(allowed))
@@ -83,30 +83,30 @@ def wait_until_some_is_done(process: subprocess.Popen[str], output: Path) -> Non
 @pytest.mark.parametrize(
     ("number", "to_group"), [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGKILL, False)]
 )
-def test_a_second_run_goes_on(
+def test_a_second_run_resumes(
     tree: Path, tmp_path: Path, number: signal.Signals, to_group: bool
 ) -> None:
     whole = tmp_path / "whole.json"
     process = start(tree, whole, allowed=tree)
-    _, said = process.communicate()
-    assert process.returncode == 0, said
+    _, stderr = process.communicate()
+    assert process.returncode == 0, stderr
     output, allowed = tmp_path / "cut" / "whole.json", tmp_path / "allowed"
     process = start(tree, output, allowed)
     wait_until_some_is_done(process, output)
     (os.killpg if to_group else os.kill)(process.pid, number)
     if number == signal.SIGINT:
         allowed.touch()  # it waits for the folders that are being read
-    # To the end of what the workers could say, too: none of them is left.
-    _, said = process.communicate(timeout=600)
+    # Reads to the end of the workers' stderr too, which shows that they have exited.
+    _, stderr = process.communicate(timeout=600)
     assert not output.exists()
-    assert "Traceback" not in said
+    assert "Traceback" not in stderr
     if number == signal.SIGINT:
         assert process.returncode == 130
-        kept = f"{output}: what is finished is kept beside it; the same command goes on"
-        assert kept in said.splitlines()
+        kept = f"{output}: finished videos are kept; run the same command to resume"
+        assert kept in stderr.splitlines()
     process = start(tree, output, allowed=tree)
-    _, said = process.communicate()
+    _, stderr = process.communicate()
     assert process.returncode == 0
-    assert f"{output}: going on after " in said
+    assert f"{output}: resuming after " in stderr
     assert output.read_bytes().replace(b"../", b"") == whole.read_bytes().replace(b"../", b"")
     assert sorted(path.name for path in output.parent.iterdir()) == ["whole.json"]

@@ -128,7 +128,7 @@ def test_a_signal_stops_the_command_and_the_grid(
 
 @pytest.fixture(scope="module")
 def small_set(tmp_path_factory):
-    from sparsevod_core.prepare.synthetic.convert import SyntheticConfig, prepare_synthetic
+    from sparsevod_core.prepare.synthetic.render import SyntheticConfig, prepare_synthetic
 
     folder = tmp_path_factory.mktemp("reproduce") / "set"
     small = SyntheticConfig(

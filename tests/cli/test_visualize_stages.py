@@ -1,4 +1,4 @@
-"""`sparsevod visualize-stages` on a tiny video and a tiny checkpoint: files, words, exit codes."""
+"""`sparsevod visualize-stages` on a tiny video and checkpoint: files, messages, exit codes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    """The command as `sparsevod` runs it, in this process; returns its exit code."""
+    """Run the command in this process and return its exit code."""
     words = ["sparsevod", "visualize-stages", *map(str, arguments)]
     monkeypatch.setattr(sys, "argv", words)
     try:
@@ -87,7 +87,7 @@ def test_png_pdf_and_json_of_chosen_frames(
     assert f"wrote {png}" in printed.err
     assert f"wrote {png.with_suffix('.pdf')}" in printed.err
     assert "nearly the same" not in printed.err
-    # Untrained: said, so that an empty figure is no riddle.
+    # An untrained model: the message explains the empty figure.
     assert "no box with a score > 0.3 (best: 0.0" in printed.err
 
 
@@ -126,7 +126,7 @@ def test_identical_proposals_are_explained(
     ],
     ids=lambda value: " ".join(value)[:16],
 )
-def test_wrong_use_is_told_in_one_line_before_anything_is_written(
+def test_usage_errors_are_one_line_and_write_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,

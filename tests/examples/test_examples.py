@@ -32,7 +32,7 @@ def run(script: str, *arguments: object, folder: Path) -> str:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """Output folder of the demo, made with a small set instead of the one that it renders."""
-    from sparsevod_core.prepare.synthetic.convert import SyntheticConfig, prepare_synthetic
+    from sparsevod_core.prepare.synthetic.render import SyntheticConfig, prepare_synthetic
 
     folder = tmp_path_factory.mktemp("demo")
     small = SyntheticConfig(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_model import CUDA, ON_A_GPU, build, frames
 
-from sparsevod_core.benchmark.accuracy import stage_differences
+from sparsevod_core.benchmark.accuracy import StageDifference, stage_differences
 from sparsevod_core.checkpoint import load_detector
 from sparsevod_core.embedded import embedded_checkpoint
 from sparsevod_core.fast import Plan, computing_in, optimized, plan_for
@@ -23,30 +23,31 @@ def trained() -> Any:
     return load_detector(embedded_checkpoint())[0].eval()
 
 
-def largest(detector: Any, plan: Plan, shared_maps: bool) -> tuple[float, float]:
-    """Return the largest difference of any stage in logits, and in pixels."""
+def differences(detector: Any, plan: Plan, shared_maps: bool) -> list[StageDifference]:
+    """Return the differences of every stage between the GPU and the CPU."""
     images = torch.nn.functional.pad(frames(4, SIZE)[0], (0, 8)).cpu()
     fast = optimized(detector, plan).to(CUDA)
     with computing_in(plan.precision):
-        stages = stage_differences(
+        return stage_differences(
             detector, fast, images[:1], images[1:], SIZE, shared_maps=shared_maps
         )
-    return max(stage.logits for stage in stages), max(stage.boxes_px for stage in stages)
 
 
 @pytest.mark.parametrize("shared_maps", [True, False])
 @pytest.mark.parametrize("kernels", ["triton", "gather", "bags"])
 def test_fp32_is_fp32(trained: Any, kernels: Any, shared_maps: bool) -> None:
     fused: Any = "triton" if kernels == "triton" else "none"
-    logits, boxes_px = largest(trained, Plan(kernels=kernels, fused=fused), shared_maps)
-    assert logits < 1e-3
-    assert boxes_px < 0.05
+    for stage in differences(trained, Plan(kernels=kernels, fused=fused), shared_maps):
+        assert stage.logits_median < 1e-5
+        # Noise of 1e-6 in a cosine flips a near tie of these frames, which changes one proposal.
+        assert stage.logits < 5e-3
+        assert stage.boxes_px < 0.05
 
 
 @pytest.mark.parametrize(("precision", "most"), [("tf32", 0.2), ("bf16", 0.2)])
 def test_less_precision_is_less_exact_but_close(trained: Any, precision: Any, most: float) -> None:
     plan = replace(plan_for(CUDA, precision), recorded=False)
-    logits, _ = largest(trained, plan, shared_maps=True)
+    logits = max(stage.logits for stage in differences(trained, plan, shared_maps=True))
     assert 1e-4 < logits < most  # otherwise it would be fp32, or wrong
 
 

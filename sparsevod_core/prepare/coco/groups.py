@@ -10,8 +10,8 @@ from jaxtyping import Int
 
 from sparsevod_core.data.annotation_join import VIDEO_FILE_NAME
 from sparsevod_core.prepare.coco.entries import UNKNOWN, CocoEntries
-from sparsevod_core.prepare.frame_names import group_frames, split_number
-from sparsevod_core.prepare.label_set import Hints
+from sparsevod_core.prepare.reading.frame_names import group_frames, split_number
+from sparsevod_core.prepare.reading.label_set import Hints
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,20 +20,20 @@ from pathlib import Path
 
 from sparsevod_core.data.annotation_join import VIDEO_FILE_NAME
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
-from sparsevod_core.prepare.class_names import categories_of
 from sparsevod_core.prepare.coco.entries import CocoEntries, read_coco_entries
 from sparsevod_core.prepare.coco.groups import group_images
 from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos
-from sparsevod_core.prepare.image_size import read_image_size
-from sparsevod_core.prepare.label_set import (
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
+from sparsevod_core.prepare.reading.class_names import categories_of
+from sparsevod_core.prepare.reading.image_size import read_image_size
+from sparsevod_core.prepare.reading.label_set import (
     SPLIT_NAMES,
     Hints,
     LabelSet,
     Split,
     first_frame_number,
 )
-from sparsevod_core.prepare.media import add_box, finish, frames_in_file
+from sparsevod_core.prepare.reading.media import add_box, finish, frames_in_file
 from sparsevod_core.reporting import Reporter
 
 _PROBES = 20

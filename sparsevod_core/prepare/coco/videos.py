@@ -10,10 +10,10 @@ from typing import overload
 import numpy as np
 from jaxtyping import Float, Int
 
-from sparsevod_core.prepare.annotated import AnnotatedFrame
 from sparsevod_core.prepare.coco.entries import UNKNOWN, CocoEntries
 from sparsevod_core.prepare.coco.groups import ImageGroup
-from sparsevod_core.prepare.media import inputs_of
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame
+from sparsevod_core.prepare.reading.media import inputs_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
-from sparsevod_core.prepare.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.cvat.media import find_media, task_images
 from sparsevod_core.prepare.cvat.tracks import extent, fill_track
 from sparsevod_core.prepare.cvat.xml_reader import (
@@ -35,15 +33,17 @@ from sparsevod_core.prepare.cvat.xml_reader import (
     read_meta,
     read_tracks,
 )
-from sparsevod_core.prepare.frame_names import ImageFrames
-from sparsevod_core.prepare.label_set import (
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
+from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
+from sparsevod_core.prepare.reading.frame_names import ImageFrames
+from sparsevod_core.prepare.reading.label_set import (
     SPLIT_NAMES,
     Hints,
     LabelSet,
     Split,
     split_folders,
 )
-from sparsevod_core.prepare.media import (
+from sparsevod_core.prepare.reading.media import (
     Media,
     VideoFrames,
     add_box,

@@ -8,8 +8,8 @@ from typing import Any
 
 from sparsevod_core.data.annotation_join import VIDEO_FILE_NAME
 from sparsevod_core.prepare.cvat.xml_reader import CvatTask
-from sparsevod_core.prepare.frame_names import split_number
-from sparsevod_core.prepare.image_size import IMAGE_SUFFIXES
+from sparsevod_core.prepare.reading.frame_names import split_number
+from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
 
 
 def find_media(path: Path, task: CvatTask, root: Path, *, alone: bool) -> Path | None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from sparsevod_core.prepare.annotated import Box
 from sparsevod_core.prepare.cvat.xml_reader import CvatBox
+from sparsevod_core.prepare.reading.annotated import Box
 
 
 def fill_track(

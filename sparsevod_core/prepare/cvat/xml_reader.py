@@ -15,7 +15,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.annotated import Box
+from sparsevod_core.prepare.reading.annotated import Box
 
 _PIECE_BYTES = 1 << 16
 _SHAPES = ("box", "polygon", "polyline", "points", "cuboid", "ellipse", "mask", "skeleton")

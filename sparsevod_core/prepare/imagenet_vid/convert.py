@@ -1,30 +1,25 @@
-"""Converts ImageNet VID and DET to COCO-VID JSON: one file a split, frames stay where they are.
+"""Conversion of ImageNet VID and DET to COCO-VID JSON, one file per split.
 
-A training file lists every frame of every video, since support frames come from all of them;
-`is_vid_train_frame` marks the 15 that are targets. Stills of DET have no `video_id`.
+Frames stay where they are. A training file lists every frame of every video, since any frame can be
+a support frame; `is_vid_train_frame` marks the 15 targets. DET's still images have no `video_id`.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sparsevod_core.class_lists.imagenet_vid import (
-    IMAGENET_VID_CLASSES,
-    ImageNetClass,
-    read_classes,
-)
+from sparsevod_core.class_lists.imagenet_vid import read_classes
 from sparsevod_core.config import DataConfig
 from sparsevod_core.errors import ConfigError, DataError
-from sparsevod_core.prepare.annotated import AnnotatedVideo
-from sparsevod_core.prepare.conversion import convert, stopped
-from sparsevod_core.prepare.conversion_output import Origin
-from sparsevod_core.prepare.degradations_json import Degradations, read_degradations
-from sparsevod_core.prepare.imagenet_vid.facts import IMAGENET_VID
+from sparsevod_core.prepare.conversion.convert import convert, root_info, stopped
+from sparsevod_core.prepare.conversion.output import Origin
+from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit, output_files
+from sparsevod_core.prepare.imagenet_vid.degradations_json import Degradations, read_degradations
+from sparsevod_core.prepare.imagenet_vid.expected import expected_split
 from sparsevod_core.prepare.imagenet_vid.frames import last_change, read_folder
 from sparsevod_core.prepare.imagenet_vid.layout import (
     SPLITS,
@@ -33,9 +28,8 @@ from sparsevod_core.prepare.imagenet_vid.layout import (
     find_root,
     list_stills,
     list_videos,
-    splits_in,
 )
-from sparsevod_core.prepare.prepared_split import PreparedSplit
+from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 
@@ -54,114 +48,80 @@ def prepare_imagenet_vid(
     """Convert the tree at `root` into `train.json` and `val.json`.
 
     Args:
-        root: folder with `Data/VID`, or one that holds such an `ILSVRC...` folder.
-        output: folder for the files, or a `.json` when one split is converted; None is the folder
-            where `train` and `eval` look by default.
-        splits: `train`, `val` or both; empty takes those in the tree.
-        include_det: add DET's stills, where there are any, to `train`.
-        strict: stop at the first thing that is missing or broken instead of leaving it out.
-        dry_run: read and check everything, write nothing.
-        workers: processes that read; up to 1 reads in this one.
-        info: recorded in the files beside version and root.
-        reporter: told about progress.
+        root: Folder with `Data/VID`, or with an `ILSVRC...` folder that has it.
+        output: Folder for the files, or a `.json` for one split; None for the folder where `train`
+            and `eval` look by default.
+        include_det: If True, add DET's still images, if any, to `train`.
+        info: Further content of `info` in the files, beside version and root.
+        splits, strict, dry_run, workers, reporter: See `labelled.prepare_labelled`.
 
     Raises:
-        ConfigError: unknown split, or one file asked for two splits.
-        DataError: no such tree, nothing usable in a split, a list that cannot be read or whose
-            names leave the tree, or, if `strict`, any problem.
+        ConfigError: Unknown split, or one file for two splits.
+        DataError: No such tree, no usable frame in a split, a list that is unreadable or names
+            files outside the tree, or, if `strict`, any problem.
     """
     output = output or Path(DataConfig().train_annotations).parent
     reporter = reporter or SilentReporter()
     try:
-        tree = _open_tree(find_root(root))
-        chosen = _choose_splits(tree.root, splits)
-        files = _output_files(output, chosen)
-        return [
-            _convert(
-                tree, split, None if dry_run else file, include_det, strict, workers, info, reporter
+        root = _find_root(root)
+        classes = read_classes(root)
+        read = _FolderReader(root, {c.wnid: c.id for c in classes}, read_degradations(root))
+        files = output_files(output, _choose_splits(root, splits), dry_run=dry_run)
+        prepared = []
+        for split, file in files.items():
+            videos = list_videos(root, split)
+            stills = list_stills(root) if split == "train" and include_det else Listing()
+            result = expected_split(split, file, videos, stills, classes)
+            if strict and result.missing:
+                raise stopped(f"{root}: {result.missing[0]} is listed, but not in the tree")
+            if split == "train" and include_det and not stills.folders:
+                reporter.message(f"{root}: no DET images here, training will use only VID")
+            folders = videos.folders + stills.folders
+            convert(
+                folders,
+                read,
+                result,
+                categories=[{"id": c.id, "name": c.name, "wnid": c.wnid} for c in classes],
+                info=root_info(root, file) | dict(info or {}),
+                strict=strict,
+                reporter=reporter,
+                workers=workers,
+                origin=Origin(repr((read, folders)), partial(last_change, root)),
             )
-            for split, file in zip(chosen, files, strict=True)
-        ]
+            prepared.append(result)
+        return prepared
     except OSError as error:
         raise DataError(f"{error.filename or output}: {error.strerror or error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Tree:
-    root: Path
-    classes: tuple[ImageNetClass, ...]
-    class_ids: Mapping[str, int]
-    degradations: Degradations | None
-
-
-def _open_tree(root: Path) -> _Tree:
-    classes = read_classes(root)
-    return _Tree(
-        root,
-        classes,
-        class_ids={item.wnid: item.id for item in classes},
-        degradations=read_degradations(root),
-    )
+def _find_root(path: Path) -> Path:
+    root = find_root(path)
+    if root is None:
+        raise DataError(
+            f"{path}: no ImageNet VID here: expected the folder Data/VID/train or Data/VID/val",
+            hint="give the unpacked ILSVRC2015 folder, or render a small set for a first try: "
+            "sparsevod prepare-vid --synthetic data/synthetic",
+        )
+    return root
 
 
 def _choose_splits(root: Path, splits: Sequence[str]) -> list[str]:
-    found = splits_in(root)
+    found = [split for split in SPLITS if (root / "Data" / "VID" / split).is_dir()]
     for split in splits:
         if split not in SPLITS:
             raise ConfigError(f"unknown split {split!r}: expected {' or '.join(SPLITS)}")
         if split not in found:
-            raise DataError(f"{root / 'Data' / 'VID' / split}: not there, so no {split} to convert")
+            raise DataError(
+                f"{root / 'Data' / 'VID' / split}: no such folder, so no {split} to convert"
+            )
     if not found:
         raise DataError(f"{root / 'Data' / 'VID'}: expected a folder train or val in it")
     return [split for split in found if not splits or split in splits]
 
 
-def _output_files(output: Path, splits: list[str]) -> list[Path]:
-    if output.suffix != ".json":
-        return [output / f"{split}.json" for split in splits]
-    if len(splits) > 1:
-        raise ConfigError(
-            f"{output}: one file for two splits, {' and '.join(splits)}",
-            hint="give a folder, or choose one with --splits",
-        )
-    return [output]
-
-
-def _convert(
-    tree: _Tree,
-    split: str,
-    file: Path | None,
-    include_det: bool,
-    strict: bool,
-    workers: int,
-    info: Mapping[str, Any] | None,
-    reporter: Reporter,
-) -> PreparedSplit:
-    videos = list_videos(tree.root, split)
-    stills = list_stills(tree.root) if split == "train" and include_det else Listing()
-    folders = videos.folders + stills.folders
-    result = _expected(tree, split, file, videos, stills)
-    if strict and result.missing:
-        raise stopped(f"{tree.root}: {result.missing[0]} is listed, but not in the tree")
-    if split == "train" and include_det and not stills.folders:
-        reporter.message(f"{tree.root}: no stills of DET here, training will have VID alone")
-    read = _FolderReader(tree.root, tree.class_ids, tree.degradations)
-    return convert(
-        folders,
-        read,
-        result,
-        categories=[{"id": c.id, "name": c.name, "wnid": c.wnid} for c in tree.classes],
-        info=_root_info(tree.root, file) | dict(info or {}),
-        strict=strict,
-        reporter=reporter,
-        workers=workers,
-        origin=Origin(repr((read, folders)), partial(last_change, tree.root)),
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _FolderReader:
-    """Reads one folder of a tree; goes to worker processes as it is."""
+    """Reader of one folder of a tree, sent to worker processes."""
 
     root: Path
     class_ids: Mapping[str, int]
@@ -173,37 +133,3 @@ class _FolderReader:
             for frame in video.frames:
                 frame.extra = {"degradation": self.degradations.get(frame.file_name, {})}
         return video
-
-
-def _root_info(root: Path, file: Path | None) -> dict[str, Any]:
-    """Where file names start from, as `info.root` says it: relative to the file's folder."""
-    return {} if file is None else {"root": os.path.relpath(root.resolve(), file.resolve().parent)}
-
-
-def _expected(
-    tree: _Tree, split: str, file: Path | None, videos: Listing, stills: Listing
-) -> PreparedSplit:
-    """An empty count that knows what the lists promise, and what ImageNet VID holds."""
-    result = PreparedSplit(
-        split,
-        file,
-        expected_videos=videos.listed_videos,
-        expected_frames=videos.listed_frames,
-        expected_stills=stills.listed_frames,
-        missing=videos.missing + stills.missing,
-        unlisted=videos.unlisted,
-        problems=videos.problems + stills.problems,
-    )
-    facts = IMAGENET_VID[split]
-    promised = (result.expected_videos, result.expected_frames)
-    is_official = promised in ((None, None), (facts.num_videos, facts.num_frames))
-    if tree.classes == IMAGENET_VID_CLASSES and is_official:
-        result.expected_videos, result.expected_frames = facts.num_videos, facts.num_frames
-        result.expected_empty = facts.num_empty
-        if facts.boxes_per_class is not None:
-            result.expected_boxes_per_class = dict(facts.boxes_per_class)
-        if not stills.folders:
-            result.expected_targets = facts.num_targets
-        elif stills.listed_frames is not None:
-            result.expected_targets = facts.num_targets + stills.listed_frames
-    return result

@@ -1,7 +1,7 @@
-"""Reads one folder of ImageNet VID or DET: its frames, their boxes, and what is wrong with them.
+"""Frames and boxes of one folder of ImageNet VID or DET.
 
-What is broken is left out and named: a frame whose XML or JPEG cannot be trusted, or a single box.
-The caller decides whether that stops the work.
+Broken boxes, and frames whose XML or JPEG is invalid, are skipped and reported. The caller decides
+whether that stops the conversion.
 """
 
 from __future__ import annotations
@@ -12,77 +12,56 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.annotated import (
+from sparsevod_core.prepare.imagenet_vid.layout import (
+    JPEG_SUFFIXES,
+    FrameFolder,
+    spread_targets,
+)
+from sparsevod_core.prepare.reading.annotated import (
     AnnotatedFrame,
     AnnotatedVideo,
     LabelledBox,
     add_motion,
     box_within_frame,
 )
-from sparsevod_core.prepare.imagenet_vid.layout import (
-    JPEG_SUFFIXES,
-    FrameFolder,
-    spread_targets,
-)
-from sparsevod_core.prepare.jpeg_size import read_jpeg_size
+from sparsevod_core.prepare.reading.image_size import read_jpeg_size
 from sparsevod_core.prepare.voc.plain_xml import read_plain_voc_xml
 from sparsevod_core.prepare.voc.xml_reader import VocAnnotation, load_voc_xml, parse_voc_xml
 
-_READ_TOGETHER = 16
-"""Annotations that are parsed at once."""
+_BATCH = 16
+"""Number of annotations that are parsed at once."""
 
 
 def read_folder(root: Path, folder: FrameFolder, class_ids: Mapping[str, int]) -> AnnotatedVideo:
     """Read and check every frame of a folder.
 
     Args:
-        root: of the tree.
-        folder: which video or stills.
-        class_ids: class number by WordNet id.
+        root: Root of the tree.
+        folder: Video or still images to read.
+        class_ids: Class id by WordNet id.
     """
     video = AnnotatedVideo(folder.name, folder.is_video)
     data, annotations = folder_paths(root, folder)
-    jpegs = _files(data, JPEG_SUFFIXES, video.problems)
-    xmls = _files(annotations, (".xml",), video.problems)
-    # DET has many stills of no class, and those without an annotation: only a list misses them.
-    is_free_choice = not folder.is_video and folder.stems is None
-    if not jpegs or not (xmls or is_free_choice):
-        where, what = (annotations, "annotations") if jpegs else (data, "frames")
-        video.problems.append(f"{where}: no {what} here")
+    files, numbers = _pair_files(folder, data, annotations, video.problems)
+    if files is None:
         return video
-    if folder.stems is not None:
-        names = sorted(folder.stems)
-    else:
-        names = sorted(xmls if is_free_choice else jpegs.keys() | xmls.keys())
-    numbers: dict[int, str] = {}
-    files = []
-    for name in names:
-        try:
-            number = _frame_number(data, name, numbers) if folder.is_video else 0
-            if name not in jpegs:
-                raise DataError(
-                    f"{data}/{name}.JPEG: missing, though the frame is annotated or listed"
-                )
-            if name not in xmls:
-                raise DataError(
-                    f"{annotations}/{name}.xml: missing, though the frame {jpegs[name]} is there"
-                )
-        except DataError as error:
-            video.problems.append(error.message)
-        else:
-            files.append(_Files(number, jpegs[name], f"{annotations}/{xmls[name]}"))
     is_target = True if folder.split == "train" else None
     for number, jpeg, xml, text, annotation in _read_annotations(files, video.problems):
         try:
             if annotation is None:
                 annotation = parse_voc_xml(xml, text)
-            # Before the boxes: of another frame's size they would all seem to lie outside.
-            width, height = _require_same_size(f"{data}/{jpeg}", xml, annotation)
-            boxes = _use_boxes(xml, text, annotation, class_ids, video)
+            # Before the boxes, which could all seem to lie outside a frame of the wrong size.
+            width, height = annotation.width, annotation.height
+            size = read_jpeg_size(f"{data}/{jpeg}")
+            if size != (height, width):
+                raise DataError(
+                    f"{data}/{jpeg}: {size[1]}x{size[0]} pixels, but {xml} says {width}x{height}"
+                )
+            boxes = _read_boxes(xml, text, annotation, class_ids, video)
         except DataError as error:
             video.problems.append(error.message)
             continue
-        if boxes or not is_free_choice:
+        if boxes or not folder.is_optional:
             name = f"Data/{folder.path}/{jpeg}"
             video.frames.append(AnnotatedFrame(name, number, width, height, boxes, is_target))
     video.frames.sort(key=lambda frame: frame.number)
@@ -90,14 +69,16 @@ def read_folder(root: Path, folder: FrameFolder, class_ids: Mapping[str, int]) -
         if folder.split == "train":
             _mark_targets(folder, data, numbers, video)
         add_motion(video.frames)
-        _check_length(folder, data, video)
+        found, listed = len(video.frames), folder.listed_frames
+        if listed is not None and found != listed:
+            video.problems.append(f"{data}: {found} frames read, {listed} listed")
     return video
 
 
 def last_change(root: Path, folder: FrameFolder, every_file: bool) -> int:
-    """When a folder's names last changed, or, if `every_file`, anything in it; in nanoseconds.
+    """Return when a folder's entries last changed, or, if `every_file`, any of its files, in ns.
 
-    The status time, which no tool can set back, unlike the time of modification.
+    This is the status change time, which cannot be set back, unlike the modification time.
     """
     times = [0]
     for path in folder_paths(root, folder):
@@ -105,21 +86,52 @@ def last_change(root: Path, folder: FrameFolder, every_file: bool) -> int:
             times.append(os.stat(path).st_ctime_ns)  # noqa: PTH116 - see _files
             if every_file:
                 times += [entry.stat().st_ctime_ns for entry in os.scandir(path)]
-        except OSError:  # reading it will say what is wrong
+        except OSError:  # reported when the folder is read
             times.append(1)
     return max(times)
 
 
 def folder_paths(root: Path, folder: FrameFolder) -> tuple[str, str]:
-    """Where a folder's JPEGs and annotations lie."""
+    """Return the paths of a folder's JPEGs and annotations."""
     return f"{root}/Data/{folder.path}", f"{root}/Annotations/{folder.path}"
 
 
+def _pair_files(
+    folder: FrameFolder, data: str, annotations: str, problems: list[str]
+) -> tuple[list[_Files] | None, dict[int, str]]:
+    """Return the frames that have both files (None without any), and names by frame number."""
+    numbers: dict[int, str] = {}
+    jpegs = _files(data, JPEG_SUFFIXES, problems)
+    xmls = _files(annotations, (".xml",), problems)
+    if not jpegs or not (xmls or folder.is_optional):
+        where, what = (annotations, "annotations") if jpegs else (data, "frames")
+        problems.append(f"{where}: no {what} here")
+        return None, numbers
+    if folder.stems is not None:
+        names = sorted(folder.stems)
+    else:
+        names = sorted(xmls if folder.is_optional else jpegs.keys() | xmls.keys())
+    files = []
+    for name in names:
+        try:
+            number = _frame_number(data, name, numbers) if folder.is_video else 0
+        except DataError as error:
+            problems.append(error.message)
+            continue
+        if name not in jpegs:
+            problems.append(f"{data}/{name}.JPEG: missing, though the frame is annotated or listed")
+        elif name not in xmls:
+            problems.append(f"{annotations}/{name}.xml: missing, though {jpegs[name]} exists")
+        else:
+            files.append(_Files(number, jpegs[name], f"{annotations}/{xmls[name]}"))
+    return files, numbers
+
+
 def _files(folder: str, suffixes: tuple[str, ...], problems: list[str]) -> dict[str, str]:
-    """File names by stem."""
+    """Return file names by stem."""
     files: dict[str, str] = {}
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - a Path for each of a million files
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - a Path per file is slow
     except FileNotFoundError:
         return files
     except OSError as error:
@@ -147,7 +159,7 @@ def _frame_number(data: str, name: str, numbers: dict[int, str]) -> int:
 
 
 class _Files(NamedTuple):
-    """A frame whose files are both there: the JPEG's name, the XML's path."""
+    """Number, JPEG name and XML path of a frame that has both files."""
 
     number: int
     jpeg: str
@@ -157,10 +169,10 @@ class _Files(NamedTuple):
 def _read_annotations(
     files: Sequence[_Files], problems: list[str]
 ) -> Iterator[tuple[int, str, str, bytes, VocAnnotation | None]]:
-    """Number, JPEG, XML, the XML's text, and what an ordinary one says."""
-    for start in range(0, len(files), _READ_TOGETHER):
+    """Yield number, JPEG, XML, text, and the annotation (None for an unusual XML)."""
+    for start in range(0, len(files), _BATCH):
         batch, texts = [], []
-        for item in files[start : start + _READ_TOGETHER]:
+        for item in files[start : start + _BATCH]:
             try:
                 texts.append(load_voc_xml(item.xml))
             except DataError as error:
@@ -171,25 +183,16 @@ def _read_annotations(
             yield *item, text, annotation
 
 
-def _require_same_size(jpeg: str, xml: str, annotation: VocAnnotation) -> tuple[int, int]:
-    """Width and height of a frame."""
-    width, height = annotation.width, annotation.height
-    size = read_jpeg_size(jpeg)
-    if size != (height, width):
-        raise DataError(f"{jpeg}: {size[1]}x{size[0]} pixels, but {xml} says {width}x{height}")
-    return width, height
-
-
-def _use_boxes(
+def _read_boxes(
     xml: str,
     text: bytes,
     annotation: VocAnnotation,
     class_ids: Mapping[str, int],
     video: AnnotatedVideo,
 ) -> list[LabelledBox]:
-    """The boxes that can be used."""
+    """Return the valid boxes; add the others to the problems of the video."""
     boxes, num_other, problems = _boxes(annotation, xml, class_ids, video.is_video)
-    if problems:  # the careful reader knows the lines
+    if problems:  # parse again with the slow reader, which knows line numbers
         annotation = parse_voc_xml(xml, text)
         boxes, num_other, problems = _boxes(annotation, xml, class_ids, video.is_video)
     video.num_other_boxes += num_other
@@ -200,7 +203,7 @@ def _use_boxes(
 def _boxes(
     annotation: VocAnnotation, xml: str, class_ids: Mapping[str, int], is_video: bool
 ) -> tuple[list[LabelledBox], int, list[str]]:
-    """Boxes of our classes, how many DET has of others, and what is wrong."""
+    """Return the boxes of our classes, the number of DET's other boxes, and the problems."""
     boxes: list[LabelledBox] = []
     problems: list[str] = []
     num_other = 0
@@ -209,7 +212,7 @@ def _boxes(
         if class_id is None:
             if is_video:
                 name = item.name[:40]
-                problems.append(f"{xml}:{item.line}: unknown class {name!r}, box left out")
+                problems.append(f"{xml}:{item.line}: unknown class {name!r}, box skipped")
             else:
                 num_other += 1
             continue
@@ -230,14 +233,8 @@ def _mark_targets(
     else:
         targets = set(folder.targets)
         video.problems += [
-            f"{data}: frame {number} is listed as a target, but not there"
+            f"{data}: frame {number} is listed as a target, but missing"
             for number in sorted(targets.difference(numbers))
         ]
     for frame in video.frames:
         frame.is_target = frame.number in targets
-
-
-def _check_length(folder: FrameFolder, data: str, video: AnnotatedVideo) -> None:
-    expected = folder.listed_frames
-    if expected is not None and len(video.frames) != expected:
-        video.problems.append(f"{data}: {len(video.frames)} frames read, {expected} listed")

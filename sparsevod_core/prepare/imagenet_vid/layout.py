@@ -1,11 +1,10 @@
-"""Finds videos, stills and lists in a tree of ImageNet VID's official layout; opens no frame.
+"""Videos, still images and lists in a tree of ImageNet VID's official layout; opens no frame.
 
     ROOT/Data/VID/train/GROUP/SNIPPET/000000.JPEG    ROOT/Annotations/VID/...  the same with .xml
     ROOT/Data/VID/val/SNIPPET/000000.JPEG            ROOT/ImageSets/...        the lists
     ROOT/Data/DET/train/FOLDER/IMAGE.JPEG
 
-A snippet is a video. The lists are those that FGFA published and everyone trains with; without
-them the folders are taken as they are.
+A snippet is a video. Without lists (see `lists.py`), all folders with frames are used.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.imagenet_vid.lists import (
     SNIPPET_LISTS,
     STILLS_LIST,
@@ -29,21 +27,21 @@ SPLITS = ("train", "val")
 JPEG_SUFFIXES = (".jpeg", ".jpg")
 TARGETS_PER_SNIPPET = 15
 
-_DEEPEST_FOLDER = 3  # below train or val; links may go round in a circle
+_DEEPEST_FOLDER = 3  # below train or val; links may form a loop
 
 
 @dataclass(frozen=True, slots=True)
 class FrameFolder:
-    """A folder of frames: one video, or some of DET's stills.
+    """A folder of frames: one video, or some of DET's still images.
 
     Attributes:
-        path: below `Data` and `Annotations`, e.g. `VID/val/ILSVRC2015_val_00007010`.
+        path: Path below `Data` and `Annotations`, e.g. `VID/val/ILSVRC2015_val_00007010`.
         split: `train` or `val`.
-        is_video: False for DET's stills.
-        listed_frames: how many frames the list gives the video; None without a list.
-        targets: numbers of the training targets among a training video's frames, as listed, sorted;
-            None without a list, and for other folders.
-        stems: the stills to take, as listed; None takes all.
+        is_video: False for DET's still images.
+        listed_frames: Number of frames of the video according to the list; None without a list.
+        targets: Sorted numbers of a training video's target frames according to the list; None
+            without a list, and for other folders.
+        stems: Names of the listed still images, without suffix; None for all.
     """
 
     path: str
@@ -55,20 +53,25 @@ class FrameFolder:
 
     @property
     def name(self) -> str:
-        """What follows `VID/val/`: unique within the split."""
+        """The path after `VID/val/`, unique within the split."""
         return self.path.split("/", 2)[-1]
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether images without a usable annotation are normal, as in DET without a list."""
+        return not self.is_video and self.stems is None
 
 
 @dataclass(slots=True)
 class Listing:
-    """What is to be read of a split.
+    """Folders to read for a split.
 
     Attributes:
-        folders: those present, in the list's order or sorted.
-        missing: listed, but not in the tree.
-        unlisted: in the tree, but not listed, so left out.
-        listed_videos, listed_frames: in the list, present or not; None without a list.
-        problems: one line for each thing that is wrong with the list or the folders.
+        folders: Folders in the tree, in the list's order or sorted.
+        missing: Names in the list, but not in the tree.
+        unlisted: Names in the tree, but not in the list, and therefore skipped.
+        listed_videos, listed_frames: Numbers in the list, present or not; None without a list.
+        problems: One line per problem of the list or the folders.
     """
 
     folders: list[FrameFolder] = field(default_factory=list)
@@ -79,46 +82,26 @@ class Listing:
     problems: list[str] = field(default_factory=list)
 
 
-def holds_imagenet_vid(path: Path) -> bool:
-    """Whether `find_root` finds the layout here."""
-    return _root_in(path) is not None
-
-
-def find_root(path: Path) -> Path:
-    """`path`, or the `ILSVRC...` folder in it, whichever holds `Data/VID`.
-
-    Raises:
-        DataError: neither does.
-    """
-    root = _root_in(path)
-    if root is not None:
-        return root
-    raise DataError(
-        f"{path}: no ImageNet VID here: expected the folder Data/VID/train or Data/VID/val",
-        hint="give the unpacked ILSVRC2015 folder, or make a small set to try things with: "
-        "sparsevod prepare-vid --synthetic data/synthetic",
-    )
-
-
-def splits_in(root: Path) -> list[str]:
-    """The splits whose frames are in the tree."""
-    return [split for split in SPLITS if (root / "Data" / "VID" / split).is_dir()]
+def find_root(path: Path) -> Path | None:
+    """Return `path`, or the `ILSVRC...` folder in it, whichever has `Data/VID`; None if neither."""
+    places = (path, *sorted(path.glob("ILSVRC*")))
+    return next((place for place in places if (place / "Data" / "VID").is_dir()), None)
 
 
 def list_videos(root: Path, split: str) -> Listing:
-    """The videos of a split: those of its list, or all when there is no list.
+    """Return the videos of a split: those in its list, or all without a list.
 
     Raises:
-        DataError: a line of the list that cannot be read, or a name in it that leaves the tree.
+        DataError: A line of the list cannot be parsed, or a name leads out of the tree.
     """
     listing = Listing()
-    # Either year's tree goes with either year's list.
+    # A tree of either year matches a list of either year.
     in_tree: dict[str, str] = {}
     for name in _folders_with_frames(root / "Data" / "VID", split, listing.problems):
         other = in_tree.setdefault(without_year(name), name)
         if other != name:
             place = root / "Data" / "VID" / name
-            listing.problems.append(f"{place}: the same video as {other}, left out")
+            listing.problems.append(f"{place}: the same video as {other}, skipped")
     path = find_list(root, SNIPPET_LISTS[split])
     if path is None:
         listing.folders = [FrameFolder(f"VID/{name}", split) for name in in_tree.values()]
@@ -139,10 +122,10 @@ def list_videos(root: Path, split: str) -> Listing:
 
 
 def list_stills(root: Path) -> Listing:
-    """DET's training stills, by folder: those of the list, or all when there is no list.
+    """Return DET's training images by folder: those in the list, or all without a list.
 
     Raises:
-        DataError: a line of the list that cannot be read, or a name in it that leaves the tree.
+        DataError: A line of the list cannot be parsed, or a name leads out of the tree.
     """
     listing = Listing()
     data = root / "Data" / "DET"
@@ -171,39 +154,34 @@ def list_stills(root: Path) -> Listing:
 
 
 def spread_targets(length: int) -> list[int]:
-    """The training targets of a video that no list names: 15 of its frames, spread evenly.
+    """Return the training targets of an unlisted video: 15 of its frames, spread evenly.
 
-    Frame floor((i + 1/2) L / 15) for i = 0..14, without duplicates where the video is shorter.
+    These are frames floor((i + 1/2) L / 15) for i = 0..14, without duplicates in short videos.
     """
     places = ((2 * i + 1) * length // (2 * TARGETS_PER_SNIPPET) for i in range(TARGETS_PER_SNIPPET))
     return sorted(set(places)) if length else []
 
 
-def _root_in(path: Path) -> Path | None:
-    places = (path, *sorted(path.glob("ILSVRC*")))
-    return next((place for place in places if (place / "Data" / "VID").is_dir()), None)
-
-
 def _folders_with_frames(data: Path, split: str, problems: list[str]) -> Iterator[str]:
-    """Folders below `data / split` that have a JPEG, sorted; links are followed."""
+    """Yield the folders below `data / split` that have a JPEG, sorted; links are followed."""
     if not (data / split).is_dir():
         return
-    has_frames, subfolders = _look_into(data / split, problems)
+    has_frames, subfolders = _scan(data / split, problems)
     if has_frames:
-        problems.append(f"{data / split}: frames lie here, expected a folder for each video")
+        problems.append(f"{data / split}: frames lie here, expected a folder per video")
         subfolders = []
     waiting = [(f"{split}/{name}", 1) for name in reversed(subfolders)]
     while waiting:
         folder, depth = waiting.pop()
-        has_frames, subfolders = _look_into(data / folder, problems)
+        has_frames, subfolders = _scan(data / folder, problems)
         if has_frames:
             yield folder
         elif depth < _DEEPEST_FOLDER:
             waiting += [(f"{folder}/{name}", depth + 1) for name in reversed(subfolders)]
 
 
-def _look_into(folder: Path, problems: list[str]) -> tuple[bool, list[str]]:
-    """Whether there is a JPEG, which ends the search, and if not the subfolders, sorted."""
+def _scan(folder: Path, problems: list[str]) -> tuple[bool, list[str]]:
+    """Return True and no subfolders if there is a JPEG, otherwise False and the subfolders."""
     subfolders = []
     try:
         with os.scandir(folder) as entries:

@@ -1,4 +1,4 @@
-"""Reads the lists that FGFA published and everyone trains with, wherever in the tree they lie."""
+"""The lists of videos and images that FGFA published and that everyone trains with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _YEAR = re.compile(r"ILSVRC20\d\d")
 
 @dataclass(slots=True)
 class Snippet:
-    """A video as listed: numbers of the frames that are named, and its length."""
+    """A listed video: its name, its number of frames, and the frame numbers in the list."""
 
     name: str
     length: int
@@ -25,11 +25,12 @@ class Snippet:
 
 
 def read_snippet_list(path: Path, problems: list[str]) -> dict[str, Snippet]:
-    """The snippets by name without the year; a line is `name 1 number length`.
+    """Return the snippets by name without the year; a line is `name 1 number length`.
+
+    Repeated or contradictory entries are only reported in `problems`.
 
     Raises:
-        DataError: a line that cannot be read, or a name that leaves the tree. What is listed twice
-            is only named in `problems`.
+        DataError: A line cannot be parsed, or a name leads out of the tree.
     """
     snippets: dict[str, Snippet] = {}
     for place, words in read_list(path, num_words=4):
@@ -40,7 +41,7 @@ def read_snippet_list(path: Path, problems: list[str]) -> dict[str, Snippet]:
         name, number, length = words[0], int(words[2]), int(words[3])
         snippet = snippets.setdefault(without_year(name), Snippet(name, length))
         if length != snippet.length:
-            problems.append(f"{place}: {name} has {length} frames, and {snippet.length} before")
+            problems.append(f"{place}: {name} has {length} frames, but {snippet.length} before")
         if number in snippet.numbers:
             problems.append(f"{place}: frame {number} of {name} is listed twice")
         snippet.numbers.add(number)
@@ -48,10 +49,10 @@ def read_snippet_list(path: Path, problems: list[str]) -> dict[str, Snippet]:
 
 
 def read_list(path: Path, *, num_words: int) -> Iterator[tuple[str, list[str]]]:
-    """The words of each line with its place; the first word is a name that stays in the tree.
+    """Yield the place and the words of each line; the first word is a name within the tree.
 
     Raises:
-        DataError: another number of words, or a name that leaves the tree.
+        DataError: A line has another number of words, or a name leads out of the tree.
     """
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, start=1):
@@ -67,11 +68,11 @@ def read_list(path: Path, *, num_words: int) -> Iterator[tuple[str, list[str]]]:
 
 
 def find_list(root: Path, name: str) -> Path | None:
-    """Where a list of this name lies; None where there is none."""
-    places = (root / folder / name for folder in _LIST_FOLDERS)
-    return next((place for place in places if place.is_file()), None)
+    """Return the path of a list in the tree, None if it is missing."""
+    paths = (root / folder / name for folder in _LIST_FOLDERS)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def without_year(name: str) -> str:
-    """The same for a tree and a list of different years."""
+    """Return the name without its year, so that a list matches a tree of another year."""
     return _YEAR.sub("ILSVRC", name)

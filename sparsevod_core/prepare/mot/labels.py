@@ -24,12 +24,13 @@ from pathlib import Path
 
 from sparsevod_core.data.annotation_join import VIDEO_FILE_NAME
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.annotated import AnnotatedVideo, LabelledBox
-from sparsevod_core.prepare.class_names import categories_of, read_class_list
-from sparsevod_core.prepare.frame_names import ImageFrames, split_number
-from sparsevod_core.prepare.image_size import IMAGE_SUFFIXES
-from sparsevod_core.prepare.label_set import Hints, LabelSet, Split, split_folders
-from sparsevod_core.prepare.media import (
+from sparsevod_core.prepare.mot.ground_truth import MotEntry, read_ground_truth
+from sparsevod_core.prepare.reading.annotated import AnnotatedVideo, LabelledBox
+from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
+from sparsevod_core.prepare.reading.frame_names import ImageFrames, split_number
+from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
+from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split, split_folders
+from sparsevod_core.prepare.reading.media import (
     Media,
     VideoFrames,
     add_box,
@@ -37,7 +38,6 @@ from sparsevod_core.prepare.media import (
     media_inputs,
     open_media,
 )
-from sparsevod_core.prepare.mot.ground_truth import MotEntry, read_ground_truth
 from sparsevod_core.reporting import Reporter
 
 GROUND_TRUTH = "gt/gt.txt"

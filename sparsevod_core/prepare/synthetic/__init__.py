@@ -1,0 +1,1 @@
+"""Rendering of a small video set of moving, patterned objects."""

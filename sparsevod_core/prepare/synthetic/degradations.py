@@ -1,7 +1,7 @@
-"""What goes wrong in a video for a few frames at a time: when, and how it looks.
+"""Degradations of a few frames at a time: when they happen, and how they look.
 
-Severity is in 0..1. Lengths are fractions of the frame's width, so that a set of another size is as
-hard. Occlusion depends on the objects: `scene.py` draws it.
+Severity is in 0..1. Lengths are fractions of the frame's width, so that sets of any size are
+equally hard. Occlusion depends on the objects and is drawn by `scene.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ Image = Float32[np.ndarray, "height width 3"]
 KINDS = ("motion_blur", "defocus", "low_light", "noise", "occlusion")
 
 BURST_FRAMES = (2, 5)
-"""Shortest and longest burst."""
+"""Number of frames of the shortest and the longest burst."""
 GAP_FRAMES = 2
-"""Least number of clean frames between two bursts."""
+"""Smallest number of clean frames between two bursts."""
 WEAKEST_PEAK = 0.8
 
 
@@ -27,10 +27,10 @@ class Burst:
     """One kind of degradation over a few frames.
 
     Attributes:
-        kind: one of `KINDS`.
-        start: its first frame.
-        severities: of each of its frames, rising and falling.
-        angle: direction of the blur or of what comes into view, in radians.
+        kind: One of `KINDS`.
+        start: First frame.
+        severities: Severity of each frame, rising and falling.
+        angle: Direction of the blur or of the occluder, in radians.
     """
 
     kind: str
@@ -39,13 +39,13 @@ class Burst:
     angle: float
 
     def severity(self, frame: int) -> float:
-        """Severity in a frame; 0 outside the burst."""
+        """Return the severity in a frame, 0 outside the burst."""
         place = frame - self.start
         return self.severities[place] if 0 <= place < len(self.severities) else 0.0
 
 
 def schedule_bursts(rng: np.random.Generator, num_frames: int, share: float) -> list[Burst]:
-    """Bursts that together hit at most `share` of the frames, with clean frames between them."""
+    """Return bursts that cover at most `share` of the frames, with clean frames between them."""
     lengths: list[int] = []
     budget = int(share * num_frames)
     while budget > 0:
@@ -69,13 +69,13 @@ def schedule_bursts(rng: np.random.Generator, num_frames: int, share: float) -> 
 
 
 def degrade(rng: np.random.Generator, image: Image, burst: Burst, severity: float) -> Image:
-    """The frame as the camera delivers it; unchanged for occlusion, which is in the scene.
+    """Return the degraded frame; for occlusion, which is part of the scene, the frame itself.
 
     Args:
-        rng: of this frame's noise.
+        rng: Source of this frame's noise.
         image: RGB in 0..1.
-        burst: gives kind and direction.
-        severity: of this frame.
+        burst: Kind and direction.
+        severity: Severity of this frame.
     """
     if burst.kind == "motion_blur":
         return _motion_blur(image, severity, burst.angle)
@@ -84,12 +84,12 @@ def degrade(rng: np.random.Generator, image: Image, burst: Burst, severity: floa
     if burst.kind == "low_light":
         return _low_light(rng, image, severity)
     if burst.kind == "noise":
-        return _noise(rng, image, severity)
+        return image + _grain(rng, image.shape, 0.1 + 0.6 * severity)
     return image
 
 
 def _motion_blur(image: Image, severity: float, angle: float) -> Image:
-    """The mean along a straight line: the camera is jerked while the shutter is open."""
+    """Average along a straight line, as if the camera moved while the shutter was open."""
     import cv2
 
     length = (0.03 + 0.17 * severity) * image.shape[1]
@@ -103,7 +103,7 @@ def _motion_blur(image: Image, severity: float, angle: float) -> Image:
 
 
 def _defocus(image: Image, severity: float) -> Image:
-    """The mean over a disc, as an aperture makes it."""
+    """Average over a disc, as an open aperture does."""
     import cv2
 
     radius = (0.015 + 0.06 * severity) * image.shape[1]
@@ -114,19 +114,16 @@ def _defocus(image: Image, severity: float) -> Image:
 
 
 def _low_light(rng: np.random.Generator, image: Image, severity: float) -> Image:
-    """Little light, in which the sensor's own noise stands out."""
+    """Darken the frame, so that the noise of the sensor becomes visible."""
     light = (1 - 0.85 * severity) ** 1.5
-    return light * image + _grain(rng, image.shape[0], image.shape[1], 0.01 + 0.07 * severity)
+    return light * image + _grain(rng, image.shape, 0.01 + 0.07 * severity)
 
 
-def _noise(rng: np.random.Generator, image: Image, severity: float) -> Image:
-    return image + _grain(rng, image.shape[0], image.shape[1], 0.1 + 0.6 * severity)
-
-
-def _grain(rng: np.random.Generator, height: int, width: int, sigma: float) -> Image:
-    """Colour noise; half of it in grains of two pixels, which shrinking a frame does not remove."""
+def _grain(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Image:
+    """Return color noise, half of it in grains of two pixels, which downscaling does not remove."""
     import cv2
 
+    height, width = shape[:2]
     fine = rng.standard_normal((height, width, 3), dtype=np.float32)
     half = rng.standard_normal((-(-height // 2), -(-width // 2), 3), dtype=np.float32)
     coarse = cv2.resize(half, (width, height), interpolation=cv2.INTER_NEAREST)

@@ -1,4 +1,4 @@
-"""The ground: a patchwork of fields from above. Colours are RGB in 0..1."""
+"""Background of a scene: fields seen from above. Colors are RGB in 0..1."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from jaxtyping import Bool, Float, Float32, Int, Int32, UInt8
 from sparsevod_core.prepare.synthetic.noise import fractal_noise
 
 Image = Float32[np.ndarray, "height width 3"]
-Picture = UInt8[np.ndarray, "height width 3"]
-Colour = Float[np.ndarray, "3"]
+Pixels = UInt8[np.ndarray, "height width 3"]
+Color = Float[np.ndarray, "3"]
 
 NUM_FIELDS = 28
 NUM_HUTS = 45
 
 
 def landscape(rng: np.random.Generator, height: int, width: int) -> Image:
-    """Fields with furrows, paths between them, a river and scattered huts, seen from above."""
+    """Return an image of fields with furrows, paths between them, a river and scattered huts."""
     import cv2
 
-    picture = _to_bytes(_ploughed_fields(rng, height, width))
-    _draw_river(rng, picture, _muted(rng, rng.random()))
+    pixels = _to_bytes(_ploughed_fields(rng, height, width))
+    _draw_river(rng, pixels, _muted(rng, rng.random()))
     for _ in range(NUM_HUTS):
-        _draw_hut(rng, picture, _muted(rng, rng.random()))
+        _draw_hut(rng, pixels, _muted(rng, rng.random()))
     shade = 0.8 + 0.4 * fractal_noise(rng, height, width)
     grain = 3.0 * rng.standard_normal((height, width), dtype=np.float32)
-    image = (picture * shade[..., None] + grain[..., None]).clip(0, 255) / np.float32(255)
+    image = (pixels * shade[..., None] + grain[..., None]).clip(0, 255) / np.float32(255)
     return cv2.GaussianBlur(image, (0, 0), 0.6)
 
 
@@ -46,7 +46,7 @@ def _ploughed_fields(rng: np.random.Generator, height: int, width: int) -> Image
 
 
 def _fields(rng: np.random.Generator, height: int, width: int) -> Int[np.ndarray, "height width"]:
-    """Cells of a Voronoi diagram whose borders wander, numbered from 0."""
+    """Return the cells of a Voronoi diagram with wavy borders, numbered from 0."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     for axis in (x, y):
         axis += 0.12 * height * fractal_noise(rng, height, width, cells=4.0)
@@ -68,10 +68,10 @@ def _borders(fields: Int[np.ndarray, "height width"]) -> Bool[np.ndarray, "heigh
     return borders
 
 
-def _draw_river(rng: np.random.Generator, picture: Picture, colour: Colour) -> None:
+def _draw_river(rng: np.random.Generator, pixels: Pixels, color: Color) -> None:
     import cv2
 
-    height, width = picture.shape[:2]
+    height, width = pixels.shape[:2]
     x = np.linspace(-0.1, 1.1, 60)
     bend = rng.uniform(0.1, 0.9) + 0.14 * np.sin(rng.uniform(3, 8) * x + rng.uniform(0, 6))
     points = np.stack([x, bend + rng.uniform(-0.4, 0.4) * (x - 0.5)], axis=1)
@@ -79,32 +79,32 @@ def _draw_river(rng: np.random.Generator, picture: Picture, colour: Colour) -> N
         points = points[:, ::-1]
     line = _fixed_point(points * [width, height])
     thickness = int(rng.uniform(0.02, 0.055) * height) + 1
-    for bank, tint in ((3, colour * 0.7), (0, colour)):
+    for bank, tint in ((3, color * 0.7), (0, color)):
         cv2.polylines(
-            picture, [line], False, _to_bytes(tint).tolist(), thickness + bank, cv2.LINE_AA, 4
+            pixels, [line], False, _to_bytes(tint).tolist(), thickness + bank, cv2.LINE_AA, 4
         )
 
 
-def _draw_hut(rng: np.random.Generator, picture: Picture, colour: Colour) -> None:
+def _draw_hut(rng: np.random.Generator, pixels: Pixels, color: Color) -> None:
     import cv2
 
-    height, width = picture.shape[:2]
-    centre, size = rng.uniform(0, 1, 2) * [width, height], rng.uniform(0.011, 0.042, 2) * height
-    corners = cv2.boxPoints((centre.tolist(), size.tolist(), rng.uniform(0, 90)))
-    for shadow, tint in ((0.006 * height, colour * 0.45), (0.0, colour)):
+    height, width = pixels.shape[:2]
+    center, size = rng.uniform(0, 1, 2) * [width, height], rng.uniform(0.011, 0.042, 2) * height
+    corners = cv2.boxPoints((center.tolist(), size.tolist(), rng.uniform(0, 90)))
+    for shadow, tint in ((0.006 * height, color * 0.45), (0.0, color)):
         cv2.fillConvexPoly(
-            picture, _fixed_point(corners + shadow), _to_bytes(tint).tolist(), cv2.LINE_AA, 4
+            pixels, _fixed_point(corners + shadow), _to_bytes(tint).tolist(), cv2.LINE_AA, 4
         )
 
 
 def _fixed_point(points: Float[np.ndarray, "n 2"]) -> Int32[np.ndarray, "n 1 2"]:
-    """Points with four bits after the point, as OpenCV draws with `shift=4`."""
+    """Return points with four fractional bits, as OpenCV draws with `shift=4`."""
     return (points * 16).round().astype(np.int32)[:, None]
 
 
-def _muted(rng: np.random.Generator, hue: float) -> Colour:
+def _muted(rng: np.random.Generator, hue: float) -> Color:
     return np.asarray(hsv_to_rgb(hue % 1, rng.uniform(0.1, 0.42), rng.uniform(0.35, 0.85)))
 
 
-def _to_bytes(colours: Float[np.ndarray, "*any"]) -> UInt8[np.ndarray, "*any"]:
-    return (colours.clip(0, 1) * 255).round().astype(np.uint8)
+def _to_bytes(colors: Float[np.ndarray, "*any"]) -> UInt8[np.ndarray, "*any"]:
+    return (colors.clip(0, 1) * 255).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Noise with detail at every scale, for grounds, shadows and marble."""
+"""Fractal noise for landscapes, shadows and marble."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Float32
 def fractal_noise(
     rng: np.random.Generator, height: int, width: int, cells: float = 3.0
 ) -> Float32[np.ndarray, "height width"]:
-    """Smooth noise with detail at every scale, in 0..1; `cells` coarse blobs along the height."""
+    """Return smooth noise with detail at every scale, in 0..1; `cells` coarse blobs per height."""
     import cv2
 
     noise = np.zeros((height, width), np.float32)

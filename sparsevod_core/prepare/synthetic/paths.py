@@ -1,4 +1,4 @@
-"""How things move: smooth paths of objects and of the camera, one value a frame."""
+"""Smooth paths of the objects and of the camera, one value per frame."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ Values = Float[np.ndarray, " frames"]
 
 @dataclass(frozen=True, slots=True)
 class ObjectPath:
-    """Where an object is in each frame.
+    """Pose of an object in each frame.
 
     Attributes:
-        centres: x, y in pixels; may lie outside the frame.
-        angles: in radians.
-        scales: 1 is the object at its largest.
-        squash: height over width as it is seen from the side.
+        centers: x, y in pixels; may be outside the frame.
+        angles: Rotation in radians.
+        scales: Size relative to the largest.
+        squash: Height over width, as if seen from the side.
     """
 
-    centres: Points
+    centers: Points
     angles: Values
     scales: Values
     squash: float
 
-    def affine(self, frame: int, sprite_centre: float) -> Float[np.ndarray, "2 3"]:
-        """Takes sprite pixels to the pixels of a frame."""
+    def affine(self, frame: int, sprite_center: float) -> Float[np.ndarray, "2 3"]:
+        """Return the map from sprite pixels to the pixels of a frame."""
         turn, scale = self.angles[frame], self.scales[frame]
         linear = scale * np.array(
             [
@@ -36,22 +36,22 @@ class ObjectPath:
                 [self.squash * np.sin(turn), self.squash * np.cos(turn)],
             ]
         )
-        shift = self.centres[frame] - linear @ [sprite_centre, sprite_centre]
+        shift = self.centers[frame] - linear @ [sprite_center, sprite_center]
         return np.column_stack([linear, shift])
 
 
 def object_path(
     rng: np.random.Generator, num_frames: int, height: int, width: int, diameter_px: float
 ) -> ObjectPath:
-    """A straight, swaying path, turned back near the border; calm or lively in every respect."""
+    """Return a swaying path that turns back near the border, with one liveliness for all motion."""
     time = np.arange(num_frames)
     liveliness = rng.random()
-    speed = 0.0004 * 60**liveliness * height  # px a frame
+    speed = 0.0004 * 60**liveliness * height  # px per frame
     heading = rng.uniform(0, 2 * np.pi)
     step = speed * np.array([np.cos(heading), np.sin(heading)])
     straight = rng.uniform(0.1, 0.9, 2) * [width, height] + time[:, None] * step
-    beyond = diameter_px * rng.uniform(-0.45, 0.4)  # where it turns back: inside or outside
-    centres = np.stack(
+    beyond = diameter_px * rng.uniform(-0.45, 0.4)  # turns back inside or outside
+    centers = np.stack(
         [
             _turn_back(straight[:, axis], -beyond, size + beyond)
             + 0.2 * liveliness * diameter_px * _sway(rng, time)
@@ -59,9 +59,9 @@ def object_path(
         ],
         axis=1,
     )
-    turning = rng.normal(0, 0.12) * liveliness  # radians a frame
+    turning = rng.normal(0, 0.12) * liveliness  # radians per frame
     return ObjectPath(
-        centres,
+        centers,
         angles=rng.uniform(0, 2 * np.pi) + turning * time + 0.3 * liveliness * _sway(rng, time),
         scales=np.exp(0.3 * liveliness * (_sway(rng, time) - 1)),
         squash=rng.uniform(0.85, 1.0),
@@ -69,7 +69,7 @@ def object_path(
 
 
 def camera_path(rng: np.random.Generator, num_frames: int, reach_px: float) -> Points:
-    """Offset of the background: a slow pan that stays within `reach_px` of the middle."""
+    """Return the offset of the background: a slow pan within about `reach_px` of the center."""
     time = np.arange(num_frames)
     speed = rng.uniform(0.01, 0.06) * reach_px
     heading, start = rng.uniform(0, 2 * np.pi), rng.uniform(-0.4, 0.4, 2) * reach_px
@@ -79,11 +79,11 @@ def camera_path(rng: np.random.Generator, num_frames: int, reach_px: float) -> P
 
 
 def _sway(rng: np.random.Generator, time: np.ndarray) -> Values:
-    """A slow wave in -1..1."""
+    """Return a slow wave in -1..1."""
     return np.sin(2 * np.pi * time / rng.uniform(14, 40) + rng.uniform(0, 2 * np.pi))
 
 
 def _turn_back(place: Values, low: float, high: float) -> Values:
-    """The same way, reflected at both ends."""
+    """Return the positions, reflected at both ends."""
     span = high - low
     return low + span - np.abs((place - low) % (2 * span) - span)

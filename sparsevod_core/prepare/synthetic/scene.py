@@ -1,6 +1,6 @@
-"""A video of objects that move over a panning landscape and hide one another.
+"""A video of objects that move over a panning landscape and occlude one another.
 
-The scene is decided when it is made; its frames can then be drawn in any order.
+Everything random is drawn when the scene is created, so frames can be drawn in any order.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from sparsevod_core.prepare.synthetic.sprite import Sprite, draw, footprint, mak
 
 Mask = Bool[np.ndarray, "height width"]
 Cover = Float32[np.ndarray, "height width"]
-Picture = UInt8[np.ndarray, "height width 3"]
+Pixels = UInt8[np.ndarray, "height width 3"]
 Image = Float32[np.ndarray, "height width 3"]
 Ground = Float32[np.ndarray, "rows columns 3"]  # larger than a frame, for the camera to pan over
 
 MIN_VISIBLE = 0.12
-"""An object of which a smaller share is to be seen has no box."""
+"""Smallest visible fraction of an object that has a box."""
 MIN_SIDE_PX = 4
-"""Nor has one whose visible part is narrower."""
+"""Smallest width and height of the visible part of an object that has a box."""
 OCCLUDED_BELOW = 0.6
-"""`occluded`: a smaller share is to be seen of what lies within the frame."""
+"""An object is `occluded` if a smaller fraction of its part within the frame is visible."""
 CLEAR_FRAMES = 0.25
-"""Each object is seen undegraded and not occluded in at least this share of the frames."""
+"""Each object is undegraded and not occluded in at least this fraction of the frames."""
 
 DIAMETERS = (0.2, 0.5)
-"""Smallest and largest object as a share of the frame's height, before it shrinks on its way."""
+"""Smallest and largest diameter as a fraction of the frame's height, at scale 1."""
 _ATTEMPTS = 20
 _SENSOR_NOISE = 0.008
 _SPARE_PX = 64
@@ -41,14 +41,13 @@ _SPARE_PX = 64
 
 @dataclass(frozen=True, slots=True)
 class VisibleObject:
-    """What is to be seen of an object in a frame.
+    """Visible part of an object in a frame.
 
     Attributes:
-        track: number of the object in its video, from 0.
-        class_name: one of `OBJECT_CLASSES`.
-        box_xyxy: edges of the visible part in whole pixels; the right and lower edge lie behind its
-            last pixel.
-        occluded: see `OCCLUDED_BELOW`.
+        track: Number of the object in its video, from 0.
+        class_name: One of `OBJECT_CLASSES`.
+        box_xyxy: Edges of the visible part in integer pixels; right and bottom are exclusive.
+        occluded: See `OCCLUDED_BELOW`.
     """
 
     track: int
@@ -59,16 +58,16 @@ class VisibleObject:
 
 @dataclass(frozen=True, slots=True)
 class RenderedFrame:
-    """Pixels, objects, and severity by kind of degradation (empty: a clean frame)."""
+    """Pixels, objects, and severity by kind of degradation (empty for a clean frame)."""
 
-    image: Picture
+    image: Pixels
     objects: list[VisibleObject]
     degradation: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class _Thing:
-    """An object of the scene with the pixels of each frame that it would cover if it were alone."""
+class _Object:
+    """An object of the scene, with the mask that it would have in each frame without others."""
 
     class_name: str
     sprite: Sprite
@@ -78,15 +77,15 @@ class _Thing:
 
 
 class Scene:
-    """One video.
+    """One rendered video.
 
     Args:
-        seed: numbers that name the video; the same numbers give the same pixels.
-        class_names: of the objects, from `OBJECT_CLASSES`, farthest first. One for which no path is
-            found on which all objects are seen well is left out.
-        num_frames: its length.
-        height, width: of a frame in pixels.
-        degraded_share: at most this share of the frames is degraded.
+        seed: Numbers that identify the video; the same numbers give the same pixels.
+        class_names: Class of each object, from `OBJECT_CLASSES`, farthest first. An object is
+            omitted if no path is found on which all objects are clearly visible.
+        num_frames: Number of frames.
+        height, width: Size of a frame in pixels.
+        degraded_share: Largest fraction of the frames that is degraded.
     """
 
     def __init__(
@@ -108,17 +107,17 @@ class Scene:
         self._camera = camera_path(rng, num_frames, self._reach)
         sheet = (height + _SPARE_PX, width + _SPARE_PX, 3)
         self._noise = _SENSOR_NOISE * rng.standard_normal(sheet, dtype=np.float32)
-        self._things: list[_Thing] = []
+        self._objects: list[_Object] = []
         for class_name in class_names:
             self._add(rng, class_name, num_frames)
 
     def frame(self, index: int) -> RenderedFrame:
         """Draw one frame."""
         image = self._background(self._ground, index)
-        for thing in self._things:
-            affine = thing.path.affine(index, thing.sprite.centre)
-            draw(thing.sprite, image, affine, shadow_px=0.07 * thing.diameter_px)
-        rng = np.random.default_rng([*self._seed, index + 1])  # a 0 would not count
+        for item in self._objects:
+            affine = item.path.affine(index, item.sprite.center)
+            draw(item.sprite, image, affine, shadow_px=0.07 * item.diameter_px)
+        rng = np.random.default_rng([*self._seed, index + 1])  # a trailing 0 has no effect
         degradation = {}
         cover = np.zeros((self._height, self._width), np.float32)
         for burst in self._bursts:
@@ -133,8 +132,8 @@ class Scene:
         objects = self._visible_objects(index, cover >= 0.5)
         return RenderedFrame(self._expose(rng, image), objects, degradation)
 
-    def _expose(self, rng: np.random.Generator, image: Image) -> Picture:
-        """Bytes with a little sensor noise, cut out of one sheet that serves all frames."""
+    def _expose(self, rng: np.random.Generator, image: Image) -> Pixels:
+        """Return uint8 pixels with some sensor noise, cropped from one sheet for all frames."""
         top, left = rng.integers(_SPARE_PX, size=2)
         noise = self._noise[top : top + self._height, left : left + self._width]
         return ((image + noise) * 255 + 0.5).clip(0, 255).astype(np.uint8)
@@ -149,61 +148,61 @@ class Scene:
 
     def _add(self, rng: np.random.Generator, class_name: str, num_frames: int) -> None:
         for _ in range(_ATTEMPTS):
-            thing = self._random_thing(rng, class_name, num_frames)
-            if self._all_seen_clearly([*self._things, thing]):
-                self._things.append(thing)
+            item = self._random_object(rng, class_name, num_frames)
+            if self._all_clearly_visible([*self._objects, item]):
+                self._objects.append(item)
                 return
 
-    def _random_thing(self, rng: np.random.Generator, class_name: str, num_frames: int) -> _Thing:
+    def _random_object(self, rng: np.random.Generator, class_name: str, num_frames: int) -> _Object:
         diameter = self._height * np.exp(rng.uniform(*np.log(DIAMETERS)))
         sprite = make_sprite(rng, OBJECT_CLASSES[class_name], diameter)
         path = object_path(rng, num_frames, self._height, self._width, diameter)
         masks = [
-            footprint(sprite, path.affine(index, sprite.centre), self._height, self._width)
+            footprint(sprite, path.affine(index, sprite.center), self._height, self._width)
             for index in range(num_frames)
         ]
-        return _Thing(class_name, sprite, path, diameter, masks)
+        return _Object(class_name, sprite, path, diameter, masks)
 
-    def _all_seen_clearly(self, things: list[_Thing]) -> bool:
-        num_frames = len(things[0].masks)
-        clear = np.zeros(len(things), int)
+    def _all_clearly_visible(self, objects: list[_Object]) -> bool:
+        num_frames = len(objects[0].masks)
+        clear = np.zeros(len(objects), int)
         for index in range(num_frames):
             if any(burst.severity(index) for burst in self._bursts):
                 continue
-            for track, mask in enumerate(_visible_masks(things, index)):
-                seen = _seen(track, things[track], mask, index)
-                clear[track] += seen is not None and not seen.occluded
+            for track, mask in enumerate(_visible_masks(objects, index)):
+                part = _visible_part(track, objects[track], mask, index)
+                clear[track] += part is not None and not part.occluded
         return bool((clear >= CLEAR_FRAMES * num_frames).all())
 
     def _visible_objects(self, index: int, cover: Mask) -> list[VisibleObject]:
-        masks = _visible_masks(self._things, index)
-        seen = (
-            _seen(track, thing, mask & ~cover, index)
-            for track, (thing, mask) in enumerate(zip(self._things, masks, strict=True))
+        masks = _visible_masks(self._objects, index)
+        parts = (
+            _visible_part(track, item, mask & ~cover, index)
+            for track, (item, mask) in enumerate(zip(self._objects, masks, strict=True))
         )
-        return [item for item in seen if item is not None]
+        return [part for part in parts if part is not None]
 
     def _occluders(self, burst: Burst, severity: float, index: int) -> Cover:
-        """Opacity of a bush before each object, hiding up to three quarters of its width."""
+        """Return the opacity of a bush over each object that hides up to 3/4 of its width."""
         import cv2
 
         cover = np.zeros((self._height, self._width), np.uint8)
         direction = np.array([np.cos(burst.angle), np.sin(burst.angle)])
         turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
         circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
-        for thing in self._things:
-            diameter = thing.diameter_px * thing.path.scales[index]
+        for item in self._objects:
+            diameter = item.diameter_px * item.path.scales[index]
             hidden, radius = 0.25 + 0.5 * severity, 0.65 * diameter
             distance = radius + (0.5 - hidden) * diameter
             leaves = 1 + 0.06 * np.sin(5 * turn + burst.angle) + 0.04 * np.sin(11 * turn)
-            centre = thing.path.centres[index] + distance * direction
-            points = centre + radius * leaves[:, None] * circle
+            center = item.path.centers[index] + distance * direction
+            points = center + radius * leaves[:, None] * circle
             fixed = (points * 16).round().astype(np.int32)
             cv2.fillPoly(cover, [fixed], 255, cv2.LINE_AA, 4)
         return cv2.GaussianBlur(cover, (0, 0), 0.7).astype(np.float32) / 255
 
     def _lay_over(self, image: Image, cover: Cover, index: int) -> Image:
-        """Another part of the ground, turned round, where `cover` is opaque."""
+        """Draw another part of the ground, rotated by 180 degrees, where `cover` is opaque."""
         import cv2
 
         shadow = 0.35 * cv2.GaussianBlur(cover, (0, 0), 3.0)[..., None]
@@ -212,20 +211,20 @@ class Scene:
         return image * (1 - shadow) * (1 - opacity) + front * opacity
 
 
-def _visible_masks(things: list[_Thing], index: int) -> list[Mask]:
-    """What each object shows in a frame; later objects are nearer and hide earlier ones."""
+def _visible_masks(objects: list[_Object], index: int) -> list[Mask]:
+    """Return the visible mask of each object in a frame; later objects occlude earlier ones."""
     visible: list[Mask] = []
-    for place, thing in enumerate(things):
-        mask = thing.masks[index].copy()
-        for nearer in things[place + 1 :]:
+    for place, item in enumerate(objects):
+        mask = item.masks[index].copy()
+        for nearer in objects[place + 1 :]:
             mask &= ~nearer.masks[index]
         visible.append(mask)
     return visible
 
 
-def _seen(track: int, thing: _Thing, visible: Mask, index: int) -> VisibleObject | None:
+def _visible_part(track: int, item: _Object, visible: Mask, index: int) -> VisibleObject | None:
     num_pixels = int(visible.sum())
-    whole = thing.sprite.area_px * thing.path.scales[index] ** 2 * thing.path.squash
+    whole = item.sprite.area_px * item.path.scales[index] ** 2 * item.path.squash
     if num_pixels < MIN_VISIBLE * whole:
         return None
     columns, rows = np.flatnonzero(visible.any(0)), np.flatnonzero(visible.any(1))
@@ -234,7 +233,7 @@ def _seen(track: int, thing: _Thing, visible: Mask, index: int) -> VisibleObject
         return None
     return VisibleObject(
         track,
-        thing.class_name,
+        item.class_name,
         (int(left), int(top), int(right), int(bottom)),
-        occluded=num_pixels < OCCLUDED_BELOW * int(thing.masks[index].sum()),
+        occluded=num_pixels < OCCLUDED_BELOW * int(item.masks[index].sum()),
     )

@@ -1,4 +1,4 @@
-"""An object cut out along its outline, and how it is laid into a frame."""
+"""Image of an object with transparency, and how it is drawn into a frame."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from sparsevod_core.prepare.synthetic.classes import ObjectClass
-from sparsevod_core.prepare.synthetic.patterns import object_surface
+from sparsevod_core.prepare.synthetic.classes import ObjectClass, object_surface
 
 Affine = Float[np.ndarray, "2 3"]
 Image = Float32[np.ndarray, "height width 3"]
@@ -22,25 +21,25 @@ class Sprite:
     """Pixels of an object at its largest, in a square with a transparent margin.
 
     Attributes:
-        colour: RGB in 0..1, already multiplied by `alpha`.
-        alpha: opacity in 0..1.
-        shadow: darkness of the soft shadow below it, in 0..1.
-        area_px: pixels that the whole object covers.
+        color: RGB in 0..1, premultiplied by `alpha`.
+        alpha: Opacity in 0..1.
+        shadow: Darkness of the soft shadow below the object, in 0..1.
+        area_px: Number of pixels that the entire object covers.
     """
 
-    colour: Float32[np.ndarray, "side side 3"]
+    color: Float32[np.ndarray, "side side 3"]
     alpha: Float32[np.ndarray, "side side"]
     shadow: Float32[np.ndarray, "side side"]
     area_px: float
 
     @property
-    def centre(self) -> float:
-        """Coordinate of its middle, the same in x and y."""
+    def center(self) -> float:
+        """Coordinate of the center, the same in x and y."""
         return (len(self.alpha) - 1) / 2
 
 
 def make_sprite(rng: np.random.Generator, looks: ObjectClass, diameter_px: float) -> Sprite:
-    """Cut an outline of the class out of a surface with its pattern."""
+    """Cut an outline of the class from a surface with its pattern."""
     import cv2
 
     side = int(np.ceil(diameter_px)) + 2 * _MARGIN_PX
@@ -60,13 +59,13 @@ def make_sprite(rng: np.random.Generator, looks: ObjectClass, diameter_px: float
     rim_tint = np.float32(rng.choice([0.45, 0.7, 1.35]))
     shading = (rim_tint + (1 - rim_tint) * inner)[..., None]
     surface = object_surface(rng, side, looks.pattern, looks.hue) * shading
-    colour = surface.clip(0, 1) * alpha[..., None]
+    color = surface.clip(0, 1) * alpha[..., None]
     shadow = 0.45 * cv2.GaussianBlur(alpha, (0, 0), max(0.04 * diameter_px, 0.8))
-    return Sprite(colour, alpha, shadow, float(alpha.sum()))
+    return Sprite(color, alpha, shadow, float(alpha.sum()))
 
 
 def draw(sprite: Sprite, image: Image, affine: Affine, shadow_px: float) -> None:
-    """Lay the sprite and its shadow into `image`; `affine` takes sprite pixels to image pixels."""
+    """Draw the sprite and its shadow into `image`; `affine` maps sprite to image pixels."""
     height, width = image.shape[:2]
     below = affine.copy()
     below[:, 2] += shadow_px
@@ -76,13 +75,13 @@ def draw(sprite: Sprite, image: Image, affine: Affine, shadow_px: float) -> None
     window = _window(sprite, affine, height, width)
     if window is not None:
         image[window] *= 1 - _warp(sprite.alpha, affine, window)[..., None]
-        image[window] += _warp(sprite.colour, affine, window)
+        image[window] += _warp(sprite.color, affine, window)
 
 
 def footprint(
     sprite: Sprite, affine: Affine, height: int, width: int
 ) -> Bool[np.ndarray, "height width"]:
-    """Pixels of the frame that the object covers by half or more."""
+    """Return the pixels of the frame that the object covers by half or more."""
     mask = np.zeros((height, width), bool)
     window = _window(sprite, affine, height, width)
     if window is not None:
@@ -91,8 +90,8 @@ def footprint(
 
 
 def _window(sprite: Sprite, affine: Affine, height: int, width: int) -> tuple[slice, slice] | None:
-    """Rows and columns of the frame that the sprite can reach; None outside the frame."""
-    end = 2 * sprite.centre
+    """Return rows and columns of the frame that the sprite can cover; None outside the frame."""
+    end = 2 * sprite.center
     corners = affine @ np.array([[0, end, end, 0], [0, 0, end, end], [1, 1, 1, 1]])
     low = np.floor(corners.min(1)).astype(int).clip(0)
     high = (np.ceil(corners.max(1)).astype(int) + 1).clip(None, [width, height])

@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
-from sparsevod_core.prepare.class_names import categories_of, read_class_list
-from sparsevod_core.prepare.label_set import Hints, LabelSet, Split
-from sparsevod_core.prepare.label_tree import (
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
+from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
+from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split
+from sparsevod_core.prepare.reading.label_tree import (
     LabelledVideo,
     list_files,
     pair_labels,
     read_labelled,
     split_by_folder,
 )
-from sparsevod_core.prepare.media import add_box
+from sparsevod_core.prepare.reading.media import add_box
 from sparsevod_core.prepare.voc.xml_reader import read_voc_xml
 from sparsevod_core.reporting import Reporter
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.file_bytes import read_up_to
+from sparsevod_core.prepare.reading.file_bytes import read_up_to
 
 MAX_BYTES = 4 * 1024 * 1024
 """No annotation of one frame comes near this; a larger file is refused unread."""

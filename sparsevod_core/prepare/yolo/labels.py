@@ -20,17 +20,22 @@ from pathlib import Path
 from typing import Any
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.annotated import AnnotatedFrame, AnnotatedVideo, Box, LabelledBox
-from sparsevod_core.prepare.class_names import categories_of, read_class_list
-from sparsevod_core.prepare.label_set import Hints, LabelSet
-from sparsevod_core.prepare.label_tree import (
+from sparsevod_core.prepare.reading.annotated import (
+    AnnotatedFrame,
+    AnnotatedVideo,
+    Box,
+    LabelledBox,
+)
+from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
+from sparsevod_core.prepare.reading.label_set import Hints, LabelSet
+from sparsevod_core.prepare.reading.label_tree import (
     LabelledVideo,
     list_files,
     pair_labels,
     read_labelled,
     split_by_folder,
 )
-from sparsevod_core.prepare.media import add_box
+from sparsevod_core.prepare.reading.media import add_box
 from sparsevod_core.prepare.yolo.data_yaml import find_data_yaml, read_data_yaml, split_by_yaml
 from sparsevod_core.reporting import Reporter
 

@@ -1,4 +1,4 @@
-"""The stage figure shows what its data say: which boxes, where, in whose colour, so labelled."""
+"""Stage figure: the right boxes, places, colours and labels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CAT, DOG = [10.0, 10.0, 50.0, 50.0], [90.0, 20.0, 150.0, 80.0]
 
 
 def grid_boxes(columns: int = 4, rows: int = 3) -> np.ndarray:
-    """Proposals side by side, as `grid` starts them."""
+    """Make proposals side by side, like `grid` initialisation."""
     width, height = WIDTH / columns, HEIGHT / rows
     corners = [(x * width, y * height) for y in range(rows) for x in range(columns)]
     return np.array([(x, y, x + width, y + height) for x, y in corners], np.float32)
@@ -42,7 +42,7 @@ def make_view(
     proposals: np.ndarray | None = None,
     title: str = "frame 3",
 ) -> StageView:
-    """Two stages; `{proposal: (box, label, score)}` of each, the other proposals score 0.01."""
+    """Make two stages from `{proposal: (box, label, score)}`; other proposals score 0.01."""
     proposals = grid_boxes() if proposals is None else proposals
     boxes = np.stack([proposals, proposals])
     scores = np.full(boxes.shape[:2], 0.01, np.float32)
@@ -76,7 +76,12 @@ def test_a_proposal_ends_on_the_object_under_its_last_box() -> None:
     )
     objects = end_objects(view, 0.3)
     assert objects.best.tolist() == [5, 0]  # best first; 1 is the same cat again
-    assert objects.of_proposal[[5, 0, 1, 2]].tolist() == [0, 1, 1, 1]  # 2 gave up, but ends there
+    assert objects.of_proposal[[5, 0, 1, 2]].tolist() == [
+        0,
+        1,
+        1,
+        1,
+    ]  # 2 has a low score, but ends there
     assert set(objects.of_proposal[[3, 4, 6, 7, 8, 9, 10, 11]]) == {-1}
 
 
@@ -94,7 +99,7 @@ def test_no_box_above_the_score_is_no_object() -> None:
     assert set(objects.of_proposal) == {-1}
 
 
-def test_scores_that_are_not_numbers_find_nothing() -> None:
+def test_nan_scores_detect_nothing() -> None:
     view = make_view({0: (CAT, 0, np.nan), 1: (DOG, 1, 0.9)})
     assert end_objects(view, 0.3).best.tolist() == [1]
 
@@ -106,7 +111,7 @@ def test_scores_that_are_not_numbers_find_nothing() -> None:
         (np.tile(np.float32([0, 0, WIDTH, HEIGHT]), (20, 1)), True),
         (np.float32([0, 0, WIDTH, HEIGHT]) + np.arange(20, dtype=np.float32)[:, None] / 10, True),
         (np.tile(np.float32([WIDTH, HEIGHT, 0, 0]), (20, 1)), True),  # a learned negative size
-        (np.float32([[0, 0, WIDTH, HEIGHT]]), False),  # a single one has no like
+        (np.float32([[0, 0, WIDTH, HEIGHT]]), False),  # a single one is not like another
     ],
     ids=["grid", "image", "trained from image", "inverted", "one"],
 )
@@ -127,7 +132,7 @@ def test_only_what_lies_in_the_frame_is_visible() -> None:
     assert clipped[3].tolist() == [4, 4, 9, 9]
 
 
-def test_a_view_refuses_data_that_do_not_belong_together() -> None:
+def test_a_view_requires_matching_shapes() -> None:
     view = make_view({})
     with pytest.raises(Exception, match="stage_labels"):
         StageView(
@@ -139,7 +144,7 @@ def test_a_view_refuses_data_that_do_not_belong_together() -> None:
         )
 
 
-# --- what is drawn ------------------------------------------------------------------------------
+# --- drawing ------------------------------------------------------------------------------------
 
 
 def test_rows_are_frames_and_columns_are_stages() -> None:
@@ -177,7 +182,7 @@ def test_all_proposals_are_drawn_and_only_boxes_above_the_score() -> None:
     assert [len(boxes_in(axes)) for axes in draw(view, score=0.8).axes[:3]] == [12, 0, 1]
 
 
-def test_the_last_stage_has_the_paths_and_a_chart_the_scores_of_what_finds_an_object() -> None:
+def test_the_last_stage_has_paths_and_the_chart_has_scores() -> None:
     view = make_view({0: (CAT, 0, 0.9), 5: (DOG, 1, 0.7)}, earlier={0: (CAT, 0, 0.4)})
     *_, first, last, chart = draw(view).axes
     assert not first.lines
@@ -188,7 +193,7 @@ def test_the_last_stage_has_the_paths_and_a_chart_the_scores_of_what_finds_an_ob
     assert curves == [pytest.approx([0.01, 0.7]), pytest.approx([0.4, 0.9])]
 
 
-def test_a_stage_of_another_opinion_says_which_class_it_means() -> None:
+def test_a_stage_that_disagrees_labels_its_class() -> None:
     view = make_view({0: (CAT, 0, 0.9)}, earlier={0: (CAT, 2, 0.6)})
     assert words(draw(view).axes[1], "label") == ["bird 0.60"]
 
@@ -209,7 +214,7 @@ def test_a_proposal_keeps_the_colour_of_its_object_in_every_column() -> None:
     assert by_position[0.0, 0.0] == color_at(1, CAT[0]) == color_at(2, CAT[0])
     assert by_position[starts[3], 0.0] == color_at(2, DOG[0])
     assert color_at(2, CAT[0]) != color_at(2, DOG[0])  # two cats, two shades
-    assert color_at(1, twin[0]) == GREY  # above the score for a while, then given up
+    assert color_at(1, twin[0]) == GREY  # above the score at first, then rejected
     assert by_position[starts[7], 30.0] == GREY
 
 
@@ -221,7 +226,7 @@ def test_chosen_stages_only() -> None:
     assert words(figure.axes[1], "label") == ["cat 0.90"]
 
 
-def test_an_empty_stage_tells_how_far_it_is_from_the_score() -> None:
+def test_an_empty_stage_shows_its_best_score() -> None:
     figure = draw(make_view({0: (CAT, 0, 0.21)}))
     assert words(figure.axes[2], "foot") == ["none (best score 0.21)"]
 
@@ -270,7 +275,7 @@ def test_a_long_caption_is_broken_between_words() -> None:
     assert wrap("incomprehensibilities here", 6, 0.2) == ["incomprehensibilities", "here"]
 
 
-def test_words_of_a_crowded_figure_do_not_overlap() -> None:
+def test_text_of_a_crowded_figure_does_not_overlap() -> None:
     rng = np.random.default_rng(0)
     proposals = np.zeros((40, 4), np.float32)
     proposals[:, :2] = rng.uniform(0, (WIDTH - 20, HEIGHT - 15), (40, 2))
@@ -291,14 +296,14 @@ def test_words_of_a_crowded_figure_do_not_overlap() -> None:
         assert inside.x0 <= one.x0 and one.x1 <= inside.x1, text
         assert inside.y0 <= one.y0 and one.y1 <= inside.y1, text
         for other, other_text in extents[:position]:
-            # A line's extent has room above its letters; half a point is not an overlap.
+            # The extent of a line includes room above the letters: half a point is not an overlap.
             assert not one.padded(-2).overlaps(other.padded(-2)), (text, other_text)
 
 
 # --- files --------------------------------------------------------------------------------------
 
 
-def test_png_and_pdf_are_what_they_say(tmp_path: Path) -> None:
+def test_png_and_pdf_have_their_formats(tmp_path: Path) -> None:
     figure = draw(make_view({0: (CAT, 0, 0.9)}))
     png, pdf = tmp_path / "new" / "stages.png", tmp_path / "stages.pdf"
     save_figure(figure, png)
@@ -306,7 +311,7 @@ def test_png_and_pdf_are_what_they_say(tmp_path: Path) -> None:
     assert png.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     content = pdf.read_bytes()
     assert content.startswith(b"%PDF-")
-    # Words are set in an embedded TrueType font, not painted as outlines (Type 3).
+    # Text uses an embedded TrueType font, not outlines (Type 3).
     assert b"/FontFile2" in content
     assert b"/Type3" not in content
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "stages.pdf"]
@@ -314,15 +319,13 @@ def test_png_and_pdf_are_what_they_say(tmp_path: Path) -> None:
     assert (tmp_path / "again.PDF").read_bytes() == content
 
 
-def test_a_figure_of_another_kind_is_wrong_use(tmp_path: Path) -> None:
+def test_an_unknown_suffix_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"stages\.gif.*\.png, \.pdf or \.svg"):
         save_figure(draw(make_view({})), tmp_path / "stages.gif")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_fails_in_the_middle_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fill_the_disk(_: Figure, path: Path, **__: Any) -> None:
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
@@ -334,7 +337,7 @@ def test_what_fails_in_the_middle_leaves_the_old_file(
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
-def test_settings_of_the_user_are_left_alone(tmp_path: Path) -> None:
+def test_user_settings_of_matplotlib_are_kept(tmp_path: Path) -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)

@@ -1,4 +1,4 @@
-"""Batches ahead of the device: it always has its next one, and nothing else changes."""
+"""Batches prepared ahead: the device always has its next one, and results do not change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 class Footage:
-    """Frames whose colour is their number, from `first` on; it notes which are asked for."""
+    """Frames whose colour is their number, counted from `first`; reads are logged."""
 
     def __init__(self, log: list[Any], length: int, *, first: int = 0, breaks: bool = False):
         self.log, self.length, self.first, self.breaks = log, length, first, breaks
@@ -49,7 +49,7 @@ class Temporal(nn.Module):
 
 
 class Watched(Predictor):
-    """Notes what is launched and what is waited for; finds one box, labelled with the number."""
+    """Logs launches and waits; detects one box per frame, labelled with the frame's number."""
 
     def __init__(self, log: list[Any], ahead: int, **inference: Any) -> None:
         overrides = [f"inference.{name}={value}" for name, value in inference.items()]
@@ -132,12 +132,12 @@ def test_the_next_batch_is_launched_before_one_is_waited_for() -> None:
         ("wait", [4, 5]),
         ("wait", [6]),
     ]
-    # No further ahead than two batches that are launched and one that is made ready.
+    # At most two batches are launched and one is filled ahead.
     assert log.index(("read", 6)) > log.index(("given", 1))
 
 
 @pytest.mark.parametrize(("support", "is_live"), [("causal", False), ("uniform", True)])
-def test_a_frame_is_given_before_the_next_is_asked_for(support: str, is_live: bool) -> None:
+def test_a_frame_is_yielded_before_the_next_is_read(support: str, is_live: bool) -> None:
     log: list[Any] = []
     supports = 2 if support == "causal" else 0  # a stream has no others
     model = Watched(log, 1, support=support, supports=supports, batch=1)
@@ -167,7 +167,7 @@ def test_the_next_video_is_begun_before_the_last_batch_of_one_is_waited_for() ->
 
 @pytest.mark.parametrize("ahead", [0, 1])
 @pytest.mark.parametrize("batch", [1, 4])
-def test_all_frames_before_a_break_are_given(ahead: int, batch: int) -> None:
+def test_all_frames_before_a_break_are_yielded(ahead: int, batch: int) -> None:
     model = Watched([], ahead, supports=0, batch=batch)
     given = []
     with pytest.raises(VideoError, match="breaks off"):
@@ -177,10 +177,10 @@ def test_all_frames_before_a_break_are_given(ahead: int, batch: int) -> None:
 
 
 @pytest.mark.parametrize("ahead", [0, 1])
-def test_batches_before_one_that_fails_are_given(
+def test_batches_before_a_failing_one_are_yielded(
     ahead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it fails when it is made ready, when it is launched, or when it is read."""
+    """The batch fails while it is made, while it is launched, or while it is read."""
     model = Watched([], ahead, supports=0, batch=2)
     make_batch, start = model.intake.batch, model._start
 
@@ -235,7 +235,7 @@ def test_resumed_frames_are_not_computed(support: str, ahead: int) -> None:
     assert supports_of(log).items() <= supports_of(everything).items()
 
 
-def test_whoever_asks_may_be_in_inference_mode() -> None:
+def test_frames_can_be_requested_in_inference_mode() -> None:
     with torch.inference_mode():
         frames = list(Watched([], 1, supports=0, batch=2).frames(Footage([], 5)))
     assert [int(one.labels[0]) for one in frames] == list(range(5))

@@ -1,4 +1,4 @@
-"""Where a frame looks on its supports, as the model itself does."""
+"""Attention to support frames equals that of the model."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_shares_add_up_to_one(long_video: Path, kind: str) -> None:
 
 
 def test_points_lie_where_the_support_map_is_most_similar(long_video: Path) -> None:
-    """Searched again by hand, for some bins of some proposals."""
+    """Compare with a direct search, for some bins of some proposals."""
     model = predictor()
     with recording(model.detector) as recorded:
         (view,) = inspect_stages(model, long_video, frames=[9]).views
@@ -69,7 +69,7 @@ def test_points_lie_where_the_support_map_is_most_similar(long_video: Path) -> N
     roi_features, maps, _ = recorded.temporal_roi[-1]
     width = maps.width
     height_px, width_px = view.image.shape[:2]
-    stride = 4  # of P2, where preset tiny looks
+    stride = 4  # of P2, the level that preset tiny searches
     for proposal, support, n in ((0, 0, 0), (3, 1, 24), (7, 2, 48)):
         query = roi_features[0, proposal].flatten(1)[:, n]
         rows = maps.rows[0, support]
@@ -80,8 +80,8 @@ def test_points_lie_where_the_support_map_is_most_similar(long_video: Path) -> N
         np.testing.assert_allclose(found, at, atol=1e-3)
 
 
-def test_support_frames_pass_the_stages_alone(video_set: Any) -> None:
-    """SPFA starts as the identity: then that is what the detector does with a frame alone."""
+def test_support_frames_are_refined_independently(video_set: Any) -> None:
+    """SPFA starts as the identity: boxes equal those of detection without support frames."""
     model = predictor()
     images, sizes = model.as_seen(video_set.images["long"][:2])
     with torch.inference_mode():
@@ -112,6 +112,6 @@ def test_parts_that_are_off(long_video: Path, off: str) -> None:
     assert (view.attention.tfe is None) == (off == "tfe")
 
 
-def test_without_supports_there_is_nothing_to_look_at(long_video: Path) -> None:
+def test_no_attention_without_supports(long_video: Path) -> None:
     (view,) = inspect_stages(predictor("inference.supports=0"), long_video, frames=[9]).views
     assert view.attention is None and view.supports == ()

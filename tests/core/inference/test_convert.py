@@ -1,4 +1,4 @@
-"""Detections in the forms of other libraries, and frames as tensors."""
+"""Conversion of detections for other libraries, and frames given as tensors."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_supervision_has_the_names_and_counts() -> None:
     assert len(to_supervision(FOUND[:0])) == 0
 
 
-def test_without_supervision_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_supervision_is_an_error_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(ConfigError, match="not installed") as error:
         to_supervision(FOUND)

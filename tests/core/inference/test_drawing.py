@@ -1,4 +1,4 @@
-"""What is drawn on a frame: selection, scale, blur, comparison."""
+"""Drawing on frames: selection, scale, blur, comparison."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def test_what_is_shown(how: dict[str, object], scores: list[float]) -> None:
     assert painter(**how).shown(FOUND).scores == pytest.approx(scores)
 
 
-def test_a_class_that_the_model_does_not_know() -> None:
+def test_unknown_class() -> None:
     with pytest.raises(ConfigError, match="class cat") as error:
         painter(classes=("car", "cat"))
     assert error.value.hint == "use one of car, person, dog"
 
 
 def test_labels_can_be_left_out() -> None:
-    """Then nothing is drawn far from a box."""
+    """Without labels, nothing is drawn far from a box."""
     image = grey()
     with_labels, without = (
         painter().paint(image, FOUND),
@@ -65,16 +65,16 @@ def test_labels_can_be_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("scale", "size"),
-    [(None, (160, 120)), ("0.5", (80, 60)), ("2", (320, 240)), ("40x", (40, 30)),
-     ("x60", (80, 60)), ("200x50", (200, 50))],
+    [(None, (160, 120)), ("0.5", (80, 60)), ("2", (320, 240)), ("x40", (40, 30)),
+     ("60x", (80, 60)), ("50x200", (200, 50))],
 )  # fmt: skip
 def test_scale(scale: str | None, size: tuple[int, int]) -> None:
-    """Boxes are where the object is in the scaled picture, at the line width of its size."""
+    """Boxes lie on the objects in the scaled image, with a line width for its size."""
     one = painter(scale=scale, has_labels=False, max_boxes=1)
     assert one.size == size
-    picture = one.paint(grey(), FOUND)
-    assert picture.shape == (size[1], size[0], 3)
-    rows, columns = np.nonzero((picture != 90).any(axis=-1))
+    image = one.paint(grey(), FOUND)
+    assert image.shape == (size[1], size[0], 3)
+    rows, columns = np.nonzero((image != 90).any(axis=-1))
     across, down = size[0] / 160, size[1] / 120
     assert columns.min() == pytest.approx(10 * across, abs=4)
     assert columns.max() == pytest.approx(40 * across, abs=4)
@@ -83,25 +83,25 @@ def test_scale(scale: str | None, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("scale", ["", "x", "half", "0", "-1", "nan", "inf", "0x0", "1e9", "0.001"])
-def test_scales_that_are_none(scale: str) -> None:
+def test_invalid_scales(scale: str) -> None:
     with pytest.raises(ConfigError, match="expected a factor"):
         painter(scale=scale)
 
 
 def test_blur_leaves_averages_inside_and_nothing_else() -> None:
     image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
-    picture = painter(blurs=True, score=0.5).paint(image, FOUND)
+    image = painter(blurs=True, score=0.5).paint(image, FOUND)
     x1, y1, x2, y2 = 10, 10, 40, 40
-    inside = picture[y1:y2, x1:x2].astype(float)
+    inside = image[y1:y2, x1:x2].astype(float)
     assert inside.std() < 0.25 * image.std()
     assert inside.mean() == pytest.approx(image[y1:y2, x1:x2].mean(), abs=8)
-    assert (picture[:, 145:] == image[:, 145:]).all()
-    # Not shown, not blurred: its score is lower.
-    assert (picture[60:80, 110:130] == image[60:80, 110:130]).all()
+    assert (image[:, 145:] == image[:, 145:]).all()
+    # Not blurred, because its score is lower.
+    assert (image[60:80, 110:130] == image[60:80, 110:130]).all()
 
 
 def test_text_cannot_be_read_through_the_blur() -> None:
-    """Two different pictures of the same averages become one."""
+    """Two different images with equal averages become the same."""
     stripes = np.zeros((120, 160, 3), np.uint8)
     stripes[::2] = 200
     shifted = np.roll(stripes, 1, axis=0)
@@ -122,13 +122,13 @@ def test_a_box_at_the_border_and_one_of_no_size() -> None:
 def test_side_by_side() -> None:
     alone = FOUND[:0]
     compare = painter(compares=True, scale="0.5", has_labels=False)
-    picture = compare.paint(grey(), FOUND, alone)
-    height, width = picture.shape[:2]
+    image = compare.paint(grey(), FOUND, alone)
+    height, width = image.shape[:2]
     assert (width, height) == compare.size
-    left, right = picture[-60:, :80], picture[-60:, -80:]
+    left, right = image[-60:, :80], image[-60:, -80:]
     assert (left == 90).all()  # nothing was found without supports
     assert (right != 90).any()
-    title = picture[:-60, :80]
+    title = image[:-60, :80]
     assert title.max() > 180 > 90 > title.min()
 
 

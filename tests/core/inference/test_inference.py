@@ -1,4 +1,4 @@
-"""Predictor: which supports each target sees, boxes in source pixels, files from end to end."""
+"""Predictor: support frames of each target, boxes in source pixels, files from end to end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LENGTH = 23
 
 
 class NumberDetector(nn.Module):
-    """Reads the number of a grey frame, and notes which frames it is given for what."""
+    """Fake detector that reads the number of a grey frame and records which frames it gets."""
 
     has_temporal_roi = True
     has_aggregation = True
@@ -87,7 +87,7 @@ def grey(number: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Frame i has the grey 8 i; 29.97 frames per second."""
+    """A video at 29.97 frames per second whose frame i has the gray level 8 i."""
     path = tmp_path_factory.mktemp("grey") / "grey.mp4"
     rate, best = Fraction(30000, 1001), Encoding(crf=1)
     with VideoWriter(path, *SIZE, frame_rate=rate, encoding=best) as writer:
@@ -98,7 +98,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def broken_video(video: Path) -> Path:
-    """The same, of which 17 frames are there."""
+    """The same video with 17 frames that decode."""
     import av
 
     with av.open(str(video)) as container:
@@ -255,7 +255,7 @@ def test_no_frames() -> None:
 @pytest.mark.parametrize(
     "frame", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3))]
 )
-def test_what_is_no_frame(frame: np.ndarray) -> None:
+def test_invalid_frames(frame: np.ndarray) -> None:
     predict, _ = predictor()
     with pytest.raises(DataError, match="expected RGB"):
         predict.detect([frame], None)
@@ -286,7 +286,7 @@ def test_scores_that_are_not_finite_are_an_error(monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small detector of random weights."""
+    """A small detector with random weights."""
     path = tmp_path_factory.mktemp("weights") / "tiny.pth"
     config = load_config(
         "tiny", overrides=["model.num_classes=2", "data.short_side=64", "data.long_side=96"]
@@ -335,7 +335,7 @@ def test_supports_matter(checkpoint: Path, video_set: Any) -> None:
 
 
 def test_bf16_is_close(video_set: Any) -> None:
-    """Of trained weights: random ones make a rounding larger from stage to stage."""
+    """With trained weights: random ones amplify rounding errors from stage to stage."""
 
     def scores(precision: str) -> np.ndarray:
         overrides = [f"inference.precision={precision}"]
@@ -375,7 +375,7 @@ def test_settings_of_a_checkpoint_can_be_overridden_but_not_its_model(checkpoint
         Predictor.from_checkpoint(checkpoint, device="cpu", overrides=["inference.batch"])
 
 
-def test_as_many_categories_as_classes() -> None:
+def test_categories_must_match_classes() -> None:
     detector: Any = NumberDetector()
     with pytest.raises(ConfigError, match=r"expected 2 categories.*got 1"):
         Predictor(detector, settings(), CATEGORIES[:1], device="cpu")
@@ -404,7 +404,7 @@ def test_video_and_json_agree_with_the_source(video: Path, tmp_path: Path) -> No
         before, after = list(source), list(drawn)
     assert [frame.time_s for frame in after] == [frame.time_s for frame in before]
     red, _, blue = (after[10].image[4:12, 2:5].astype(int).mean(axis=(0, 1))).tolist()
-    assert red - blue > 20  # the line of class 0 left of its box
+    assert red - blue > 20  # the outline of class 0, left of its box
 
     content = json.loads(as_json.read_text())
     frames = content.pop("frames")
@@ -441,7 +441,9 @@ def test_json_on_stdout(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert json.loads(stdout.getvalue())["num_frames"] == LENGTH
 
 
-def test_a_broken_source_is_complete_as_far_as_it_goes(broken_video: Path, tmp_path: Path) -> None:
+def test_outputs_of_a_broken_source_are_complete_up_to_the_break(
+    broken_video: Path, tmp_path: Path
+) -> None:
     predict, _ = predictor(supports=2, batch=4)
     output, as_json = tmp_path / "out.mp4", tmp_path / "out.json"
     result = detect_video(predict, broken_video, output, results={"json": as_json})
@@ -455,7 +457,7 @@ def test_a_broken_source_is_complete_as_far_as_it_goes(broken_video: Path, tmp_p
         assert reader.num_frames() == 17
 
 
-def test_an_error_on_the_way_leaves_only_what_was_found(
+def test_an_error_leaves_only_the_journal(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predict, detector = predictor(supports=0)

@@ -1,4 +1,4 @@
-"""What is shown of the stages is what the detector says, in the pixels of the source."""
+"""Results of every stage equal the detector's, in pixels of the source."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_last_stage_is_what_the_predictor_detects(predictor: Predictor, vide
 
 
 def test_grid_proposals_lie_where_the_config_put_them(predictor: Predictor, video_set: Any) -> None:
-    image = video_set.images["narrow"][0]  # 80 x 48, seen by the model at another size
+    image = video_set.images["narrow"][0]  # 80 x 48, resized for the model
     (view,) = predict_stages(predictor, [Frame(0, None, image)], None)
     learned = predictor.detector.proposals.boxes_cxcywh.detach().numpy()
     centre = (view.proposals_xyxy[:, :2] + view.proposals_xyxy[:, 2:]) / 2
@@ -95,7 +95,7 @@ def test_supports_of_each_frame_as_the_setting_says(
     changed = with_settings(predictor, support=support)
     found = inspect_stages(changed, long_video, frames=[2, 9])
     assert [list(numbers) for numbers in found.supports] == expected
-    # The same as on the way through the video.
+    # The same as when the entire video is processed.
     with VideoReader(long_video) as reader:
         on_the_way = islice(changed.frames(reader, clip=False), 10)
         videos = {f.frame.index: f.detections for f in on_the_way}
@@ -133,7 +133,7 @@ def test_frames_are_spread_over_short_videos_too() -> None:
 def test_the_json_has_every_proposal_of_every_stage(predictor: Predictor, long_video: Path) -> None:
     found = inspect_stages(predictor, long_video, frames=[7])
     (view,) = found.views
-    # A detection, so that there is an object to end on.
+    # Add a detection, so that there is an object to end on.
     view.stage_scores[-1, 4], view.stage_labels[-1, 4] = 0.9, 1
     content = json.loads(json.dumps(found.to_dict(0.3), allow_nan=False))
     assert content["schema"] == "sparsevod.stages/1"
@@ -158,7 +158,7 @@ def test_the_json_has_every_proposal_of_every_stage(predictor: Predictor, long_v
     assert timeless.to_dict(0.3)["frames"][0]["time_s"] is None
 
 
-def test_a_diverged_model_is_told(predictor: Predictor, video_set: Any) -> None:
+def test_a_diverged_model_is_an_error(predictor: Predictor, video_set: Any) -> None:
     config = tiny_config()
     broken = build_detector(config.model)
     torch.nn.init.constant_(broken.stages[-1].class_logits.weight, torch.nan)

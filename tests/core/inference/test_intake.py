@@ -1,4 +1,4 @@
-"""Frames to batches: the device makes of them what the host does, and nothing is left behind."""
+"""Intake: the device resizes frames as the host does, and everything is on the device."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_views_tensors_and_what_is_read_only(where: str) -> None:
         taken_in([frame, noise(4, 4)[..., 0]], where)
 
 
-def test_every_device_has_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_device_has_a_suitable_intake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "CudaTransfers", PlainTransfers)
     frame = noise(40, 60)
     on_host, on_device = (
@@ -122,7 +122,7 @@ def test_detections_are_those_of_the_host_but_for_a_grey_level(video_set: Any) -
         memory = predictor.remember(frames[10:14])
         runs.append(predictor.detect(frames[:3], memory, clip=False))
     scores = np.array([[found.scores for found in run] for run in runs])
-    differences = np.abs(scores[1] - scores[0])  # a place that TFE chose may be another one
+    differences = np.abs(scores[1] - scores[0])  # TFE may choose another place
     assert differences.mean() < 0.005 and differences.max() < 0.05
 
 
@@ -131,7 +131,7 @@ def test_a_gpu_gives_the_pixels_of_the_host() -> None:
     device = torch.device("cuda")
     transfers = CudaTransfers(device)
     there = Intake(SIZES, transfers, where="device", ahead=1)
-    for seed in range(50):  # page-locked memory is used again while the GPU is busy
+    for seed in range(50):  # page-locked memory is reused while the GPU is busy
         frames = [noise(720, 1280, seed), noise(37, 53, seed), noise(720, 1280, seed + 1)]
         torch.cuda._sleep(10**7)
         images, sizes = there.batch(frames).fill().load()

@@ -1,4 +1,4 @@
-"""What `auto` stands for, and which model computes."""
+"""Resolution of `auto`, and the model that is used."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_auto_is_what_the_processor_computes_with(
     assert resolve_precision("bf16", CPU) == "bf16"
 
 
-def test_a_torch_that_cannot_tell_computes_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_bf16_support_means_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.delattr(torch.cpu, name, raising=False)
     assert resolve_precision("auto", CPU) == "fp32"
@@ -64,7 +64,7 @@ def test_the_precision_that_is_recorded_is_the_one_that_computes() -> None:
 
 
 def gpu_predictor(monkeypatch: pytest.MonkeyPatch, setting: str) -> Predictor:
-    """Of a machine whose GPU is played by the CPU until something computes."""
+    """Return a predictor that believes to be on a GPU; it must not compute anything."""
     overrides = ["model.num_classes=1", f"inference.compile={setting}"]
     config = load_config("tiny", overrides=overrides)
     predictor = Predictor(
@@ -80,13 +80,13 @@ def test_a_gpu_compiles_where_there_are_many_frames(monkeypatch: pytest.MonkeyPa
     line = predictor.expect(100_000)  # a second video
     assert line is not None and "--compile off" in line
     assert predictor.plan.compiled and predictor.plan.recorded
-    assert predictor.expect(5) is None and predictor.plan.compiled  # said once
+    assert predictor.expect(5) is None and predictor.plan.compiled  # reported once
     stream = gpu_predictor(monkeypatch, "auto")
     assert stream.expect(None) is not None and stream.plan.compiled
 
 
 @pytest.mark.parametrize(("setting", "compiled"), [("on", True), ("off", False)])
-def test_the_setting_decides_whatever_comes(
+def test_the_setting_decides_for_any_length(
     setting: str, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for num_frames in (1, 10**6, None):
@@ -95,7 +95,7 @@ def test_the_setting_decides_whatever_comes(
         assert predictor.plan.compiled is compiled
 
 
-def test_compiling_on_a_cpu_is_ignored_and_said_once() -> None:
+def test_compiling_on_a_cpu_is_ignored_and_reported_once() -> None:
     config = load_config("tiny", overrides=["model.num_classes=1", "inference.compile=on"])
     predictor = Predictor(
         build_detector(config.model), config, [Category(1, "square")], device="cpu"

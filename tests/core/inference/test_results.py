@@ -1,4 +1,4 @@
-"""Files of detections, format by format; the values are worked out by hand."""
+"""Files of detections in every format; expected values are computed by hand."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write(kind: str, path: Path, frames=FRAMES) -> Path:
     return path
 
 
-def test_json_and_json_lines_say_the_same(tmp_path):
+def test_json_and_json_lines_have_the_same_content(tmp_path):
     whole = json.loads(write("json", tmp_path / "new" / "a.json").read_text())
     lines = write("jsonl", tmp_path / "a.jsonl").read_text().splitlines()
     header, *frames, ending = map(json.loads, lines)
@@ -56,7 +56,7 @@ def test_json_and_json_lines_say_the_same(tmp_path):
     assert [one["time_s"] for one in frames] == [0, 1001 / 30000, None]
 
 
-def test_csv_is_read_back_and_runs_in_no_spreadsheet(tmp_path):
+def test_csv_can_be_read_and_contains_no_formula(tmp_path):
     path = write("csv", tmp_path / "a.csv")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -99,7 +99,7 @@ def test_coco_without_any_detection_is_an_empty_list(tmp_path):
     assert json.loads(write("coco", tmp_path / "a.json", FRAMES[1:2]).read_text()) == []
 
 
-def test_mot_counts_from_one_and_invents_no_identity(tmp_path):
+def test_mot_counts_from_one_and_has_no_ids(tmp_path):
     first, second, third = write("mot", tmp_path / "det.txt").read_text().splitlines()
     assert first == "1,-1,11.000,21.000,40.000,20.000,0.750000,-1,-1,-1"
     assert second.startswith("1,-1,1.000,1.000,200.000,100.000,0.5")
@@ -136,7 +136,7 @@ def test_an_exception_leaves_nothing(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_where_nothing_can_be_written_is_said(tmp_path, kind):
+def test_an_unwritable_path_is_an_error(tmp_path, kind):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write"):
         open_results(kind, tmp_path / "file" / "a", HEADER, CATEGORIES)
@@ -185,7 +185,7 @@ def test_a_last_line_that_was_cut_is_dropped(tmp_path, cut):
     assert (tmp_path / "a.jsonl").read_bytes() == whole
 
 
-def test_a_journal_is_in_the_way_unless_it_is_gone_on_with(tmp_path):
+def test_an_existing_journal_is_an_error_without_resume(tmp_path):
     with journal(tmp_path) as first:
         first.write(exact())
     with pytest.raises(ConfigError, match="was cut off") as raised:

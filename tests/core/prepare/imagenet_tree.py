@@ -1,4 +1,4 @@
-"""A small ImageNet VID of our own making."""
+"""Small trees in ImageNet VID's layout."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ WIDTH, HEIGHT = 64, 48
 JPEG = bytes(cv2.imencode(".jpg", np.full((HEIGHT, WIDTH, 3), 90, np.uint8))[1])
 CAR, DOG = "n02958343", "n02084071"
 
-Box = tuple[str, int, tuple[float, float, float, float]]
-"""wnid, track, xmin ymin xmax ymax."""
-
-
 VAL = "VID/val/ILSVRC2015_val_00000000"
-"""The first validation video of `small_tree`."""
+"""First validation video of `small_tree`."""
+Box = tuple[str, int, tuple[float, float, float, float]]
+"""wnid, track, (xmin, ymin, xmax, ymax)."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """An ImageNet VID of our own making."""
+    """A tree in ImageNet VID's layout, to which frames are added."""
 
     root: Path
 
@@ -44,7 +42,7 @@ class Tree:
         self.write(f"Data/{path}.JPEG", jpeg)
 
     def video(self, path: str, num_frames: int) -> None:
-        """A car drives to the right; the last frame is empty."""
+        """Add a video of a car that moves to the right; the last frame is empty."""
         for index in range(num_frames):
             boxes = [(CAR, 5, (index, 10, index + 20, 30))] if index < num_frames - 1 else []
             self.frame(f"{path}/{index:06d}", boxes)
@@ -57,7 +55,7 @@ class Tree:
 
 
 def small_tree(folder: Path) -> Tree:
-    """Two training videos, a still of DET, two validation videos; no lists."""
+    """Make a tree with two training videos, two images of DET, two validation videos, no lists."""
     tree = Tree(folder / "ILSVRC2015")
     tree.video("VID/train/ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000", 40)
     tree.video("VID/train/ILSVRC2015_VID_train_0001/ILSVRC2015_train_00000000", 6)
@@ -71,6 +69,6 @@ def small_tree(folder: Path) -> Tree:
 
 
 def convert_val(tree: Tree, output: Path, **options: Any) -> dict[str, Any]:
-    """The JSON of `val`."""
+    """Convert `val` and return its JSON."""
     prepare_imagenet_vid(tree.root, output, splits=["val"], **options)
     return dict(json.loads((output / "val.json").read_text()))

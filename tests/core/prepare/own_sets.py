@@ -1,4 +1,4 @@
-"""Small videos whose pixels show where the box is: frame `n` has one bright rectangle on black."""
+"""Small videos whose pixels show the box: frame `n` has one bright rectangle on black."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 
 from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
-from sparsevod_core.prepare.label_set import Hints
-from sparsevod_core.prepare.own_videos import prepare_own_videos
-from sparsevod_core.prepare.prepared_split import PreparedSplit
+from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit
+from sparsevod_core.prepare.labelled import prepare_labelled
+from sparsevod_core.prepare.reading.label_set import Hints
 
 WIDTH, HEIGHT = 96, 64
 
 
 def box_of(number: int) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the rectangle in frame `number`."""
+    """Return left, top, right, bottom of the rectangle in frame `number`."""
     return 10 + 2 * number, 8 + number, 34 + 2 * number, 24 + number
 
 
-def picture(number: int) -> np.ndarray:
+def image_of(number: int) -> np.ndarray:
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     left, top, right, bottom = box_of(number)
     image[top:bottom, left:right] = 255
@@ -29,11 +29,11 @@ def picture(number: int) -> np.ndarray:
 
 
 class Studio:
-    """Makes files below a folder, converts them, and looks at what came out.
+    """Data set that is built file by file, converted, and compared with its pixels.
 
     Attributes:
-        root: of the data set to be.
-        out: a folder beside it.
+        root: Folder of the data set.
+        out: Output folder beside it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,15 +47,15 @@ class Studio:
         return path
 
     def image(self, name: str, number: int) -> Path:
-        """An image file with the picture of frame `number`."""
+        """Write an image file with the pixels of frame `number`."""
         import cv2
 
         path = self.root / name
-        encoded = cv2.imencode(path.suffix, picture(number))[1]
+        encoded = cv2.imencode(path.suffix, image_of(number))[1]
         return self.write(name, encoded.tobytes())
 
     def video(self, name: str, num_frames: int) -> Path:
-        """A video file that shows frames 0 to `num_frames` - 1."""
+        """Write a video file with frames 0 to `num_frames` - 1."""
         import av
 
         path = self.write(name, b"")
@@ -64,7 +64,7 @@ class Studio:
             stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv444p"
             stream.options = {"crf": "4", "g": "4", "bf": "2"}
             for number in range(num_frames):
-                frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+                frame = av.VideoFrame.from_ndarray(image_of(number), format="rgb24")
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
         return path
@@ -78,7 +78,7 @@ class Studio:
         hints: Hints | None = None,
         **options: object,
     ) -> list[PreparedSplit]:
-        return prepare_own_videos(
+        return prepare_labelled(
             root or self.root,
             output or self.out / "all.json",
             label_format,
@@ -87,14 +87,14 @@ class Studio:
         )
 
     def problems(self, label_format: str, **options: object) -> list[str]:
-        """What is reported, file names relative to the set."""
+        """Return the reported problems, with paths relative to the set."""
         (split,) = self.prepare(label_format, **options)
         return [problem.replace(f"{self.root}/", "") for problem in split.problems]
 
     def shown(self, file: Path | None = None) -> dict[str, list[tuple[int, list[int], list[int]]]]:
-        """Of each frame with a box, by video: number, class ids, tracks from 0 (-1 without).
+        """Return (frame number, class ids, tracks from 0 or -1) of frames with boxes, by video.
 
-        Checks on the way that every box is exactly where the pixels are bright.
+        Also checks that every box is exactly where the pixels are bright.
         """
         videos = VideoSet.load(file or self.out / "all.json")
         reader = FrameReader(videos, threads=1)
@@ -116,13 +116,13 @@ class Studio:
 
 
 def bright(image: np.ndarray) -> tuple[int, int, int, int]:
-    """The box around the bright pixels."""
+    """Return the box around the bright pixels."""
     rows, columns = np.nonzero(image.min(axis=2) > 127)
     return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
 
 
 def fractions(number: int) -> str:
-    """The box of a frame as YOLO writes it: centre and size as shares of the frame."""
+    """Return the box of a frame in YOLO's form: center and size as fractions of the frame."""
     left, top, right, bottom = box_of(number)
     x, y = (left + right) / 2 / WIDTH, (top + bottom) / 2 / HEIGHT
     return f"{x:.6f} {y:.6f} {(right - left) / WIDTH:.6f} {(bottom - top) / HEIGHT:.6f}"

@@ -11,7 +11,7 @@ from own_sets import HEIGHT, WIDTH, Studio, box_of
 
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.prepare.coco.labels import find_coco
-from sparsevod_core.prepare.label_set import Hints
+from sparsevod_core.prepare.reading.label_set import Hints
 from sparsevod_core.reporting import SilentReporter
 
 SIZE = {"width": WIDTH, "height": HEIGHT}
@@ -212,7 +212,7 @@ def test_a_broken_entry_is_named_and_left_out(
     problems = studio.problems("coco")
     assert words in problems[0].replace(" (id None)", "")
     assert [number for number, _, _ in studio.shown()["a"]][-1] == 2
-    with pytest.raises(DataError, match=r"left out|cannot read"):
+    with pytest.raises(DataError, match=r"skipped|left out|cannot read"):
         studio.prepare("coco", strict=True)
 
 

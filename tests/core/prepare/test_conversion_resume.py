@@ -1,4 +1,4 @@
-"""A conversion that is cut off goes on where it stopped, to the same bytes, or starts anew."""
+"""An interrupted conversion resumes to the same bytes, or starts again if the data changed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
-from sparsevod_core.prepare.conversion import convert
-from sparsevod_core.prepare.conversion_output import Origin
-from sparsevod_core.prepare.prepared_split import PreparedSplit
+from sparsevod_core.prepare.conversion.convert import convert
+from sparsevod_core.prepare.conversion.output import Origin
+from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
 from sparsevod_core.reporting import SilentReporter
 
 CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 9, "name": "dog"}]
@@ -31,24 +31,24 @@ SOURCES = [Source(f"video {number}") for number in range(8)]
 
 
 @dataclass
-class Notes(SilentReporter):
-    """Keeps what is said."""
+class KeptMessages(SilentReporter):
+    """Reporter that keeps the messages."""
 
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     def message(self, text: str) -> None:
-        self.said.append(text)
+        self.messages.append(text)
 
 
 @dataclass
 class Data:
-    """Videos to read; reading one may be cut off.
+    """Reader that can be interrupted.
 
     Attributes:
-        stop_at: this many can be read.
-        changes: when each last changed, and when its files did.
-        problems: what is wrong with each.
-        read_names: those that were read.
+        stop_at: Number of videos that can be read.
+        changes: Time of the last change of each video, and of its files.
+        problems: Problem of each video.
+        read_names: Videos that were read.
     """
 
     stop_at: int = 100
@@ -87,7 +87,7 @@ def run(
     with_origin: bool = True,
     info: dict[str, Any] | None = None,
 ) -> tuple[PreparedSplit, list[str]]:
-    notes = Notes()
+    reporter = KeptMessages()
     result = convert(
         sources,
         data,
@@ -95,22 +95,22 @@ def run(
         categories=CATEGORIES,
         info=info or {"root": "."},
         strict=strict,
-        reporter=notes,
+        reporter=reporter,
         origin=Origin(key, data.last_change) if with_origin else None,
     )
-    return result, notes.said
+    return result, reporter.messages
 
 
 @pytest.fixture
 def expected(tmp_path: Path) -> tuple[PreparedSplit, bytes]:
-    """Counts and bytes of an uninterrupted run."""
-    result, said = run(Data(), tmp_path / "whole" / "train.json")
-    assert said == [] and [p.name for p in (tmp_path / "whole").iterdir()] == ["train.json"]
+    """Return counts and bytes of an uninterrupted run."""
+    result, messages = run(Data(), tmp_path / "whole" / "train.json")
+    assert messages == [] and [p.name for p in (tmp_path / "whole").iterdir()] == ["train.json"]
     assert result.file is not None
     return result, result.file.read_bytes()
 
 
-def cut_off(file: Path, stop_at: int, **options: Any) -> None:
+def interrupt(file: Path, stop_at: int, **options: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(Data(stop_at, **options), file)
 
@@ -123,27 +123,27 @@ def assert_same(found: PreparedSplit, expected: tuple[PreparedSplit, bytes]) -> 
 
 
 @pytest.mark.parametrize("stops", [[1], [3], [7], [8], [2, 1, 3]])
-def test_goes_on_to_the_same_bytes(
+def test_resumes_to_the_same_bytes(
     tmp_path: Path, expected: tuple[PreparedSplit, bytes], stops: list[int]
 ) -> None:
     file = tmp_path / "out" / "train.json"
     for stop in stops:
         if stop < len(SOURCES):
-            cut_off(file, stop)
+            interrupt(file, stop)
     data = Data()
-    result, said = run(data, file)
+    result, messages = run(data, file)
     num_done = sum(stops) % len(SOURCES)
     assert data.read_names == [source.name for source in SOURCES[num_done:]]
-    assert bool(said) == bool(num_done)
-    if said:
-        assert f"going on after {num_done} folders" in said[0]
+    assert bool(messages) == bool(num_done)
+    if messages:
+        assert f"resuming after {num_done} finished folders" in messages[0]
     assert_same(result, expected)
 
 
-def test_what_is_kept_is_said_and_the_old_file_stays(tmp_path: Path) -> None:
+def test_an_interruption_is_reported_and_the_old_file_stays(tmp_path: Path) -> None:
     file = tmp_path / "train.json"
     file.write_text("old")
-    notes = Notes()
+    reporter = KeptMessages()
     with pytest.raises(KeyboardInterrupt):
         convert(
             SOURCES,
@@ -152,56 +152,58 @@ def test_what_is_kept_is_said_and_the_old_file_stays(tmp_path: Path) -> None:
             categories=CATEGORIES,
             info={},
             strict=False,
-            reporter=notes,
+            reporter=reporter,
             origin=Origin("", data.last_change),
         )
-    assert notes.said == [f"{file}: what is finished is kept beside it; the same command goes on"]
+    kept = f"{file}: finished videos are kept; run the same command to resume"
+    assert reporter.messages == [kept]
     assert file.read_text() == "old"
 
 
 def test_nothing_is_kept_without_an_origin_or_a_frame(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(Data(3), tmp_path / "train.json", with_origin=False)
-    cut_off(tmp_path / "train.json", 0)
+    interrupt(tmp_path / "train.json", 0)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("change", ["key", "sources", "info"])
-def test_another_origin_starts_anew_and_says_so(
+def test_another_origin_starts_again_and_says_so(
     tmp_path: Path, expected: tuple[PreparedSplit, bytes], change: str
 ) -> None:
     file = tmp_path / "out" / "train.json"
-    cut_off(file, 3)
+    interrupt(file, 3)
     data, options = Data(), {"key": {"key": "b"}, "sources": {}, "info": {"info": {"root": ".."}}}
     sources = SOURCES[1:] if change == "sources" else SOURCES
-    result, said = run(data, file, sources=sources, **options[change])
-    assert "reading 3 folders again" in said[0] and len(said) == 1
+    result, messages = run(data, file, sources=sources, **options[change])
+    assert "reading 3 finished folders again" in messages[0] and len(messages) == 1
     assert data.read_names == [source.name for source in sources]
     if change == "key":
         assert_same(result, expected)
 
 
-def test_a_changed_video_is_read_again_with_all_behind_it(
+def test_a_changed_video_and_all_later_ones_are_read_again(
     tmp_path: Path, expected: tuple[PreparedSplit, bytes]
 ) -> None:
     file = tmp_path / "out" / "train.json"
-    cut_off(file, 5)
+    interrupt(file, 5)
     data = Data(changes={"video 2": (2, 2)})
-    result, said = run(data, file)
-    assert "reading 3 folders again" in said[0] and "going on after 2 folders" in said[1]
+    result, messages = run(data, file)
+    assert "reading 3 finished folders again" in messages[0]
+    assert "resuming after 2 finished folders" in messages[1]
     assert data.read_names == [source.name for source in SOURCES[2:]]
     assert_same(result, expected)
 
 
-def test_files_are_looked_at_where_something_was_wrong(tmp_path: Path) -> None:
+def test_files_of_videos_with_problems_are_checked_for_changes(tmp_path: Path) -> None:
     file = tmp_path / "out" / "train.json"
     problems = {"video 1": "a.xml:3: broken"}
-    cut_off(file, 5, problems=problems)
+    interrupt(file, 5, problems=problems)
     data = Data(5, problems=problems, changes={"video 0": (1, 2)})
     assert run(data, file)[0].problems == ["a.xml:3: broken"]
-    assert len(data.read_names) == 3  # no file of video 0 needed a look
+    assert len(data.read_names) == 3  # the files of video 0 are not checked
     file.unlink()
-    cut_off(file, 5, problems=problems)
+    interrupt(file, 5, problems=problems)
     mended = Data(changes={"video 1": (1, 2)})
     assert run(mended, file)[0].problems == []
     assert mended.read_names == [source.name for source in SOURCES[1:]]
@@ -219,7 +221,7 @@ def test_strict_stops_keep_what_is_done_and_stop_there_again(
         run(again, file, strict=True)
     assert again.read_names == ["video 4"]
     assert_same(run(Data(), file, strict=True)[0], expected)
-    cut_off(file, 6, problems=problems)  # not strict, and then strict
+    interrupt(file, 6, problems=problems)  # not strict first
     with pytest.raises(DataError, match=r"a\.xml:3: broken"):
         run(Data(problems=problems), file, strict=True)
 
@@ -230,12 +232,12 @@ def test_partial_files_that_are_damaged_do_no_harm(
     tmp_path: Path, expected: tuple[PreparedSplit, bytes], name: str, damage: str
 ) -> None:
     file = tmp_path / "out" / "train.json"
-    cut_off(file, 6)
+    interrupt(file, 6)
     partial = file.parent / name
     content = partial.read_bytes()
     if damage == "removed":
         partial.unlink()
-    else:  # a write that was cut off leaves more behind the last position, never less
+    else:  # an interrupted write leaves more after the last position, never less
         partial.write_bytes(content[:-300] if damage == "short" else content + b',\n{"id": ')
     data = Data()
     assert_same(run(data, file)[0], expected)
@@ -243,11 +245,11 @@ def test_partial_files_that_are_damaged_do_no_harm(
 
 
 @pytest.mark.parametrize("cut", [1, 40])
-def test_a_journal_whose_last_line_is_cut_off(
+def test_a_journal_whose_last_line_is_interrupt(
     tmp_path: Path, expected: tuple[PreparedSplit, bytes], cut: int
 ) -> None:
     file = tmp_path / "out" / "train.json"
-    cut_off(file, 4)
+    interrupt(file, 4)
     journal = file.parent / "train.json.partial.journal"
     journal.write_bytes(journal.read_bytes()[:-cut])
     data = Data()
@@ -260,7 +262,7 @@ def test_a_journal_of_something_else_does_no_harm(
 ) -> None:
     file = tmp_path / "out" / "train.json"
     for content in (b"", b"\xff\x00\n[]\n3\n", b"{}\n" * 3):
-        cut_off(file, 4)
+        interrupt(file, 4)
         (file.parent / "train.json.partial.journal").write_bytes(content)
         assert_same(run(Data(), file)[0], expected)
 
@@ -279,7 +281,7 @@ def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
         [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
-        with pytest.raises(DataError, match=r"train\.json: another process is writing it"):
+        with pytest.raises(DataError, match=r"train\.json: another process is writing this file"):
             run(Data(), file)
         other.communicate()
     assert run(Data(), file)[0].num_videos == 5

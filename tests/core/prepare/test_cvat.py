@@ -12,7 +12,7 @@ from own_sets import HEIGHT, WIDTH, Studio, box_of
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.cvat.tracks import fill_track
 from sparsevod_core.prepare.cvat.xml_reader import CvatBox
-from sparsevod_core.prepare.label_set import Hints
+from sparsevod_core.prepare.reading.label_set import Hints
 
 
 @pytest.fixture

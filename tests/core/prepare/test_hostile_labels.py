@@ -1,4 +1,4 @@
-"""Whatever stands in a label file: a data set that loads, or one line that says why not."""
+"""Damaged label files give a data set that loads, or a one-line error."""
 
 from __future__ import annotations
 

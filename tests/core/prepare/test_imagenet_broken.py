@@ -1,4 +1,4 @@
-"""Broken and hostile ImageNet trees: each fault is named in a line, left out, or stops."""
+"""Broken and hostile ImageNet trees: each fault is one line, and is skipped or stops."""
 
 from __future__ import annotations
 
@@ -26,49 +26,39 @@ def tree(tmp_path: Path) -> Tree:
 
 def break_tree(tree: Tree, what: str, video: str = VAL) -> None:
     frame, xml = f"{video}/000002", f"Annotations/{video}/000002.xml"
-    text = (tree.root / xml).read_text()
-    if what == "truncated":
-        tree.write(xml, text[:-30])
-    elif what == "entity":
-        tree.write(xml, '<!DOCTYPE a [<!ENTITY b "c">]>' + text)
-    elif what == "inverted":
-        tree.frame(frame, [(CAR, 0, (30, 10, 20, 30))])
-    elif what == "outside":
-        tree.frame(frame, [(CAR, 0, (64, 10, 80, 30))])
-    elif what == "leaving":
-        tree.frame(frame, [(CAR, 0, (-4, 10, 80, 30))])
-    elif what == "class":
-        tree.frame(frame, [("n00000000", 0, (1, 10, 20, 30))])
-    elif what == "no jpeg":
-        (tree.root / f"Data/{frame}.JPEG").unlink()
-    elif what == "no xml":
-        (tree.root / xml).unlink()
-    elif what == "size":
-        tree.frame(frame, jpeg=bytes(cv2.imencode(".jpg", np.zeros((9, 8, 3), np.uint8))[1]))
-    elif what == "size in xml":  # so small that the boxes lie outside, which is not the point
-        tree.write(xml, text.replace("<width>64<", "<width>1<"))
-    elif what == "not a jpeg":
-        tree.frame(frame, jpeg=b"GIF89a")
-    elif what == "same frame":
-        tree.frame(f"{video}/2")
-    elif what == "same jpeg":
-        tree.write(f"Data/{frame}.jpg", JPEG)
-    elif what == "name":
-        tree.frame(f"{video}/cover")
-    elif what == "huge":
-        tree.write(xml, text + "<!-- -->" * (1 << 20))
-    elif what == "folder for xml":
-        (tree.root / xml).unlink()
-        (tree.root / xml).mkdir()
-    elif what == "folder for jpeg":
-        (tree.root / f"Data/{frame}.JPEG").unlink()
-        (tree.root / f"Data/{frame}.JPEG").mkdir()
-    elif what == "pipe":
-        (tree.root / f"Data/{frame}.JPEG").unlink()
-        os.mkfifo(tree.root / f"Data/{frame}.JPEG")
-    elif what == "dangling link":
-        (tree.root / f"Data/{frame}.JPEG").unlink()
-        (tree.root / f"Data/{frame}.JPEG").symlink_to("nowhere")
+    jpeg, text = f"Data/{video}/000002.JPEG", (tree.root / xml).read_text()
+    small = bytes(cv2.imencode(".jpg", np.zeros((9, 8, 3), np.uint8))[1])
+    boxes = {
+        "inverted": (CAR, 0, (30, 10, 20, 30)),
+        "outside": (CAR, 0, (64, 10, 80, 30)),
+        "leaving": (CAR, 0, (-4, 10, 80, 30)),
+        "class": ("n00000000", 0, (1, 10, 20, 30)),
+    }
+    files: dict[str, tuple[str, str | bytes]] = {
+        "truncated": (xml, text[:-30]),
+        "entity": (xml, '<!DOCTYPE a [<!ENTITY b "c">]>' + text),
+        # So small that all boxes are outside, which is not what must be reported.
+        "size in xml": (xml, text.replace("<width>64<", "<width>1<")),
+        "huge": (xml, text + "<!-- -->" * (1 << 20)),
+        "size": (jpeg, small),
+        "not a jpeg": (jpeg, b"GIF89a"),
+        "same jpeg": (f"Data/{frame}.jpg", JPEG),
+    }
+    if what in boxes:
+        tree.frame(frame, [boxes[what]])
+    elif what in files:
+        tree.write(*files[what])
+    elif what in ("same frame", "name"):
+        tree.frame(f"{video}/2" if what == "same frame" else f"{video}/cover")
+    else:
+        path = tree.root / (xml if what.endswith("xml") else jpeg)
+        path.unlink()
+        if what.startswith("folder"):
+            path.mkdir()
+        elif what == "pipe":
+            os.mkfifo(path)
+        elif what == "dangling link":
+            path.symlink_to("nowhere")
 
 
 BROKEN = {
@@ -96,7 +86,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_broken_input_is_named_and_left_out_or_stops(tree: Tree, tmp_path: Path, what: str) -> None:
+def test_broken_input_is_named_and_skipped_or_stops(tree: Tree, tmp_path: Path, what: str) -> None:
     where, why, num_frames, num_boxes = BROKEN[what]
     break_tree(tree, what)
     (val,) = prepare_imagenet_vid(tree.root, tmp_path / "out", splits=["val"])
@@ -105,7 +95,7 @@ def test_broken_input_is_named_and_left_out_or_stops(tree: Tree, tmp_path: Path,
     with pytest.raises(DataError, match=f"{where}: .*{why}") as error:
         prepare_imagenet_vid(tree.root, tmp_path / "strict", splits=["val"], strict=True)
     assert error.value.message == problem and error.value.hint
-    assert not list((tmp_path / "strict").iterdir())  # neither the file nor a part of it
+    assert not list((tmp_path / "strict").iterdir())  # neither the file nor a partial one
     content = json.loads((tmp_path / "out" / "val.json").read_text())
     video = [image["id"] for image in content["images"] if image["video_id"] == 1]
     assert len(video) == num_frames
@@ -142,7 +132,7 @@ def test_missing_frames_of_a_listed_video_are_counted(tree: Tree, tmp_path: Path
         prepare_imagenet_vid(tree.root, tmp_path, splits=["val"], strict=True)
 
 
-def test_every_fault_at_once_is_written_down(tree: Tree, tmp_path: Path) -> None:
+def test_all_faults_are_written_to_the_problems_file(tree: Tree, tmp_path: Path) -> None:
     for number, what in enumerate(BROKEN):
         name = f"VID/val/ILSVRC2015_val_{number:08d}"
         tree.video(name, 4)
@@ -156,7 +146,7 @@ def test_every_fault_at_once_is_written_down(tree: Tree, tmp_path: Path) -> None
     assert val.problems_file.read_text().splitlines() == val.problems
 
 
-def test_the_list_of_problems_goes_with_them(tree: Tree, tmp_path: Path) -> None:
+def test_the_list_of_problems_is_removed_with_them(tree: Tree, tmp_path: Path) -> None:
     break_tree(tree, "class")
     convert_val(tree, tmp_path)
     assert (tmp_path / "val.problems.txt").is_file()
@@ -166,7 +156,7 @@ def test_the_list_of_problems_goes_with_them(tree: Tree, tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read_is_named(tree: Tree, tmp_path: Path) -> None:
+def test_unreadable_files_are_named(tree: Tree, tmp_path: Path) -> None:
     (tree.root / f"Annotations/{VAL}/000001.xml").chmod(0)
     (tree.root / f"Data/{VAL}/000002.JPEG").chmod(0)
     (val,) = prepare_imagenet_vid(tree.root, tmp_path, splits=["val"])
@@ -175,7 +165,7 @@ def test_what_may_not_be_read_is_named(tree: Tree, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["Data", "Annotations"])
-def test_a_folder_that_may_not_be_read_is_named(
+def test_an_unreadable_folder_is_named(
     tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     closed, scandir, listdir = str(tree.root / part / VAL), os.scandir, os.listdir
@@ -198,13 +188,13 @@ def test_a_video_without_frames_or_annotations_is_named_once(tree: Tree, tmp_pat
     assert val.problems == [f"{tree.root}/Annotations/{VAL}: no annotations here"]
 
 
-def test_frames_that_lie_in_the_splits_own_folder_are_named(tree: Tree, tmp_path: Path) -> None:
+def test_frames_outside_a_video_folder_are_named(tree: Tree, tmp_path: Path) -> None:
     tree.frame("VID/val/000000")
     with pytest.raises(DataError, match=r"no usable frame .*Data/VID/val: frames lie here"):
         convert_val(tree, tmp_path)
 
 
-def test_what_lists_say_twice_is_named_and_taken_once(tree: Tree, tmp_path: Path) -> None:
+def test_repeated_list_entries_are_named_and_used_once(tree: Tree, tmp_path: Path) -> None:
     name = "train/ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000"
     lines = [f"{name} 1 3 40", f"{name} 1 9 40", f"{name} 1 3 40", f"{name} 1 4 41"]
     snippets = tree.write("ImageSets/VID_train_15frames.txt", "\n".join(lines))
@@ -213,7 +203,7 @@ def test_what_lists_say_twice_is_named_and_taken_once(tree: Tree, tmp_path: Path
     (train,) = prepare_imagenet_vid(tree.root, tmp_path, splits=["train"])
     assert train.problems == [
         f"{snippets}:3: frame 3 of {name} is listed twice",
-        f"{snippets}:4: {name} has 41 frames, and 40 before",
+        f"{snippets}:4: {name} has 41 frames, but 40 before",
         f"{stills}:2: train/ILSVRC2013_train/a_1 is listed twice",
     ]
     assert (train.num_stills, train.expected_stills, train.num_targets) == (1, 1, 4)
@@ -226,16 +216,16 @@ def test_a_listed_target_that_is_not_there_is_named(tree: Tree, tmp_path: Path) 
     tree.write("ImageSets/VID_train_15frames.txt", f"train/{name} 1 40 40\n")
     (train,) = prepare_imagenet_vid(tree.root, tmp_path, splits=["train"], include_det=False)
     data = tree.root / "Data" / "VID" / "train" / name
-    assert train.problems == [f"{data}: frame 40 is listed as a target, but not there"]
+    assert train.problems == [f"{data}: frame 40 is listed as a target, but missing"]
 
 
-def test_the_same_video_of_both_years_is_taken_once(tree: Tree, tmp_path: Path) -> None:
+def test_the_same_video_of_both_years_is_used_once(tree: Tree, tmp_path: Path) -> None:
     tree.video("VID/val/ILSVRC2017_val_00000000", 4)
     (val,) = prepare_imagenet_vid(tree.root, tmp_path, splits=["val"])
     assert val.num_videos == 2
     (problem,) = val.problems
     assert problem.endswith(
-        "ILSVRC2017_val_00000000: the same video as val/ILSVRC2015_val_00000000, left out"
+        "ILSVRC2017_val_00000000: the same video as val/ILSVRC2015_val_00000000, skipped"
     )
 
 

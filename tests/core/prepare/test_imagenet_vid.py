@@ -1,4 +1,4 @@
-"""ImageNet VID's layout to COCO-VID JSON: the real sample and lists, and a small tree."""
+"""Conversion of ImageNet VID: the real sample and lists, and a small tree."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_the_real_lists_name_what_is_missing(shared_dir: Path) -> None:
     rule = {name: spread_targets(lengths[name]) for name in chosen}
     assert sum(rule[name] == numbers for name, numbers in chosen.items()) == 3457  # of 3862
     assert sum(map(len, rule.values())) == sum(map(len, chosen.values())) == 57_834
-    # The others differ by rounding alone: where (i + 1/2) L / 15 is whole, the list may have the
-    # frame before. Snippets are never of another length or order.
+    # The others differ only by rounding: if (i + 1/2) L / 15 is an integer, the list may have the
+    # frame before. Lengths and order are always equal.
     for name, numbers in chosen.items():
         for i, (ours, theirs) in enumerate(zip(rule[name], numbers, strict=True)):
             is_whole = (2 * i + 1) * lengths[name] % 30 == 0
@@ -99,7 +99,7 @@ def test_train_lists_every_frame_and_marks_the_targets(tree: Tree, tmp_path: Pat
     ]
 
 
-def test_a_box_travels_whole(tree: Tree, tmp_path: Path) -> None:
+def test_all_fields_of_a_box_are_written(tree: Tree, tmp_path: Path) -> None:
     content = convert_val(tree, tmp_path)
     first = content["annotations"][1]
     assert first == {
@@ -113,7 +113,7 @@ def test_a_box_travels_whole(tree: Tree, tmp_path: Path) -> None:
         "iscrowd": 0,
         "occluded": False,
         "generated": True,
-        # 20 of 22 columns shared with the box before, and the one after; in full, not rounded
+        # 20 of 22 columns shared with the box before and the one after; not rounded
         "motion_iou": (20 * 21) / (22 * 21),
     }
     # The same track id in the next video is another object.
@@ -144,7 +144,7 @@ def test_the_listed_frames_are_the_targets(tree: Tree, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["ImageSets", "ImageSets/VID", "Lists"])
-def test_lists_are_found_and_fit_either_year(tree: Tree, tmp_path: Path, folder: str) -> None:
+def test_lists_are_found_and_match_either_year(tree: Tree, tmp_path: Path, folder: str) -> None:
     tree.write(f"{folder}/VID_val_videos.txt", "val/ILSVRC2017_val_00000001 465 0 3\n")
     (val,) = prepare_imagenet_vid(tree.root, tmp_path, splits=["val"])
     assert (val.num_videos, val.num_frames, val.missing) == (1, 3, [])
@@ -203,7 +203,7 @@ def test_what_cannot_be_written_is_one_line(tree: Tree, tmp_path: Path) -> None:
         convert_val(tree, tmp_path / "file")
 
 
-def test_degradations_beside_the_tree_travel_along(tree: Tree, tmp_path: Path) -> None:
+def test_degradations_of_a_tree_are_written(tree: Tree, tmp_path: Path) -> None:
     assert "degradation" not in convert_val(tree, tmp_path)["images"][0]
     name = f"Data/{VAL}/000001.JPEG"
     tree.write("degradations.json", json.dumps({"frames": {name: {"noise": 0.5}}}))
@@ -220,7 +220,7 @@ def test_what_is_expected_without_lists_is_what_imagenet_vid_holds(
     train, val = prepare_imagenet_vid(tree.root, tmp_path)
     assert (train.expected_videos, train.expected_frames) == (3862, 1_122_397)
     assert train.expected_boxes is None and train.expected_empty is None
-    assert train.expected_targets is None  # nobody knows how many stills there are without a list
+    assert train.expected_targets is None  # depends on the unknown number of still images
     (train,) = prepare_imagenet_vid(tree.root, tmp_path, splits=["train"], include_det=False)
     assert train.expected_targets == 57_834
     assert (val.expected_videos, val.expected_frames, val.expected_empty) == (555, 176_126, 4046)
@@ -275,7 +275,7 @@ def test_workers_write_the_same_file(tree: Tree, tmp_path: Path) -> None:
 
 
 def test_stills_without_a_list_may_have_no_annotation(tree: Tree, tmp_path: Path) -> None:
-    tree.write("Data/DET/train/ILSVRC2013_train/negative.JPEG", b"not even a picture")
-    tree.write("Data/DET/train/ILSVRC2013_train_extra0/negative.JPEG", b"nor this")
+    tree.write("Data/DET/train/ILSVRC2013_train/negative.JPEG", b"not an image")
+    tree.write("Data/DET/train/ILSVRC2013_train_extra0/negative.JPEG", b"not an image")
     (train,) = prepare_imagenet_vid(tree.root, tmp_path, splits=["train"])
     assert (train.num_stills, train.problems) == (1, [])

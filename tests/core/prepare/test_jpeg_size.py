@@ -1,4 +1,4 @@
-"""The size of a JPEG from its header agrees with what decodes."""
+"""Size of a JPEG from its header."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.jpeg_size import read_jpeg_size
+from sparsevod_core.prepare.reading.image_size import read_jpeg_size
 
 
 def jpeg(height: int, width: int, *options: int) -> bytes:
@@ -18,7 +18,7 @@ def jpeg(height: int, width: int, *options: int) -> bytes:
 
 
 def with_segment(data: bytes, marker: int, content: bytes) -> bytes:
-    """A segment put in right after the start of the image, as EXIF or a profile is."""
+    """Insert a segment right after the start of the image, where EXIF and profiles are."""
     length = (len(content) + 2).to_bytes(2, "big")
     return data[:2] + bytes([0xFF, marker]) + length + content + data[2:]
 
@@ -49,7 +49,7 @@ def test_size(tmp_path: Path, data: bytes) -> None:
     [b"", b"\xff\xd8", PLAIN[:100], b"\x89PNG\r\n\x1a\n" + b"\0" * 50, b"\xff\xd8\xff\xe0\x00\x00"],
     ids=["empty", "start only", "cut header", "png", "segment of no length"],
 )
-def test_what_is_no_jpeg_is_named(tmp_path: Path, data: bytes) -> None:
+def test_other_files_are_named(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.JPEG").write_bytes(data)
     with pytest.raises(DataError, match=r"a\.JPEG: not a JPEG"):
         read_jpeg_size(tmp_path / "a.JPEG")

@@ -9,7 +9,7 @@ import pytest
 from own_sets import Studio, box_of
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.label_set import Hints
+from sparsevod_core.prepare.reading.label_set import Hints
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_mot15_has_no_class_column(studio: Studio) -> None:
 def test_boxes_go_on_beyond_the_frame(studio: Studio) -> None:
     sequence(studio, "A", 1, text="1,5,-10,-4,50,30,1,1,1\n1,6,97,10,5,5,1,1,1\n")
     assert studio.problems("mot") == [
-        "A/gt/gt.txt:2: box (96, 9, 101, 14) lies outside the 96x64 frame, left out"
+        "A/gt/gt.txt:2: box (96, 9, 101, 14) lies outside the 96x64 frame, skipped"
     ]
     content = json.loads((studio.out / "all.json").read_text())
     assert [box["bbox"] for box in content["annotations"]] == [[0, 0, 39, 25]]

@@ -1,4 +1,4 @@
-"""What all formats share: going on after Ctrl-C, problems that stop, nothing half-written."""
+"""What all formats share: resuming after Ctrl-C, strict mode, dry runs, workers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def studio(tmp_path: Path) -> Studio:
 
 
 class Interrupting(SilentReporter):
-    """Stops a conversion after some videos, and keeps what is said."""
+    """Reporter that interrupts a conversion after some videos, and keeps the messages."""
 
     def __init__(self, after: int) -> None:
         self.left = after
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def message(self, text: str) -> None:
-        self.said.append(text)
+        self.messages.append(text)
 
     @contextmanager
     def progress(self, label: str, total: int | None, unit: str = "frames") -> Any:
@@ -56,7 +56,7 @@ def mot(studio: Studio) -> None:
 
 
 @pytest.mark.parametrize("make", [yolo, mot])
-def test_a_second_run_goes_on_where_the_first_was_cut_off(studio: Studio, make: Any) -> None:
+def test_a_second_run_resumes_where_the_first_was_interrupted(studio: Studio, make: Any) -> None:
     make(studio)
     label_format = make.__name__
     studio.prepare(label_format)
@@ -69,12 +69,12 @@ def test_a_second_run_goes_on_where_the_first_was_cut_off(studio: Studio, make: 
     reporter = Interrupting(9)
     studio.prepare(label_format, reporter=reporter)
     assert reporter.left == 9 - 1  # only the last video was read
-    assert any("going on after 3 folders" in text for text in reporter.said)
+    assert any("resuming after 3 finished folders" in text for text in reporter.messages)
     assert (studio.out / "all.json").read_bytes() == whole
     assert [path.name for path in studio.out.iterdir()] == ["all.json"]
 
 
-def test_what_has_changed_since_is_read_again(studio: Studio) -> None:
+def test_changed_videos_are_read_again(studio: Studio) -> None:
     mot(studio)
     with pytest.raises(KeyboardInterrupt):
         studio.prepare("mot", reporter=Interrupting(3))
@@ -83,14 +83,14 @@ def test_what_has_changed_since_is_read_again(studio: Studio) -> None:
     assert (split.num_videos, split.num_boxes) == (4, 3)
 
 
-def test_a_video_that_cannot_be_opened_is_left_out_and_named(studio: Studio) -> None:
+def test_a_video_that_cannot_be_opened_is_skipped_and_named(studio: Studio) -> None:
     mot(studio)
     studio.write("b.mp4", b"no video at all")
     (split,) = studio.prepare("mot")
     assert split.num_videos == 3
     (problem,) = split.problems
-    assert "b.mp4: not a video that can be opened" in problem
-    assert problem.endswith(", video left out")
+    assert "b.mp4: cannot open as a video" in problem
+    assert problem.endswith(", video skipped")
     with pytest.raises(DataError, match=r"b\.mp4"):
         studio.prepare("mot", strict=True)
 

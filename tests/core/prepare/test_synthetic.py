@@ -1,4 +1,4 @@
-"""The rendered set: what is drawn is what is read back; what is said of degradations holds."""
+"""The rendered set: objects are read back as drawn, and degradations are as documented."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import pytest
 from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import ConfigError, DataError
-from sparsevod_core.prepare.synthetic import convert as synthetic
+from sparsevod_core.prepare.synthetic import render as synthetic
 from sparsevod_core.prepare.synthetic.classes import OBJECT_CLASSES
-from sparsevod_core.prepare.synthetic.convert import SyntheticConfig, prepare_synthetic
 from sparsevod_core.prepare.synthetic.degradations import BURST_FRAMES, KINDS, schedule_bursts
+from sparsevod_core.prepare.synthetic.render import SyntheticConfig, prepare_synthetic
 from sparsevod_core.prepare.synthetic.scene import CLEAR_FRAMES, Scene
 from sparsevod_core.video.reader import VideoReader
 
@@ -71,7 +71,7 @@ def test_the_layout_is_the_official_one(rendered: Path) -> None:
 
 
 def test_objects_drawn_are_boxes_read_back(rendered: Path) -> None:
-    """Through XML, JSON and VideoSet, against the scene itself."""
+    """Compare boxes and pixels read through XML, JSON and VideoSet with the scene."""
     videos = VideoSet.load(rendered / "val.json")
     assert [category.name for category in videos.categories] == list(OBJECT_CLASSES)
     with closing(FrameReader(videos)) as reader:
@@ -85,7 +85,7 @@ def test_objects_drawn_are_boxes_read_back(rendered: Path) -> None:
                 assert boxes.boxes_xyxy.tolist() == [list(o.box_xyxy) for o in expected.objects]
                 names = [videos.categories[label].name for label in boxes.labels]
                 assert names == [o.class_name for o in expected.objects]
-                # The pixels survive JPEG, noise aside.
+                # The pixels agree except for noise and JPEG compression.
                 if not expected.degradation:
                     error = np.abs(reader.read(frame).astype(int) - expected.image).mean()
                     assert error < 6
@@ -149,12 +149,12 @@ def test_a_degraded_frame_differs_from_the_same_frame_undegraded(kind: str) -> N
 
 
 def test_a_box_is_the_visible_extent() -> None:
-    """Taking an object away changes pixels inside its box and its shadow only."""
+    """Check that removing an object changes pixels only inside its box and its shadow."""
     whole = scene(3, degraded_share=0.0)
     before = whole.frame(5)
     nearest = max(item.track for item in before.objects)
     (box,) = (item.box_xyxy for item in before.objects if item.track == nearest)
-    del whole._things[nearest]
+    del whole._objects[nearest]
     changed = np.abs(before.image.astype(int) - whole.frame(5).image).max(-1) > 60
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
     assert abs(columns[0] - box[0]) <= 2 and abs(rows[0] - box[1]) <= 2
@@ -240,7 +240,7 @@ def test_a_failure_leaves_nothing_under_the_final_name(
         with pytest.raises(ZeroDivisionError):
             prepare_synthetic(tmp_path / "set", small)
     assert not (tmp_path / "set").exists()
-    prepare_synthetic(tmp_path / "set", small)  # takes the place of what was left
+    prepare_synthetic(tmp_path / "set", small)  # replaces what was left
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 

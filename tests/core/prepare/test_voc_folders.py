@@ -9,7 +9,7 @@ import pytest
 from own_sets import HEIGHT, WIDTH, Studio, box_of
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.label_set import Hints
+from sparsevod_core.prepare.reading.label_set import Hints
 
 
 @pytest.fixture
@@ -95,4 +95,4 @@ def test_an_xml_without_a_frame(studio: Studio) -> None:
     studio.image("a/1.png", 1)
     studio.write("a/1.xml", xml(1))
     studio.write("a/2.xml", xml(2))
-    assert studio.problems("voc") == ["a/2.xml: no image or video goes with it"]
+    assert studio.problems("voc") == ["a/2.xml: no matching image or video"]

@@ -1,4 +1,4 @@
-"""Results come in order from several processes, which end with their parent."""
+"""Results of several processes arrive in order, and the processes end with their parent."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from sparsevod_core.errors import DataError, SparseVodError
-from sparsevod_core.prepare.worker_pool import ordered_results
+from sparsevod_core.prepare.conversion.worker_pool import ordered_results
 
 num_counted = multiprocessing.Value("i", 0)
-"""Shared with the processes, which are forks."""
+"""Shared with the forked processes."""
 
 
 def count(number: int) -> int:
@@ -51,7 +51,7 @@ def test_results_are_in_order(workers: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_errors_arrive_whole_and_after_what_came_before(workers: int) -> None:
+def test_errors_arrive_complete_and_after_earlier_results(workers: int) -> None:
     found = []
     with (
         pytest.raises(DataError, match="twenty") as error,
@@ -76,6 +76,6 @@ def test_leaving_early_ends_the_processes() -> None:
     num_counted.value = 0
     with ordered_results(count, range(10_000), 2) as results:
         pids = {next(results) for _ in range(40)}
-    # Five tasks of eight were taken; as many again were handed out meanwhile.
+    # Five tasks of eight items are consumed; up to as many more are in progress.
     assert 40 <= num_counted.value <= 80
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)

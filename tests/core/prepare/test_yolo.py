@@ -10,7 +10,7 @@ import pytest
 from own_sets import Studio, box_of, fractions
 
 from sparsevod_core.errors import ConfigError, DataError
-from sparsevod_core.prepare.label_set import Hints
+from sparsevod_core.prepare.reading.label_set import Hints
 
 Labelled = Callable[..., None]
 NAMES = "names: [cat, dog]\n"
@@ -198,7 +198,7 @@ def test_one_object_twice_in_a_frame(studio: Studio) -> None:
     studio.write("data.yaml", NAMES)
     studio.image("a/1.png", 1)
     studio.write("a/1.txt", f"0 {fractions(1)} 4\n1 {fractions(1)} 4\n")
-    assert studio.problems("yolo") == ["a/1.txt:2: object 4 has a box in frame 1 already, left out"]
+    assert studio.problems("yolo") == ["a/1.txt:2: object 4 has a box in frame 1 already, skipped"]
 
 
 def test_labels_and_frames_without_each_other(studio: Studio, labelled: Labelled) -> None:
@@ -209,8 +209,8 @@ def test_labels_and_frames_without_each_other(studio: Studio, labelled: Labelled
     studio.write("images/a/3.png", b"no image")
     (studio.root / "images/a/2.jpg").symlink_to(studio.root / "images/a/1.png")
     assert studio.problems("yolo") == [
-        "labels/b/0.txt and 1 more: no image or video goes with it",
-        "images/a/2.png: the same frame as images/a/2.jpg, left out",
+        "labels/b/0.txt and 1 more: no matching image or video",
+        "images/a/2.png: the same frame as images/a/2.jpg, skipped",
         "images/a/3.png: not an image that can be read",
     ]
 

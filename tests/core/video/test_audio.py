@@ -1,4 +1,4 @@
-"""Sound: untouched where the container takes it, else encoded anew; cut where the video is."""
+"""Audio: copied if the container supports it, else re-encoded; it ends with a truncated video."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FRAME_RATE = Fraction(25)
 
 
 def make(path: Path, codec: str, seconds: int = 2, container: str | None = None) -> Path:
-    """Black pictures, and a beep in the second half of each second."""
+    """Black frames, and a beep in the second half of each second."""
     with av.open(str(path), "w", format=container) as output:
         is_webm = path.suffix == ".webm"
         video = output.add_stream("libvpx-vp9" if is_webm else "libx264", rate=FRAME_RATE)
@@ -25,9 +25,9 @@ def make(path: Path, codec: str, seconds: int = 2, container: str | None = None)
         rate = 48000 if codec == "libopus" else RATE
         audio = output.add_stream(codec, rate=rate, layout="stereo")
         for number in range(int(seconds * FRAME_RATE)):
-            picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
-            picture.pts, picture.time_base = number, 1 / FRAME_RATE
-            output.mux(video.encode(picture))
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number, 1 / FRAME_RATE
+            output.mux(video.encode(frame))
         output.mux(video.encode(None))
         audio.codec_context.open(strict=False)
         step = audio.codec_context.frame_size or 1024
@@ -62,7 +62,7 @@ def packets(path: Path) -> list[tuple[Fraction, bytes]]:
 
 
 def loudness(path: Path) -> np.ndarray:
-    """Root mean square of each quarter of a second."""
+    """Return the root mean square of each quarter of a second."""
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         resampler = av.AudioResampler("fltp", "mono", 16000)
@@ -89,7 +89,7 @@ BEEPS = np.array([0, 0, 0.5, 0.5, 0, 0, 0.5, 0.5])
         ("in.webm", "libopus", "out.webm"),
     ],
 )
-def test_copied_untouched(tmp_path: Path, source: str, codec: str, target: str) -> None:
+def test_copied_unchanged(tmp_path: Path, source: str, codec: str, target: str) -> None:
     original = make(tmp_path / source, codec)
     with av.open(str(original)) as container:
         start_s = container.streams.video[0].start_time * container.streams.video[0].time_base
@@ -103,10 +103,10 @@ def test_copied_untouched(tmp_path: Path, source: str, codec: str, target: str) 
             writer.write(np.zeros((32, 32, 3), np.uint8), number / FRAME_RATE)
         writer.finish(truncated=False)
     before, after = packets(original), packets(written)
-    if not is_broadcast:  # there each packet has a header, which is not of the sound
+    if not is_broadcast:  # there each packet has an additional header
         assert [content for _, content in after] == [content for _, content in before]
     assert len(after) == len(before)
-    tolerance = Fraction(1, 1000)  # what containers round to
+    tolerance = Fraction(1, 1000)  # rounding of containers
     for (time_before, _), (time_after, _) in zip(before, after, strict=True):
         assert abs(time_before - shift - time_after) <= tolerance
     assert loudness(written) == pytest.approx(BEEPS, abs=0.06)
@@ -120,7 +120,7 @@ def test_copied_untouched(tmp_path: Path, source: str, codec: str, target: str) 
         ("in.mkv", "mp2", "out.mp4", "aac"),
     ],
 )
-def test_encoded_where_the_container_asks(
+def test_reencoded_if_the_container_needs_it(
     tmp_path: Path, source: str, codec: str, target: str, wanted: str
 ) -> None:
     written = copy(make(tmp_path / source, codec), tmp_path / target)
@@ -129,7 +129,7 @@ def test_encoded_where_the_container_asks(
     assert loudness(written) == pytest.approx(BEEPS, abs=0.06)
 
 
-def test_a_truncated_video_has_no_sound_behind_its_end(tmp_path: Path) -> None:
+def test_a_truncated_video_has_no_audio_after_its_end(tmp_path: Path) -> None:
     written = copy(
         make(tmp_path / "in.mp4", "aac"), tmp_path / "out.mp4", frames=20, truncated=True
     )
@@ -137,7 +137,7 @@ def test_a_truncated_video_has_no_sound_behind_its_end(tmp_path: Path) -> None:
     assert Fraction(7, 10) < last_s < Fraction(8, 10)
 
 
-def test_sound_that_outlasts_the_pictures_is_kept(tmp_path: Path) -> None:
+def test_audio_longer_than_the_video_is_kept(tmp_path: Path) -> None:
     original = make(tmp_path / "in.mp4", "aac")
     assert packets(copy(original, tmp_path / "out.mp4", frames=20)) == packets(original)
 
@@ -152,7 +152,7 @@ def test_all_streams_are_kept_and_none_is_no_error(tmp_path: Path) -> None:
         assert not container.streams.audio
 
 
-def test_a_file_that_breaks_off_costs_only_its_sound(tmp_path: Path) -> None:
+def test_a_broken_source_loses_only_audio(tmp_path: Path) -> None:
     whole = make(tmp_path / "in.mkv", "aac")
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])

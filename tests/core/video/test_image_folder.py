@@ -1,4 +1,4 @@
-"""A folder of images as a video."""
+"""ImageFolder: a folder of images as a video."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_images_in_natural_order(tmp_path):
 
 def test_colours_are_rgb_and_deep_pixels_become_8_bit(tmp_path):
     image = np.zeros((8, 8, 3), np.uint16)
-    image[..., 2] = 65535  # red, as OpenCV orders it
+    image[..., 2] = 65535  # red, in OpenCV's channel order
     (tmp_path / "a.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
     (frame,) = ImageFolder(tmp_path)
     assert frame.image.dtype == np.uint8

@@ -1,4 +1,4 @@
-"""ImageWriter: a folder of numbered images, complete or not there."""
+"""ImageWriter: a complete folder of numbered images, or none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live streams: a real server on loopback, and frames whose number can be read from them."""
+"""LiveStream with a real server on loopback and frames that encode their number."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BITS = 8
 
 
 class Sender:
-    """Sends a stream to whoever connects, connection by connection, and never by the clock.
+    """Sends a stream to one connection after the other, controlled by the test, not by a clock.
 
     Args:
         sizes: (width, height) of each connection's frames.
@@ -40,7 +40,7 @@ class Sender:
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def allow(self, num_frames):
-        """Send so many more."""
+        """Let the sender send this many more frames."""
         self._allowed.release(num_frames)
 
     def __enter__(self):
@@ -54,7 +54,7 @@ class Sender:
         self._thread.join(10)
 
     def _serve(self):
-        with contextlib.suppress(OSError):  # the listener or the reader is gone
+        with contextlib.suppress(OSError):  # the listener or the reader was closed
             for size, num_frames in self._connections:
                 connection, _ = self._listener.accept()
                 with connection:
@@ -62,7 +62,7 @@ class Sender:
             self._listener.close()
 
     def _send(self, connection, width, height, num_frames):
-        # FLV: FFmpeg gives a frame as soon as it is there; of MPEG-TS it would await the next.
+        # FLV: FFmpeg returns a frame at once; with MPEG-TS it would wait for the next one.
         with connection.makefile("wb") as file, av.open(file, "w", format="flv") as out:
             stream = out.add_stream("libx264", rate=25)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -71,13 +71,13 @@ class Sender:
                 self._allowed.acquire()
                 if self._is_over.is_set():
                     return
-                out.mux(stream.encode(picture(number, width, height)))
+                out.mux(stream.encode(draw_number(number, width, height)))
                 file.flush()
             out.mux(stream.encode(None))
 
 
-def picture(number: int, width: int, height: int) -> av.VideoFrame:
-    """A bar for each bit."""
+def draw_number(number: int, width: int, height: int) -> av.VideoFrame:
+    """Draw a bar for each bit of the number."""
     bars = np.array([255 * (number >> bit & 1) for bit in range(BITS)], np.uint8)
     image = np.broadcast_to(bars.repeat(width // BITS)[None, :, None], (height, width, 3))
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
@@ -99,7 +99,7 @@ def test_the_newest_frame_wins_over_a_slow_reader(reporter):
         first = next(frames)
         begun_s = stream.now_s()
         sender.allow(25)
-        assert reporter.has_warned.wait(60)  # all others came while the first was in work
+        assert reporter.has_warned.wait(60)  # all others arrived during work on the first
         ended_s = stream.now_s()
         last, *others = frames
     assert others == []
@@ -115,7 +115,7 @@ def test_the_newest_frame_wins_over_a_slow_reader(reporter):
 def test_a_reader_that_is_fast_enough_gets_every_frame():
     with Sender(at_once=25) as sender, live(sender.url) as stream:
         frames = iter(stream)
-        # FFmpeg gives at once what came while it found out what the stream is.
+        # FFmpeg returns at once what arrived while it probed the stream.
         while numbers([next(frames)]) != [24]:
             pass
         for number in range(25, 50):
@@ -124,7 +124,7 @@ def test_a_reader_that_is_fast_enough_gets_every_frame():
         assert list(frames) == []
 
 
-def test_a_lost_connection_is_made_again_and_the_size_stays(reporter):
+def test_a_lost_connection_is_restored_and_the_size_stays(reporter):
     with (
         Sender(sizes=[(64, 48), (96, 80)], num_frames=20, at_once=20) as sender,
         live(sender.url, reporter=reporter) as stream,
@@ -136,7 +136,7 @@ def test_a_lost_connection_is_made_again_and_the_size_stays(reporter):
                 sender.allow(20)
         assert stream.num_reconnections == 1
     assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
-    assert numbers(frames).count(19) == 2  # both connections to their end
+    assert numbers(frames).count(19) == 2  # both connections are read to their end
     assert len(frames) + stream.num_dropped == 40
     assert "connection lost" in reporter.warnings[0]
     assert reporter.messages == [f"{sender.url}: reconnected"]
@@ -150,21 +150,21 @@ def test_it_ends_after_the_duration(reporter):
     ):
         frames = list(stream)
         assert stream.now_s() >= 0.6
-        assert reporter.warnings == []  # the connection stands, and has more to come
+        assert reporter.warnings == []  # the connection is open, with more frames to come
         sender.allow(25)
     assert frames[-1].time_s <= Fraction(7, 10)
 
 
 def test_no_server_is_an_error_without_the_password():
     with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))  # nobody listens, and nobody else can
+        silent.bind(("127.0.0.1", 0))  # bound, but not listening
         port = silent.getsockname()[1]
         with pytest.raises(VideoError, match=r"tcp://127\.0\.0\.1:\d+: cannot connect") as raised:
             live(f"tcp://user:secret@127.0.0.1:{port}")
     assert "secret" not in raised.value.message
 
 
-def test_what_a_stream_cannot_tell():
+def test_a_stream_has_no_length_and_no_random_access():
     with Sender() as sender, live(sender.url) as stream:
         with pytest.raises(VideoError, match="unknown until it ends") as raised:
             stream.num_frames()
@@ -173,12 +173,12 @@ def test_what_a_stream_cannot_tell():
             stream.frames_at([3])
 
 
-def test_a_recording_over_http_is_given_whole_to_a_slow_reader(tmp_path):
+def test_a_slow_reader_gets_all_of_a_recording_over_http(tmp_path):
     with av.open(tmp_path / "a.mp4", "w") as out:
         stream = out.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for number in range(30):
-            out.mux(stream.encode(picture(number, 64, 48)))
+            out.mux(stream.encode(draw_number(number, 64, 48)))
         out.mux(stream.encode(None))
     with served(tmp_path) as url, live(f"{url}/a.mp4") as stream:
         assert stream.is_recording
@@ -189,7 +189,7 @@ def test_a_recording_over_http_is_given_whole_to_a_slow_reader(tmp_path):
         assert numbers(frames) == list(range(30))
 
 
-def test_a_playlist_from_the_network_reaches_no_file(tmp_path):
+def test_a_playlist_from_the_network_cannot_open_files(tmp_path):
     (tmp_path / "secret.txt").write_text("secret")
     (tmp_path / "a.m3u8").write_text(
         f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{tmp_path}/secret.txt\n"

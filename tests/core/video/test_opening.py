@@ -1,4 +1,4 @@
-"""From a source to its frames."""
+"""Opening of stdin and folders."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_stdin_gives_what_the_file_gives_and_leaves_nothing(video, tmp_path, mon
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_stdin_that_is_no_video_is_called_stdin(tmp_path, monkeypatch):
+def test_errors_of_stdin_name_stdin(tmp_path, monkeypatch):
     give_stdin(monkeypatch, b"", tmp_path)
     with (
         pytest.raises(VideoError, match=r"^stdin: the file is empty"),

@@ -1,4 +1,4 @@
-"""Frames read ahead, outputs written behind."""
+"""Threads that read ahead and write behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparsevod_core.video.overlap import (
     read_ahead,
 )
 
-PATIENCE_S = 60  # with a busy machine
+PATIENCE_S = 60  # for a busy machine
 
 
 def test_same_items_in_order():
@@ -49,7 +49,7 @@ def test_no_further_ahead_than_depth():
         next(got)
         while len(produced) < taken + 5:
             assert has_produced.acquire(timeout=PATIENCE_S)
-        assert len(produced) == taken + 5  # four ready, one in hand
+        assert len(produced) == taken + 5  # four queued, one waiting for room
     got.close()
 
 
@@ -82,11 +82,11 @@ def test_the_next_items_are_made_while_one_is_used():
 
     got = read_ahead(items())
     assert next(got) == 1
-    assert third_is_made.wait(PATIENCE_S)  # though nobody asked for it
+    assert third_is_made.wait(PATIENCE_S)  # although it was not requested
     assert list(got) == [2, 3]
 
 
-def test_results_come_in_order_whatever_takes_longest():
+def test_results_are_in_order_whatever_takes_longest():
     def slow_at_first(number):
         time.sleep(0.05 if number == 0 else 0)
         return -number
@@ -108,7 +108,7 @@ def test_as_many_at_a_time_as_there_are_threads():
     assert list(map_ahead(meet, range(6), threads=3, depth=3)) == list(range(6))
 
 
-def test_no_more_than_depth_items_are_asked_for_ahead():
+def test_at_most_depth_items_are_requested_ahead():
     asked = []
 
     def items():
@@ -151,7 +151,7 @@ def test_closing_ends_the_threads():
     assert threading.active_count() == before
 
 
-def test_an_interrupt_is_not_put_off():
+def test_an_interrupt_is_not_delayed():
     def started():
         yield lambda: 1
         yield lambda: 2

@@ -1,4 +1,4 @@
-"""VideoReader on files as people have them: what it gives, by whatever way it is asked for."""
+"""VideoReader on real-world files: sequential and random access give the same frames."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ WIDTH, HEIGHT = 64, 48
 MS = Fraction(1, 1000)
 
 
-def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """A picture that tells its number: eight bright or dark stripes, on a gradient."""
+def draw_number(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """Draw a frame that encodes its number as eight bright or dark stripes, on a gradient."""
     bits = np.array([(number >> bit) & 1 for bit in range(8)], dtype=np.uint8)
     stripes = np.repeat(40 + 150 * bits, -(-width // 8))[:width]
     ramp = np.linspace(0, 50, height).astype(np.uint8)[:, None]
@@ -28,7 +28,7 @@ def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray
 
 
 def number_of(image: np.ndarray) -> int:
-    """The number that a picture tells, after any codec."""
+    """Read the number from a frame, after any codec."""
     width = image.shape[1]
     columns = [(2 * bit + 1) * -(-width // 8) // 2 for bit in range(8)]
     return sum((int(image[:, column].mean()) > 140) << bit for bit, column in enumerate(columns))
@@ -46,7 +46,7 @@ def encode(
     size: tuple[int, int] = (WIDTH, HEIGHT),
     **options: str,
 ) -> Path:
-    """A video of numbered pictures; frame i at `times[i]`, in units of `time_base`."""
+    """Write a video of numbered frames; frame i at `times[i]`, in units of `time_base`."""
     with av.open(str(path), "w", options=container or {}) as file:
         stream: Any = file.add_stream(codec, rate=Fraction(30000, 1001))
         stream.width, stream.height = size
@@ -54,7 +54,7 @@ def encode(
         stream.options = {name.replace("_", "-"): value for name, value in options.items()}
         stream.codec_context.time_base = stream.time_base = time_base
         for number in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(picture(number, *size[::-1]), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(draw_number(number, *size[::-1]), format="rgb24")
             frame.time_base = time_base
             frame.pts = number if times is None else times[number]
             file.mux(stream.encode(frame))
@@ -63,7 +63,7 @@ def encode(
 
 
 def read(path: Path) -> tuple[list[Frame], VideoError | None]:
-    """All frames, and the error that ends them."""
+    """Return all frames, and the error that ends them."""
     frames: list[Frame] = []
     with VideoReader(path) as reader:
         try:
@@ -74,7 +74,7 @@ def read(path: Path) -> tuple[list[Frame], VideoError | None]:
 
 
 def assert_random_access_agrees(path: Path, *orders: list[int]) -> None:
-    """`frames_at` gives what iterating gives, fresh and from wherever the last call left it."""
+    """Check that `frames_at` gives what iterating does, on a new reader and after other calls."""
     frames, _ = read(path)
     with VideoReader(path) as reader:
         for order in orders:
@@ -109,7 +109,7 @@ def test_properties(tmp_path: Path) -> None:
         assert reader.path == tmp_path / "clip.mp4"
 
 
-def test_iterating_starts_anew_each_time_and_leaves_random_access_alone(tmp_path: Path) -> None:
+def test_iterating_restarts_and_does_not_affect_random_access(tmp_path: Path) -> None:
     path = encode(tmp_path / "clip.mp4")
     with VideoReader(path) as reader:
         walking = iter(reader)
@@ -183,7 +183,7 @@ def test_seeking_decodes_a_group_of_pictures_not_the_whole_video(
 
 
 def test_an_edit_list_shows_only_a_part(tmp_path: Path) -> None:
-    """Trimmed as phones do it: all frames are in the file, playing starts at the twentieth."""
+    """Trimmed as by phones: all frames are in the file, but playback starts at the twentieth."""
     path = encode(tmp_path / "clip.mp4", time_base=Fraction(1, 30000), times=TICKS, bf="0", g="10")
     content = path.read_bytes()
     edit = content.index(b"elst") + 12
@@ -200,7 +200,7 @@ TICKS = [1001 * i for i in range(40)]
 
 
 @pytest.mark.parametrize(("asked", "message"), [([40], "only 40 frames"), ([3, -1], "frame -1")])
-def test_no_such_frame(tmp_path: Path, asked: list[int], message: str) -> None:
+def test_missing_frames(tmp_path: Path, asked: list[int], message: str) -> None:
     with VideoReader(encode(tmp_path / "clip.mp4")) as reader:
         with pytest.raises(VideoError, match=message):
             reader.frames_at(asked)
@@ -315,11 +315,11 @@ def test_pixels_that_are_not_square(tmp_path: Path) -> None:
         assert reader.pixel_aspect == Fraction(3, 4)
 
 
-# --- what is broken ------------------------------------------------------------------------------
+# --- broken files --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("threads", [0, 1, 4])
-def test_a_packet_of_rubbish_ends_the_video(tmp_path: Path, threads: int) -> None:
+def test_a_corrupt_packet_ends_the_video(tmp_path: Path, threads: int) -> None:
     path = encode(tmp_path / "clip.mp4", bf="0", g="10")
     with av.open(str(path)) as container:
         packets = list(container.demux(video=0))
@@ -346,7 +346,7 @@ def test_a_packet_of_rubbish_ends_the_video(tmp_path: Path, threads: int) -> Non
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi", "clip.webm"])
-def test_a_cut_off_file_gives_what_is_there_and_says_so(tmp_path: Path, name: str) -> None:
+def test_a_truncated_file_yields_its_frames_and_an_error(tmp_path: Path, name: str) -> None:
     codec = {"clip.avi": "mpeg4", "clip.webm": "libvpx-vp9"}.get(name, "libx264")
     time_base = Fraction(1, 25) if name == "clip.avi" else Fraction(1001, 30000)
     fast = {"deadline": "realtime", "cpu-used": "8"} if name == "clip.webm" else {}
@@ -368,7 +368,7 @@ def test_a_cut_off_file_gives_what_is_there_and_says_so(tmp_path: Path, name: st
     assert_random_access_agrees(path, [9, 2, len(frames) - 1])
 
 
-def test_a_last_frame_that_stands_for_long_is_no_break(tmp_path: Path) -> None:
+def test_a_long_last_frame_is_not_a_break(tmp_path: Path) -> None:
     times = [0, 40, 80, 4000, 8000]
     for name in ("clip.mp4", "clip.mkv"):
         path = encode(tmp_path / name, len(times), times=times, time_base=MS)
@@ -385,7 +385,7 @@ def write_audio(path: Path) -> Path:
     return path
 
 
-def test_what_is_no_video(tmp_path: Path) -> None:
+def test_files_that_are_not_videos(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("not a video\n" * 100)
     no_index = encode(tmp_path / "no_index.mp4")

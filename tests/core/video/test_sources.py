@@ -1,4 +1,4 @@
-"""What a user may name as a video."""
+"""Sources: what can be given as a video."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def test_streams_cameras_and_stdin(here):
     assert (str(found[0]), found[0].stem) == ("rtsp://cam.local/live", "rtsp_cam.local_live")
 
 
-def test_a_file_that_is_called_like_a_camera_is_a_file(here):
+def test_a_file_named_like_a_camera_is_a_file(here):
     Path("0").write_bytes(b"x")
     assert find_sources(["0"]) == [Source("file", "0")]
 
 
-def test_a_list_starts_from_its_own_folder(here, tmp_path):
+def test_paths_in_a_list_are_relative_to_it(here, tmp_path):
     (here / "lists").mkdir()
     (here / "lists" / "all.txt").write_text(
         f"# mine\n\n../b2.mp4\nrtsp://cam/1\n{tmp_path / 'b10.mp4'}\n"
@@ -83,7 +83,7 @@ def test_a_list_starts_from_its_own_folder(here, tmp_path):
         (["@binary.txt"], VideoError, "expected a text file"),
     ],
 )
-def test_what_is_none_of_it_is_said_in_one_line(here, words, kind, says):
+def test_errors_are_one_line(here, words, kind, says):
     (here / "bad.txt").write_text("b2.mp4\ngone.mp4\n")
     (here / "loop.txt").write_text("@loop.txt\n")
     (here / "binary.txt").write_bytes(b"\xff\xfe\x00")

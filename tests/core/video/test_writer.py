@@ -18,7 +18,7 @@ from sparsevod_core.video.writer import VideoWriter
 
 
 def gradient(number: int, width: int, height: int) -> np.ndarray:
-    """A smooth picture, so that compression hardly changes it."""
+    """Make a smooth image, which compression hardly changes."""
     x = np.linspace(0, 120, width)[None, :, None]
     y = np.linspace(0, 60, height)[:, None, None]
     return (x + y + np.array([20, 40, 60]) + number % 5).astype(np.uint8)
@@ -82,7 +82,7 @@ def test_without_times_frames_follow_the_rate(tmp_path: Path) -> None:
     assert times_in(path) == [Fraction(number, 25) for number in range(4)]
 
 
-def test_times_that_stand_still_or_fail_lose_no_frame(tmp_path: Path) -> None:
+def test_repeated_or_decreasing_times_lose_no_frame(tmp_path: Path) -> None:
     times = [Fraction(0), Fraction(1, 10), Fraction(1, 10), Fraction(1, 20), None, Fraction(1)]
     found = times_in(write(tmp_path / "out.mp4", times, time_base=Fraction(1, 100)))
     assert found[:2] == [0, Fraction(1, 10)]
@@ -122,7 +122,7 @@ def test_what_players_need(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("color", [(200, 60, 30), (20, 200, 40), (30, 30, 220), (250, 250, 250)])
-def test_colours_come_back(tmp_path: Path, color: tuple[int, int, int]) -> None:
+def test_colours_are_preserved(tmp_path: Path, color: tuple[int, int, int]) -> None:
     with VideoWriter(tmp_path / "out.mp4", 32, 32, frame_rate=None) as writer:
         writer.write(np.full((32, 32, 3), color, np.uint8))
     with VideoReader(writer.path) as reader:
@@ -141,7 +141,7 @@ def test_crf_sets_size(tmp_path: Path) -> None:
     assert sizes[0] > 2 * sizes[1]
 
 
-# --- other files --------------------------------------------------------------------------------
+# --- other containers -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_crf_sets_size(tmp_path: Path) -> None:
     ],
 )
 def test_containers_and_codecs(tmp_path: Path, name: str, codec: str, wanted: str) -> None:
-    """Times that the container can tell, here milliseconds, stay exact in each."""
+    """Times that the container can represent, here milliseconds, stay exact."""
     times = [Fraction(ms, 1000) for ms in (0, 33, 67, 100, 300, 301)]
     path = write(
         tmp_path / name,
@@ -168,8 +168,8 @@ def test_containers_and_codecs(tmp_path: Path, name: str, codec: str, wanted: st
     assert times_in(path) == times
     with av.open(str(path)) as container:
         assert container.streams.video[0].codec_context.codec.canonical_name == wanted
-        picture = next(container.decode(video=0))
-    assert (picture.width, picture.height, picture.format.name) == (66, 66, "yuv420p")
+        image = next(container.decode(video=0))
+    assert (image.width, image.height, image.format.name) == (66, 66, "yuv420p")
     with VideoReader(path) as reader:
         wrong = next(iter(reader)).image[:65].astype(int) - gradient(0, 66, 65)
     assert np.abs(wrong).mean() < 4
@@ -186,14 +186,14 @@ def test_a_gif_keeps_time_to_a_hundredth_and_odd_sizes(tmp_path: Path) -> None:
     times = times_in(path)
     assert times == [Fraction(round(Fraction(100 * n, 30)), 100) for n in range(30)]
     with VideoReader(path) as reader:
-        pictures = [frame.image for frame in reader]
-    assert pictures[0].shape == (31, 33, 3)
-    for number, picture in enumerate(pictures):
-        assert np.abs(picture.astype(int) - gradient(number, 33, 31)).mean() < 6
+        images = [frame.image for frame in reader]
+    assert images[0].shape == (31, 33, 3)
+    for number, image in enumerate(images):
+        assert np.abs(image.astype(int) - gradient(number, 33, 31)).mean() < 6
 
 
 def test_a_gif_is_not_slowed_down_by_a_high_frame_rate(tmp_path: Path) -> None:
-    """Browsers take a delay of 1/100 s for 1/10 s: frames that come so close are left out."""
+    """Browsers show a delay of 1/100 s as 1/10 s: frames that are so close are dropped."""
     times = times_in(write(tmp_path / "a.gif", [Fraction(n, 60) for n in range(60)]))
     gaps = [after - before for before, after in pairwise(times)]
     assert min(gaps) >= Fraction(2, 100)
@@ -205,8 +205,8 @@ def test_the_bitrate_sets_the_size(tmp_path: Path) -> None:
     for wanted in ("200k", "0.8M"):
         how = Encoding(bitrate=wanted)
         with VideoWriter(tmp_path / "a.mp4", 96, 96, frame_rate=None, encoding=how) as writer:
-            for picture in noise:
-                writer.write(picture)
+            for image in noise:
+                writer.write(image)
         bits_per_second = writer.path.stat().st_size * 8 / 2
         assert bits_per_second == pytest.approx(how.bits_per_second(), rel=0.4)
 
@@ -229,7 +229,7 @@ def test_encodings_that_do_not_fit(tmp_path: Path, name: str, how: Any, says: st
     assert list(tmp_path.iterdir()) == []
 
 
-# --- complete or not at all ----------------------------------------------------------------------
+# --- complete or none -----------------------------------------------------------------------------
 
 
 def test_the_name_appears_when_complete(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_an_exception_leaves_nothing_and_keeps_what_was_there(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_no_frame_is_no_video(tmp_path: Path) -> None:
+def test_no_frames_is_an_error(tmp_path: Path) -> None:
     with (
         pytest.raises(VideoError, match="no frame"),
         VideoWriter(tmp_path / "out.mp4", 64, 48, frame_rate=None),
@@ -275,7 +275,7 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         writer.write(gradient(0, 48, 64))
 
 
-def test_a_full_disk_is_said(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     (tmp_path / "out.mp4.partial").symlink_to("/dev/full")

@@ -1,4 +1,4 @@
-"""What a format finds in a folder before it reads any label: videos by split, and classes."""
+"""What a format finds in a folder before it reads any label: classes, and videos by split."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, overload
 
-from sparsevod_core.prepare.annotated import AnnotatedVideo
+from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
 
 SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
-"""What folders and files of a split are called."""
+"""Names of the folders and files of a split."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What the user says of data whose layout leaves it open.
+    """What the user states about data whose layout leaves it open.
 
     Attributes:
-        classes: file with class names (`class_names.read_class_list`).
-        images: folder that file names of images and videos start from, where it is not found
-            beside the annotations.
-        first_frame: what number the annotations give the first frame of a video file; None: 1 where
-            every video has a frame 1 and none has a 0, else 0.
-        group_by_folder: the frames of a folder are one video, whatever they are called.
+        classes: Path of a file with class names (`class_names.read_class_list`).
+        images: Folder of the images or videos, if they are not beside the annotations.
+        first_frame: Number that the annotations give the first frame of a video file. None: 1 if
+            every video has a frame 1 and none has a 0, otherwise 0.
+        group_by_folder: If True, the frames of a folder are one video, whatever their names.
     """
 
     classes: Path | None = None
@@ -34,21 +33,23 @@ class Hints:
 
 
 class Source(Protocol):
-    """A video, or stills that lie together, before it is read; goes to worker processes."""
+    """A video, or the still images of one folder, before it is read; must be picklable."""
 
     @property
     def name(self) -> str:
-        """Of the video."""
+        """Name of the video."""
 
     def inputs(self, every_file: bool) -> Iterable[str | Path]:
-        """What it is read from, absolute or relative to the root: annotation files, video files,
-        and the folders of files that there is one of for each frame, or, if `every_file`, these.
+        """Return the paths that the video is read from, absolute or relative to the root.
+
+        Where there is one file per frame, these are the folders of such files, or the files
+        themselves if `every_file`.
         """
 
 
 @dataclass(frozen=True)
 class Part(Sequence[Source]):
-    """Some of a sequence, taken from it only when they are asked for."""
+    """Some items of a sequence, taken from it on access."""
 
     whole: Sequence[Source]
     places: tuple[int, ...]
@@ -68,11 +69,11 @@ class Part(Sequence[Source]):
 
 @dataclass(slots=True)
 class Split:
-    """Some videos of a set.
+    """Videos of one split.
 
     Attributes:
-        sources: in the order in which they are written; `repr` tells all that names them.
-        problems: what is wrong and belongs to none of them.
+        sources: Videos in output order; their `repr` identifies them.
+        problems: Problems that belong to none of them.
     """
 
     sources: Sequence[Source] = ()
@@ -81,14 +82,14 @@ class Split:
 
 @dataclass(slots=True)
 class LabelSet:
-    """Labels in one format.
+    """A data set in one format, before its labels are read.
 
     Attributes:
-        root: folder that file names start from.
+        root: Folder that file names are relative to.
         categories: `{"id": ..., "name": ...}` records, in the order of the labels.
-        splits: `train` and `val`, or `all` where the data are not divided.
-        read: opens a source; goes to worker processes with it.
-        notes: lines for the user on what was understood.
+        splits: Splits `train` and `val`, or `all` if the data are not divided.
+        read: Reads one source; must be picklable.
+        notes: Messages for the user about how the data were interpreted.
     """
 
     root: Path
@@ -99,18 +100,18 @@ class LabelSet:
 
 
 def last_change(root: Path, source: Source, every_file: bool) -> int:
-    """When anything that a source is read from last changed, in nanoseconds; see `Origin`."""
+    """Return when the inputs of a source last changed, in nanoseconds; see `Origin`."""
     times = [0]
     for path in source.inputs(every_file):
         try:
             times.append((root / path).stat().st_ctime_ns)
-        except OSError:  # reading it will say what is wrong
+        except OSError:  # reported when the source is read
             times.append(1)
     return max(times)
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """The folders of `train` and `val` in `root`, as far as they are there."""
+    """Return the folders of `train` and `val` that exist in `root`."""
     found = {}
     for split, names in SPLIT_NAMES.items():
         folder = next((root / name for name in names if (root / name).is_dir()), None)
@@ -120,9 +121,9 @@ def split_folders(root: Path) -> dict[str, Path]:
 
 
 def walk_files(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Every folder below `folder` with its files, sorted; links are followed, circles are not.
+    """Yield every folder below `folder` with its sorted files; links are followed, loops are not.
 
-    Folders are named relative to `folder`, "" for itself.
+    Folders are named relative to `folder`, which itself is "".
     """
     seen: set[str] = set()
     for place, subfolders, files in os.walk(folder, followlinks=True):
@@ -140,11 +141,11 @@ def walk_files(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def first_frame_number(numbers: Sequence[Sequence[int]], hint: int | None) -> int:
-    """What number the annotations give the first frame of a video file; see `Hints`.
+    """Return the number that annotations give the first frame of a video file; see `Hints`.
 
     Args:
-        numbers: frame numbers of each video file as annotated, ascending.
-        hint: the user's word.
+        numbers: Annotated frame numbers of each video file, ascending.
+        hint: `Hints.first_frame`.
     """
     if hint is not None:
         return hint

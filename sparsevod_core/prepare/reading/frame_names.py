@@ -1,12 +1,12 @@
-"""Which image files are the frames of one video, from their names alone.
+"""Grouping of image files into videos by their names.
 
     a/000001.jpg  a/000002.jpg          video `a`
     a/frame_1.jpg a/frame_2.jpg         video `a`
     a_000001.jpg  a_000002.jpg          video `a`
-    000001.jpg    000002.jpg            stills: nothing says that they are of one video
+    000001.jpg    000002.jpg            still images: nothing says that they are one video
 
-The last digits of a name are the frame's number. Frames of one folder and one name before the
-number are one video; where a folder holds one such name only, the video is called after the folder.
+The last digits of a name are the frame number. Frames with the same folder and the same name before
+the number are one video, called after the folder if it holds only one such name.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _SEPARATORS = "_-. "
 
 @dataclass(frozen=True, slots=True)
 class ImageFrames:
-    """Image files that are one video, or stills that lie together.
+    """Image files of one video, or the still images of one folder.
 
     Attributes:
-        name: of the video, unique within a set.
-        files: number of each frame, and its file relative to the root; in order of time. Stills
-            are counted from 0.
-        is_video: False for stills.
+        name: Name of the video, unique within a set.
+        files: (frame number, path relative to the root) in temporal order; still images are
+            numbered from 0.
+        is_video: False for still images.
     """
 
     name: str
@@ -41,7 +41,7 @@ class ImageFrames:
 
 
 def split_number(stem: str) -> tuple[str, int | None]:
-    """What stands before the last digits of a name, and these digits; None where it ends in none.
+    """Split the last digits off a name (None if it ends in none).
 
     `cam1_frame_0012` gives `cam1` and 12.
     """
@@ -54,12 +54,12 @@ def split_number(stem: str) -> tuple[str, int | None]:
 def group_frames(
     files: Iterable[str], base: str = "", *, by_folder: bool = False
 ) -> list[ImageFrames]:
-    """Videos and stills of a set, sorted by name.
+    """Group image files into videos and still images, sorted by name.
 
     Args:
-        files: image files relative to the root, with forward slashes.
-        base: the folder below the root that names of videos start from.
-        by_folder: all numbered frames of a folder are one video, whatever stands before the number.
+        files: Paths relative to the root, with forward slashes.
+        base: Folder below the root that is not part of video names.
+        by_folder: If True, all numbered frames of a folder are one video, whatever their names.
     """
     folders: defaultdict[str, defaultdict[str, list[tuple[int, str]]]]
     folders = defaultdict(lambda: defaultdict(list))

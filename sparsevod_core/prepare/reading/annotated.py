@@ -1,4 +1,4 @@
-"""What every label format is read into: frames with boxes of known classes, one video at a time."""
+"""Result of reading labels in any format: one video's frames with boxes of known classes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ class LabelledBox:
     """A box of a known class, within its frame.
 
     Attributes:
-        class_id: the data set's own number of the class.
-        box_xyxy: left, top, right, bottom in pixels, width = right - left.
-        track: the same number for the same object of a video; None where there are no tracks.
-        occluded, generated: as ImageNet's XML marks them.
-        is_crowd: around a group of objects; neither learned nor counted (COCO's `iscrowd`).
-        motion_iou: see `motion.motion_iou`; None without a track.
+        class_id: Class id in the data set.
+        box_xyxy: Left, top, right, bottom in pixels; width = right - left.
+        track: Track id, the same for all boxes of an object in a video; None without tracks.
+        occluded, generated: Flags of ImageNet's XML.
+        is_crowd: Whether the box covers a group of objects; such boxes are neither trained on nor
+            evaluated (COCO's `iscrowd`).
+        motion_iou: See `data.motion.motion_iou`; None without a track.
     """
 
     class_id: int
@@ -37,16 +38,17 @@ class LabelledBox:
 
 @dataclass(slots=True)
 class AnnotatedFrame:
-    """A frame whose picture and annotation agree.
+    """A frame whose image and annotation agree.
 
     Attributes:
-        file_name: of the image, relative to the data set's root, with forward slashes.
-        number: rises with time; in a video file the index of the frame, counted from 0.
-        width, height: in pixels.
-        boxes: in the annotation's order.
-        is_target: training takes it as a target; other frames only support. None is not written.
-        image_id: the user's own; None takes the next free number.
-        extra: further fields of the image's record.
+        file_name: Path of the image relative to the root of the data set, with forward slashes.
+        number: Frame number, increasing with time; in a video file the frame index from 0.
+        width, height: Size in pixels.
+        boxes: Boxes in the order of the annotation.
+        is_target: Whether training uses the frame as a target, or only as a support frame. None is
+            not written.
+        image_id: The user's own id; None to use the next free id.
+        extra: Further fields of the image record.
     """
 
     file_name: str
@@ -61,16 +63,16 @@ class AnnotatedFrame:
 
 @dataclass(slots=True)
 class AnnotatedVideo:
-    """A video, or stills that lie together.
+    """A video, or the still images of one folder.
 
     Attributes:
-        name: unique within the converted set.
-        is_video: False for stills, each of which stands alone.
-        file_name: the video file that holds the frames, relative to the root; None for images.
-        frames: in order of time, broken ones left out.
-        problems: one line for each thing that is wrong, with file and line.
-        num_other_boxes: boxes that are left out and nothing is wrong with: of stills whose class is
-            none of ours (DET has 200), or marked to be ignored (MOT Challenge).
+        name: Name, unique within the converted set.
+        is_video: False for still images, which do not belong together.
+        file_name: Path of the video file relative to the root; None for image files.
+        frames: Valid frames in temporal order.
+        problems: One line per problem, with file and line.
+        num_other_boxes: Number of valid boxes that are not used: of DET's other classes, or marked
+            to be ignored (MOT Challenge).
     """
 
     name: str
@@ -82,16 +84,16 @@ class AnnotatedVideo:
 
 
 def box_within_frame(box_xyxy: Box, width: int, height: int) -> tuple[Box | None, str]:
-    """The box clipped to the frame, and what is wrong with it; None where nothing is left."""
+    """Return the box clipped to the frame (None if nothing is left), and what is wrong with it."""
     left, top, right, bottom = box_xyxy
     if 0 <= left < right <= width and 0 <= top < bottom <= height:
         return box_xyxy, ""
     text = f"box ({left:g}, {top:g}, {right:g}, {bottom:g})"
     if right <= left or bottom <= top:
-        return None, f"{text} is empty or inverted, left out: expected xmin < xmax and ymin < ymax"
+        return None, f"{text} is empty or inverted, skipped: expected xmin < xmax and ymin < ymax"
     clipped = (max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height))
     if clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
-        return None, f"{text} lies outside the {width}x{height} frame, left out"
+        return None, f"{text} lies outside the {width}x{height} frame, skipped"
     return clipped, f"{text} leaves the {width}x{height} frame, clipped"
 
 

@@ -1,7 +1,7 @@
-"""Which frames of a rendered set are degraded, how and how badly: a file beside its folders.
+"""Severity of degraded frames in a rendered set, in `degradations.json` beside its folders.
 
-ImageNet's XML has no place for it. `{"frames": {"Data/VID/val/SNIPPET/000003.JPEG": {"noise":
-0.8}}}`: kind and severity (0..1); frames that are not named are clean.
+ImageNet's XML has no field for it. The file maps frames to kind and severity (0..1) of degradation:
+`{"frames": {"Data/VID/val/SNIPPET/000003.JPEG": {"noise": 0.8}}}`. Other frames are clean.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sparsevod_core.errors import DataError
 FILE_NAME = "degradations.json"
 
 Degradations = Mapping[str, Mapping[str, float]]
-"""Severity by kind, by the frame's file name relative to the tree."""
+"""Severity by kind, by the frame's path relative to the tree."""
 
 
 def write_degradations(root: Path, degradations: Degradations) -> None:
@@ -25,10 +25,10 @@ def write_degradations(root: Path, degradations: Degradations) -> None:
 
 
 def read_degradations(root: Path) -> Degradations | None:
-    """The tree's degradations; None where it has no such file, as every real data set.
+    """Return the degradations of a tree; None without the file, as in every real data set.
 
     Raises:
-        DataError: the file is there but of another form.
+        DataError: The file cannot be read or has another form.
     """
     path = root / FILE_NAME
     try:
@@ -41,6 +41,6 @@ def read_degradations(root: Path) -> Degradations | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{path}: expected severities by frame, cannot read it: {error}",
-            hint="it is optional: convert without it by moving it away",
+            f"{path}: expected severities by frame: {error}",
+            hint="the file is optional: move it away to convert without it",
         ) from error

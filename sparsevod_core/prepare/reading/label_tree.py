@@ -1,6 +1,6 @@
-"""Formats with one label file a frame: which file belongs to which frame, and which to a split.
+"""Pairing of frames and labels for formats with one label file per frame.
 
-A frame without a label file has no box; a video without any is left out.
+A frame without a label file has no box. A video without any label file is skipped.
 
 images/train/a/000001.jpg   labels/train/a/000001.txt     parallel trees, split inside
 train/images/a/000001.jpg   train/labels/a/000001.txt     split outside
@@ -17,17 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from sparsevod_core.data.annotation_join import VIDEO_FILE_NAME
-from sparsevod_core.prepare.annotated import AnnotatedFrame, AnnotatedVideo
-from sparsevod_core.prepare.frame_names import group_frames, split_number
-from sparsevod_core.prepare.image_size import IMAGE_SUFFIXES
-from sparsevod_core.prepare.label_set import (
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
+from sparsevod_core.prepare.reading.frame_names import group_frames, split_number
+from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
+from sparsevod_core.prepare.reading.label_set import (
     SPLIT_NAMES,
     Hints,
     Split,
     first_frame_number,
     walk_files,
 )
-from sparsevod_core.prepare.media import (
+from sparsevod_core.prepare.reading.media import (
     Media,
     VideoFrames,
     finish,
@@ -38,15 +38,17 @@ from sparsevod_core.prepare.media import (
 
 _IMAGE_FOLDERS = ("images", "Images", "JPEGImages", "frames", "videos", "imgs")
 _LABEL_FOLDERS = ("labels", "Labels", "Annotations", "annotations")
+SplitOf = Callable[[str], str | None]
+"""Returns the split of an image or video file; None skips the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledVideo:
-    """One video and its label files; a frame without one has no box.
+    """One video and its label files.
 
     Attributes:
-        media: its frames.
-        labels: number of a frame, and its label file relative to the root.
+        media: Frames of the video.
+        labels: (frame number, path of the label file relative to the root).
     """
 
     media: Media
@@ -64,7 +66,7 @@ class LabelledVideo:
 
 @dataclass(slots=True)
 class FileTree:
-    """Every file below a root that may matter, relative to it."""
+    """Paths of the images, video files and label files below a root, relative to it."""
 
     images: list[str] = field(default_factory=list)
     videos: list[str] = field(default_factory=list)
@@ -72,7 +74,7 @@ class FileTree:
 
 
 def list_files(root: Path, label_suffix: str) -> FileTree:
-    """Images, video files, and files that end in `label_suffix`."""
+    """List the images, the video files, and the files that end in `label_suffix`."""
     tree = FileTree()
     for folder, files in walk_files(root):
         for file in files:
@@ -87,10 +89,10 @@ def list_files(root: Path, label_suffix: str) -> FileTree:
     return tree
 
 
-def split_by_folder(tree: FileTree) -> Callable[[str], str | None]:
-    """Tells the split of a file: `train` and `val` where folders say so, else `all`.
+def split_by_folder(tree: FileTree) -> SplitOf:
+    """Return a function that gives the split of a file by its folders, or `all` without splits.
 
-    Where both splits are there, files in neither get None.
+    If there are folders for both splits, it gives None for files in neither.
     """
     found = {_named_split(file) for file in (*tree.images, *tree.videos)}
     return _named_split if {"train", "val"} <= found else lambda _: "all"
@@ -105,24 +107,21 @@ def _named_split(file: str) -> str | None:
 
 
 def pair_labels(
-    tree: FileTree,
-    label_suffix: str,
-    split_of: Callable[[str], str | None],
-    hints: Hints,
+    tree: FileTree, label_suffix: str, split_of: SplitOf, hints: Hints
 ) -> tuple[dict[str, Split], list[str]]:
-    """Videos with their labels, by split, and notes for the user.
+    """Return the videos with their labels, by split, and notes for the user.
 
     Args:
-        tree: what lies below the root.
-        label_suffix: of label files, e.g. `.txt`.
-        split_of: the split of an image or a video file; None leaves it out.
-        hints: for grouping frames and for numbers in video files.
+        tree: Files below the root.
+        label_suffix: Suffix of label files, e.g. `.txt`.
+        split_of: Gives the split of each image or video file.
+        hints: How to group frames, and how labels number the frames of video files.
     """
-    # By split, and by the folders that names of videos leave out.
+    # By split, and by the leading folders that are not part of video names.
     files: defaultdict[tuple[str | None, str], list[str]] = defaultdict(list)
     for image in tree.images:
         files[split_of(image), _base(image)].append(image)
-    taken: set[str] = set()
+    paired: set[str] = set()
     videos: defaultdict[str | None, list[LabelledVideo]] = defaultdict(list)
     unlabelled: defaultdict[str | None, list[LabelledVideo]] = defaultdict(list)
     for (split, base), images in files.items():
@@ -132,13 +131,13 @@ def pair_labels(
                 for number, image in group.files
                 if (label := _label_of(image, label_suffix, tree.labels))
             ]
-            taken.update(label for _, label in labels)
+            paired.update(label for _, label in labels)
             video = LabelledVideo(group, tuple(labels))
             (videos if labels or not group.is_video else unlabelled)[split].append(video)
-    in_files = _labels_of_video_files(tree, taken, split_of)
+    in_files = _labels_of_video_files(tree, paired, split_of)
     first = first_frame_number([numbers for _, _, numbers, _ in in_files], hints.first_frame)
     for split, file, numbers, labels_of_file in in_files:
-        taken.update(labels_of_file)
+        paired.update(labels_of_file)
         name = PurePosixPath(file).relative_to(_base(file)).with_suffix("").as_posix()
         if any(video.name == name for video in videos[split]):
             name += PurePosixPath(file).suffix
@@ -146,7 +145,7 @@ def pair_labels(
         video = LabelledVideo(VideoFrames(name, file), shifted)
         (videos if shifted else unlabelled)[split].append(video)
     splits = {split: Split(videos[split]) for split in ("train", "val", "all") if videos[split]}
-    _name_strays(tree, taken, splits)
+    _report_unpaired(tree, paired, splits)
     for split, target in splits.items():
         target.problems += map(_no_labels, unlabelled[split])
     notes = []
@@ -154,7 +153,7 @@ def pair_labels(
         notes.append(f"labels count the frames of a video file from {first}")
     if videos[None]:
         names = ", ".join(video.name for video in videos[None][:3])
-        notes.append(f"neither in train nor in val, left out: {len(videos[None])} ({names})")
+        notes.append(f"skipping {len(videos[None])} videos in neither train nor val ({names})")
     return splits, notes
 
 
@@ -163,12 +162,12 @@ def read_labelled(
     source: LabelledVideo,
     add_boxes: Callable[[AnnotatedVideo, AnnotatedFrame, Path], bool],
 ) -> AnnotatedVideo:
-    """Open a video's frames and read the label file of each.
+    """Open the frames of a video and read their label files.
 
     Args:
-        root: that names start from.
-        source: the video.
-        add_boxes: adds the boxes of a label file to a frame; False leaves the frame out.
+        root: Folder that file names are relative to.
+        source: Video to read.
+        add_boxes: Adds the boxes of a label file to a frame; returns False to skip the frame.
     """
     video = open_media(root, source.media)
     labels = dict(source.labels)
@@ -187,7 +186,7 @@ def read_labelled(
 
 
 def _base(file: str) -> str:
-    """The leading folders that only say `images` or `train`: names of videos start behind them."""
+    """Return the leading folders such as `images` or `train`, which video names do not include."""
     base: list[str] = []
     words = {*_IMAGE_FOLDERS, *(name for names in SPLIT_NAMES.values() for name in names)}
     for part in PurePosixPath(file).parent.parts:
@@ -203,7 +202,7 @@ def _label_of(image: str, suffix: str, labels: set[str]) -> str | None:
 
 
 def _label_stems(stem: str) -> Iterator[str]:
-    """Where the label of `stem` may lie, likeliest first."""
+    """Yield the paths without suffix where the label of `stem` may be, most likely first."""
     yield stem
     parts = stem.split("/")
     for place, part in reversed(list(enumerate(parts[:-1]))):
@@ -216,11 +215,11 @@ def _label_stems(stem: str) -> Iterator[str]:
 
 
 def _labels_of_video_files(
-    tree: FileTree, taken: set[str], split_of: Callable[[str], str | None]
+    tree: FileTree, paired: set[str], split_of: SplitOf
 ) -> list[tuple[str | None, str, list[int], list[str]]]:
-    """Split, video file, frame numbers as annotated, ascending, and the label file of each."""
+    """Return split, video file, annotated frame numbers (ascending) and their label files."""
     by_video: defaultdict[str, dict[int, str]] = defaultdict(dict)
-    for label in sorted(tree.labels - taken):
+    for label in sorted(tree.labels - paired):
         path = PurePosixPath(label)
         prefix, number = split_number(path.stem)
         if number is not None:
@@ -236,27 +235,27 @@ def _labels_of_video_files(
 
 
 def _no_labels(video: LabelledVideo) -> str:
-    """A video without any label was hardly looked at: its frames are no frames without objects."""
+    """Return the problem of a video without labels: it is not annotated, rather than empty."""
     media = video.media
     file = media.file if isinstance(media, VideoFrames) else media.files[0][1].rpartition("/")[0]
     return (
-        f"{file or video.name}: video {video.name} has no label file for any frame, left out (an "
-        "empty one says that nothing is there)"
+        f"{file or video.name}: video {video.name} has no label file for any frame, skipped (add "
+        "an empty one if it has no objects)"
     )
 
 
-def _name_strays(tree: FileTree, taken: set[str], splits: dict[str, Split]) -> None:
-    """Label files that belong to no frame, a line for each folder."""
-    folders_of_labels = {label.rpartition("/")[0] for label in taken}
-    strays: defaultdict[str, list[str]] = defaultdict(list)
-    for label in sorted(tree.labels - taken):
+def _report_unpaired(tree: FileTree, paired: set[str], splits: dict[str, Split]) -> None:
+    """Report label files that belong to no frame, one line per folder."""
+    folders_of_labels = {label.rpartition("/")[0] for label in paired}
+    unpaired: defaultdict[str, list[str]] = defaultdict(list)
+    for label in sorted(tree.labels - paired):
         folder, _, name = label.rpartition("/")
         is_label = split_number(PurePosixPath(name).stem)[1] is not None
         if is_label and (folder in folders_of_labels or {*_LABEL_FOLDERS} & {*folder.split("/")}):
-            strays[folder].append(name)
-    for folder, names in strays.items():
+            unpaired[folder].append(name)
+    for folder, names in unpaired.items():
         split = _named_split(folder + "/_")
         target = splits.get(split or "") or next(iter(splits.values()), None)
         if target is not None:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            target.problems.append(f"{folder}/{names[0]}{more}: no image or video goes with it")
+            target.problems.append(f"{folder}/{names[0]}{more}: no matching image or video")

@@ -1,4 +1,4 @@
-"""Which format a folder has, which frames are one video, and what cannot be told."""
+"""Recognition of the format of a folder, and grouping of frames into videos."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from own_sets import Studio
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.frame_names import group_frames, split_number
-from sparsevod_core.prepare.layouts import LAYOUTS, recognise
+from sparsevod_core.prepare.formats import FORMATS, recognize
+from sparsevod_core.prepare.reading.frame_names import group_frames, split_number
 
 CVAT = '<?xml version="1.0"?>\n<annotations><meta><task></task></meta></annotations>'
 COCO = json.dumps({"images": [], "annotations": [], "categories": []})
@@ -37,12 +37,12 @@ def studio(tmp_path: Path) -> Studio:
         ("task/annotations.xml", CVAT, ("cvat", "task/annotations.xml")),
     ],
 )
-def test_each_format_is_recognised(
+def test_each_format_is_recognized(
     studio: Studio, name: str, text: str, expected: tuple[str, str]
 ) -> None:
     studio.write("README.txt", "1 2 3 4 five")
     studio.write(name, text)
-    label_format, sign = recognise(studio.root)
+    label_format, sign = recognize(studio.root)
     assert label_format == expected[0] and expected[1] in sign
 
 
@@ -50,34 +50,34 @@ def test_each_format_is_recognised(
     ("name", "text", "expected"),
     [("a.json", COCO, "coco"), ("a.xml", CVAT, "cvat"), ("a.yaml", "names: [a]", "yolo")],
 )
-def test_one_file_is_recognised(studio: Studio, name: str, text: str, expected: str) -> None:
-    assert recognise(studio.write(name, text))[0] == expected
+def test_one_file_is_recognized(studio: Studio, name: str, text: str, expected: str) -> None:
+    assert recognize(studio.write(name, text))[0] == expected
 
 
-def test_nothing_and_several_are_told_in_a_line(studio: Studio) -> None:
+def test_no_format_and_several_formats_are_one_line(studio: Studio) -> None:
     studio.image("a/1.png", 1)
     with pytest.raises(DataError) as error:
-        recognise(studio.root)
-    assert all(name in error.value.message for name in LAYOUTS)
+        recognize(studio.root)
+    assert all(name in error.value.message for name in ("imagenet", *FORMATS))
     assert "\n" not in error.value.message
     studio.write("data.yaml", "names: [a]")
     studio.write("mine.json", COCO)
     with pytest.raises(DataError, match=r"more than one format: coco .*, yolo .*") as error:
-        recognise(studio.root)
+        recognize(studio.root)
     assert error.value.hint == "choose one: --format coco"
     with pytest.raises(DataError, match="no such file or folder"):
-        recognise(studio.root / "nowhere")
+        recognize(studio.root / "nowhere")
 
 
-def test_what_was_prepared_may_lie_beside_its_source(studio: Studio) -> None:
+def test_a_prepared_file_may_be_beside_its_labels(studio: Studio) -> None:
     studio.write("data.yaml", "names: [a]")
     studio.image("a/1.png", 1)
     studio.write("a/1.txt", "0 0.5 0.5 0.1 0.1\n")
     studio.prepare("yolo", output=studio.root / "train.json")
-    assert recognise(studio.root)[0] == "yolo"
+    assert recognize(studio.root)[0] == "yolo"
     (studio.root / "data.yaml").unlink()
     (studio.root / "a" / "1.txt").unlink()
-    assert recognise(studio.root)[0] == "coco"
+    assert recognize(studio.root)[0] == "coco"
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
-"""Renders a small video set in ImageNet VID's layout, to train on in minutes and to test with.
+"""A small rendered video set in ImageNet VID's layout, for tests and for training in minutes.
 
-Six classes of patterned objects move, turn, grow and hide one another over a panning landscape.
-Some frames are blurred, dark, noisy or covered, the ones around them are not: what video detection
-is about. Training and validation share nothing but the classes. The same settings give the same
-bytes.
+Objects of six classes move, turn, grow and occlude one another over a panning landscape. Some
+frames are blurred, dark, noisy or covered while their neighbors are clean, which is the problem
+that video detection solves. Training and validation share only the classes. The same settings give
+the same bytes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sparsevod_core.errors import ConfigError, DataError
-from sparsevod_core.prepare.degradations_json import write_degradations
+from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit
 from sparsevod_core.prepare.imagenet_vid.convert import prepare_imagenet_vid
+from sparsevod_core.prepare.imagenet_vid.degradations_json import write_degradations
 from sparsevod_core.prepare.imagenet_vid.layout import SPLITS, spread_targets
-from sparsevod_core.prepare.prepared_split import PreparedSplit
 from sparsevod_core.prepare.synthetic.classes import OBJECT_CLASSES
 from sparsevod_core.prepare.synthetic.scene import RenderedFrame, Scene, VisibleObject
 from sparsevod_core.reporting import Progress, Reporter, SilentReporter
@@ -39,55 +39,47 @@ JPEG_QUALITY = 92
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyntheticConfig:
-    """What is rendered; recorded in the set."""
+    """Settings of a rendered set, recorded in it."""
 
     train_videos: int = 396
-    """Many short ones: what is learnt generalises with the number of scenes, not of frames."""
+    """Many short videos: a model generalizes with the number of scenes, not of frames."""
     val_videos: int = 36
     frames: int = 10
-    """Of each training video."""
+    """Number of frames per training video."""
     val_frames: int = 25
-    """Of each validation video."""
+    """Number of frames per validation video."""
     width: int = 320
     height: int = 240
     classes: tuple[str, ...] = tuple(OBJECT_CLASSES)
     min_objects: int = 1
     max_objects: int = 3
     mixed_share: float = 0.11
-    """Of the videos with several objects this share holds two classes, the others one. In ImageNet
-    VID 61 of the 555 validation videos hold more than one, and a frame 1.6 objects."""
+    """Fraction of the videos with several objects that have two classes; the others have one. In
+    ImageNet VID, 61 of the 555 validation videos have several, and a frame has 1.6 objects."""
     degraded_share: float = 0.4
-    """At most this share of a video's frames is degraded, in bursts of 2 to 5."""
+    """Largest fraction of a video's frames that is degraded, in bursts of 2 to 5."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.classes if name not in OBJECT_CLASSES]
-        checks = {
-            "at least one video for training and one for validation": min(
-                self.train_videos, self.val_videos
-            )
-            >= 1,
-            "1 to 999999 frames": (
-                min(self.frames, self.val_frames) >= 1
-                and max(self.frames, self.val_frames) <= 999_999
-            ),
-            "frames of 64x64 to 4096x4096 pixels": (
-                min(self.width, self.height) >= 64 and max(self.width, self.height) <= 4096
-            ),
-            f"classes out of {', '.join(OBJECT_CLASSES)}": bool(self.classes) and not unknown,
-            "1 <= min_objects <= max_objects": 1 <= self.min_objects <= self.max_objects,
-            "a mixed share of 0 to 1": 0 <= self.mixed_share <= 1,
-            "a degraded share of 0 to 0.4, so that every object is seen well": (
-                0 <= self.degraded_share <= 0.4
-            ),
-            "a seed of 0 or more": self.seed >= 0,
-        }
-        for expectation, holds in checks.items():
+        numbers_of_videos = (self.train_videos, self.val_videos)
+        lengths, sides = (self.frames, self.val_frames), (self.width, self.height)
+        classes = ", ".join(OBJECT_CLASSES)
+        for holds, expectation in (
+            (min(numbers_of_videos) >= 1, "at least one training and one validation video"),
+            (min(lengths) >= 1 and max(lengths) <= 999_999, "1 to 999999 frames"),
+            (min(sides) >= 64 and max(sides) <= 4096, "frames of 64x64 to 4096x4096 pixels"),
+            (self.classes and {*self.classes} <= OBJECT_CLASSES.keys(), f"classes of {classes}"),
+            (1 <= self.min_objects <= self.max_objects, "1 <= min_objects <= max_objects"),
+            (0 <= self.mixed_share <= 1, "a mixed_share of 0 to 1"),
+            # With more, some objects would never be clearly visible.
+            (0 <= self.degraded_share <= 0.4, "a degraded_share of 0 to 0.4"),
+            (self.seed >= 0, "a seed of 0 or more"),
+        ):
             if not holds:
                 raise ConfigError(f"cannot render this synthetic set: expected {expectation}")
 
     def length(self, split: str) -> int:
-        """Frames of each video of `split`."""
+        """Return the number of frames of each video of `split`."""
         return self.frames if split == "train" else self.val_frames
 
 
@@ -96,17 +88,16 @@ def prepare_synthetic(
 ) -> list[PreparedSplit]:
     """Render the set into `folder` and convert it to `train.json` and `val.json` there.
 
-    The first validation video is there as `preview.mp4` too, for what takes a video file. The
-    folder appears when it is complete. One that already holds the same set is left as it is and
-    only converted again.
+    The first validation video is also written as `preview.mp4`. The folder appears when it is
+    complete. If it already holds the same set, it is only converted again.
 
     Args:
-        folder: new, empty, or of an earlier call with the same `config`.
-        config: what to render.
-        reporter: told about progress.
+        folder: New or empty folder, or one from an earlier call with the same `config`.
+        config: Settings of the set.
+        reporter: Receives progress and messages.
 
     Raises:
-        DataError: the folder holds something else, or cannot be written.
+        DataError: The folder holds something else, or cannot be written.
     """
     config, reporter = config or SyntheticConfig(), reporter or SilentReporter()
     folder = folder.absolute()
@@ -135,7 +126,7 @@ def _convert(root: Path, info: dict[str, Any], reporter: Reporter) -> list[Prepa
 
 
 def _holds(folder: Path, settings: dict[str, Any]) -> bool:
-    """Whether the folder is this very set; an error if it is something else."""
+    """Return True if the folder is this set, False if it is new or empty; raise otherwise."""
     try:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             return False
@@ -144,16 +135,14 @@ def _holds(folder: Path, settings: dict[str, Any]) -> bool:
         what = "another synthetic set"
     except (OSError, ValueError):
         what = "something else"
-    raise DataError(
-        f"{folder}: holds {what}", hint="give another folder, or remove this one yourself"
-    )
+    raise DataError(f"{folder}: holds {what}", hint="give another folder, or remove this one")
 
 
 def _start_over(partial: Path, settings: dict[str, Any]) -> None:
-    """An empty folder to render into, in place of what an interrupted call left."""
+    """Create an empty folder to render into, replacing what an interrupted call left."""
     if partial.exists():
         if not (partial / SETTINGS_FILE).is_file():
-            raise DataError(f"{partial}: in the way, and not of an interrupted rendering")
+            raise DataError(f"{partial}: in the way, and not from an interrupted rendering")
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     (partial / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
@@ -172,9 +161,9 @@ def _render(root: Path, config: SyntheticConfig, reporter: Reporter) -> None:
 
 
 def _deal_classes(config: SyntheticConfig, split: str) -> list[list[str]]:
-    """The classes of each video's objects; each class leads equally often, in any number of them.
+    """Return the class of each object of each video, balanced over classes and object counts.
 
-    As far as that goes: 18 videos are even with six classes and 1 to 3 objects.
+    The balance is exact for multiples of 18 videos, given six classes and 1 to 3 objects.
     """
     num_videos = config.train_videos if split == "train" else config.val_videos
     rng = np.random.default_rng((config.seed, SPLITS.index(split)))
@@ -191,7 +180,7 @@ def _deal_classes(config: SyntheticConfig, split: str) -> list[list[str]]:
 
 
 def _deal(rng: np.random.Generator, values: Sequence[T], number: int) -> list[T]:
-    """So many values in random order, each as often as any other as far as that goes."""
+    """Return `number` values in random order, each as often as any other if `number` allows."""
     rounds = -(-number // len(values))
     return [values[i] for _ in range(rounds) for i in rng.permutation(len(values))][:number]
 
@@ -215,7 +204,7 @@ def _render_video(
     class_names: list[str],
     progress: Progress,
 ) -> dict[str, dict[str, float]]:
-    """Write JPEGs and XML of one video; returns its degraded frames by file name."""
+    """Write the JPEGs and XML of one video; return its degraded frames by file name."""
     scene = _scene(config, split, video, class_names)
     folder = f"VID/{split}/{_snippet(split, video)}"
     for kind in ("Data", "Annotations"):
@@ -242,7 +231,7 @@ def _write_jpeg(path: Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
 
 
 def _write_preview(root: Path, config: SyntheticConfig) -> None:
-    """The first validation video as a file."""
+    """Write the first validation video as a video file."""
     from sparsevod_core.video.containers import Encoding
     from sparsevod_core.video.writer import VideoWriter
 
@@ -254,7 +243,7 @@ def _write_preview(root: Path, config: SyntheticConfig) -> None:
 
 
 def _snippet(split: str, video: int) -> str:
-    """Named like the official ones; training videos lie in groups of a thousand."""
+    """Return a name like the official ones; training videos are in groups of a thousand."""
     name = f"synthetic_{split}_{video:08d}"
     return f"synthetic_VID_train_{video // 1000:04d}/{name}" if split == "train" else name
 
@@ -279,7 +268,7 @@ def _write_lists(root: Path, config: SyntheticConfig) -> None:
 
 
 def _wnid(number: int) -> str:
-    return f"s{number:08d}"  # WordNet's nouns begin with n
+    return f"s{number:08d}"  # not a WordNet noun, which begins with n
 
 
 def _annotation_xml(snippet: str, index: int, frame: RenderedFrame, config: SyntheticConfig) -> str:

@@ -1,7 +1,7 @@
-"""The frames of one video before any label is read: from image files, or inside a video file.
+"""Frames of one video, from image files or a video file, and the boxes added to them.
 
-Every format opens its frames here and adds boxes here, so that a frame that cannot be read, a box
-that leaves it or an object that is there twice means the same in all of them.
+All formats open their frames and add their boxes here, so that an unreadable frame, a box outside
+the frame or a repeated object is treated alike in all of them.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsevod_core.errors import DataError, VideoError
-from sparsevod_core.prepare.annotated import (
+from sparsevod_core.prepare.reading.annotated import (
     AnnotatedFrame,
     AnnotatedVideo,
     LabelledBox,
     add_motion,
     box_within_frame,
 )
-from sparsevod_core.prepare.frame_names import ImageFrames
-from sparsevod_core.prepare.image_size import read_image_size
+from sparsevod_core.prepare.reading.frame_names import ImageFrames
+from sparsevod_core.prepare.reading.image_size import read_image_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class VideoFrames:
     """Frames inside a video file.
 
     Attributes:
-        name: of the video, unique within a set.
-        file: relative to the root.
-        numbers: of the frames, counted from 0, ascending; None takes all that decode.
+        name: Name of the video, unique within a set.
+        file: Path relative to the root.
+        numbers: Frame indices from 0, ascending; None for all frames that decode.
     """
 
     name: str
@@ -41,7 +41,7 @@ Media = ImageFrames | VideoFrames
 
 
 def media_inputs(media: Media, every_file: bool) -> Iterator[str]:
-    """Files, or the folders that they lie in unless `every_file`, relative to the root."""
+    """Yield the files relative to the root, or only their folders unless `every_file`."""
     if isinstance(media, VideoFrames):
         yield media.file
     else:
@@ -49,26 +49,34 @@ def media_inputs(media: Media, every_file: bool) -> Iterator[str]:
 
 
 def inputs_of(files: Iterable[str], every_file: bool) -> Iterable[str]:
-    """The files themselves, or their folders, each once."""
+    """Return the files, or each of their folders once unless `every_file`."""
     return files if every_file else dict.fromkeys(file.rpartition("/")[0] for file in files)
 
 
 def open_media(root: Path, media: Media) -> AnnotatedVideo:
-    """The frames with their sizes, without boxes; those that are not there are named as problems.
+    """Return the frames with their sizes, without boxes; missing frames become problems.
 
     Raises:
-        VideoError: a video file that cannot be opened.
+        VideoError: A video file cannot be opened.
     """
-    return _open_images(root, media) if isinstance(media, ImageFrames) else _open_file(root, media)
+    if isinstance(media, ImageFrames):
+        return _open_images(root, media)
+    video = AnnotatedVideo(media.name, file_name=media.file)
+    height, width, numbers = frames_in_file(root / media.file, media.numbers, video.problems)
+    video.frames = [
+        AnnotatedFrame(f"{media.name}/{number:06d}", number, width, height, [])
+        for number in numbers
+    ]
+    return video
 
 
 def _open_images(root: Path, media: ImageFrames) -> AnnotatedVideo:
     video = AnnotatedVideo(media.name, media.is_video)
-    taken: dict[int, str] = {}
+    first_files: dict[int, str] = {}
     for number, file in media.files:
-        first = taken.setdefault(number, file)
+        first = first_files.setdefault(number, file)
         if first != file:
-            video.problems.append(f"{root / file}: the same frame as {first}, left out")
+            video.problems.append(f"{root / file}: the same frame as {first}, skipped")
             continue
         try:
             height, width = read_image_size(root / file)
@@ -79,26 +87,16 @@ def _open_images(root: Path, media: ImageFrames) -> AnnotatedVideo:
     return video
 
 
-def _open_file(root: Path, media: VideoFrames) -> AnnotatedVideo:
-    video = AnnotatedVideo(media.name, file_name=media.file)
-    height, width, numbers = frames_in_file(root / media.file, media.numbers, video.problems)
-    video.frames = [
-        AnnotatedFrame(f"{media.name}/{number:06d}", number, width, height, [])
-        for number in numbers
-    ]
-    return video
-
-
 def frames_in_file(
     path: Path, numbers: Sequence[int] | None, problems: list[str]
 ) -> tuple[int, int, Sequence[int]]:
-    """Height, width and those of the frames that a video file has.
+    """Return height, width, and which of the frames `numbers` (None: all) a video file has.
 
-    The last frame is sought, which is quick; only where it is not there, or where all frames are
-    asked for, is the file decoded to count them: headers are wrong too often to be believed.
+    Headers are too often wrong to rely on, so the last frame is sought, which is fast. The file is
+    decoded to count its frames only if that frame is missing, or if all frames are requested.
 
     Raises:
-        VideoError: a file that cannot be opened.
+        VideoError: The file cannot be opened.
     """
     from sparsevod_core.video.reader import VideoReader
 
@@ -122,36 +120,34 @@ def add_box(
     video: AnnotatedVideo,
     frame: AnnotatedFrame,
     box: LabelledBox,
-    where: str,
+    place: str,
     *,
     slack_px: float = 0.0,
 ) -> None:
-    """Put a box into a frame of a video, clipped; what is wrong with it becomes a problem.
+    """Add a box to a frame of a video, clipped to it; report what is wrong as a problem.
 
     Args:
-        video: takes the problem.
-        frame: takes the box.
-        box: as annotated.
-        where: file and line, for the problem.
-        slack_px: a box that leaves the frame by no more is clipped without a word.
+        video: Video of the frame; gets the problem.
+        place: File and line, for the problem.
+        slack_px: A box that extends up to this far beyond the frame is clipped without a problem.
     """
     if box.track is not None and any(other.track == box.track for other in frame.boxes):
         video.problems.append(
-            f"{where}: object {box.track} has a box in frame {frame.number} already, left out"
+            f"{place}: object {box.track} has a box in frame {frame.number} already, skipped"
         )
         return
     left, top, right, bottom = box.box_xyxy
     beyond_px = max(-left, -top, right - frame.width, bottom - frame.height)
     clipped, problem = box_within_frame(box.box_xyxy, frame.width, frame.height)
     if problem and (clipped is None or beyond_px > slack_px):
-        video.problems.append(f"{where}: {problem}")
+        video.problems.append(f"{place}: {problem}")
     if clipped is not None:
         box.box_xyxy = clipped
         frame.boxes.append(box)
 
 
 def finish(video: AnnotatedVideo) -> AnnotatedVideo:
-    """Frames in order of time, and each box's motion IoU where there are tracks."""
+    """Sort the frames by number and set the motion IoU of tracked boxes."""
     if video.is_video:
         video.frames.sort(key=lambda frame: frame.number)
         add_motion(video.frames)

@@ -1,4 +1,4 @@
-"""Maps a function over many items in several processes, in order and with flat memory."""
+"""Map of a function over many items in several processes, in order and with bounded memory."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _LARGEST_TASK = 8
-"""Items that go to a process at once: few enough that Ctrl-C waits for a fraction of a second."""
+"""Most items per task: few enough that Ctrl-C waits for a fraction of a second."""
 _TASKS_PER_WORKER = 32
-"""At least, of many items: the last ones to end then end at nearly the same time."""
+"""Fewest tasks per worker, given enough items, so that all workers end at nearly the same time."""
 
 
 @contextmanager
 def ordered_results(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[Iterator[Result]]:
-    """Gives `function(item)` for every item, in the items' order.
+    """Yield an iterator over `function(item)` for every item, in the order of the items.
 
-    However far ahead some processes are, only a few results wait for their turn. On leaving, what
-    has not begun is cancelled and the processes end; Ctrl-C is this process's alone to handle.
+    Only a few results are kept waiting, even if some processes are far ahead. On exit, tasks that
+    have not started are cancelled and the processes end. Only this process handles Ctrl-C.
 
     Args:
-        function: can be pickled, as are items and results.
-        items: what to do.
-        workers: processes; up to 1 works in this one.
+        function: Must be picklable, as must items and results.
+        items: Arguments of `function`.
+        workers: Number of processes; 0 or 1 runs in this process.
 
     Raises:
-        SparseVodError: on taking a result, if a process was killed.
+        SparseVodError: A process was killed; raised by the iterator.
     """
     if workers <= 1 or len(items) <= 1:
         yield map(function, items)
@@ -52,15 +52,15 @@ def ordered_results(
         workers, multiprocessing.get_context("fork"), initializer=_start, initargs=(function,)
     )
     try:
-        # The first tasks go in here, because that forks, which is best done while nobody who gets
-        # the results has started a thread, such as a progress bar's.
+        # Submitting forks the processes. Do it here, before the caller starts threads (e.g. for a
+        # progress bar), since forking with threads is unsafe.
         waiting = deque(pool.submit(_run, task) for task in islice(tasks, 2 * workers + 1))
-        yield _take(pool, waiting, tasks)
+        yield _results(pool, waiting, tasks)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _take(
+def _results(
     pool: ProcessPoolExecutor, waiting: deque[Future[list[Any]]], tasks: Iterator[Sequence[Any]]
 ) -> Iterator[Any]:
     try:
@@ -70,26 +70,26 @@ def _take(
             yield from results
     except BrokenProcessPool as error:
         raise SparseVodError(
-            "a process that reads the data was killed, perhaps for want of memory",
-            hint="run the same command again, with fewer --workers",
+            "a process that reads the data was killed, possibly for lack of memory",
+            hint="run the same command again with fewer --workers",
         ) from error
 
 
 _function: Callable[[Any], Any]
-"""What this worker process does."""
+"""Function that this worker process runs."""
 
 
 def _start(function: Callable[[Any], Any]) -> None:
     global _function
     _function = function
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Parsers make many small objects and no circles: looking for these takes a tenth of the time.
+    # Parsers create many small objects and no cycles; looking for cycles takes 10 % of the time.
     gc.disable()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """A parent that is killed cannot tell its workers, which would wait for tasks for ever."""
+def _exit_with_parent() -> None:
+    """Exit with the parent: if it is killed, its workers would wait for tasks forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""Class names that the user gives in a text file, and the records that they become."""
+"""Class names from the user's text file, and the `categories` records made from them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _WITH_ID = re.compile(r"(-?[0-9]{1,9})\s*:\s*(.*)")
 
 
 def read_class_list(path: Path, *, first_id: int) -> dict[int, str]:
-    """Names by class id from a file with a name a line: `car`, or `3: car` to give it its id.
+    """Return names by class id from a file with one class per line: `car`, or `3: car`.
 
     Args:
-        path: the file.
-        first_id: of the first line, where lines have no ids.
+        path: Path of the file.
+        first_id: Class id of the first line if lines have no ids.
 
     Raises:
-        DataError: unreadable, empty, lines with and without ids, or a name or id that is there
-            twice.
+        DataError: The file is unreadable or empty, only some lines have ids, or a name or id is
+            repeated.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -36,17 +36,17 @@ def read_class_list(path: Path, *, first_id: int) -> dict[int, str]:
     for place, ((number, line), match) in enumerate(zip(numbered, matches, strict=True)):
         class_id, name = (int(match[1]), match[2]) if match else (first_id + place, line)
         if class_id in names:
-            raise DataError(f"{path}:{number}: class id {class_id} is there twice")
+            raise DataError(f"{path}:{number}: class id {class_id} is repeated")
         names[class_id] = name
     categories_of(names, path)
     return names
 
 
 def categories_of(names: Mapping[int, str], source: Path) -> list[dict[str, Any]]:
-    """`categories` records in the order of `names`.
+    """Return the `categories` records of class names, in the same order.
 
     Raises:
-        DataError: no class, an empty name, or a name that is there twice; it names `source`.
+        DataError: There is no class, or a name is empty or repeated; the place is `source`.
     """
     if not names:
         raise DataError(f"{source}: no class names", hint="give them with --classes FILE")

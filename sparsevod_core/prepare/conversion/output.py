@@ -1,0 +1,236 @@
+"""Output file of a conversion, and the journal from which an interrupted run resumes.
+
+`NAME.json.partial.journal` starts with a line of JSON that identifies what the conversion is made
+from. One line follows per finished video, written after its records are in the partial files.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Protocol, Self
+
+from sparsevod_core.errors import DataError
+from sparsevod_core.prepare.conversion.coco_vid import (
+    CocoVidWriter,
+    Position,
+    SerializedVideo,
+    partial_files,
+)
+from sparsevod_core.prepare.conversion.prepared_split import Counts
+
+
+class Named(Protocol):
+    """A video, or a folder of still images, before it is read."""
+
+    @property
+    def name(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a conversion is made from, to tell whether the work of an earlier run is still valid.
+
+    Attributes:
+        key: Text that differs if the output would: folders, lists, options, classes.
+        last_change: Returns when a source last changed, in any unit. If the flag is True, each of
+            its files is checked, because broken files are repaired in place.
+    """
+
+    key: str
+    last_change: Callable[[Any, bool], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A video whose records are written.
+
+    Attributes:
+        last_change: Time of the last change of its files when they were read.
+        counts: What it adds to the split.
+        video: `SerializedVideo.video`.
+        position: Position in the partial files behind its records.
+    """
+
+    last_change: int
+    counts: Counts
+    video: str | None
+    position: Position
+
+
+class ConversionOutput:
+    """Context manager that writes a COCO-VID file.
+
+    If the block raises, finished work is kept in partial files beside the output. It is removed if
+    there is no origin to compare with, or no frame in it.
+
+    Args:
+        file: Path of the file; its folder is created.
+        sources: All videos of the conversion, in order.
+        origin: What the conversion is made from; None to never resume.
+
+    Attributes:
+        finished: Work of an earlier run on the first sources that is still valid.
+        num_outdated: Number of videos that an earlier run finished and that are no longer valid.
+        is_kept: True after the block if it failed and its finished work is kept.
+
+    Raises:
+        DataError: Another process is writing the file.
+        OSError: The file cannot be written.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        *,
+        info: Mapping[str, Any],
+        categories: Sequence[Mapping[str, Any]],
+        sources: Sequence[Named],
+        origin: Origin | None,
+    ) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._journal: Journal | None = None
+        self.finished: Sequence[Finished] = ()
+        self.num_outdated = 0
+        self.is_kept = False
+        if origin is not None:
+            made_from = json.dumps([info, categories, origin.key, [s.name for s in sources]])
+            self._journal = Journal(file, hashlib.sha256(made_from.encode()).hexdigest())
+            earlier = self._journal.finished
+            self.finished = earlier[: _num_unchanged(earlier, sources, origin, file)]
+            self.num_outdated = self._journal.num_outdated + len(earlier) - len(self.finished)
+            self._journal.truncate(len(self.finished))
+        self._writer = CocoVidWriter(
+            file,
+            info=info,
+            categories=categories,
+            start=self.finished[-1].position if self.finished else None,
+            videos=[entry.video for entry in self.finished if entry.video is not None],
+        )
+
+    def add(self, video: SerializedVideo, counts: Counts, last_change: int) -> None:
+        """Write the next video."""
+        self._writer.add(video)
+        if self._journal is not None:
+            self._journal.add(Finished(last_change, counts, video.video, self._writer.position))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        is_complete = False
+        try:
+            if kind is None:
+                self._writer.finish()
+                is_complete = True
+        finally:
+            has_frames = self._writer.position.num_images > 0
+            self.is_kept = not is_complete and self._journal is not None and has_frames
+            self._writer.close(keep_partial=self.is_kept)
+            if self._journal is not None:
+                self._journal.close(remove=not self.is_kept)
+
+
+def _num_unchanged(
+    earlier: Sequence[Finished], sources: Sequence[Named], origin: Origin, file: Path
+) -> int:
+    """Return how many of the first finished videos are still valid."""
+    images, annotations = (
+        part.stat().st_size if part.is_file() else -1 for part in partial_files(file)
+    )
+    for number, (entry, source) in enumerate(zip(earlier, sources, strict=False)):
+        if (
+            entry.position.image_bytes > images
+            or entry.position.annotation_bytes > annotations
+            or entry.last_change != origin.last_change(source, bool(entry.counts.problems))
+        ):
+            return number
+    return len(earlier)
+
+
+class Journal:
+    """Journal of one output file, locked by one process at a time.
+
+    Attributes:
+        finished: Videos that an earlier run finished with the same `made_from`, in order.
+        num_outdated: Number of videos that it finished with another `made_from`.
+
+    Raises:
+        DataError: Another process holds the lock.
+        OSError: The journal cannot be written.
+    """
+
+    def __init__(self, output: Path, made_from: str) -> None:
+        self._path = output.with_name(f"{output.name}.partial.journal")
+        self._file = self._path.open("a+b")
+        _lock(self._file, output)
+        self._file.seek(0)
+        header, *lines = self._file.read().splitlines(keepends=True) or [b""]
+        self._header = _line({"made_from": made_from})
+        self._ends = [len(self._header)]  # bytes up to the end of the header and of each video
+        self.finished: list[Finished] = []
+        self.num_outdated = 0
+        if header != self._header:
+            self.num_outdated = len(lines)
+            return
+        for line in lines:
+            try:
+                self.finished.append(_parse(line))
+            except (ValueError, TypeError, KeyError, AttributeError):  # cut off by the interruption
+                break
+            self._ends.append(self._ends[-1] + len(line))
+
+    def truncate(self, num_finished: int) -> None:
+        """Drop all but the first videos; must be called once, before `add`."""
+        self.finished = self.finished[:num_finished]
+        if num_finished:
+            self._file.truncate(self._ends[num_finished])
+        else:
+            self._file.truncate(0)
+            self._write(self._header)
+
+    def add(self, entry: Finished) -> None:
+        """Record one more video, whose records are already written."""
+        self._write(_line(asdict(entry)))
+
+    def close(self, *, remove: bool) -> None:
+        """Close the file; remove it if the output is complete or nothing is finished."""
+        if remove:
+            self._path.unlink(missing_ok=True)
+        self._file.close()
+
+    def _write(self, line: bytes) -> None:
+        self._file.write(line)
+        self._file.flush()
+
+
+def _lock(file: BinaryIO, output: Path) -> None:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.close()
+        raise DataError(f"{output}: another process is writing this file") from None
+    except OSError:  # some network file systems have no locks
+        pass
+
+
+def _line(value: Any) -> bytes:
+    return json.dumps(value).encode("ascii") + b"\n"
+
+
+def _parse(line: bytes) -> Finished:
+    if not line.endswith(b"\n"):
+        raise ValueError
+    entry = json.loads(line)
+    counts, position = Counts(**entry.pop("counts")), Position(**entry.pop("position"))
+    return Finished(**entry, counts=counts, position=position)
