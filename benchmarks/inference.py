@@ -343,7 +343,7 @@ def share_of_p2(detector: SparseVOD) -> float:
     images, sizes = frames()
     pyramid = fast.encode(images[:1], sizes[:1])
     fast.detect(pyramid, kept(fast, images))
-    return pyramid._is_made[0].float().mean().item()
+    return pyramid._is_ready[0].float().mean().item()
 
 
 def video_length(rounds: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The page of plots of `prepare-vid --check`: what it shows of a report."""
+"""Page of plots of `prepare-vid --check`."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from sparsevod_core.figures.dataset_plots import Bars
-    from sparsevod_core.prepare.checks.distributions import Histogram
     from sparsevod_core.prepare.checks.findings import Finding
     from sparsevod_core.prepare.checks.report import DatasetReport
+    from sparsevod_core.prepare.checks.statistics import Histogram
 
 NOTED_FINDINGS = 8
 
 
 def dataset_page(report: DatasetReport) -> Figure:
-    """The page of plots of a set."""
+    """Draw the page of plots of a report."""
     import numpy as np
 
     from sparsevod_core.figures.dataset_page import DatasetView, draw_dataset
-    from sparsevod_core.prepare.checks.distributions import SIDE_EDGES_PX
+    from sparsevod_core.prepare.checks.boxes import SIDE_EDGES_PX
 
     width, height, _ = report.frames.sizes[0]
     return draw_dataset(
@@ -39,14 +39,14 @@ def dataset_page(report: DatasetReport) -> Figure:
             track_lengths=_bars(report.tracks.lengths),
             motion_iou=_bars(report.tracks.motion_iou),
             aspect=_bars(report.boxes.aspect),
-            centres=report.boxes.centres,
+            centers=report.boxes.centers,
             frame_aspect=width / height,
         )
     )
 
 
 def counted(number: int, what: str) -> str:
-    """1 box, 2 boxes."""
+    """Return a number with its unit: 1 box, 2 boxes."""
     plural = f"{what}es" if what[-1] in "sx" else f"{what}s"
     return f"{number:,} {what if number == 1 else plural}"
 
@@ -70,7 +70,7 @@ def _notes(findings: Sequence[Finding]) -> list[str]:
     ]
     if len(findings) > NOTED_FINDINGS:
         lines.append(f"and {len(findings) - NOTED_FINDINGS} more")
-    return lines or ["nothing is broken or odd"]
+    return lines or ["no findings"]
 
 
 def _bars(histogram: Histogram) -> Bars:

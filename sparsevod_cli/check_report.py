@@ -1,4 +1,4 @@
-"""`prepare-vid --check`: a report on prepared sets as text, JSON and a page of plots."""
+"""Output of `prepare-vid --check`: a report as text, JSON and a page of plots."""
 
 from __future__ import annotations
 
@@ -30,10 +30,21 @@ def check_sets(
     strict: bool,
     json_out: Path | None,
 ) -> int:
-    """Report on prepared sets.
+    """Report on COCO-VID files.
+
+    Args:
+        files: Paths of the annotations.
+        root: Folder that file names are relative to; None: found as in training.
+        page: Path of the page of plots; None: beside each file.
+        decode: If True, open every image and count the frames of every video file.
+        strict: If True, problems lead to exit code 1 as errors do.
+        json_out: Path of the JSON report, `-` for stdout instead of text; None for no JSON.
 
     Returns:
-        Exit code: 1 where training would stop or, if `strict`, there is any problem.
+        Exit code: 1 if training would stop or, if `strict`, there is any problem.
+
+    Raises:
+        ConfigError: `page` is given for several files, or is not a PNG, PDF or SVG.
     """
     from sparsevod_cli.progress import ConsoleReporter
     from sparsevod_core.figures.saving import figure_kind
@@ -42,7 +53,10 @@ def check_sets(
     if page is not None:
         figure_kind(page)
         if len(files) > 1:
-            raise ConfigError("-o names the page of one --check FILE; without it each has its own")
+            raise ConfigError(
+                "-o goes with a single --check FILE",
+                hint="without -o, each FILE gets a page beside it",
+            )
     reports, shared = check_datasets(files, root, decode=decode, reporter=ConsoleReporter())
     if str(json_out) != "-":
         for report in reports:
@@ -60,10 +74,10 @@ def check_sets(
 
 
 def show(report: DatasetReport) -> None:
-    """A report as text on stdout, 80 letters wide."""
+    """Print a report, at most 79 characters wide."""
     typer.echo(f"{report.file}\n")
     if not report.is_complete:
-        typer.echo("  Broken entries are left out of these numbers and named below.\n")
+        typer.echo("  These numbers do not include broken entries, which are listed below.\n")
     for name, text in _overview(report):
         typer.echo(f"  {name:<10}{text}")
     typer.echo()
@@ -73,7 +87,7 @@ def show(report: DatasetReport) -> None:
 
 
 def show_findings(findings: Sequence[Finding]) -> None:
-    """Each finding with the first of its places."""
+    """Print each finding with its first places."""
     for finding in findings:
         line = f"{finding.severity}: {finding.text}: {finding.count:,}"
         for text in (*wrap(line, WIDTH), *wrap(finding.advice, WIDTH, initial_indent="  ")):
@@ -89,13 +103,13 @@ def show_findings(findings: Sequence[Finding]) -> None:
 def _overview(report: DatasetReport) -> list[tuple[str, str]]:
     frames, boxes, tracks, files = report.frames, report.boxes, report.tracks.all, report.files
     sizes = ", ".join(f"{width}x{height}" for width, height, _ in frames.sizes[:3])
-    more = f" and {frames.num_sizes - 3} sizes more" if frames.num_sizes > 3 else ""
+    more = f" and {frames.num_sizes - 3} more sizes" if frames.num_sizes > 3 else ""
     lines = [("videos", f"{frames.videos:,}{_spread(frames.per_video, 'frames')}")]
     if frames.stills:
         lines.append(("stills", f"{frames.stills:,}"))
     lines += [
         ("frames", f"{frames.frames:,}; {frames.empty:,} without a box"),
-        ("", f"{frames.targets:,} to train on, {frames.supports:,} only support"),
+        ("", f"{frames.targets:,} to train on, {frames.supports:,} only as support"),
         ("", f"{sizes}{more}"),
         ("boxes", f"{boxes.boxes:,}"),
     ]
@@ -111,7 +125,7 @@ def _overview(report: DatasetReport) -> list[tuple[str, str]]:
     kinds = ((files.images, "image"), (files.video_files, "video"))
     kind = " and ".join(name for number, name in kinds if number)
     found = f"{there:,} of {there + files.missing:,} {kind} files found, {files.opened:,} opened"
-    return [*lines, ("files", found), ("below", str(report.root))]
+    return [*lines, ("files", found), ("root", str(report.root))]
 
 
 def _spread(values: tuple[float, float, float] | None, unit: str) -> str:
@@ -146,7 +160,7 @@ def _show_classes(report: DatasetReport) -> None:
         for name, size, motion in zip(names, sizes, motions, strict=True)
     ]
     columns = ["", "side px", "small", "medium", "large", "fast", "medium", "slow"]
-    console.table("Sizes (COCO's) and motion of boxes", columns, rows)
+    console.table("Sizes (as in COCO) and motion of boxes", columns, rows)
 
 
 def _shares(*counts: int) -> list[str]:
@@ -161,7 +175,7 @@ def _verdict(report: DatasetReport) -> str:
 
 
 def _save_page(report: DatasetReport, page: Path | None) -> None:
-    """Beside the annotations, where nothing else is asked for and the folder can be written."""
+    """Write the page of plots, by default beside the annotations if that folder is writable."""
     from sparsevod_core.figures.saving import save_figure
 
     path = page or report.file.with_suffix(".check.png")
@@ -170,6 +184,6 @@ def _save_page(report: DatasetReport, page: Path | None) -> None:
     except DataError as error:
         if page is not None:
             raise
-        console.say(f"warning: {error.message}; name another place for the plots with -o")
+        console.say(f"warning: {error.message}; give another path for the plots with -o")
     else:
         console.say(f"wrote {path}")

@@ -84,7 +84,7 @@ def current_name(name: str) -> str:
     """Return the current name of an option or command, with a notice if it was renamed."""
     if name not in RENAMED:
         return name
-    console.say(f"--{name} is now --{RENAMED[name]}; the old name will be removed")
+    console.say(f"warning: --{name} is deprecated, use --{RENAMED[name]}")
     return RENAMED[name]
 
 

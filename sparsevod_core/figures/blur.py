@@ -1,24 +1,24 @@
-"""What is inside of boxes made unrecognisable."""
+"""Blurring of the content of boxes."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-_CELLS = 6  # that remain of the longer side
-_MARGIN = 0.08  # of the box on each side: boxes are not exact
+_CELLS = 6  # along the longer side
+_MARGIN = 0.08  # on each side, relative to the box: boxes are not exact
 
 
 def blur_boxes(
     image: UInt8[np.ndarray, "H W 3"], boxes_xyxy: Float[np.ndarray, "M 4"]
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """A copy in which at most 6 by 6 averages remain of each box and its margin.
+    """Return a copy in which each box, with a margin, is reduced to at most 6x6 average colors.
 
-    Unlike a Gaussian blur, an average of many pixels cannot be sharpened again.
+    Unlike a Gaussian blur, an average of many pixels cannot be undone.
 
     Args:
-        image: RGB 0..255.
-        boxes_xyxy: in pixels of `image`.
+        image: RGB in 0..255.
+        boxes_xyxy: Boxes in pixels of `image`.
     """
     from PIL import Image
 

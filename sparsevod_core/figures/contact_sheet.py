@@ -1,4 +1,4 @@
-"""Many small pictures on one sheet, each with a caption."""
+"""Contact sheet: many small images with captions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from sparsevod_core.figures.shapes import draw_plate, draw_text, text_size
 from sparsevod_core.figures.style import Color
 
 TILE_PX = (480, 300)
-"""Width and height that a picture is fitted into."""
+"""Maximum width and height of an image on the sheet."""
 
 _MARGIN_PX, _GAP_PX = 16, 10
 _MIN_COLUMN_PX = 300  # for the caption
 _TITLE_PX, _CAPTION_PX, _KEY_PX = 20, 14, 14
-_PAPER: Color = (0.09, 0.1, 0.11)
+_BACKGROUND: Color = (0.09, 0.1, 0.11)
 _BRIGHT: Color = (0.96, 0.96, 0.97)
 _DIM: Color = (0.66, 0.68, 0.71)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tile:
-    """A picture that fits into `TILE_PX`, and what it is of: a bold line and a dim one below."""
+    """Image of at most `TILE_PX`, with a bold caption line and a dim one below it."""
 
     image: UInt8[np.ndarray, "H W 3"]
     heading: str
@@ -32,19 +32,19 @@ class Tile:
 
 
 def fitting_scale(width: int, height: int) -> float:
-    """What a picture's sides are multiplied by to fit a tile."""
+    """Return the factor by which to scale an image to fit a tile."""
     return min(TILE_PX[0] / width, TILE_PX[1] / height)
 
 
 def draw_sheet(
     rows: Sequence[Sequence[Tile]], *, title: str, key: Sequence[tuple[Color, str]]
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Rows of tiles under a title; below, what the colours mean.
+    """Draw rows of tiles below a title, and a color key below them.
 
     Args:
-        rows: at least one, none of them empty.
-        title: one line.
-        key: colours and their meaning.
+        rows: At least one row; no row may be empty.
+        title: One line.
+        key: Colors and their meaning.
     """
     line = text_size("Ag", font_px=_CAPTION_PX, bold=True)[1]
     columns = max(map(len, rows))
@@ -55,7 +55,7 @@ def draw_sheet(
     keys = _wrapped_key(key, width - 2 * _MARGIN_PX)
     top = 2 * _MARGIN_PX + title_height
     height = top + sum(row_heights) + len(rows) * (2 * line + 2 * _GAP_PX)
-    sheet = np.full((height + len(keys) * (line + 4) + _MARGIN_PX, width, 3), _PAPER) * 255
+    sheet = np.full((height + len(keys) * (line + 4) + _MARGIN_PX, width, 3), _BACKGROUND) * 255
     sheet = sheet.astype(np.uint8)
     _text(sheet, _MARGIN_PX, _MARGIN_PX, title, _TITLE_PX, width - 2 * _MARGIN_PX, bold=True)
     for row, row_height in zip(rows, row_heights, strict=True):
@@ -104,7 +104,7 @@ def _text(
     bold: bool = False,
     color: Color = _BRIGHT,
 ) -> None:
-    """One line, shortened to the width that it may take."""
+    """Draw one line of text, shortened to a maximum width."""
     shown = text
     while (width := text_size(shown, font_px=font_px, bold=bold)[0]) > limit_px:
         text = text[: min(len(text) - 1, len(text) * limit_px // width)]

@@ -1,4 +1,4 @@
-"""A page of plots about a data set: its classes above, what all of them share below."""
+"""Page of plots about a dataset: one row per class on top, overall histograms below."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sparsevod_core.figures.dataset_plots import (
     HEAT,
     Bars,
     draw_bars,
-    draw_centres,
+    draw_centers,
     log_axis,
     remark,
 )
@@ -27,7 +27,7 @@ from sparsevod_core.figures.stage_layout import fitting_size, text_width, wrap
 from sparsevod_core.figures.style import Color, class_color
 
 MAX_CLASSES = 40
-"""More would not be readable; the largest and the smallest ones are drawn."""
+"""Maximum number of rows; of more classes, the largest and the smallest are drawn."""
 
 _WIDTH_IN, _MARGIN_IN = 10.0, 0.3
 _HEAD_IN, _NOTE_IN, _TITLE_IN = 0.75, 0.17, 0.3
@@ -36,7 +36,7 @@ _ROW_IN, _LEAST_ROWS_IN, _AXIS_IN = 0.19, 0.6, 0.5
 _PLOT_HEIGHT_IN, _BETWEEN_IN = 1.55, 0.6
 _FEW_ROWS, _TALL_ROW_IN = 12, 0.26
 _NAME_PT = 8
-_BOLD = 0.85  # bold letters are so much wider than the plain ones that are measured
+_BOLD = 0.85  # width of regular letters, which are measured, relative to bold ones
 
 _SPEEDS = (("fast", "#d55e00"), ("medium", "#e9b44c"), ("slow", BAR))
 _COCO_SIDES_PX = (32, 96)
@@ -45,19 +45,20 @@ _SPEED_LIMITS = (0.7, 0.9)
 
 @dataclass(frozen=True, slots=True)
 class DatasetView:
-    """What the page shows.
+    """Content of the page.
 
     Attributes:
-        title: of the set.
-        facts: a line below it.
-        notes: lines at the end of the page.
-        class_names: of K classes.
-        boxes_per_class: how many.
-        sides_px: boxes of each class by side in pixels, between `side_edges_px`.
-        speeds: of each class the boxes that are fast, medium and slow.
-        boxes_per_frame, frames_per_video, track_lengths, motion_iou, aspect: histograms.
-        centres: where boxes lie, the frame cut into cells.
-        frame_aspect: width over height of most frames.
+        title: Title of the page.
+        facts: Line below the title.
+        notes: Lines at the end of the page.
+        class_names: Names of the K classes.
+        boxes_per_class: Number of boxes of each class.
+        sides_px: Histogram of each class's box sides in pixels, between `side_edges_px`.
+        side_edges_px: Edges of that histogram.
+        speeds: Numbers of fast, medium and slow boxes of each class.
+        boxes_per_frame, frames_per_video, track_lengths, motion_iou, aspect: Histograms.
+        centers: Number of box centers in each cell of the frame.
+        frame_aspect: Width / height of the most frequent frame size.
     """
 
     title: str
@@ -73,12 +74,12 @@ class DatasetView:
     track_lengths: Bars
     motion_iou: Bars
     aspect: Bars
-    centres: Int[np.ndarray, "rows columns"]
+    centers: Int[np.ndarray, "rows columns"]
     frame_aspect: float
 
 
 def draw_dataset(view: DatasetView) -> Figure:
-    """The page; longer with more classes, up to `MAX_CLASSES`."""
+    """Draw the page; its height grows with the number of classes, up to `MAX_CLASSES`."""
     shown = _shown_classes(view.boxes_per_class)
     row_height = _TALL_ROW_IN if len(shown) <= _FEW_ROWS else _ROW_IN
     rows_height = max(row_height * len(shown), _LEAST_ROWS_IN)
@@ -99,7 +100,7 @@ def draw_dataset(view: DatasetView) -> Figure:
 
 
 class _Page:
-    """A figure on which places are inches from the upper left corner."""
+    """Figure with positions in inches from the upper left corner."""
 
     def __init__(self, height_in: float) -> None:
         self.figure = Figure(figsize=(_WIDTH_IN, height_in), dpi=DPI, facecolor="white")
@@ -107,7 +108,7 @@ class _Page:
 
     def words(self, top: float, text: str, size_pt: float, color: Color, **style: Any) -> None:
         place = (_MARGIN_IN / _WIDTH_IN, 1 - top / self._height)
-        # Names are words, even where they hold a dollar sign.
+        # A dollar sign in a name does not start a formula.
         self.figure.text(*place, text, fontsize=size_pt, color=color, parse_math=False, **style)
 
     def axes(self, left: float, top: float, width: float, height: float, title: str) -> Axes:
@@ -123,7 +124,7 @@ class _Page:
 
 
 def _shown_classes(boxes_per_class: Int[np.ndarray, " K"]) -> list[int]:
-    """In the file's order; of too many classes, those with the most and the fewest boxes."""
+    """Return classes in the file's order; of too many, those with the most and fewest boxes."""
     if len(boxes_per_class) <= MAX_CLASSES:
         return list(range(len(boxes_per_class)))
     order = np.argsort(-boxes_per_class, kind="stable")
@@ -136,20 +137,20 @@ def _note_on_classes(view: DatasetView, shown: list[int]) -> list[str]:
         return []
     half = MAX_CLASSES // 2
     return [
-        f"Of {len(view.class_names):,} classes the {half} with the most boxes and the {half} "
-        "with the fewest are drawn."
+        f"Only the {half} classes with the most boxes and the {half} with the fewest are shown, of "
+        f"{len(view.class_names):,}."
     ]
 
 
 def _draw_classes(page: _Page, view: DatasetView, shown: list[int], height: float) -> None:
-    """Three plots with a row for each class."""
+    """Draw three plots with one row per class."""
     top, left = _HEAD_IN + _TITLE_IN, _MARGIN_IN + _NAMES_IN
     title = "boxes per class"
     if len(shown) < len(view.class_names):
         title += f" ({len(shown)} of {len(view.class_names):,})"
     bars = page.axes(left, top, _BARS_IN, height, title)
     left += _BARS_IN + _GAP_IN
-    strip = page.axes(left, top, _STRIP_IN, height, "side of a box (root of its area)")
+    strip = page.axes(left, top, _STRIP_IN, height, "box side (square root of area)")
     left += _STRIP_IN + _GAP_IN
     speeds = page.axes(left, top, _SPEEDS_IN, height, "")
     rows = np.arange(len(shown))
@@ -168,7 +169,7 @@ def _draw_classes(page: _Page, view: DatasetView, shown: list[int], height: floa
 
 
 def _shortened(name: str) -> str:
-    """As much of a name as there is room for."""
+    """Shorten a name to the available width."""
     length = MAX_NAME
     while text_width(shortened(name, length), _NAME_PT) > _NAMES_IN - 0.1:
         length -= 1
@@ -178,7 +179,7 @@ def _shortened(name: str) -> str:
 def _draw_counts(axes: Axes, counts: np.ndarray, colors: Sequence[Color]) -> None:
     axes.barh(np.arange(len(counts)), counts, height=0.7, color=colors)
     for row, count in enumerate(counts.tolist()):
-        # Beside the bar: the axis leaves room for the longest one's number.
+        # Beside the bar: the axis leaves room for the number of the longest one.
         axes.annotate(
             f"{count:,}", (count, row), (3, 0), textcoords="offset points", va="center",
             fontsize=7, color=DIM if count else "#c0392b",
@@ -189,7 +190,7 @@ def _draw_counts(axes: Axes, counts: np.ndarray, colors: Sequence[Color]) -> Non
 
 
 def _draw_sides(axes: Axes, counts: np.ndarray, edges: np.ndarray) -> None:
-    """Each row the share of a class's boxes per bin, darkest where most of them are."""
+    """Draw the histogram of each class as a row of shades, darkest in its fullest bin."""
     most = counts.max(axis=1, keepdims=True, initial=0)
     shares = counts / np.maximum(most, 1)
     rows = np.arange(len(counts) + 1) - 0.5
@@ -207,7 +208,7 @@ def _draw_speeds(axes: Axes, counts: np.ndarray) -> None:
     for (name, color), share in zip(_SPEEDS, shares.T, strict=True):
         axes.barh(np.arange(len(counts)), share, 0.7, left=start, color=color, label=name)
         start += share
-    axes.set(xlim=(0, 100), xlabel="% of boxes with a track")
+    axes.set(xlim=(0, 100), xlabel="% of tracked boxes")
     axes.set_xticks([0, 50, 100])
     axes.legend(
         loc="lower left",
@@ -225,7 +226,7 @@ def _draw_speeds(axes: Axes, counts: np.ndarray) -> None:
 
 
 def _draw_plots(page: _Page, view: DatasetView, top: float) -> None:
-    """Two rows of three."""
+    """Draw the overall histograms in two rows of three."""
     width = (_WIDTH_IN - 2 * _MARGIN_IN - 3 * 0.45 - 2 * _GAP_IN) / 3
 
     def place(row: int, column: int, title: str) -> Axes:
@@ -233,17 +234,17 @@ def _draw_plots(page: _Page, view: DatasetView, top: float) -> None:
         down = top + _TITLE_IN + row * (_PLOT_HEIGHT_IN + _TITLE_IN + _BETWEEN_IN)
         return page.axes(left, down, width, _PLOT_HEIGHT_IN, title)
 
-    draw_bars(place(0, 0, "boxes in a frame"), view.boxes_per_frame, "boxes", "frames")
-    draw_bars(place(0, 1, "frames in a video"), view.frames_per_video, "frames", "videos")
-    draw_bars(place(0, 2, "length of a track"), view.track_lengths, "boxes", "tracks")
+    draw_bars(place(0, 0, "boxes per frame"), view.boxes_per_frame, "boxes", "frames")
+    draw_bars(place(0, 1, "frames per video"), view.frames_per_video, "frames", "videos")
+    draw_bars(place(0, 2, "track length"), view.track_lengths, "boxes", "tracks")
     motion = place(1, 0, "motion IoU: fast, medium, slow")
     draw_bars(motion, view.motion_iou, "mean IoU with ±10 frames", "boxes", _speed_color)
     for limit in _SPEED_LIMITS:
         motion.axvline(limit, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
-    aspect = place(1, 1, "shape of a box")
+    aspect = place(1, 1, "box aspect ratio")
     draw_bars(aspect, view.aspect, "width / height", "boxes")
-    centres = place(1, 2, "centres of boxes in the frame")
-    draw_centres(centres, view.centres, view.frame_aspect)
+    centers = place(1, 2, "box centers in the frame")
+    draw_centers(centers, view.centers, view.frame_aspect)
 
 
 def _speed_color(motion_iou: float) -> str:

@@ -1,4 +1,4 @@
-"""The single plots on the page of a data set."""
+"""Single plots of the dataset page."""
 
 from __future__ import annotations
 
@@ -31,9 +31,17 @@ def draw_bars(
     bars: Bars,
     what: str,
     counted: str,
-    color: Callable[[float], str] = lambda centre: BAR,
+    color: Callable[[float], str] = lambda center: BAR,
 ) -> None:
-    """A histogram; on a logarithmic axis where its bins grow."""
+    """Draw a histogram, with a logarithmic axis if its bins grow.
+
+    Args:
+        axes: Where to draw.
+        bars: Edges and counts.
+        what: Label of the x axis.
+        counted: Label of the y axis.
+        color: Returns the color of the bar with this center.
+    """
     edges, counts = bars.edges, bars.counts
     if not counts.any():
         axes.set(xticks=[], yticks=[], xlabel=what)
@@ -56,25 +64,25 @@ def draw_bars(
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
 
 
-def draw_centres(axes: Axes, centres: Int[np.ndarray, "rows columns"], frame_aspect: float) -> None:
-    """Where boxes lie in a frame of this shape, which is cut into cells."""
+def draw_centers(axes: Axes, centers: Int[np.ndarray, "rows columns"], frame_aspect: float) -> None:
+    """Draw box centers per cell as a heat map with the aspect ratio of the frame."""
     axes.grid(False)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color=GRID)
-    if not centres.any():
+    if not centers.any():
         remark(axes, "no boxes")
         return
-    # The square root shows rare places too.
-    axes.imshow(np.sqrt(centres), cmap=HEAT, vmin=0, extent=(0, frame_aspect, 1, 0))
+    # The square root makes rare places visible.
+    axes.imshow(np.sqrt(centers), cmap=HEAT, vmin=0, extent=(0, frame_aspect, 1, 0))
     axes.set_anchor("NW")
 
 
 def log_axis(axes: Axes, edges: np.ndarray, what: str) -> None:
-    """Doublings between the edges."""
+    """Set a logarithmic x axis with powers of 2 as ticks."""
     axes.set_xscale("log", base=2)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_xlabel(what)
-    first = edges[0] + 0.5 * (edges[0] % 1 == 0.5)  # bins of whole numbers begin half a one below
+    first = edges[0] + 0.5 * (edges[0] % 1 == 0.5)  # bins of integers start at a half
     doublings = np.arange(np.ceil(np.log2(first)), np.floor(np.log2(edges[-1])) + 1)
     axes.set_xticks(2.0 ** doublings[:: 1 + len(doublings) // 8])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -82,12 +90,12 @@ def log_axis(axes: Axes, edges: np.ndarray, what: str) -> None:
 
 
 def _fraction(value: float) -> str:
-    """1/4, 8, 2048."""
+    """Format as 1/4, 8 or 2048."""
     return f"1/{1 / value:.0f}" if value < 1 else f"{value:.0f}"
 
 
 def _thousands(value: float) -> str:
-    """800, 2.4k, 12k, 1.5M."""
+    """Format as 800, 2.4k, 12k or 1.5M."""
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g}{letter}"
@@ -95,7 +103,7 @@ def _thousands(value: float) -> str:
 
 
 def remark(axes: Axes, text: str) -> None:
-    """Words where there is nothing to draw."""
+    """Write a text in empty axes."""
     axes.text(
         0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, color=DIM
     )

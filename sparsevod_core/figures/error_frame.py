@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sparsevod_core.figures.labels import place_plates
-from sparsevod_core.figures.shapes import draw_outline, draw_plate, draw_text, text_size
-from sparsevod_core.figures.style import Color, DrawingStyle, text_color
+from sparsevod_core.figures.labels import draw_label, label_size, place_labels
+from sparsevod_core.figures.shapes import draw_outline, draw_plate
+from sparsevod_core.figures.style import BoxStyle, Color, TextPart
 
 GROUND_TRUTH: Color = (1.0, 1.0, 1.0)
 CORRECT: Color = (0.16, 0.8, 0.45)
@@ -19,7 +19,6 @@ FALSE_ALARM: Color = (0.93, 0.42, 0.95)
 MISSED: Color = (1.0, 0.24, 0.16)
 _SEAM: Color = (0.05, 0.05, 0.05)
 _MISSED_OPACITY = 0.28
-_PLATE_OPACITY = 0.92
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +50,7 @@ def draw_errors(
     """
     drawn = _scaled(image, scale)
     height, width = drawn.shape[:2]
-    style = DrawingStyle.for_size(width, height)
+    style = BoxStyle.for_size(width, height)
     limits = np.array([width, height, width, height])
     half = style.line_px / 2
     extents = []
@@ -70,11 +69,12 @@ def draw_errors(
         extent = found if true is None else true
         assert extent is not None, "nothing to draw"
         extents.append(extent + half * np.array([-1, -1, 1, 1]))
-    sizes = [_plate_size(box.text, style) for box in boxes]
-    corners = place_plates(np.reshape(extents[::-1], (-1, 4)), sizes, (width, height))
-    for box, corner, size in zip(boxes, corners, sizes, strict=True):
+    labels = [(TextPart(box.text),) for box in boxes]
+    sizes = [label_size(label, style) for label in labels]
+    corners = place_labels(np.reshape(extents[::-1], (-1, 4)), sizes, (width, height))
+    for box, corner, label in zip(boxes, corners, labels, strict=True):
         if corner is not None:
-            _draw_label(drawn, corner, size, box, style)
+            draw_label(drawn, corner, label, box.color, style)
     return drawn
 
 
@@ -111,23 +111,3 @@ def _draw_dashes(image: np.ndarray, box_xyxy: np.ndarray, line_px: float, color:
                 along, side = (start - width, stop + width), (at - width, at + width)
                 (left, right), (top, bottom) = (along, side) if is_across else (side, along)
                 draw_plate(image, (left, top, right, bottom), 0, paint, opacity)
-
-
-def _plate_size(text: str, style: DrawingStyle) -> tuple[int, int]:
-    width, height = text_size(text, font_px=style.font_px, bold=False)
-    return width + 2 * style.padding_px, height
-
-
-def _draw_label(
-    image: np.ndarray,
-    corner: tuple[int, int],
-    size: tuple[int, int],
-    box: DrawnBox,
-    style: DrawingStyle,
-) -> None:
-    (x, y), (width, height) = corner, size
-    plate = (float(x), float(y), float(x + width), float(y + height))
-    draw_plate(image, plate, style.radius_px, box.color, _PLATE_OPACITY)
-    ink = text_color(box.color)
-    left = x + style.padding_px
-    draw_text(image, left, y, box.text, font_px=style.font_px, bold=False, color=ink)

@@ -1,57 +1,86 @@
-"""Where label plates go: inside the picture, at their box, never over one another."""
+"""Labels of boxes: their size, their placement inside the image without overlaps, and drawing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+
+from sparsevod_core.figures.shapes import draw_plate, draw_text, text_size
+from sparsevod_core.figures.style import PLATE_OPACITY, BoxStyle, Color, TextPart, text_color
 
 _CLEARANCE_PX = 1.0
-_SEARCH_STEPS = 6  # plate heights that a label may be moved away from its box
+_SEARCH_STEPS = 6  # maximum distance of a label from its box, in label heights
 
 
-def place_plates(
+def label_size(parts: Sequence[TextPart], style: BoxStyle) -> tuple[int, int]:
+    """Return the width and height in pixels of a label, including its plate."""
+    sizes = [text_size(part.text, font_px=style.font_px, bold=part.is_bold) for part in parts]
+    width = sum(width for width, _ in sizes) + (len(parts) + 1) * style.padding_px
+    return width, sizes[0][1]
+
+
+def draw_label(
+    image: UInt8[np.ndarray, "H W 3"],
+    corner: tuple[int, int],
+    parts: Sequence[TextPart],
+    color: Color,
+    style: BoxStyle,
+) -> None:
+    """Draw a label on a plate of this color with its upper left corner at `corner`, in place."""
+    x, y = corner
+    width, height = label_size(parts, style)
+    plate = (float(x), float(y), float(x + width), float(y + height))
+    draw_plate(image, plate, style.radius_px, color, PLATE_OPACITY)
+    ink = text_color(color)
+    for part in parts:
+        x += style.padding_px
+        draw_text(image, x, y, part.text, font_px=style.font_px, bold=part.is_bold, color=ink)
+        x += text_size(part.text, font_px=style.font_px, bold=part.is_bold)[0]
+
+
+def place_labels(
     boxes_xyxy: Float[np.ndarray, "M 4"],
-    plate_sizes: Sequence[tuple[int, int]],
-    picture_size: tuple[int, int],
+    label_sizes: Sequence[tuple[int, int]],
+    image_size: tuple[int, int],
 ) -> list[tuple[int, int] | None]:
-    """The upper left corner of each box's plate; None where there is no room left.
+    """Return the upper left corner of each box's label; None if no room is left.
 
-    The first box chooses first. A plate likes best to stand on its box's upper left corner, and
-    dislikes to cover other boxes, or its own.
+    The first box chooses first. The best place is on top of the box's upper left corner; places
+    that cover other boxes, or the label's own box, are worse.
 
     Args:
-        boxes_xyxy: the boxes with their outline, most important first.
-        plate_sizes: (width, height) of each plate in pixels.
-        picture_size: (width, height) of the picture in pixels.
+        boxes_xyxy: Boxes including their outline, most important first.
+        label_sizes: (width, height) of each label in pixels.
+        image_size: (width, height) of the image in pixels.
     """
     placed = np.empty((0, 4))
     corners: list[tuple[int, int] | None] = []
-    for number, (width, height) in enumerate(plate_sizes):
-        if width > picture_size[0] or height > picture_size[1]:
+    for number, (width, height) in enumerate(label_sizes):
+        if width > image_size[0] or height > image_size[1]:
             corners.append(None)
             continue
         wanted = _candidates(boxes_xyxy[number], width, height)
         size = np.array([width, height])
-        low = np.round(np.clip(wanted, 0, picture_size - size))
-        plates = np.concatenate([low, low + size], axis=1)
+        low = np.round(np.clip(wanted, 0, image_size - size))
+        labels = np.concatenate([low, low + size], axis=1)
         moved = np.abs(low - wanted).sum(axis=1) / height
-        covered = _overlaps(plates, boxes_xyxy) / (width * height)
+        covered = _overlaps(labels, boxes_xyxy) / (width * height)
         covered[:, number] *= 0.5
-        cost = _RELUCTANCE + moved + covered.sum(axis=1).clip(max=2)
-        cost[_overlaps(plates, placed, _CLEARANCE_PX).any(axis=1)] = np.inf
+        cost = _BASE_COST + moved + covered.sum(axis=1).clip(max=2)
+        cost[_overlaps(labels, placed, _CLEARANCE_PX).any(axis=1)] = np.inf
         best = int(cost.argmin())
         if np.isinf(cost[best]):
             corners.append(None)
             continue
-        placed = np.concatenate([placed, plates[best : best + 1]])
+        placed = np.concatenate([placed, labels[best : best + 1]])
         corners.append((int(low[best, 0]), int(low[best, 1])))
     return corners
 
 
 def _candidates(box_xyxy: np.ndarray, width: int, height: int) -> Float[np.ndarray, "P 2"]:
-    """Upper left corners: at the box's edges, beside it, then ever further above and below it."""
+    """Return upper left corners: at the box's edges, beside it, then further above and below it."""
     x1, y1, x2, y2 = box_xyxy.tolist()
     aligned = (x1, x2 - width, (x1 + x2 - width) / 2)
     at_edge = [(x, y) for y in (y1 - height, y2, y1, y2 - height) for x in aligned]
@@ -65,14 +94,14 @@ def _candidates(box_xyxy: np.ndarray, width: int, height: int) -> Float[np.ndarr
     return np.array(at_edge + beside + away)
 
 
-# A plate that touches its box is far better than one that does not.
-_RELUCTANCE = np.concatenate([0.02 * np.arange(16), 3 + 0.1 * np.arange(12 * _SEARCH_STEPS)])
+# Cost of each candidate: touching the box is far better than any distance.
+_BASE_COST = np.concatenate([0.02 * np.arange(16), 3 + 0.1 * np.arange(12 * _SEARCH_STEPS)])
 
 
 def _overlaps(
-    plates: np.ndarray, others: np.ndarray, clearance: float = 0.0
+    first: np.ndarray, second: np.ndarray, clearance: float = 0.0
 ) -> Float[np.ndarray, "P Q"]:
-    """Areas in common, in pixels."""
-    low = np.maximum(plates[:, None, :2], others[None, :, :2] - clearance)
-    high = np.minimum(plates[:, None, 2:], others[None, :, 2:] + clearance)
+    """Return the intersection areas in square pixels, with `second` enlarged by a clearance."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2] - clearance)
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:] + clearance)
     return (high - low).clip(0).prod(-1)

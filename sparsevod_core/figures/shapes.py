@@ -1,4 +1,4 @@
-"""Anti-aliased shapes and text on RGB pixels: each is a coverage with which a colour is blended."""
+"""Anti-aliased rectangles and text on RGB pixels, by blending a color according to coverage."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sparsevod_core.figures.style import Color
+from sparsevod_core.figures.style import BOLD_FONT, REGULAR_FONT, SEAM_OPACITY, SEAM_WIDTH, Color
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 Rectangle = tuple[float, float, float, float]
-"""x1, y1, x2, y2 in pixels; the centre of the first pixel is at (0.5, 0.5)."""
-
-_SEAM = 0.35  # width of the seam, in widths of the line
-_SEAM_OPACITY = 0.35
+"""x1, y1, x2, y2 in pixels; the center of the first pixel is at (0.5, 0.5)."""
 
 
 def draw_plate(
@@ -44,13 +41,13 @@ def draw_outline(
 ) -> None:
     """Draw a line along the border of a rectangle with rounded corners, in place.
 
-    A faint dark seam on both sides sets it off from a background of its own colour.
+    A faint dark seam on both sides keeps it visible on a background of the same color.
     """
     x1, y1, x2, y2 = rectangle
-    seam = _SEAM * thickness
+    seam = SEAM_WIDTH * thickness
     reach = thickness / 2 + seam + 1
     left, top, right, bottom = x1 - reach, y1 - reach, x2 + reach, y2 + reach
-    # Only where there is something to draw: four strips that meet at whole pixels.
+    # Compute only four strips around the line, which meet at whole pixels.
     depth = 2 * reach + radius
     inner_top = math.floor(min(top + depth, (top + bottom) / 2))
     inner_bottom = math.floor(max(bottom - depth, inner_top))
@@ -64,7 +61,7 @@ def draw_outline(
     ):
         window = _window(image, *strip)
         inside = 0.5 + thickness / 2 - np.abs(_distance(window, rectangle, radius))
-        darkened = 1 - np.clip(inside + seam, 0, 1) * _SEAM_OPACITY
+        darkened = 1 - np.clip(inside + seam, 0, 1) * SEAM_OPACITY
         _blend(image[window], np.clip(inside, 0, 1), color, darkened)
 
 
@@ -84,7 +81,7 @@ def draw_text(
 
 
 def text_size(text: str, *, font_px: int, bold: bool) -> tuple[int, int]:
-    """Width and height in pixels of a line of text; the height depends on the font alone."""
+    """Return the width and height in pixels of a line; the height depends only on the font."""
     height, width = _text_coverage(text, font_px, bold).shape
     return width, height
 
@@ -92,7 +89,7 @@ def text_size(text: str, *, font_px: int, bold: bool) -> tuple[int, int]:
 def _window(
     image: np.ndarray, left: float, top: float, right: float, bottom: float
 ) -> tuple[slice, slice]:
-    """The pixels of the picture from (left, top) up to (right, bottom)."""
+    """Return the part of the image from (left, top) to (right, bottom)."""
     height, width = image.shape[:2]
     x1, x2 = (min(max(math.floor(x), 0), width) for x in (left, right))
     y1, y2 = (min(max(math.floor(y), 0), height) for y in (top, bottom))
@@ -102,7 +99,7 @@ def _window(
 def _distance(
     window: tuple[slice, slice], rectangle: Rectangle, radius: float
 ) -> Float[np.ndarray, "h w"]:
-    """Distance of each pixel to the border of a rounded rectangle, negative inside."""
+    """Return the distance of each pixel to the border of a rounded rectangle, negative inside."""
     x1, y1, x2, y2 = rectangle
     rows, columns = (
         np.arange(part.start, part.stop, dtype=np.float32) + np.float32(0.5) for part in window
@@ -120,9 +117,9 @@ def _blend(
     color: Color,
     brightness: Float[np.ndarray, "h w"] | float = 1.0,
 ) -> None:
-    """Put a colour over pixels whose brightness is reduced first, in place.
+    """Blend a color over pixels, after scaling their brightness, in place.
 
-    `pixels` is a view into the picture, at its border smaller than the coverage.
+    `pixels` is a view of the image; at the image's border it is smaller than `coverage`.
     """
     weight = coverage[: pixels.shape[0], : pixels.shape[1]].astype(np.float32)
     kept = ((1 - weight) * brightness).astype(np.float32)
@@ -136,9 +133,9 @@ def _text_coverage(text: str, font_px: int, bold: bool) -> Float[np.ndarray, "h 
 
     font = _font(font_px, bold)
     ascent, descent = font.getmetrics()
-    picture = Image.new("L", (max(round(font.getlength(text)), 1), ascent + descent))
-    ImageDraw.Draw(picture).text((0, 0), text, fill=255, font=font)
-    return np.asarray(picture, dtype=np.float32) / 255
+    image = Image.new("L", (max(round(font.getlength(text)), 1), ascent + descent))
+    ImageDraw.Draw(image).text((0, 0), text, fill=255, font=font)
+    return np.asarray(image, dtype=np.float32) / 255
 
 
 @lru_cache(maxsize=16)
@@ -146,6 +143,5 @@ def _font(font_px: int, bold: bool) -> FreeTypeFont:
     import matplotlib
     from PIL import ImageFont
 
-    # DejaVu Sans comes with matplotlib: the same letters on every machine, and most alphabets.
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    name = BOLD_FONT if bold else REGULAR_FONT
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/{name}", font_px)

@@ -1,4 +1,4 @@
-"""Two pictures of a frame beside one another, with a title above each."""
+"""Two images of a frame side by side, with a title above each."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sparsevod_core.figures.shapes import draw_text, text_size
-from sparsevod_core.figures.style import DrawingStyle
+from sparsevod_core.figures.style import BoxStyle
 
-_PAPER = 18  # grey value
+_BACKGROUND = 18  # gray value
 _INK = (0.92, 0.93, 0.95)
 
 
 def size_side_by_side(width: int, height: int) -> tuple[int, int]:
-    """Width and height of `side_by_side` for pictures of `width` times `height` pixels."""
+    """Return the width and height of `side_by_side` for images of `width` x `height` pixels."""
     gap, strip = _spaces(width, height)
     return 2 * width + gap, height + strip
 
@@ -23,23 +23,23 @@ def side_by_side(
     right: UInt8[np.ndarray, "h w 3"],
     titles: tuple[str, str],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The pictures, which have one size; a title that is wider than its picture is left out."""
+    """Return two images of the same size side by side; a title wider than its image is omitted."""
     height, width = left.shape[:2]
     gap, strip = _spaces(width, height)
-    whole = np.full((height + strip, 2 * width + gap, 3), _PAPER, np.uint8)
-    style = DrawingStyle.for_size(width, height)
-    for number, (picture, title) in enumerate(zip((left, right), titles, strict=True)):
+    joined = np.full((height + strip, 2 * width + gap, 3), _BACKGROUND, np.uint8)
+    style = BoxStyle.for_size(width, height)
+    for number, (image, title) in enumerate(zip((left, right), titles, strict=True)):
         x = number * (width + gap)
-        whole[strip:, x : x + width] = picture
+        joined[strip:, x : x + width] = image
         text_width, text_height = text_size(title, font_px=style.font_px, bold=True)
         if text_width <= width:
-            middle = x + (width - text_width) // 2, (strip - text_height) // 2
-            draw_text(whole, *middle, title, font_px=style.font_px, bold=True, color=_INK)
-    return whole
+            corner = x + (width - text_width) // 2, (strip - text_height) // 2
+            draw_text(joined, *corner, title, font_px=style.font_px, bold=True, color=_INK)
+    return joined
 
 
 def _spaces(width: int, height: int) -> tuple[int, int]:
-    """Pixels between the pictures, and above them."""
-    style = DrawingStyle.for_size(width, height)
+    """Return the number of pixels between the images, and above them."""
+    style = BoxStyle.for_size(width, height)
     _, text_height = text_size("single", font_px=style.font_px, bold=True)
     return 2 * style.padding_px, text_height + 2 * style.padding_px

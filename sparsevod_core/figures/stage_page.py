@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
 from sparsevod_core.figures import stage_layout as layout
-from sparsevod_core.figures.labels import place_plates
+from sparsevod_core.figures.labels import place_labels
 from sparsevod_core.figures.stage_layout import Layout
 from sparsevod_core.figures.style import Color, text_color
 
@@ -222,7 +222,7 @@ class Panel:
             for text in texts
         ]
         panel_size = (int(self.width / unit), int(self.height / unit))
-        corners = place_plates(boxes_xyxy / unit, sizes, panel_size)
+        corners = place_labels(boxes_xyxy / unit, sizes, panel_size)
         for corner, (width, height), text, color in zip(corners, sizes, texts, colors, strict=True):
             if corner is None:
                 continue

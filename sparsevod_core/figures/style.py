@@ -1,4 +1,8 @@
-"""How detections look everywhere: one colour per class, sizes by resolution."""
+"""The look of boxes and labels in videos, images and figures: change it here.
+
+Colors, line widths, font sizes, opacities and the text of a label are all decided in this file.
+`boxes.py` and `labels.py` draw them on frames, `shapes.py` draws the pixels.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,26 @@ from dataclasses import dataclass
 Color = tuple[float, float, float]
 """Red, green, blue in 0..1 (sRGB)."""
 
+PLATE_OPACITY = 0.92  # of the rectangle behind a label
+SEAM_WIDTH = 0.35  # of the dark seam along a line, relative to the line
+SEAM_OPACITY = 0.35
+
+# DejaVu Sans comes with matplotlib: the same letters on every machine, and most alphabets.
+REGULAR_FONT, BOLD_FONT = "DejaVuSans.ttf", "DejaVuSans-Bold.ttf"
+
 _PALETTE = (
     "ff5a52", "3d9bff", "3ad35c", "ff9f1a", "c26bff", "ffd60a", "35d0f0", "ff6fb5", "00c2a8",
     "b5926a", "a6e22e", "8a93ff", "ff8a65", "7fd1ae", "e478ff", "ffbe85", "5aa7c7", "d4c15a",
     "f2a0a0", "7ea832",
 )  # fmt: skip
-_GOLDEN_ANGLE = 0.381966  # of the colour circle: successive hues stay far apart
+_GOLDEN_ANGLE = 0.381966  # of the color circle: successive hues stay far apart
 
-_INK_DARK: Color = (0.07, 0.08, 0.09)
-_INK_BRIGHT: Color = (1.0, 1.0, 1.0)
+_DARK_INK: Color = (0.07, 0.08, 0.09)
+_BRIGHT_INK: Color = (1.0, 1.0, 1.0)
 
 
 def class_color(label: int) -> Color:
-    """The colour of class `label` (0 or more), always the same; the first 20 are chosen by hand."""
+    """Return the color of class `label` (0 or more); the first 20 are chosen by hand."""
     if label < len(_PALETTE):
         red, green, blue = bytes.fromhex(_PALETTE[label])
         return red / 255, green / 255, blue / 255
@@ -30,22 +41,35 @@ def class_color(label: int) -> Color:
 
 
 def text_color(background: Color) -> Color:
-    """Dark or bright, whichever is read better on `background` (contrast as WCAG 2 defines it)."""
+    """Return a dark or bright color, whichever has the higher contrast (WCAG 2)."""
     luminance = _luminance(background)
-    on_dark = (luminance + 0.05) / (_luminance(_INK_DARK) + 0.05)
-    on_bright = (_luminance(_INK_BRIGHT) + 0.05) / (luminance + 0.05)
-    return _INK_DARK if on_dark >= on_bright else _INK_BRIGHT
+    on_dark = (luminance + 0.05) / (_luminance(_DARK_INK) + 0.05)
+    on_bright = (_luminance(_BRIGHT_INK) + 0.05) / (luminance + 0.05)
+    return _DARK_INK if on_dark >= on_bright else _BRIGHT_INK
 
 
 @dataclass(frozen=True, slots=True)
-class DrawingStyle:
-    """Sizes in pixels for a picture; they grow with it, so that a full-screen view looks the same.
+class TextPart:
+    """A part of a label's text."""
+
+    text: str
+    is_bold: bool = False
+
+
+def detection_label(class_name: str, score: float) -> tuple[TextPart, ...]:
+    """Return the label of a detection."""
+    return TextPart(class_name, is_bold=True), TextPart(f"{score:.2f}")
+
+
+@dataclass(frozen=True, slots=True)
+class BoxStyle:
+    """Sizes in pixels; they grow with the image, so that it looks the same on a full screen.
 
     Attributes:
-        line_px: thickness of a box's outline.
-        font_px: size of the label's font.
-        padding_px: free space around the text on its plate.
-        radius_px: radius of rounded corners.
+        line_px: Thickness of a box's outline.
+        font_px: Font size of labels.
+        padding_px: Space around the parts of a label's text.
+        radius_px: Radius of rounded corners.
     """
 
     line_px: float
@@ -54,9 +78,9 @@ class DrawingStyle:
     radius_px: float
 
     @classmethod
-    def for_size(cls, width: int, height: int) -> DrawingStyle:
-        """The sizes for a picture of `width` times `height` pixels."""
-        # Between the sides' geometric mean and the short side, so that a panorama stays readable.
+    def for_size(cls, width: int, height: int) -> BoxStyle:
+        """Return the sizes for an image of `width` x `height` pixels."""
+        # Between the geometric mean of the sides and the short side: panoramas stay readable.
         scale = (min(width, height) * (width * height) ** 0.5) ** 0.5 / 720
         font_px = max(round(15 * scale), 10)
         return cls(

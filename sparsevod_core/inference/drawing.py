@@ -1,4 +1,4 @@
-"""Drawing of detections on the frames of a video."""
+"""Drawing of detections on the frames of a video; `figures/style.py` decides how boxes look."""
 
 from __future__ import annotations
 

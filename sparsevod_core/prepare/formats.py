@@ -13,11 +13,12 @@ from pathlib import Path
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.coco.labels import coco_files, find_coco, is_prepared
-from sparsevod_core.prepare.cvat.labels import find_cvat, root_element
+from sparsevod_core.prepare.cvat.labels import find_cvat
 from sparsevod_core.prepare.imagenet_vid.layout import find_root
 from sparsevod_core.prepare.mot.labels import GROUND_TRUTH, find_mot
 from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, walk_files
-from sparsevod_core.prepare.voc.folders import find_voc
+from sparsevod_core.prepare.reading.strict_xml import root_element
+from sparsevod_core.prepare.voc.labels import find_voc
 from sparsevod_core.prepare.yolo.data_yaml import find_data_yaml
 from sparsevod_core.prepare.yolo.labels import CLASS_LISTS, find_yolo
 from sparsevod_core.reporting import Reporter

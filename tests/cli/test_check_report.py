@@ -1,4 +1,4 @@
-"""`sparsevod prepare-vid --check` as a user runs it: text, JSON, page, exit codes."""
+"""`sparsevod prepare-vid --check` from the command line: text, JSON, page and exit codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparsevod_cli import main as cli
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs `sparsevod prepare-vid ARGUMENTS` in this process and returns the exit code."""
+    """Return a function that runs `sparsevod prepare-vid ARGUMENTS` and returns the exit code."""
 
     def call(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["sparsevod", "prepare-vid", *map(str, arguments)])
@@ -28,13 +28,13 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def quick_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty page: drawing takes a second."""
+    """Replace the page by an empty one; drawing it takes a second."""
     monkeypatch.setattr("sparsevod_cli.check_report.dataset_page", lambda report: Figure())
 
 
 @pytest.fixture
 def annotations(image_set: Any, tmp_path: Path) -> Path:
-    """The tiny set's JSON in a folder of its own, its frames where they were."""
+    """Return a copy of the tiny dataset's JSON in another folder, which refers to its frames."""
     content = json.loads(image_set.annotations.read_text())
     content["info"] = {"root": str(image_set.annotations.parent)}
     path = tmp_path / "train.json"
@@ -51,15 +51,15 @@ def change(path: Path, section: str, position: int, **fields: Any) -> None:
 def test_text_page_and_json(annotations: Path, run: Any, capsys: Any) -> None:
     result = annotations.with_name("result.json")
     assert run("--check", annotations, "--json", result) == 0
-    told = capsys.readouterr()
-    lines = told.out.splitlines()
+    output = capsys.readouterr()
+    lines = output.out.splitlines()
     assert all(len(line) < 80 or str(annotations.parent) in line for line in lines)
     assert "  videos    3, with 1 to 24 frames each (median 7)" in lines
     assert "  frames    33; 1 without a box" in lines
     assert any(line.split() == ["square", "7", "31", "31", "3", "3"] for line in lines)
-    assert "0 problems, " in told.out.strip().splitlines()[-1]
+    assert "0 problems, " in output.out.strip().splitlines()[-1]
     page = annotations.with_name("train.check.png")
-    assert f"wrote {page}" in told.err and page.read_bytes().startswith(b"\x89PNG")
+    assert f"wrote {page}" in output.err and page.read_bytes().startswith(b"\x89PNG")
     content = json.loads(result.read_text())
     assert content["schema"] == "sparsevod.check/1" and content["overlap"] == []
     (one,) = content["sets"]
@@ -67,43 +67,42 @@ def test_text_page_and_json(annotations: Path, run: Any, capsys: Any) -> None:
     assert one["verdict"]["errors"] == one["verdict"]["problems"] == 0
 
 
-def test_the_keys_of_the_json_are_in_the_help(annotations: Path, run: Any, capsys: Any) -> None:
+def test_the_keys_of_the_json_are_documented(annotations: Path, run: Any, capsys: Any) -> None:
     assert run("--check", annotations, "--json", "-", "-o", annotations.with_name("p.svg")) == 0
     (one,) = json.loads(capsys.readouterr().out)["sets"]
-    assert run("--help") == 0
-    text = capsys.readouterr().out
+    text = (Path(__file__).parents[2] / "docs" / "own_videos.md").read_text()
     keys = {*one, *one["findings"][0], *one["classes"][0], *one["verdict"]}
     assert not [key for key in keys if key not in text]
     assert annotations.with_name("p.svg").read_text().startswith("<?xml")
 
 
 @pytest.mark.usefixtures("quick_page")
-def test_errors_and_with_strict_problems_are_the_exit_code(
+def test_exit_code_of_errors_and_of_problems_with_strict(
     annotations: Path, run: Any, capsys: Any
 ) -> None:
     change(annotations, "annotations", 0, bbox=[500, 500, 4, 4])
     assert run("--check", annotations) == 0
     out = capsys.readouterr().out
-    assert "problem: boxes wholly outside their frame: 1\n    long/" in out
+    assert "problem: boxes completely outside the frame: 1\n    long/" in out
     assert "square [500, 500, 504, 504]" in out and "\n1 problem, " in out
     assert run("--check", annotations, "--strict") == 1
     change(annotations, "annotations", 1, image_id=123456)
     assert run("--check", annotations) == 1
     out = capsys.readouterr().out
-    assert "Broken entries are left out" in out
+    assert "do not include broken entries" in out
     assert "    annotations[1] (id 1): image_id 123456" in out
     assert "1 error, 1 problem" in out and "training would stop" in out
 
 
 @pytest.mark.usefixtures("quick_page")
-def test_root_says_where_the_frames_are(
+def test_root_is_the_folder_of_the_frames(
     annotations: Path, image_set: Any, run: Any, capsys: Any, tmp_path: Path
 ) -> None:
     change(annotations, "images", 0, width=95)
     content = json.loads(annotations.read_text())
     annotations.write_text(json.dumps({**content, "info": {}}))
     assert run("--check", annotations) == 0
-    assert "name the folder of the frames with --root" in capsys.readouterr().out
+    assert "give the folder of the frames with --root" in capsys.readouterr().out
     assert run("--check", annotations, "--root", image_set.annotations.parent, "--decode") == 1
     assert "95x64" in capsys.readouterr().out
     assert run("--check", annotations, "--root", tmp_path / "nowhere") == 1
@@ -111,13 +110,13 @@ def test_root_says_where_the_frames_are(
 
 
 @pytest.mark.usefixtures("quick_page")
-def test_two_files_and_what_both_hold(annotations: Path, run: Any, capsys: Any) -> None:
+def test_videos_in_two_files(annotations: Path, run: Any, capsys: Any) -> None:
     other = annotations.with_name("val.json")
     other.write_bytes(annotations.read_bytes())
     result = annotations.with_name("r.json")
     assert run("--check", annotations, "--check", other, "--json", result) == 0
-    told = capsys.readouterr()
-    assert "problem: videos or stills that are in" in told.out
+    output = capsys.readouterr()
+    assert "problem: videos or stills that are both in" in output.out
     assert annotations.with_name("val.check.png").is_file()
     content = json.loads(result.read_text())
     assert len(content["sets"]) == 2 and content["overlap"][0]["count"] == 4
@@ -125,14 +124,14 @@ def test_two_files_and_what_both_hold(annotations: Path, run: Any, capsys: Any) 
 
 
 @pytest.mark.usefixtures("quick_page")
-def test_a_folder_that_cannot_be_written_costs_only_the_page(
+def test_without_write_access_only_the_page_is_missing(
     annotations: Path, run: Any, capsys: Any
 ) -> None:
     (annotations.parent / "train.check.png.partial").mkdir()
     assert run("--check", annotations) == 0
-    told = capsys.readouterr()
-    assert "warning: " in told.err and "with -o" in told.err
-    assert "0 problems, " in told.out
+    output = capsys.readouterr()
+    assert "warning: " in output.err and "with -o" in output.err
+    assert "0 problems, " in output.out
     (annotations.parent / "page.pdf.partial").mkdir()
     assert run("--check", annotations, "-o", annotations.parent / "page.pdf") == 1
 
@@ -143,15 +142,17 @@ def test_a_folder_that_cannot_be_written_costs_only_the_page(
         (["--check", "nowhere.json"], 1, "cannot be read"),
         (["--check", "a.json", "ROOT"], 2, "--check goes with"),
         (["--check", "a.json", "--synthetic"], 2, "--check goes with"),
-        (["--check", "a.json", "--check", "b.json", "-o", "p.png"], 2, "names the page of one"),
+        (
+            ["--check", "a.json", "--check", "b.json", "-o", "p.png"],
+            2,
+            "-o goes with a single",
+        ),
         (["--check", "a.json", "-o", "p.gif"], 2, ".png, .pdf or .svg"),
         (["ROOT", "--decode"], 2, "go with --check"),
         (["ROOT", "--root", "x"], 2, "go with --check"),
     ],
 )
-def test_wrong_use_is_told_in_a_line(
-    run: Any, capsys: Any, arguments: list[str], code: int, words: str
-) -> None:
+def test_usage_errors(run: Any, capsys: Any, arguments: list[str], code: int, words: str) -> None:
     assert run(*arguments) == code
-    told = capsys.readouterr()
-    assert words in told.err and not told.out
+    output = capsys.readouterr()
+    assert words in output.err and not output.out

@@ -72,8 +72,8 @@ def test_eval_asks_for_a_set(run: Run, capsys: Any) -> None:
     printed = capsys.readouterr().err
     assert reports_model(printed)
     error, hint = printed.splitlines()[-2:]
-    assert error == "error: which videos? the model (embedded) records no validation set"
-    assert hint == "  hint: name a set with --annotations GT.json --root DIR"
+    assert error == "error: no videos to evaluate on: embedded records no validation set"
+    assert hint == "  hint: use --annotations GT.json --root DIR"
 
 
 def test_bench(run: Run, capsys: Any) -> None:

@@ -143,8 +143,8 @@ CASES = {
             "compile_": "inference.compile",
         },
         f"{EVERYWHERE} videos output checkpoint score classes max_boxes hide_labels blur compare "
-        "scale codec crf bitrate no_video jsonl csv coco mot yolo crop resume gpus shard "
-        "duration_s patience_s",
+        "frame_size scale codec crf bitrate no_video jsonl csv coco mot yolo crop resume gpus "
+        "shard duration_s patience_s",
     ),
     "eval": Case(
         "eval",
@@ -326,13 +326,13 @@ def test_old_names_of_options_work_with_a_notice(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert config_of(*words, "--supports=3").inference.supports == 3
-    notice = "--supports is now --num-supports"
+    notice = "--supports is deprecated, use --num-supports"
     assert capsys.readouterr().err.count(notice) == 1
     assert config_of(*words, "--num-supports", "3").inference.supports == 3
-    assert "is now" not in capsys.readouterr().err
+    assert "deprecated" not in capsys.readouterr().err
     if words[0] != "bench":
         assert config_of(*words, "--support", "window").inference.support == "window"
-        assert "--support is now --support-mode" in capsys.readouterr().err
+        assert "--support is deprecated, use --support-mode" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,29 @@
-"""Counts of each class, and how its ids look."""
+"""Class counts and class ids."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sparsevod_core.data.records import VideoSet
-from sparsevod_core.prepare.checks.columns import NO_TRACK, BoxColumns, distinct
-from sparsevod_core.prepare.checks.findings import Finding, Severity, first
+from sparsevod_core.prepare.checks.findings import Finding, find
+from sparsevod_core.prepare.checks.statistics import NO_TRACK, BoxColumns, distinct
 
 FEW_BOXES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class ClassCounts:
-    """Of one class.
+    """Counts of one class.
 
     Attributes:
-        id: the user's own.
-        name: of the class.
-        boxes: crowds included.
-        target_boxes: boxes on frames to train on.
-        frames, videos, tracks: in which it appears; stills are no videos.
+        id: Id in the annotations.
+        name: Name of the class.
+        boxes: Number of boxes, including crowds.
+        target_boxes: Number of boxes on frames to train on.
+        frames, videos, tracks: Numbers of those in which the class appears.
     """
 
     id: int
@@ -38,7 +38,7 @@ class ClassCounts:
 def check_classes(
     videos: VideoSet, columns: BoxColumns
 ) -> tuple[tuple[ClassCounts, ...], list[Finding]]:
-    """Count each class, in the file's order, and find those that are missing."""
+    """Count each class, in the file's order, and find missing and rare ones."""
     tables = videos.tables
     num_classes = len(videos.categories)
 
@@ -48,6 +48,7 @@ def check_classes(
     in_video = np.flatnonzero(columns.videos < len(tables.video_names))
     tracked = np.flatnonzero(columns.tracks != NO_TRACK)
     rows = zip(
+        videos.categories,
         per_class(np.arange(len(tables.labels))),
         per_class(tables.is_target[columns.frames]),
         per_class(distinct(columns.frames, tables.labels)),
@@ -55,45 +56,43 @@ def check_classes(
         per_class(tracked[distinct(columns.tracks[tracked], tables.labels[tracked])]),
         strict=True,
     )
-    counts = tuple(
-        ClassCounts(category.id, category.name, *row)
-        for category, row in zip(videos.categories, rows, strict=True)
-    )
-    return counts, list(_findings(counts))
+    counts = tuple(ClassCounts(category.id, category.name, *row) for category, *row in rows)
+    return counts, _findings(counts)
 
 
 def ids_in_words(classes: Sequence[ClassCounts]) -> str:
-    """How the ids of the classes run, e.g. `1 to 30` or `0 to 9, without 4 and 7`."""
+    """Describe the range of class ids, e.g. `1 to 30` or `0 to 9, without 4, 7`."""
     ids = sorted(one.id for one in classes)
     low, high = ids[0], ids[-1]
     words = f"{low} to {high}" if high > low else str(low)
-    absent = high - low + 1 - len(ids)
-    if not absent:
+    num_unused = high - low + 1 - len(ids)
+    if not num_unused:
         return words
-    if absent > 6:
-        return f"{words}, {absent:,} of them unused"
-    known = set(ids)
-    return f"{words}, without {', '.join(str(i) for i in range(low, high) if i not in known)}"
+    if num_unused > 6:
+        return f"{words}, {num_unused:,} of them unused"
+    return f"{words}, without {', '.join(map(str, sorted({*range(low, high)} - {*ids})))}"
 
 
-def _findings(counts: Sequence[ClassCounts]) -> Iterator[Finding]:
+def _findings(counts: Sequence[ClassCounts]) -> list[Finding]:
     ids = [one.id for one in counts]
+    findings = []
     if min(ids) not in (0, 1) or max(ids) - min(ids) >= len(ids):
-        words = ids_in_words(counts)
-        text = f"classes whose ids are {words}"
-        advice = "they come out again as they are"
-        yield Finding("class_ids", "remark", text, len(ids), advice=advice)
+        text = f"classes with unusual ids ({ids_in_words(counts)})"
+        findings.append(
+            Finding("class_ids", "remark", text, len(ids), advice="results use the same ids")
+        )
 
-    def of(key: str, severity: Severity, text: str, chosen: list[ClassCounts]) -> Iterator[Finding]:
-        if chosen:
-            names = (f"{one.name}: {one.target_boxes:,}" for one in chosen)
-            yield Finding(key, severity, text, len(chosen), first(names))
+    def named(one: ClassCounts) -> str:
+        return f"{one.name}: {one.target_boxes:,}"
 
     empty = [one for one in counts if not one.boxes]
-    yield from of("empty_classes", "problem", "classes without a box", empty)
-    unseen = [one for one in counts if one.boxes and not one.target_boxes]
-    text = "classes without a box on a frame to train on"
-    yield from of("untrained_classes", "problem", text, unseen)
+    untrained = [one for one in counts if one.boxes and not one.target_boxes]
     rare = [one for one in counts if 0 < one.target_boxes < FEW_BOXES]
-    text = f"classes with fewer than {FEW_BOXES} boxes on frames to train on"
-    yield from of("rare_classes", "remark", text, rare)
+    text = "classes without a box on a frame to train on"
+    rare_text = f"classes with fewer than {FEW_BOXES} boxes on frames to train on"
+    return [
+        *findings,
+        *find("empty_classes", "problem", "classes without a box", empty, named),
+        *find("untrained_classes", "problem", text, untrained, named),
+        *find("rare_classes", "remark", rare_text, rare, named),
+    ]

@@ -1,20 +1,18 @@
-"""What a check finds: a line for people each, with the first places by name."""
+"""Findings of the checks, and the names of frames and boxes in them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int
 
 from sparsevod_core.data.records import VideoSet
 
 NAMED = 20
-"""As many places of a finding are named; all are counted."""
+"""Maximum number of places that a finding names; all are counted."""
 
 Severity = Literal["error", "problem", "remark"]
 SEVERITIES: tuple[Severity, ...] = ("error", "problem", "remark")
@@ -22,16 +20,16 @@ SEVERITIES: tuple[Severity, ...] = ("error", "problem", "remark")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that the user of a data set should know.
+    """Something that the user of a dataset should know.
 
     Attributes:
-        key: names the kind of finding for programs, the same in every report.
-        severity: `error`: training stops there, or cannot start. `problem`: hardly meant so, and it
-            costs accuracy. `remark`: good to know.
-        text: what it is, in words that a colon and the count may follow.
-        count: how many places there are.
-        places: the first of them.
-        advice: what follows from it, or what to do; may be empty.
+        key: Identifier of the kind of finding, for programs.
+        severity: `error`: training stops or cannot start. `problem`: probably a mistake that costs
+            accuracy. `remark`: good to know.
+        text: Description, to be followed by a colon and the count.
+        count: Number of places.
+        places: Names of the first places.
+        advice: Consequence or remedy; may be empty.
     """
 
     key: str
@@ -42,33 +40,34 @@ class Finding:
     advice: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Values that JSON has."""
+        """Return the finding as JSON values."""
         return {**dataclasses.asdict(self), "places": list(self.places)}
 
 
-def first(places: Iterable[str]) -> tuple[str, ...]:
-    """As many as a finding names."""
-    return tuple(islice(places, NAMED))
+def find(
+    key: str,
+    severity: Severity,
+    text: str,
+    items: Sequence[Any] | np.ndarray,
+    name: Callable[[Any], str] = str,
+    advice: str = "",
+) -> list[Finding]:
+    """Return a finding that counts the items and names the first ones; nothing without items."""
+    if not len(items):
+        return []
+    places = tuple(name(item) for item in items[:NAMED])
+    return [Finding(key, severity, text, len(items), places, advice)]
 
 
 def frame_label(videos: VideoSet, frame: int) -> str:
-    """Where a frame lies, from the root on: `a/000012.JPEG` or `a.mp4 frame 12`."""
+    """Return a frame's path relative to the root: `a/000012.JPEG` or `a.mp4 frame 12`."""
     path, index = videos.frame_path(frame)
     name = path.relative_to(videos.root).as_posix()
     return name if index is None else f"{name} frame {index}"
 
 
-def name_frames(videos: VideoSet, frames: Int[np.ndarray, " n"]) -> tuple[str, ...]:
-    """The first of some frames by name."""
-    return first(frame_label(videos, frame) for frame in frames[:NAMED].tolist())
-
-
-def name_boxes(videos: VideoSet, boxes: Int[np.ndarray, " n"]) -> tuple[str, ...]:
-    """The first of some boxes, given by position: `a/000012.JPEG 640x480: dog [12, 30, 40, 50]`."""
-    return first(_box_label(videos, box) for box in boxes[:NAMED].tolist())
-
-
-def _box_label(videos: VideoSet, box: int) -> str:
+def box_label(videos: VideoSet, box: int) -> str:
+    """Return the name of a box, e.g. `a/000012.JPEG 640x480: dog [12, 30, 40, 50]`."""
     tables = videos.tables
     frame = int(np.searchsorted(tables.box_starts, box, side="right")) - 1
     height, width = videos.frame_size(frame)

@@ -1,4 +1,4 @@
-"""The report on a data set: its numbers, and what in it is broken or odd."""
+"""Report on a dataset: its numbers, and what in it is broken or unusual."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.checks.boxes import SIDE_EDGES_PX, BoxCounts, check_boxes
 from sparsevod_core.prepare.checks.classes import ClassCounts, check_classes
-from sparsevod_core.prepare.checks.columns import BoxColumns
 from sparsevod_core.prepare.checks.entries import find_invalid_entries
 from sparsevod_core.prepare.checks.files import FileCounts, check_files
-from sparsevod_core.prepare.checks.findings import SEVERITIES, Finding, Severity, first
+from sparsevod_core.prepare.checks.findings import SEVERITIES, Finding, Severity, find
 from sparsevod_core.prepare.checks.frames import FrameCounts, check_frames
-from sparsevod_core.prepare.checks.odd_boxes import find_odd_boxes
+from sparsevod_core.prepare.checks.statistics import BoxColumns
 from sparsevod_core.prepare.checks.tracks import Tracks, check_tracks
 from sparsevod_core.reporting import Reporter, SilentReporter
 
@@ -31,14 +30,14 @@ SCHEMA = "sparsevod.check/1"
 
 @dataclass(frozen=True, slots=True)
 class DatasetReport:
-    """What a set holds.
+    """Numbers and findings of one dataset.
 
     Attributes:
-        file: the annotations.
-        root: where file names start from.
-        is_complete: False where broken entries had to be left out of the numbers.
-        frames, classes, boxes, tracks, files: the numbers.
-        findings: errors first, then problems, then remarks.
+        file: Path of the annotations.
+        root: Folder that file names are relative to.
+        is_complete: False if broken entries are not included in the numbers.
+        frames, classes, boxes, tracks, files: The numbers.
+        findings: Errors first, then problems, then remarks.
     """
 
     file: Path
@@ -52,11 +51,11 @@ class DatasetReport:
     findings: tuple[Finding, ...]
 
     def count(self, severity: Severity) -> int:
-        """How many findings are of this severity."""
+        """Return the number of findings with this severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report in values that JSON has, the keys of `sparsevod prepare-vid --help`."""
+        """Return the report as JSON values; docs/own_videos.md describes the keys."""
         frames, boxes, tracks = (_plain(part) for part in (self.frames, self.boxes, self.tracks))
         per_class = zip(self.classes, boxes.pop("per_class"), tracks.pop("per_class"), strict=True)
         histograms = {
@@ -69,7 +68,7 @@ class DatasetReport:
                 "edges": SIDE_EDGES_PX.tolist(),
                 "counts": boxes.pop("sides_per_class"),
             },
-            "centres": boxes.pop("centres"),
+            "centres": boxes.pop("centers"),
         }
         return {
             "file": str(self.file),
@@ -96,92 +95,49 @@ def check_datasets(
     decode: bool = False,
     reporter: Reporter | None = None,
 ) -> tuple[list[DatasetReport], list[Finding]]:
-    """Report on COCO-VID files, and on the videos that more than one of them holds.
+    """Report on COCO-VID files, and find videos that several of them contain.
 
     Args:
-        files: the annotations.
-        root: folder that file names start from; None: as `VideoSet.load` finds it.
-        decode: open every image and count the frames of every video file; else a sample is opened.
-        reporter: told about progress.
+        files: Paths of the annotations.
+        root: Folder that file names are relative to; None: as in `VideoSet.load`.
+        decode: If True, open every image and count the frames of every video file; otherwise open
+            a sample.
+        reporter: Receives progress and messages.
 
     Raises:
-        DataError: a file that is not JSON, lacks a section, or holds no sound image or category.
+        DataError: A file that is not JSON, lacks a section, or has no valid image or category.
     """
     reporter = reporter or SilentReporter()
-    reports, known_videos, shared = [], [], []
-    for file in files:
+    reports, videos_of_files, shared = [], [], []
+    for file in map(Path, files):
         reporter.message(f"reading {file}")
-        videos, findings, without_frames = _load(Path(file), root, reporter)
-        reports.append(_report(videos, findings, without_frames, root, decode, reporter))
-        known_videos.append((Path(file), _videos_by_source(videos)))
-    for (first_file, first_videos), (second_file, second_videos) in combinations(known_videos, 2):
-        names = {first_videos[key] for key in first_videos.keys() & second_videos.keys()}
-        if names:
-            text = f"videos or stills that are in {first_file} and in {second_file}"
-            shared.append(Finding("shared", "problem", text, len(names), first(sorted(names))))
+        report, videos = _check(file, root, decode, reporter)
+        reports.append(report)
+        videos_of_files.append((file, videos))
+    for (first_file, first), (second_file, second) in combinations(videos_of_files, 2):
+        names = sorted({first[key] for key in first.keys() & second.keys()})
+        text = f"videos or stills that are both in {first_file} and in {second_file}"
+        shared += find("shared", "problem", text, names)
     return reports, shared
 
 
-def _load(
-    file: Path, root: Path | None, reporter: Reporter
-) -> tuple[VideoSet, list[Finding], list[str]]:
-    """The set, what is broken in its file, and the names of videos without a frame."""
-    findings: list[Finding] = []
-    try:
-        content = read_annotation_file(file)
-        return VideoSet.of(content, root), findings, _without_frames(content)
-    except DataError as error:
-        if not file.is_file():
-            raise
-        reporter.warning(f"{error.message}; looking at every entry")
-        content, findings = find_invalid_entries(file)
-    try:
-        return VideoSet.of(content, root), findings, _without_frames(content)
-    except DataError as error:
-        if not findings:
-            raise
-        worst = max(findings, key=lambda finding: finding.count)
-        raise DataError(
-            f"{error.message} when broken entries are left out; {worst.text}: {worst.count:,}, "
-            f"{worst.places[0]}",
-            hint=error.hint,
-        ) from error
-
-
-def _without_frames(content: AnnotationFile) -> list[str]:
-    used = set(np.unique(np.array(content.images.video_ids)).tolist())
-    videos = content.videos
-    return [name for id_, name in zip(videos.ids, videos.names, strict=True) if id_ not in used]
-
-
-def _report(
-    videos: VideoSet,
-    findings: list[Finding],
-    videos_without_frames: list[str],
-    root: Path | None,
-    decode: bool,
-    reporter: Reporter,
-) -> DatasetReport:
-    config = Config()
+def _check(
+    file: Path, root: Path | None, decode: bool, reporter: Reporter
+) -> tuple[DatasetReport, dict[tuple[str, str], str]]:
+    """Return the report on a file, and its videos (see `_videos_by_source`)."""
+    videos, findings, names_without_frames = _load(file, root, reporter)
     columns = BoxColumns.of(videos)
-    frames, frame_findings = check_frames(videos, videos_without_frames)
+    frames, frame_findings = check_frames(videos, names_without_frames)
     classes, class_findings = check_classes(videos, columns)
-    boxes = check_boxes(videos, columns, config.data)
-    odd_boxes = list(find_odd_boxes(videos, columns, boxes, config.model))
+    boxes, box_findings = check_boxes(videos, columns, Config())
     tracks, track_findings = check_tracks(videos, columns)
     files, file_findings = check_files(
         videos, root_is_given=root is not None, decode=decode, reporter=reporter
     )
-    found = [
-        *findings,
-        *file_findings,
-        *frame_findings,
-        *class_findings,
-        *odd_boxes,
-        *track_findings,
-    ]
+    parts = (file_findings, frame_findings, class_findings, box_findings, track_findings)
+    found = [*findings, *(finding for part in parts for finding in part)]
     found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return DatasetReport(
+    report = DatasetReport(
         file=videos.annotations_path,
         root=videos.root,
         is_complete=not findings,
@@ -192,10 +148,43 @@ def _report(
         files=files,
         findings=tuple(found),
     )
+    return report, _videos_by_source(videos)
+
+
+def _load(
+    file: Path, root: Path | None, reporter: Reporter
+) -> tuple[VideoSet, list[Finding], list[str]]:
+    """Return the dataset, the findings on broken entries, and names of videos without frames."""
+    findings: list[Finding] = []
+    try:
+        content = read_annotation_file(file)
+        return VideoSet.of(content, root), findings, _names_without_frames(content)
+    except DataError as error:
+        if not file.is_file():
+            raise
+        reporter.warning(f"{error.message}; checking every entry")
+        content, findings = find_invalid_entries(file)
+    try:
+        return VideoSet.of(content, root), findings, _names_without_frames(content)
+    except DataError as error:
+        if not findings:
+            raise
+        worst = max(findings, key=lambda finding: finding.count)
+        raise DataError(
+            f"{error.message} after skipping broken entries; {worst.text}: {worst.count:,}, "
+            f"{worst.places[0]}",
+            hint=error.hint,
+        ) from error
+
+
+def _names_without_frames(content: AnnotationFile) -> list[str]:
+    used = set(np.unique(np.array(content.images.video_ids)).tolist())
+    videos = content.videos
+    return [name for id_, name in zip(videos.ids, videos.names, strict=True) if id_ not in used]
 
 
 def _videos_by_source(videos: VideoSet) -> dict[tuple[str, str], str]:
-    """What tells that a video is the same as one of another file: its name, where it lies."""
+    """Return the names of all videos, by what identifies them in several files: name or path."""
     sources = {}
     for video in range(videos.num_videos):
         name = videos.video_name(video)
@@ -205,6 +194,7 @@ def _videos_by_source(videos: VideoSet) -> dict[tuple[str, str], str]:
 
 
 def _plain(value: Any) -> Any:
+    """Convert dataclasses, arrays and tuples to JSON values."""
     if dataclasses.is_dataclass(value):
         return {
             field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)

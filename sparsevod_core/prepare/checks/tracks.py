@@ -1,39 +1,42 @@
-"""Tracks: how long, with gaps or not, and how fast their objects move."""
+"""Tracks: lengths, gaps, and motion speeds of their boxes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from sparsevod_core.data.motion import motion_iou
 from sparsevod_core.data.records import VideoSet
-from sparsevod_core.prepare.checks.columns import NO_TRACK, BoxColumns, distinct
-from sparsevod_core.prepare.checks.distributions import (
-    MOTION_EDGES,
+from sparsevod_core.prepare.checks.findings import NAMED, Finding, box_label, find
+from sparsevod_core.prepare.checks.statistics import (
+    NO_TRACK,
+    BoxColumns,
     Histogram,
+    distinct,
     histogram,
     histogram_of_counts,
     spread,
 )
-from sparsevod_core.prepare.checks.findings import NAMED, Finding, first, name_boxes
 
-FAST_BELOW, SLOW_ABOVE = 0.7, 0.9
-_BOXES_AT_ONCE = 200_000  # whole videos together; more would only take memory
+_FAST_BELOW, _SLOW_ABOVE = 0.7, 0.9
+_MOTION_EDGES = np.linspace(0, 1, 51)  # include the limits between the speeds
+_BOXES_AT_ONCE = 200_000  # of entire videos, to bound memory
 
 
 @dataclass(frozen=True, slots=True)
 class TrackCounts:
-    """Of all tracks, or of those of a class; a track has the class of its first box.
+    """Counts of all tracks or those of one class; the class of a track is that of its first box.
 
     Attributes:
-        tracks: how many; an object of another video is another track.
-        with_gaps: tracks whose object is absent from frames in between.
-        untracked: boxes without a track, those of stills too.
-        lengths: smallest, median and largest number of boxes; None without tracks.
-        fast, medium, slow: tracked boxes by motion IoU: below 0.7, up to 0.9, above.
+        tracks: Number of tracks; an object in another video is another track.
+        with_gaps: Number of tracks that are interrupted.
+        untracked: Number of boxes without a track, including those of stills.
+        lengths: Smallest, median and largest number of boxes; None without tracks.
+        fast, medium, slow: Numbers of tracked boxes with a motion IoU below 0.7, up to 0.9, above.
     """
 
     tracks: int
@@ -47,13 +50,13 @@ class TrackCounts:
 
 @dataclass(frozen=True, slots=True)
 class Tracks:
-    """Of all boxes and of each class.
+    """Measurements of all tracks and of each class.
 
     Attributes:
-        all: of all tracks.
-        per_class: in the file's order of classes.
-        lengths: boxes of a track.
-        motion_iou: of boxes that have a track.
+        all: Counts of all tracks.
+        per_class: Counts of each class, in the file's order.
+        lengths: Histogram of the number of boxes per track.
+        motion_iou: Histogram of the motion IoU of tracked boxes.
     """
 
     all: TrackCounts
@@ -63,10 +66,10 @@ class Tracks:
 
 
 def check_tracks(videos: VideoSet, columns: BoxColumns) -> tuple[Tracks, list[Finding]]:
-    """Measure all tracks and find what is odd about them."""
+    """Measure all tracks and find unusual ones."""
     tables = videos.tables
     tracked = np.flatnonzero(columns.tracks != NO_TRACK)
-    # By track, then by frame: a track's boxes in order of time.
+    # Sorted by track, then by frame: the boxes of a track in order of time.
     tracked = tracked[np.lexsort((columns.frames[tracked], columns.tracks[tracked]))]
     tracks, frames = columns.tracks[tracked], columns.frames[tracked]
     same_track = np.diff(tracks) == 0
@@ -77,9 +80,9 @@ def check_tracks(videos: VideoSet, columns: BoxColumns) -> tuple[Tracks, list[Fi
     motion = _motion_iou(videos, columns)
     label_of_track = tables.labels[tracked[np.cumsum(lengths) - lengths]]
 
-    def of(boxes: Int[np.ndarray, " m"], chosen: Int[np.ndarray, " t"]) -> TrackCounts:
-        speeds = motion[boxes]  # NaN, which is neither, without a track
-        fast, slow = int((speeds < FAST_BELOW).sum()), int((speeds > SLOW_ABOVE).sum())
+    def count(boxes: Int[np.ndarray, " m"], chosen: Int[np.ndarray, " t"]) -> TrackCounts:
+        speeds = motion[boxes]  # NaN without a track, which is neither fast nor slow
+        fast, slow = int((speeds < _FAST_BELOW).sum()), int((speeds > _SLOW_ABOVE).sum())
         untracked = int(np.isnan(speeds).sum())
         return TrackCounts(
             tracks=len(chosen),
@@ -92,20 +95,20 @@ def check_tracks(videos: VideoSet, columns: BoxColumns) -> tuple[Tracks, list[Fi
         )
 
     result = Tracks(
-        all=of(np.arange(len(motion)), np.arange(columns.num_tracks)),
+        all=count(np.arange(len(motion)), np.arange(columns.num_tracks)),
         per_class=tuple(
-            of(np.flatnonzero(tables.labels == label), np.flatnonzero(label_of_track == label))
+            count(np.flatnonzero(tables.labels == label), np.flatnonzero(label_of_track == label))
             for label in range(len(videos.categories))
         ),
         lengths=histogram_of_counts(lengths),
-        motion_iou=histogram(motion[tracked], MOTION_EDGES),
+        motion_iou=histogram(motion[tracked], _MOTION_EDGES),
     )
-    twice = tracked[1:][same_track & (distance == 0)]
-    return result, list(_findings(videos, columns, result.all, twice))
+    repeated = tracked[1:][same_track & (distance == 0)]
+    return result, list(_findings(videos, columns, result.all.with_gaps, repeated))
 
 
 def _motion_iou(videos: VideoSet, columns: BoxColumns) -> Float[np.ndarray, " M"]:
-    """NaN for a box without a track."""
+    """Return the motion IoU of each box, NaN for a box without a track."""
     tables = videos.tables
     box_ends = tables.box_starts[tables.video_starts[1:]]  # of each video
     motion = np.full(len(columns.tracks), np.nan)
@@ -125,44 +128,32 @@ def _motion_iou(videos: VideoSet, columns: BoxColumns) -> Float[np.ndarray, " M"
 
 
 def _findings(
-    videos: VideoSet, columns: BoxColumns, counts: TrackCounts, twice: np.ndarray
+    videos: VideoSet, columns: BoxColumns, num_with_gaps: int, repeated: np.ndarray
 ) -> Iterator[Finding]:
     tables = videos.tables
-    in_video = columns.videos < len(tables.video_names)
-    untracked = np.flatnonzero((columns.tracks == NO_TRACK) & in_video)
-    if len(untracked):
-        text = "boxes of videos without a track (instance_id)"
-        places = name_boxes(videos, untracked)
-        advice = "AP by motion speed needs tracks, nothing else does"
-        yield Finding("untracked", "remark", text, len(untracked), places, advice)
-    if counts.with_gaps:
-        text = "tracks with gaps, their object absent from frames in between"
-        yield Finding("track_gaps", "remark", text, counts.with_gaps)
-    if len(twice):
-        text = "boxes with the track of another box of their frame"
-        yield Finding("track_twice", "problem", text, len(twice), name_boxes(videos, twice))
-    tracked = np.flatnonzero(columns.tracks != NO_TRACK)
+    name = partial(box_label, videos)
+    is_tracked = columns.tracks != NO_TRACK
+    untracked = np.flatnonzero(~is_tracked & (columns.videos < len(tables.video_names)))
+    text = "boxes of videos without a track (instance_id)"
+    advice = "only AP by motion speed needs tracks"
+    yield from find("untracked", "remark", text, untracked, name, advice)
+    if num_with_gaps:
+        text = "tracks interrupted by frames without the object"
+        yield Finding("track_gaps", "remark", text, num_with_gaps)
+    text = "boxes with the same track as another box of their frame"
+    yield from find("track_twice", "problem", text, repeated, name)
+    tracked = np.flatnonzero(is_tracked)
     pairs = tracked[distinct(columns.tracks[tracked], tables.labels[tracked])]
-    changed = np.flatnonzero(np.diff(columns.tracks[pairs]) == 0) + 1
+    changed = pairs[np.flatnonzero(np.diff(columns.tracks[pairs]) == 0) + 1]
     if len(changed):
-        boxes = pairs[changed]
+        places = dict.fromkeys(_classes_of_track(videos, columns, box) for box in changed[:NAMED])
         text = "tracks that change their class"
-        yield Finding("track_class", "problem", text, len(boxes), _class_changes(videos, boxes))
+        yield Finding("track_class", "problem", text, len(changed), tuple(places))
 
 
-def _class_changes(videos: VideoSet, boxes: np.ndarray) -> tuple[str, ...]:
-    """Video and track of boxes with another class than their track had before."""
+def _classes_of_track(videos: VideoSet, columns: BoxColumns, box: int) -> str:
     tables = videos.tables
-
-    def place(box: int) -> str:
-        frame = int(np.searchsorted(tables.box_starts, box, side="right")) - 1
-        video = videos.video_of(frame)
-        instance = tables.instance_ids[box]
-        span = slice(
-            *tables.box_starts[tables.video_starts[[video, video + 1]]].tolist(),
-        )
-        labels = np.unique(tables.labels[span][tables.instance_ids[span] == instance])
-        names = ", ".join(videos.categories[label].name for label in labels)
-        return f"{videos.video_name(video)}: instance_id {instance} is {names}"
-
-    return first(dict.fromkeys(place(box) for box in boxes[:NAMED].tolist()))
+    labels = np.unique(tables.labels[columns.tracks == columns.tracks[box]])
+    names = ", ".join(videos.categories[label].name for label in labels)
+    video = videos.video_name(int(columns.videos[box]))
+    return f"{video}: instance_id {tables.instance_ids[box]} is {names}"

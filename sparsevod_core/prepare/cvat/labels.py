@@ -1,16 +1,16 @@
 """CVAT's exports of video tasks, "CVAT for video 1.1": an XML beside a video file or its frames.
 
-    clip.xml  clip.mp4                       the file that <source> names, or one of the XML's name
+    clip.xml  clip.mp4                       the file given by <source>, or one named like the XML
     annotations.xml  images/frame_000000.png exported with images
 
-Coordinates are taken as written, in pixels from 0. Frames are numbered from 0 as in the whole
-video, also where a task starts later or takes every n-th frame; a task's frames are all of its
-`start_frame` to `stop_frame`, with or without a box. Exports hold a box for each of them; where
-some are missing, as in files of other tools, they are filled in as CVAT itself does: linearly up to
-the next box, and after the last one as it stands to the end of the task. `outside="1"` ends that.
+Coordinates are in pixels from 0, as written. Frames are numbered from 0 as in the entire video,
+even if a task starts later or takes every n-th frame. A task has all frames from `start_frame` to
+`stop_frame`, with or without boxes. CVAT exports a box for each of them. Boxes that are missing,
+as in files of other tools, are filled in as by CVAT: linearly up to the next box, unchanged from
+the last box to the end of the task. `outside="1"` ends a box.
 
-An export of a project holds many tasks and counts their frames on, subset by subset. Classes are
-the labels, numbered from 1 in CVAT's order; `--classes` gives other numbers.
+An export of a project has several tasks, whose frames are numbered consecutively within a subset.
+Classes are the labels, numbered from 1 in CVAT's order; `--classes` gives other numbers.
 
 Source: docs.cvat.ai/docs/manual/advanced/xml_format; cvat/apps/dataset_manager (bindings.py,
 ProjectData; annotation.py, TrackManager).
@@ -21,88 +21,78 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.cvat.media import find_media, task_images
-from sparsevod_core.prepare.cvat.tracks import extent, fill_track
-from sparsevod_core.prepare.cvat.xml_reader import (
+from sparsevod_core.prepare.cvat.parser import (
     CvatMeta,
     CvatTask,
     CvatTrack,
     read_meta,
     read_tracks,
 )
+from sparsevod_core.prepare.cvat.tracks import extent, fill_track
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
-from sparsevod_core.prepare.reading.frame_names import ImageFrames
+from sparsevod_core.prepare.reading.frame_names import ImageFrames, split_number
+from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
 from sparsevod_core.prepare.reading.label_set import (
     SPLIT_NAMES,
     Hints,
     LabelSet,
     Split,
-    split_folders,
+    find_by_split,
 )
 from sparsevod_core.prepare.reading.media import (
+    AnnotatedMedia,
     Media,
     VideoFrames,
     add_box,
     finish,
-    media_inputs,
     open_media,
 )
+from sparsevod_core.prepare.reading.strict_xml import root_element
 from sparsevod_core.reporting import Reporter
 
 _ROUNDING_PX = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class CvatVideo:
+class CvatVideo(AnnotatedMedia):
     """One task.
 
     Attributes:
-        xml: the file.
-        task: its id where the file holds several; "" takes every track.
-        offset: what is to be taken off the frame numbers of its tracks.
-        numbers: its frames in the video.
-        media: where they are.
+        task: Id of the task if the file has several; "" for every track of the file.
+        offset: Number to subtract from the frame numbers of the tracks.
+        numbers: Numbers of the task's frames in the video.
     """
 
-    xml: Path
     task: str
     offset: int
     numbers: range
-    media: Media
-
-    @property
-    def name(self) -> str:
-        return self.media.name
-
-    def inputs(self, every_file: bool) -> Iterator[str | Path]:
-        """See `label_set.Source`."""
-        yield self.xml
-        yield from media_inputs(self.media, every_file)
 
 
 def find_cvat(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
-    """The tasks of one XML, or of all in a folder, or in its `train` and `val`.
+    """Find the tasks of one XML, or of all in a folder, or in its `train` and `val`.
 
     Raises:
-        DataError: no such file, or a class list that cannot be used.
+        DataError: No such file, or an invalid class list.
     """
     folder = root.parent if root.is_file() else root
-    files = {"all": [root] if root.is_file() else _xml_files(folder)}
-    if not files["all"]:
-        files = {split: _xml_files(place) for split, place in split_folders(folder).items()}
-    if not any(files.values()):
-        raise DataError(f"{root}: no CVAT file here: expected an .xml that begins <annotations>")
+    files = {"all": [root]} if root.is_file() else find_by_split(folder, _xml_files)
+    if not files:
+        raise DataError(f"{root}: no CVAT file here: expected an .xml with <annotations>")
     media_root = hints.images or folder
     found: dict[str, Split] = {}
     labels: dict[str, None] = {}
     for split, paths in files.items():
         for path in paths:
             _add_file(path, split, media_root, found, labels)
-    found = _by_subset(found)
+    if not {"train", "val"} <= found.keys():
+        sources = [source for split in found.values() for source in split.sources]
+        problems = [problem for split in found.values() for problem in split.problems]
+        found = {"all": Split(sources, problems)}
     if hints.classes is not None:
         names = read_class_list(hints.classes, first_id=1)
     else:
@@ -113,7 +103,7 @@ def find_cvat(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
 
 @dataclass(frozen=True, slots=True)
 class CvatReader:
-    """Reads one task."""
+    """Reader of one task."""
 
     root: Path
     class_ids: Mapping[str, int]
@@ -123,10 +113,10 @@ class CvatReader:
         frames = {frame.number: frame for frame in video.frames}
         if isinstance(source.media, ImageFrames) and len(source.media.files) < len(source.numbers):
             video.problems.append(
-                f"{source.xml}: {len(source.numbers)} frames in the task, but "
+                f"{source.annotation}: the task has {len(source.numbers)} frames, but there are "
                 f"{len(source.media.files)} images"
             )
-        for track_id, track in enumerate(read_tracks(source.xml)):
+        for track_id, track in enumerate(read_tracks(source.annotation)):
             if source.task in ("", track.task):
                 self._add_track(source, video, frames, track_id, track)
         return finish(video)
@@ -139,24 +129,22 @@ class CvatReader:
         track_id: int,
         track: CvatTrack,
     ) -> None:
-        where = f"{source.xml}:{track.line}"
+        where = f"{source.annotation}:{track.line}"
         video.problems += track.problems
         if track.num_other_shapes:
             video.problems.append(
-                f"{where}: {track.num_other_shapes} shapes that are no boxes, left out"
+                f"{where}: {track.num_other_shapes} shapes that are not boxes, skipped"
             )
         class_id = self.class_ids.get(track.label)
         if class_id is None:
-            video.problems.append(f"{where}: unknown label {track.label[:40]!r}, track left out")
+            video.problems.append(f"{where}: unknown label {track.label[:40]!r}, track skipped")
             return
         for box, number in fill_track(track.boxes, source.numbers, source.offset):
-            place = f"{source.xml}:{box.line}"
+            place = f"{source.annotation}:{box.line}"
             if number not in frames:
-                # Of a frame that is broken or not there itself no more need be said.
+                # A missing or broken frame of the task has been reported already.
                 if number not in source.numbers:
-                    video.problems.append(
-                        f"{place}: frame {number} is not one of the task's, left out"
-                    )
+                    video.problems.append(f"{place}: frame {number} is not in the task, skipped")
                 continue
             labelled = LabelledBox(
                 class_id,
@@ -170,50 +158,36 @@ class CvatReader:
 
 
 def _xml_files(folder: Path) -> list[Path]:
-    """CVAT files in a folder, or one level below it."""
+    """Return the CVAT files in a folder, or one level below it."""
     paths = [*folder.glob("*.xml"), *folder.glob("*/*.xml")]
     return sorted(path for path in paths if root_element(path) == "annotations")
-
-
-def root_element(path: Path) -> str:
-    """The name of an XML file's outermost element, as far as a glance shows it; else ""."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError:
-        return ""
-    for piece in head.split(b"<")[1:]:
-        if not piece.startswith((b"?", b"!")):
-            words = piece.replace(b">", b" ").replace(b"/", b" ").split(maxsplit=1)
-            return words[0].decode(errors="replace") if words else ""
-    return ""
 
 
 def _add_file(
     path: Path, split: str, root: Path, found: dict[str, Split], labels: dict[str, None]
 ) -> None:
-    """Add the tasks of an XML to `found`, by split and subset, and its labels to `labels`."""
+    """Add the tasks of an XML to `found`, by split or subset, and its labels to `labels`."""
     try:
         meta = read_meta(path)
         used = meta.labels or sorted({track.label for track in read_tracks(path)})
         labels.update(dict.fromkeys(used))
     except DataError as error:
-        found.setdefault(split, Split()).problems.append(f"{error.message}, file left out")
+        found.setdefault(split, Split()).problems.append(f"{error.message}, file skipped")
         return
     for task, offset in _with_offsets(meta):
         subset = task.fields.get("subset", "").lower()
         key = next((key for key, names in SPLIT_NAMES.items() if subset in names), split)
         target = found.setdefault(split if split != "all" else key, Split())
         try:
-            source = _video(path, meta, task, offset, root)
+            source = _open_task(path, meta, task, offset, root)
         except DataError as error:
-            target.problems.append(f"{error.message}, task left out")
+            target.problems.append(f"{error.message}, task skipped")
             continue
         target.sources = [*target.sources, source]
 
 
 def _with_offsets(meta: CvatMeta) -> Iterator[tuple[CvatTask, int]]:
-    """Each task, and what its frame numbers begin after: those of earlier tasks of its subset."""
+    """Yield each task with the number of frames in earlier tasks of its subset."""
     ends: dict[str, int] = {}
     for task in sorted(meta.tasks, key=lambda task: task.number("id", 0)):
         subset = task.fields.get("subset", "")
@@ -222,35 +196,69 @@ def _with_offsets(meta: CvatMeta) -> Iterator[tuple[CvatTask, int]]:
         yield task, offset
 
 
-def _video(path: Path, meta: CvatMeta, task: CvatTask, offset: int, root: Path) -> CvatVideo:
+def _open_task(path: Path, meta: CvatMeta, task: CvatTask, offset: int, root: Path) -> CvatVideo:
     is_project = len(meta.tasks) > 1
     start, size = task.number("start_frame", 0), task.number("size", 0)
     stop = task.number("stop_frame", start + task.step * (size - 1)) + 1
     numbers = range(start, stop, task.step)
     if not numbers:
-        raise DataError(f"{path}: <meta> does not say how many frames the task has")
-    place = find_media(path, task, root, alone=not is_project)
+        raise DataError(f"{path}: <meta> does not tell how many frames the task has")
+    place = _find_media(path, task, root, is_project=is_project)
     if place is None:
         wanted = task.fields.get("source") or task.fields.get("name") or path.stem
         raise DataError(
-            f"{path}: neither the video {wanted[:80]!r} nor a folder with its frames lies beside it"
+            f"{path}: found neither the video {wanted[:80]!r} nor a folder with its frames"
         )
     name = place.relative_to(root).with_suffix("").as_posix()
     media: Media
     if place.is_dir():
-        media = ImageFrames(path.stem if name == "." else name, task_images(place, root, numbers))
+        media = ImageFrames(path.stem if name == "." else name, _task_images(place, root, numbers))
     else:
         media = VideoFrames(name, place.relative_to(root).as_posix(), numbers)
     task_id = task.fields.get("id", "") if is_project else ""
-    return CvatVideo(path, task_id, offset, numbers, media)
+    return CvatVideo(media, path, task_id, offset, numbers)
 
 
-def _by_subset(found: dict[str, Split]) -> dict[str, Split]:
-    """`train` and `val` where CVAT's subsets give both, else everything as `all`."""
-    if {"train", "val"} <= found.keys():
-        return found
-    merged = Split()
-    for split in found.values():
-        merged.sources = [*merged.sources, *split.sources]
-        merged.problems += split.problems
-    return {"all": merged}
+def _find_media(path: Path, task: CvatTask, root: Path, *, is_project: bool) -> Path | None:
+    """Return the video file of a task, or the folder of its frames, always below the root."""
+    texts = [task.fields.get("source", ""), task.fields.get("name", "")]
+    names = [PurePosixPath(text.replace("\\", "/")).name for text in texts]
+    names += [] if is_project else [path.stem]
+    folders = [place / name for place in (path.parent, root) for name in ("", "videos", "images")]
+    folders = [folder for folder in folders if folder.is_dir() and folder.is_relative_to(root)]
+    for name in names:
+        if name in ("", ".."):
+            continue
+        stems = {name, PurePosixPath(name).stem}
+        for folder in folders:
+            alike = sorted(file for file in folder.iterdir() if file.stem in stems)
+            for candidate in (folder / name, *alike):
+                is_video = is_video_file(candidate.name) and candidate.is_file()
+                if is_video or (candidate.is_dir() and _images(candidate)):
+                    return candidate
+    images = path.parent / "images"
+    return images if not is_project and images in folders and _images(images) else None
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _task_images(folder: Path, root: Path, numbers: range) -> tuple[tuple[int, str], ...]:
+    """Return each frame of the task that has an image.
+
+    CVAT exports `frame_000012.png` by number. Otherwise images are in the order of their names:
+    one for each frame of the task, or all images from which the task was created.
+    """
+    paths = _images(folder)
+    by_number = {
+        split_number(path.stem)[1]: path for path in paths if path.stem.startswith("frame_")
+    }
+    if numbers[0] not in by_number:
+        is_complete = len(paths) == len(numbers)
+        by_number = dict(zip(numbers if is_complete else range(len(paths)), paths, strict=True))
+    return tuple(
+        (number, by_number[number].relative_to(root).as_posix())
+        for number in numbers
+        if number in by_number
+    )

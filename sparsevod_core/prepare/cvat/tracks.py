@@ -1,4 +1,4 @@
-"""The boxes of a CVAT track that are visible, those included that an XML leaves to interpolation.
+"""Interpolation of CVAT tracks, and the extent of rotated boxes.
 
 Source: cvat/apps/dataset_manager/annotation.py, TrackManager.
 """
@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from sparsevod_core.prepare.cvat.xml_reader import CvatBox
+from sparsevod_core.prepare.cvat.parser import CvatBox
 from sparsevod_core.prepare.reading.annotated import Box
 
 
 def fill_track(
     boxes: Sequence[CvatBox], numbers: range, offset: int = 0
 ) -> Iterator[tuple[CvatBox, int]]:
-    """The boxes of a track that are visible, those between two that the file has included.
+    """Yield the visible boxes of a track with their frames, interpolated where the file has gaps.
+
+    Interpolated boxes have the line of the box before them and are not keyframes.
 
     Args:
-        boxes: of one track.
-        numbers: frames of the task.
-        offset: taken off the frames of the boxes.
-
-    Yields:
-        A box and its frame; filled-in boxes have the line of the box before them and are no
-        keyframes.
+        boxes: Boxes of one track.
+        numbers: Frames of the task.
+        offset: Number to subtract from the frames of the boxes.
     """
     ordered = sorted(boxes, key=lambda box: box.frame)
     for place, box in enumerate(ordered):
@@ -35,28 +34,25 @@ def fill_track(
         following = ordered[place + 1] if place + 1 < len(ordered) else None
         end = numbers.stop if following is None else following.frame - offset
         for between in range(number + numbers.step, end, numbers.step):
-            share = 0.0 if following is None else (between - number) / (end - number)
-            yield _between(box, following or box, share), between
+            fraction = 0.0 if following is None else (between - number) / (end - number)
+            yield _interpolate(box, following or box, fraction), between
 
 
-def _between(box: CvatBox, following: CvatBox, share: float) -> CvatBox:
+def _interpolate(box: CvatBox, following: CvatBox, fraction: float) -> CvatBox:
     sides = zip(box.box_xyxy, following.box_xyxy, strict=True)
-    left, top, right, bottom = (first + (second - first) * share for first, second in sides)
-    # The shorter way round the circle.
+    left, top, right, bottom = (first + (second - first) * fraction for first, second in sides)
+    # The shorter way around the circle.
     turn = (following.rotation - box.rotation + 180) % 360 - 180
-    return CvatBox(
-        box.line,
-        box.frame,
-        (left, top, right, bottom),
-        (box.rotation + turn * share) % 360,
-        is_outside=False,
-        is_occluded=box.is_occluded,
+    return replace(
+        box,
+        box_xyxy=(left, top, right, bottom),
+        rotation=(box.rotation + turn * fraction) % 360,
         is_keyframe=False,
     )
 
 
 def extent(box: CvatBox) -> Box:
-    """The upright box around a box that is turned about its centre."""
+    """Return the axis-aligned bounding box of a box that is rotated about its center."""
     if not box.rotation:
         return box.box_xyxy
     left, top, right, bottom = box.box_xyxy

@@ -25,8 +25,12 @@ from sparsevod_core.prepare.reading.annotated import (
     box_within_frame,
 )
 from sparsevod_core.prepare.reading.image_size import read_jpeg_size
-from sparsevod_core.prepare.voc.plain_xml import read_plain_voc_xml
-from sparsevod_core.prepare.voc.xml_reader import VocAnnotation, load_voc_xml, parse_voc_xml
+from sparsevod_core.prepare.voc.parser import (
+    VocAnnotation,
+    load_voc_xml,
+    parse_plain_voc_xml,
+    parse_voc_xml,
+)
 
 _BATCH = 16
 """Number of annotations that are parsed at once."""
@@ -179,7 +183,7 @@ def _read_annotations(
                 problems.append(error.message)
             else:
                 batch.append(item)
-        for item, text, annotation in zip(batch, texts, read_plain_voc_xml(texts), strict=True):
+        for item, text, annotation in zip(batch, texts, parse_plain_voc_xml(texts), strict=True):
             yield *item, text, annotation
 
 

@@ -1,0 +1,1 @@
+"""MOT Challenge: `labels.py` finds and reads the sequences, `parser.py` parses `gt.txt`."""

@@ -1,15 +1,17 @@
 """MOT Challenge's folders: `SEQ/gt/gt.txt` beside `SEQ/img1/000001.jpg` or a video file.
 
-A line is `frame, id, left, top, width, height, conf, class, visibility`. "All frame numbers, target
-IDs and bounding boxes are 1-based" (motchallenge.net/instructions), so 1 is taken off frame numbers
-in video files and off left and top. Where `gt/labels.txt` is there, CVAT or Datumaro wrote the
-file: names come from that list, and boxes count from 0 already (datumaro, data_formats/mot.py).
+A line of `gt.txt` is `frame, id, left, top, width, height, conf, class, visibility`. "All frame
+numbers, target IDs and bounding boxes are 1-based" (motchallenge.net/instructions), so 1 is
+subtracted from left and top, and from frame numbers in video files. If `gt/labels.txt` exists, CVAT
+or Datumaro wrote the file: class names come from that list, and boxes are already 0-based
+(datumaro, data_formats/mot.py).
 
-`conf` 0 marks what is not to be counted: it becomes a crowd box, neither learned nor counted, where
-its class is one of the data set's, and is left out otherwise. MOT15 has no class column (it has
-three coordinates in its place): all are pedestrians. Class ids stay as they are in the file; the
-names of MOT16, 17 and 20 are known, others come from `--classes`. Boxes go on beyond the frame by
-design and are clipped. MOT17 has each sequence three times, once for each detector: one is taken.
+- `conf` 0 marks a box to ignore. If the dataset has its class, it becomes a crowd box, neither
+  trained on nor scored; otherwise it is skipped.
+- MOT15 has 3D coordinates instead of a class: every object is a pedestrian.
+- Class ids are kept. The names of MOT16, 17 and 20 are known; others come from `--classes`.
+- Boxes extend beyond the frame by design and are clipped.
+- MOT17 has three copies of each sequence, one for each detector; one copy is used.
 """
 
 from __future__ import annotations
@@ -18,111 +20,86 @@ import configparser
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.mot.ground_truth import MotEntry, read_ground_truth
+from sparsevod_core.prepare.mot.parser import MotEntry, read_ground_truth
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo, LabelledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.reading.frame_names import ImageFrames, split_number
 from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
-from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split, split_folders
+from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split, find_by_split
 from sparsevod_core.prepare.reading.media import (
+    AnnotatedMedia,
     Media,
     VideoFrames,
     add_box,
     finish,
-    media_inputs,
     open_media,
 )
 from sparsevod_core.reporting import Reporter
 
 GROUND_TRUTH = "gt/gt.txt"
-_NAMES = dict(
-    enumerate(
-        (
-            "pedestrian",
-            "person on vehicle",
-            "car",
-            "bicycle",
-            "motorbike",
-            "non motorized vehicle",
-            "static person",
-            "distractor",
-            "occluder",
-            "occluder on the ground",
-            "occluder full",
-            "reflection",
-            "crowd",
-        ),
-        start=1,
-    )
-)
+_CLASS_NAMES = (
+    "pedestrian", "person on vehicle", "car", "bicycle", "motorbike", "non motorized vehicle",
+    "static person", "distractor", "occluder", "occluder on the ground", "occluder full",
+    "reflection", "crowd",
+)  # fmt: skip
 _DETECTOR = re.compile(r"-(DPM|FRCNN|SDP)$")
 
 
 @dataclass(frozen=True, slots=True)
-class MotSequence:
+class MotSequence(AnnotatedMedia):
     """One sequence.
 
     Attributes:
-        media: its frames, numbered as in the ground truth less `first_frame`.
-        ground_truth: path of its `gt.txt`.
-        first_frame: the ground truth's number of the media's frame 0.
-        origin: the ground truth's number of the leftmost and topmost pixel.
-        num_frames: as `seqinfo.ini` says; None without it.
+        first_frame: Number of the media's frame 0 in the ground truth.
+        origin: Coordinate of the leftmost and topmost pixel in the ground truth.
+        num_frames: Number of frames according to `seqinfo.ini`; None without that file.
     """
 
-    media: Media
-    ground_truth: Path
     first_frame: int
     origin: int
     num_frames: int | None
 
-    @property
-    def name(self) -> str:
-        return self.media.name
-
-    def inputs(self, every_file: bool) -> Iterator[str | Path]:
-        """See `label_set.Source`."""
-        yield self.ground_truth
-        yield from media_inputs(self.media, every_file)
-
 
 def find_mot(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
-    """The sequences in a folder, or of its `train` and `val`.
+    """Find the sequences in a folder, or in its `train` and `val`.
 
     Raises:
-        DataError: no sequence with a ground truth, a class without a name, or a `seqinfo.ini` that
-            cannot be used.
+        DataError: No sequence with a ground truth, a class without a name, or an invalid
+            `seqinfo.ini`.
     """
-    folders = {"all": _sequence_folders(root)}
-    if not folders["all"]:
-        places = split_folders(root)
-        folders = {split: found for split in places if (found := _sequence_folders(places[split]))}
-    if not any(folders.values()):
-        raise DataError(f"{root}: no MOT sequence here: expected folders with {GROUND_TRUTH} in it")
+    folders = find_by_split(root, _sequence_folders)
+    if not folders:
+        raise DataError(f"{root}: no MOT sequence here: expected folders that hold {GROUND_TRUTH}")
     notes = []
     splits: dict[str, Split] = {}
     sequences: list[MotSequence] = []
     for split, found in folders.items():
-        kept, left_out = _without_copies(found)
-        opened, problems = _open_sequences(root, kept, hints)
-        splits[split] = Split(opened, problems)
+        kept, copies = _without_copies(found)
+        splits[split] = Split()
+        opened = []
+        for folder in kept:
+            try:
+                opened.append(_open_sequence(root, folder, hints))
+            except DataError as error:
+                splits[split].problems.append(f"{error.message}, sequence skipped")
+        splits[split].sources = opened
         sequences += opened
-        if left_out:
-            some = ", ".join(folder.name for folder in left_out[:3])
-            notes.append(f"{len(left_out)} copies for other detectors left out: {some}")
+        if copies:
+            some = ", ".join(folder.name for folder in copies[:3])
+            notes.append(f"skipping {len(copies)} copies of sequences for other detectors: {some}")
     names = _class_names(root, sequences, hints, reporter)
     return LabelSet(root, categories_of(names, root), splits, MotReader(root, names), notes)
 
 
 @dataclass(frozen=True, slots=True)
 class MotReader:
-    """Reads one sequence."""
+    """Reader of one sequence."""
 
     root: Path
     names: Mapping[int, str]
@@ -132,19 +109,19 @@ class MotReader:
         frames = {frame.number: frame for frame in video.frames}
         if source.num_frames not in (None, len(frames)):
             video.problems.append(
-                f"{source.ground_truth.parent.parent / 'seqinfo.ini'}: seqLength is "
-                f"{source.num_frames}, but {len(frames)} frames are there"
+                f"{source.annotation.parent.parent / 'seqinfo.ini'}: seqLength is "
+                f"{source.num_frames}, but {len(frames)} frames exist"
             )
-        for number, entry in read_ground_truth(source.ground_truth):
-            where = f"{source.ground_truth}:{number}"
+        for number, entry in read_ground_truth(source.annotation):
+            where = f"{source.annotation}:{number}"
             if isinstance(entry, str):
-                video.problems.append(f"{where}: {entry}, left out")
-            elif not entry.counts and entry.class_id not in self.names:
+                video.problems.append(f"{where}: {entry}, skipped")
+            elif entry.is_ignored and entry.class_id not in self.names:
                 video.num_other_boxes += 1
             elif entry.class_id not in self.names:
-                video.problems.append(f"{where}: class {entry.class_id} has no name, left out")
+                video.problems.append(f"{where}: class {entry.class_id} has no name, skipped")
             elif entry.frame - source.first_frame not in frames:
-                video.problems.append(f"{where}: there is no frame {entry.frame}, left out")
+                video.problems.append(f"{where}: frame {entry.frame} does not exist, skipped")
             else:
                 frame = frames[entry.frame - source.first_frame]
                 add_box(video, frame, _box(entry, source.origin), where, slack_px=math.inf)
@@ -157,9 +134,9 @@ def _box(entry: MotEntry, origin: int) -> LabelledBox:
     return LabelledBox(
         entry.class_id,
         (left, top, left + width, top + height),
-        track=entry.track if entry.counts and entry.track >= 0 else None,
+        track=None if entry.is_ignored or entry.track < 0 else entry.track,
         occluded=entry.visibility < 0.5,
-        is_crowd=not entry.counts,
+        is_crowd=entry.is_ignored,
     )
 
 
@@ -176,40 +153,26 @@ def _without_copies(folders: list[Path]) -> tuple[list[Path], list[Path]]:
     return kept, [folder for copies in by_name.values() for folder in copies[1:]]
 
 
-def _open_sequences(
-    root: Path, folders: list[Path], hints: Hints
-) -> tuple[list[MotSequence], list[str]]:
-    """The sequences that can be used, and what is wrong with others."""
-    sequences, problems = [], []
-    for folder in folders:
-        try:
-            sequences.append(_sequence(root, folder, hints))
-        except DataError as error:
-            problems.append(f"{error.message}, sequence left out")
-    return sequences, problems
-
-
-def _sequence(root: Path, folder: Path, hints: Hints) -> MotSequence:
+def _open_sequence(root: Path, folder: Path, hints: Hints) -> MotSequence:
     info = _read_seqinfo(folder / "seqinfo.ini")
     written_by_cvat = (folder / "gt" / "labels.txt").is_file()
-    images = _images(folder / (info.get("imdir") or "img1"))
-    name = folder.name
+    images = _numbered_images(folder / (info.get("imdir") or "img1"))
     media: Media
     first_frame = 0
     if images:
-        relative = [(number, path.relative_to(root).as_posix()) for number, path in images]
-        media = ImageFrames(name, tuple(relative))
+        relative = tuple((number, path.relative_to(root).as_posix()) for number, path in images)
+        media = ImageFrames(folder.name, relative)
     else:
         file = _video_file(root, folder)
         first_frame = 1 if hints.first_frame is None else hints.first_frame
-        media = VideoFrames(name, file.relative_to(root).as_posix())
+        media = VideoFrames(folder.name, file.relative_to(root).as_posix())
     length = info.get("seqlength")
     return MotSequence(
         media,
         folder / GROUND_TRUTH,
         first_frame,
         origin=0 if written_by_cvat else 1,
-        num_frames=int(length) if length is not None else None,
+        num_frames=None if length is None else int(length),
     )
 
 
@@ -225,14 +188,14 @@ def _read_seqinfo(path: Path) -> dict[str, str]:
         raise DataError(f"{path}: expected a section [Sequence] with settings: {reason}") from error
     folder = info.get("imdir", "")
     if folder.startswith("/") or ".." in folder.split("/"):
-        raise DataError(f"{path}: imDir {folder!r} leaves the sequence's folder")
+        raise DataError(f"{path}: imDir {folder!r} is outside the sequence's folder")
     length = info.get("seqlength", "0")
-    if not (length.isascii() and length.isdigit()):
-        raise DataError(f"{path}: seqLength is {length[:40]!r}, expected a whole number")
+    if not (length.isascii() and length.isdigit() and len(length) < 10):
+        raise DataError(f"{path}: seqLength: expected an integer, got {length[:40]!r}")
     return info
 
 
-def _images(folder: Path) -> list[tuple[int, Path]]:
+def _numbered_images(folder: Path) -> list[tuple[int, Path]]:
     if not folder.is_dir():
         return []
     paths = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
@@ -241,7 +204,7 @@ def _images(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _video_file(root: Path, folder: Path) -> Path:
-    """`SEQ.mp4` in the sequence's folder or beside it, or the only video file in the folder."""
+    """Return `SEQ.mp4` in or beside the sequence's folder, or the only video file in it."""
     inside = sorted(path for path in folder.iterdir() if is_video_file(path.name))
     beside = folder.parent.iterdir() if folder != root else []
     named = [path for path in (*inside, *sorted(beside)) if path.stem == folder.name]
@@ -259,25 +222,25 @@ def _class_names(
 ) -> dict[int, str]:
     if hints.classes is not None:
         return read_class_list(hints.classes, first_id=1)
-    lists = [sequence.ground_truth.with_name("labels.txt") for sequence in sequences]
+    lists = [sequence.annotation.with_name("labels.txt") for sequence in sequences]
     lists = [path for path in lists if path.is_file()]
     if lists:
         names = read_class_list(lists[0], first_id=1)
         for path in lists[1:]:
             if read_class_list(path, first_id=1) != names:
-                raise DataError(f"{path}: other classes than in {lists[0]}")
+                raise DataError(f"{path}: classes differ from those in {lists[0]}")
         return names
     used: set[int] = set()
-    with reporter.progress("looking for classes", len(sequences), "sequences") as progress:
+    with reporter.progress("collecting classes", len(sequences), "sequences") as progress:
         for sequence in sequences:
-            for _, entry in read_ground_truth(sequence.ground_truth):
-                if isinstance(entry, MotEntry) and entry.counts:
+            for _, entry in read_ground_truth(sequence.annotation):
+                if isinstance(entry, MotEntry) and not entry.is_ignored:
                     used.add(entry.class_id)
             progress.advance(note=sequence.name)
-    unknown = sorted(used - _NAMES.keys())
-    if unknown:
+    known = dict(enumerate(_CLASS_NAMES, start=1))
+    if unknown := sorted(used - known.keys()):
         raise DataError(
-            f"{root}: class {unknown[0]} is not one of MOT Challenge's",
-            hint="name the classes with --classes FILE, a line `ID: NAME` each",
+            f"{root}: class {unknown[0]} is not a MOT Challenge class",
+            hint="name the classes with --classes FILE, one `ID: NAME` per line",
         )
-    return {class_id: _NAMES[class_id] for class_id in sorted(used)}
+    return {class_id: known[class_id] for class_id in sorted(used)}

@@ -110,14 +110,16 @@ def last_change(root: Path, source: Source, every_file: bool) -> int:
     return max(times)
 
 
-def split_folders(root: Path) -> dict[str, Path]:
-    """Return the folders of `train` and `val` that exist in `root`."""
-    found = {}
+def find_by_split(root: Path, find: Callable[[Path], list[Path]]) -> dict[str, list[Path]]:
+    """Return what `find` returns for `root` as `all`, or else for its folders `train` and `val`."""
+    if found := find(root):
+        return {"all": found}
+    by_split = {}
     for split, names in SPLIT_NAMES.items():
         folder = next((root / name for name in names if (root / name).is_dir()), None)
-        if folder is not None:
-            found[split] = folder
-    return found
+        if folder is not None and (found := find(folder)):
+            by_split[split] = found
+    return by_split
 
 
 def walk_files(folder: Path) -> Iterator[tuple[str, list[str]]]:

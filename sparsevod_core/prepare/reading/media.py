@@ -53,6 +53,23 @@ def inputs_of(files: Iterable[str], every_file: bool) -> Iterable[str]:
     return files if every_file else dict.fromkeys(file.rpartition("/")[0] for file in files)
 
 
+@dataclass(frozen=True, slots=True)
+class AnnotatedMedia:
+    """Frames of one video, and the annotation file that describes them (a `label_set.Source`)."""
+
+    media: Media
+    annotation: Path
+
+    @property
+    def name(self) -> str:
+        return self.media.name
+
+    def inputs(self, every_file: bool) -> Iterator[str | Path]:
+        """See `label_set.Source`."""
+        yield self.annotation
+        yield from media_inputs(self.media, every_file)
+
+
 def open_media(root: Path, media: Media) -> AnnotatedVideo:
     """Return the frames with their sizes, without boxes; missing frames become problems.
 

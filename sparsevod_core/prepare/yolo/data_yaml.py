@@ -1,7 +1,7 @@
-"""`data.yaml`, which names a YOLO set's classes and says where the images of each split lie.
+"""`data.yaml`: the class names of a YOLO dataset, and the locations of the images of each split.
 
-Paths in it are only taken below its own folder: `path:` is often that of another machine, and
-exports write `../train/images` for what lies beside the file.
+Paths are resolved only below the file's own folder: `path:` is often that of another machine, and
+exports write `../train/images` for a folder beside the file.
 
 Source: docs.ultralytics.com/datasets/detect; exports of Roboflow and CVAT.
 """
@@ -20,7 +20,7 @@ _SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation")}
 
 
 def find_data_yaml(root: Path) -> Path | None:
-    """The YAML file in `root` that has `names`, `data.yaml` first."""
+    """Return the YAML file in `root` that has `names`, preferably `data.yaml`."""
     files = [file for suffix in ("*.yaml", "*.yml") for file in sorted(root.glob(suffix))]
     for file in sorted(files, key=lambda file: file.stem != "data"):
         try:
@@ -33,10 +33,10 @@ def find_data_yaml(root: Path) -> Path | None:
 
 
 def read_data_yaml(path: Path) -> dict[str, Any]:
-    """Its settings.
+    """Return the settings in a YAML file.
 
     Raises:
-        DataError: unreadable, or no mapping.
+        DataError: Unreadable, or not a mapping.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
@@ -45,7 +45,7 @@ def read_data_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise DataError(f"{path}{line}: not YAML that can be read") from error
+        raise DataError(f"{path}{line}: not valid YAML") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected settings such as `names:` and `train:`")
     return content
@@ -54,7 +54,11 @@ def read_data_yaml(path: Path) -> dict[str, Any]:
 def split_by_yaml(
     root: Path, config: Path, settings: Mapping[str, Any]
 ) -> Callable[[str], str | None] | None:
-    """Tells the split of a file as `data.yaml` does; None where it names less than two."""
+    """Return a function from file to split, or None unless `data.yaml` has `train` and `val`.
+
+    Raises:
+        DataError: A location that does not exist below `root`, or an unreadable list of images.
+    """
     places = {
         split: _locations(root, config, settings, keys) for split, keys in _SPLIT_KEYS.items()
     }
@@ -71,15 +75,15 @@ def split_by_yaml(
 def _locations(
     root: Path, config: Path, settings: Mapping[str, Any], keys: tuple[str, ...]
 ) -> set[str]:
-    """Folders, or the images of a list, that a setting names, relative to the root."""
+    """Return the folders of a split, or the images in its list, relative to the root."""
     value: Any = next((settings[key] for key in keys if settings.get(key)), [])
     found: set[str] = set()
     for text in value if isinstance(value, list) else [value]:
-        place = _place(root, settings, str(text))
+        place = _resolve(root, settings, str(text))
         if place is None:
             raise DataError(
-                f"{config}: {keys[0]}: {str(text)[:80]!r} is not there below {root}",
-                hint="paths are taken relative to the folder of the YAML file",
+                f"{config}: {keys[0]}: {str(text)[:80]!r} does not exist below {root}",
+                hint="give paths relative to the folder of the YAML file",
             )
         if place.suffix == ".txt":
             found.update(_listed_images(root, place))
@@ -88,8 +92,8 @@ def _locations(
     return found
 
 
-def _place(root: Path, settings: Mapping[str, Any], text: str) -> Path | None:
-    """The file or folder below the root that a path in a `data.yaml` means."""
+def _resolve(root: Path, settings: Mapping[str, Any], text: str) -> Path | None:
+    """Return the file or folder below the root that a path in `data.yaml` refers to."""
     parts = [part for part in PurePosixPath(text).parts if part not in ("..", ".", "/")]
     above = [part for part in PurePosixPath(str(settings.get("path") or "")).parts if part != "/"]
     for candidate in (root.joinpath(*above, *parts), root.joinpath(*parts)):
@@ -106,8 +110,8 @@ def _listed_images(root: Path, path: Path) -> set[str]:
     found = set()
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            place = _place(root, {}, line.strip())
+            place = _resolve(root, {}, line.strip())
             if place is None:
-                raise DataError(f"{path}:{number}: {line.strip()[:80]!r} is not there below {root}")
+                raise DataError(f"{path}:{number}: {line.strip()[:80]!r} does not exist in {root}")
             found.add(place.relative_to(root).as_posix())
     return found

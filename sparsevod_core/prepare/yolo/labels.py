@@ -1,31 +1,26 @@
-"""YOLO's labels: a text file a frame, a line a box, `class cx cy width height`.
+"""YOLO: one text file per frame, one line `class cx cy width height` per box.
 
-Numbers are fractions of the frame's size, so that pixels are x = cx * W - w * W / 2; classes count
-from 0 and keep these numbers. A sixth column that is a whole number is the object's track id, as
-`yolo track save_txt` writes it. Longer lines are polygons, `class x1 y1 x2 y2 ...`, whose extent is
-taken, as YOLO itself does. A frame without a label file has no box.
+Coordinates are fractions of the frame's size. Class ids count from 0 and are kept. A sixth column
+that is an integer is the track id, as written by `yolo track save_txt`. Longer lines are polygons,
+`class x1 y1 x2 y2 ...`, whose bounding box is used, as in YOLO itself. A frame without a label file
+has no boxes.
 
-Classes and splits come from `data.yaml` (`names`, `train`, `val`), else from `classes.txt` or
-`obj.names` and from the folders; `label_tree.py` says where files may lie.
+Classes and splits come from `data.yaml` (`names`, `train`, `val`). Without it, classes come from
+`classes.txt` or `obj.names`, and splits from the folders. `label_tree.py` describes where files may
+be.
 
 Source: docs.ultralytics.com/datasets/detect, docs.cvat.ai (Ultralytics YOLO, YOLO).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.reading.annotated import (
-    AnnotatedFrame,
-    AnnotatedVideo,
-    Box,
-    LabelledBox,
-)
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.reading.label_set import Hints, LabelSet
 from sparsevod_core.prepare.reading.label_tree import (
@@ -37,17 +32,18 @@ from sparsevod_core.prepare.reading.label_tree import (
 )
 from sparsevod_core.prepare.reading.media import add_box
 from sparsevod_core.prepare.yolo.data_yaml import find_data_yaml, read_data_yaml, split_by_yaml
+from sparsevod_core.prepare.yolo.parser import parse_label
 from sparsevod_core.reporting import Reporter
 
 CLASS_LISTS = ("classes.txt", "obj.names", "labels/classes.txt")
-_ROUNDING_PX = 1.0  # fractions are written rounded, and tools clip in their own way
+_ROUNDING_PX = 1.0  # fractions are rounded, and tools clip differently
 
 
 def find_yolo(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
-    """The set in a folder, or the one that a `data.yaml` describes.
+    """Find the videos in a folder, or those described by a `data.yaml`.
 
     Raises:
-        DataError: no class names, or a `data.yaml` that cannot be used.
+        DataError: No class names, or an invalid `data.yaml`.
     """
     config = root if root.is_file() else find_data_yaml(root)
     root = root.parent if root.is_file() else root
@@ -62,7 +58,7 @@ def find_yolo(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
 
 @dataclass(frozen=True, slots=True)
 class YoloReader:
-    """Reads one video."""
+    """Reader of one video."""
 
     root: Path
     names: Mapping[int, str]
@@ -77,7 +73,7 @@ class YoloReader:
                     if line.strip():
                         self._add_line(video, frame, line, f"{label}:{number}")
         except OSError as error:
-            video.problems.append(f"{label}: cannot read the labels: {error.strerror}, left out")
+            video.problems.append(f"{label}: cannot read the labels: {error.strerror}, skipped")
             return False
         return True
 
@@ -85,46 +81,15 @@ class YoloReader:
         self, video: AnnotatedVideo, frame: AnnotatedFrame, line: str, where: str
     ) -> None:
         try:
-            class_id, box, track = _parse(line.split(), frame.width, frame.height)
+            class_id, box, track = parse_label(line, frame.width, frame.height)
         except ValueError as error:
-            video.problems.append(f"{where}: {error}, got {line.strip()[:60]!r}, left out")
+            video.problems.append(f"{where}: {error}, got {line.strip()[:60]!r}, skipped")
             return
         if class_id not in self.names:
-            video.problems.append(f"{where}: class {class_id} is not in the class list, left out")
+            video.problems.append(f"{where}: class {class_id} is not in the class list, skipped")
             return
         labelled = LabelledBox(class_id, box, track)
         add_box(video, frame, labelled, where, slack_px=_ROUNDING_PX)
-
-
-def _parse(words: list[str], width: int, height: int) -> tuple[int, Box, int | None]:
-    """Class, box in pixels and track of a line."""
-    try:
-        class_id, values = float(words[0]), [float(word) for word in words[1:]]
-    except ValueError:
-        raise ValueError("expected numbers `class cx cy width height`") from None
-    if not class_id.is_integer() or not all(map(math.isfinite, values)):
-        raise ValueError("expected a whole class number and finite fractions")
-    if len(values) >= 6 and len(values) % 2 == 0:
-        xs, ys = values[0::2], values[1::2]
-        return int(class_id), _scaled(min(xs), min(ys), max(xs), max(ys), width, height), None
-    if len(values) not in (4, 5):
-        raise ValueError("expected 5 numbers `class cx cy width height`, or 6 with a track")
-    x, y, w, h = values[:4]
-    if max(map(abs, values[:4])) > 2:
-        raise ValueError("expected fractions of the frame's size, not pixels")
-    if w <= 0 or h <= 0:
-        raise ValueError("expected a width and height above 0")
-    box = _scaled(x - w / 2, y - h / 2, x + w / 2, y + h / 2, width, height)
-    # A fraction in this place is the confidence that detectors add.
-    track = int(values[4]) if len(values) == 5 and "." not in words[5] else None
-    return int(class_id), box, track
-
-
-def _scaled(left: float, top: float, right: float, bottom: float, width: int, height: int) -> Box:
-    # Thousandths of a pixel are all that six decimals hold, and keep whole pixels whole.
-    x = [round(value * width, 3) for value in (left, right)]
-    y = [round(value * height, 3) for value in (top, bottom)]
-    return x[0], y[0], x[1], y[1]
 
 
 def _class_names(
@@ -137,12 +102,12 @@ def _class_names(
         if isinstance(names, list):
             names = dict(enumerate(names))
         if not isinstance(names, dict) or not all(type(number) is int for number in names):
-            raise DataError(f"{config}: names: expected a list, or a mapping from class number")
+            raise DataError(f"{config}: names: expected a list, or a mapping from class id to name")
         return {number: str(names[number]) for number in sorted(names)}
     for name in CLASS_LISTS:
         if (root / name).is_file():
             return read_class_list(root / name, first_id=0)
     raise DataError(
-        f"{root}: YOLO's labels have class numbers only: expected data.yaml or classes.txt",
-        hint="give the names with --classes FILE, a name a line",
+        f"{root}: YOLO labels have class ids only: expected data.yaml or classes.txt",
+        hint="give the names with --classes FILE, one per line",
     )

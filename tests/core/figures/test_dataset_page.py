@@ -1,4 +1,4 @@
-"""The page about a data set: it shows its numbers, and no words overlap or are cut off."""
+"""Dataset page: it shows the numbers, and no texts overlap or are cut off."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIDES = 2.0 ** np.arange(1, 11.5, 0.5)
 
 
 def make_view(num_classes: int = 3, *, empty: bool = False, **changes: Any) -> DatasetView:
-    """Random numbers, or a set without boxes."""
+    """Return a view with random numbers, or of a dataset without boxes."""
     rng = np.random.default_rng(num_classes)
     scale = 0 if empty else 1
 
@@ -35,7 +35,7 @@ def make_view(num_classes: int = 3, *, empty: bool = False, **changes: Any) -> D
         **{
             "title": "data/train.json",
             "facts": "3 videos · 40 frames",
-            "notes": ["problem: boxes wholly outside their frame: 3"],
+            "notes": ["problem: boxes completely outside the frame: 3"],
             "class_names": [f"class number {n}" for n in range(num_classes)],
             "boxes_per_class": scale * rng.integers(1, 10**6, num_classes),
             "sides_px": scale * rng.integers(0, 999, (num_classes, len(SIDES) - 1)),
@@ -46,7 +46,7 @@ def make_view(num_classes: int = 3, *, empty: bool = False, **changes: Any) -> D
             "track_lengths": bars(np.unique(np.geomspace(6, 900, 30).round()) - 0.5, 9),
             "motion_iou": bars(np.linspace(0, 1, 51), 10**5),
             "aspect": bars(2.0 ** np.arange(-4, 4.25, 0.25), 10**4),
-            "centres": scale * rng.integers(0, 99, (32, 32)),
+            "centers": scale * rng.integers(0, 99, (32, 32)),
             "frame_aspect": 16 / 9,
         }
         | changes
@@ -58,8 +58,8 @@ def axes_titled(figure: Figure, title: str) -> Axes:
     return found
 
 
-def shown_words(figure: Figure) -> list[Text]:
-    """All texts that are drawn; ticks beyond the axis are not."""
+def drawn_texts(figure: Figure) -> list[Text]:
+    """Return all texts that are drawn; ticks beyond the axis are not."""
     with rc_context(SETTINGS):
         FigureCanvasAgg(figure).draw()
     words = list(figure.texts)
@@ -89,9 +89,9 @@ def shown_words(figure: Figure) -> list[Text]:
     ],
     ids=["one class", "few", "thirty", "eighty", "empty", "long names", "long words", "one bar"],
 )
-def test_words_are_whole_and_apart(view: DatasetView) -> None:
+def test_texts_are_complete_and_do_not_overlap(view: DatasetView) -> None:
     figure = draw_dataset(view)
-    words = shown_words(figure)
+    words = drawn_texts(figure)
     boxes = [text.get_window_extent() for text in words]
     page = figure.bbox
     for text, box in zip(words, boxes, strict=True):
@@ -100,11 +100,11 @@ def test_words_are_whole_and_apart(view: DatasetView) -> None:
     for (first, box), (second, other) in combinations(zip(words, boxes, strict=True), 2):
         width = min(box.x1, other.x1) - max(box.x0, other.x0)
         height = min(box.y1, other.y1) - max(box.y0, other.y0)
-        # A line's extent has room for accents and tails that its words may not have.
+        # The extent of a line includes room for accents and descenders.
         assert width <= 1 or height <= 6, (first.get_text(), second.get_text())
 
 
-def test_classes_have_their_rows() -> None:
+def test_each_class_has_a_row() -> None:
     view = make_view(3, boxes_per_class=np.array([1200, 0, 34]))
     figure = draw_dataset(view)
     bars = axes_titled(figure, "boxes per class")
@@ -114,13 +114,13 @@ def test_classes_have_their_rows() -> None:
     assert [name.get_text() for name in bars.get_yticklabels()] == list(view.class_names)
     low, high = bars.get_ylim()
     assert low > high  # the file's first class is on top
-    (mesh,) = axes_titled(figure, "side of a box").findobj(QuadMesh)
+    (mesh,) = axes_titled(figure, "box side").findobj(QuadMesh)
     shares = np.asarray(mesh.get_array()).reshape(view.sides_px.shape)
     np.testing.assert_allclose(shares, view.sides_px / view.sides_px.max(axis=1, keepdims=True))
-    assert {line.get_xdata()[0] for line in axes_titled(figure, "side of a box").lines} >= {32, 96}
+    assert {line.get_xdata()[0] for line in axes_titled(figure, "box side").lines} >= {32, 96}
 
 
-def test_speeds_are_shares_and_in_order() -> None:
+def test_speeds_are_stacked_percentages() -> None:
     speeds = np.array([[1, 1, 2], [0, 0, 0], [0, 5, 0]])
     figure = draw_dataset(make_view(3, speeds=speeds))
     (axes,) = (axes for axes in figure.axes if axes.get_legend())
@@ -129,7 +129,7 @@ def test_speeds_are_shares_and_in_order() -> None:
     np.testing.assert_allclose(widths.T, [[25, 25, 50], [0, 0, 0], [0, 100, 0]])
 
 
-def test_many_classes_show_the_most_and_the_fewest() -> None:
+def test_of_many_classes_the_largest_and_smallest_are_shown() -> None:
     counts = np.arange(100)[::-1]
     figure = draw_dataset(make_view(100, boxes_per_class=counts))
     bars = axes_titled(figure, "boxes per class")
@@ -139,7 +139,7 @@ def test_many_classes_show_the_most_and_the_fewest() -> None:
     assert [bar.get_width() for bar in bars.patches] == expected
 
 
-def test_motion_is_parted_at_its_limits() -> None:
+def test_motion_bars_have_the_colors_of_the_speeds() -> None:
     view = make_view()
     axes = axes_titled(draw_dataset(view), "motion IoU")
     heights = [bar.get_height() for bar in axes.patches]
@@ -149,14 +149,14 @@ def test_motion_is_parted_at_its_limits() -> None:
     assert sorted(line.get_xdata()[0] for line in axes.lines) == [0.7, 0.9]
 
 
-def test_nothing_to_draw_is_said(tmp_path: Path) -> None:
+def test_empty_plots_say_so(tmp_path: Path) -> None:
     figure = draw_dataset(make_view(2, empty=True))
-    said = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert {"no boxes", "no frames", "no videos", "no tracks"} <= set(said)
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert {"no boxes", "no frames", "no videos", "no tracks"} <= set(texts)
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
-def test_the_same_page_is_the_same_file(tmp_path: Path, suffix: str) -> None:
+def test_the_same_page_gives_the_same_file(tmp_path: Path, suffix: str) -> None:
     files = [tmp_path / f"{name}.{suffix}" for name in "ab"]
     for file in files:
         save_figure(draw_dataset(make_view()), file)

@@ -171,7 +171,10 @@ def test_an_unreadable_file_is_one_error(tmp_path: Path) -> None:
     for text, words in (
         ('{"images": [', "not valid JSON"),
         ('{"images": [], "annotations": []}', "no 'categories'"),
-        (json.dumps({**SOUND, "images": [1, 2]}), "'images' is empty when broken entries are"),
+        (
+            json.dumps({**SOUND, "images": [1, 2]}),
+            "'images' is empty after skipping broken entries",
+        ),
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=words):

@@ -1,4 +1,4 @@
-"""Frames on disk against the annotations: missing, broken, of another size, too few in a video."""
+"""Files compared with the annotations: missing, broken, of another size, too few frames."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def file_findings(report: DatasetReport) -> dict[str, Finding]:
 
 @pytest.fixture
 def images(image_set: Any, tmp_path: Path) -> Path:
-    """A copy of the set of PNG frames that a test may damage."""
+    """Return a copy of the dataset of PNG frames that a test may damage."""
     shutil.copytree(image_set.annotations.parent, tmp_path / "copy")
     return tmp_path / "copy" / image_set.annotations.name
 
 
 @pytest.fixture
-def films(video_set: Any, tmp_path: Path) -> Path:
-    """A copy of the set of MP4 files."""
+def video_files(video_set: Any, tmp_path: Path) -> Path:
+    """Return a copy of the dataset of MP4 files that a test may damage."""
     shutil.copytree(video_set.annotations.parent, tmp_path / "copy")
     return tmp_path / "copy" / video_set.annotations.name
 
@@ -42,7 +42,7 @@ def file_names(path: Path) -> list[str]:
     return [image["file_name"] for image in json.loads(path.read_text())["images"]]
 
 
-def test_whole_sets_are_whole(images: Path, video_set: Any) -> None:
+def test_valid_datasets_have_no_findings(images: Path, video_set: Any) -> None:
     for path, number in ((images, 33), (video_set.annotations, 3)):
         for decode in (False, True):
             report = check(path, decode=decode)
@@ -52,11 +52,11 @@ def test_whole_sets_are_whole(images: Path, video_set: Any) -> None:
     assert report.files.decoded == 3
 
 
-def test_missing_files_are_named(images: Path) -> None:
+def test_missing_files_are_reported(images: Path) -> None:
     names = file_names(images)
     (images.parent / names[3]).unlink()
     (images.parent / names[-1]).unlink()
-    shutil.rmtree((images.parent / names[25]).parent)  # a whole video of 7 frames
+    shutil.rmtree((images.parent / names[25]).parent)  # an entire video of 7 frames
     report = check(images)
     found = file_findings(report)["missing_files"]
     assert (found.severity, found.count) == ("error", 9)
@@ -64,8 +64,8 @@ def test_missing_files_are_named(images: Path) -> None:
     assert report.files.missing == 9 and report.files.opened == 24
 
 
-def test_a_set_whose_frames_lie_elsewhere(images: Path, tmp_path: Path) -> None:
-    """Without --root no error: the training's root may be right. With it the frames are missing."""
+def test_a_dataset_whose_frames_are_elsewhere(images: Path, tmp_path: Path) -> None:
+    """Without --root this is no error: training may use the right root. With it, it is one."""
     moved = tmp_path / "elsewhere" / "set.json"
     moved.parent.mkdir()
     shutil.copy(images, moved)
@@ -77,7 +77,7 @@ def test_a_set_whose_frames_lie_elsewhere(images: Path, tmp_path: Path) -> None:
     assert (found.key, found.severity) == ("missing_files", "error")
 
 
-def test_images_of_another_size_or_none_at_all(images: Path) -> None:
+def test_broken_images_and_images_of_another_size(images: Path) -> None:
     import cv2
 
     names = file_names(images)
@@ -92,7 +92,7 @@ def test_images_of_another_size_or_none_at_all(images: Path) -> None:
     assert "--decode" in found.advice
 
 
-def test_a_sample_is_opened_and_all_with_decode(
+def test_decode_opens_all_files_instead_of_a_sample(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sparsevod_core.prepare.checks.files.SAMPLED_IMAGES", 5)
@@ -103,26 +103,26 @@ def test_a_sample_is_opened_and_all_with_decode(
     assert report.files.opened == 33 and file_findings(report)["broken_files"].count == 1
 
 
-def test_a_video_with_too_few_frames_shows_when_decoded(films: Path) -> None:
-    content = json.loads(films.read_text())
+def test_decode_finds_a_video_with_too_few_frames(video_files: Path) -> None:
+    content = json.loads(video_files.read_text())
     narrow = [image for image in content["images"] if image["video_id"] == 11]
     narrow[-1]["frame_id"] = 7  # of 7 frames, counted from 0
-    films.write_text(json.dumps(content))
-    assert "broken_files" not in file_findings(check(films))
-    found = file_findings(check(films, decode=True))["broken_files"]
+    video_files.write_text(json.dumps(content))
+    assert "broken_files" not in file_findings(check(video_files))
+    found = file_findings(check(video_files, decode=True))["broken_files"]
     (place,) = found.places
-    assert "narrow.mp4: 7 frames decode, but the annotations go on to frame 7" in place
+    assert "narrow.mp4: 7 frames decode, but the annotations continue to frame 7" in place
 
 
-def test_videos_missing_broken_or_of_another_size(films: Path) -> None:
-    content = json.loads(films.read_text())
+def test_videos_missing_broken_or_of_another_size(video_files: Path) -> None:
+    content = json.loads(video_files.read_text())
     for image in content["images"]:
         if image["video_id"] == 10:
             image["width"] = 97
-    films.write_text(json.dumps(content))
-    (films.parent / "narrow.mp4").write_bytes(b"not a video")
-    (films.parent / "single.mp4").unlink()
-    found = file_findings(check(films))
+    video_files.write_text(json.dumps(content))
+    (video_files.parent / "narrow.mp4").write_bytes(b"not a video")
+    (video_files.parent / "single.mp4").unlink()
+    found = file_findings(check(video_files))
     assert found["missing_files"].places == ("single.mp4",)
     broken = found["broken_files"]
     assert broken.count == 2

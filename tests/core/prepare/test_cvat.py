@@ -1,4 +1,4 @@
-"""CVAT's XML for videos: frames, tracks, interpolation, projects, and hostile files."""
+"""CVAT XML for videos: frames, tracks, interpolation, projects, and hostile files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from own_sets import HEIGHT, WIDTH, Studio, box_of
 
 from sparsevod_core.errors import DataError
+from sparsevod_core.prepare.cvat.parser import CvatBox
 from sparsevod_core.prepare.cvat.tracks import fill_track
-from sparsevod_core.prepare.cvat.xml_reader import CvatBox
 from sparsevod_core.prepare.reading.label_set import Hints
 
 
@@ -69,8 +69,8 @@ def test_every_frame_exported_beside_a_video(studio: Studio, place: str) -> None
     assert all(box["generated"] for box in content["annotations"])
 
 
-def test_keyframes_alone_are_interpolated(studio: Studio) -> None:
-    """The rectangle moves evenly, so that every box between two keyframes must lie on it."""
+def test_boxes_between_keyframes_are_interpolated(studio: Studio) -> None:
+    """The drawn rectangle moves evenly, so interpolated boxes must match it exactly."""
     studio.video("clip.mp4", 6)
     boxes = [box(0), box(4), box(5, 'outside="1" keyframe="1"')]
     studio.write("clip.xml", xml([track(boxes)]))
@@ -80,7 +80,7 @@ def test_keyframes_alone_are_interpolated(studio: Studio) -> None:
     assert [box["generated"] for box in content["annotations"]] == [False, *[True] * 3, False]
 
 
-def test_a_track_goes_on_until_it_is_outside(studio: Studio) -> None:
+def test_a_track_continues_until_it_is_outside(studio: Studio) -> None:
     first = CvatBox(1, 2, (0, 0, 10, 10), 0, False, True, True)
     gone = CvatBox(2, 6, (8, 0, 18, 10), 0, True, False, True)
     again = CvatBox(3, 8, (20, 0, 30, 10), 0, False, False, True)
@@ -94,7 +94,7 @@ def test_a_track_goes_on_until_it_is_outside(studio: Studio) -> None:
     assert filled[1][0].is_occluded and not filled[3][0].is_occluded
 
 
-def test_a_task_of_every_second_frame_from_the_first_on(studio: Studio) -> None:
+def test_a_task_of_every_second_frame(studio: Studio) -> None:
     studio.video("clip.mp4", 10)
     tasks = task(1, 7, 2)
     studio.write("clip.xml", xml([track([box(1), box(7)])], tasks))
@@ -112,8 +112,8 @@ def test_an_export_with_images(studio: Studio, name: str) -> None:
     assert studio.shown() == {"images": [(number, [1], [0]) for number in range(6)]}
 
 
-def test_a_project_counts_the_frames_of_its_tasks_on(studio: Studio) -> None:
-    """ProjectData: a task's frames begin behind those of the tasks before it in its subset."""
+def test_frame_numbers_continue_across_tasks_of_a_project(studio: Studio) -> None:
+    """See CVAT's ProjectData: numbering continues after earlier tasks of the same subset."""
     for name in ("a", "b", "c"):
         studio.video(f"{name}.mp4", 6)
     tasks = [
@@ -135,7 +135,7 @@ def test_a_project_counts_the_frames_of_its_tasks_on(studio: Studio) -> None:
 
 
 def test_an_export_of_one_job(studio: Studio) -> None:
-    """Frames of a job in the middle of a task are numbered as in the whole video."""
+    """Frames of a job are numbered as in the entire video."""
     studio.video("clip.mp4", 10)
     job = task(4, 7).replace("task>", "job>")
     studio.write("clip.xml", xml([track([box(4), box(7)])], job))
@@ -143,7 +143,7 @@ def test_an_export_of_one_job(studio: Studio) -> None:
     assert [number for number, _, _ in studio.shown()["clip"]] == [4, 5, 6, 7]
 
 
-def test_a_turned_box_is_replaced_by_its_extent(studio: Studio) -> None:
+def test_a_rotated_box_is_replaced_by_its_extent(studio: Studio) -> None:
     studio.video("clip.mp4", 6)
     turned = (
         '<box frame="0" outside="0" rotation="90" xtl="20" ytl="20" xbr="40" ybr="30"></box>'
@@ -161,12 +161,12 @@ def test_a_turned_box_is_replaced_by_its_extent(studio: Studio) -> None:
         ([track([box(1).replace('xtl="12.00"', 'xtl="x"')])], "clip.xml:6: expected a <box>"),
         ([track([box(1).replace('xtl="12.00"', 'xtl="nan"')])], "clip.xml:6: expected a <box>"),
         ([track([box(1), box(1), box(2, 'outside="1"')])], "has a box in frame 1 already"),
-        ([track([box(9), box(10, 'outside="1"')])], "frame 9 is not one of the task's"),
+        ([track([box(9), box(10, 'outside="1"')])], "frame 9 is not in the task"),
         ([track([box(1)], "cow")], "clip.xml:5: unknown label 'cow'"),
-        ([track(['<polygon frame="1" points="1,2;3,4"/>'])], "1 shapes that are no boxes"),
+        ([track(['<polygon frame="1" points="1,2;3,4"/>'])], "1 shapes that are not boxes"),
     ],
 )
-def test_what_is_wrong_with_a_track_is_named(studio: Studio, tracks: list[str], words: str) -> None:
+def test_problems_of_a_track_are_reported(studio: Studio, tracks: list[str], words: str) -> None:
     studio.video("clip.mp4", 6)
     good = track([box(0), box(1, 'outside="1"')])
     studio.write("clip.xml", xml([*tracks, good]))
@@ -185,9 +185,10 @@ def test_what_is_wrong_with_a_track_is_named(studio: Studio, tracks: list[str], 
         (xml(['<image id="0" name="a.png"></image>']), "export the task as `CVAT for video 1.1`"),
         (xml([], task().replace("<size>6</size>", "").replace("stop_frame", "s")), "how many"),
         (xml([], source="../../etc/passwd.mp4", tasks=task()), "neither the video"),
+        (xml([], source="..", tasks=task()), "neither the video"),
     ],
 )
-def test_a_file_that_cannot_be_used_spoils_no_other(studio: Studio, text: str, words: str) -> None:
+def test_an_invalid_file_does_not_affect_others(studio: Studio, text: str, words: str) -> None:
     for name in ("a", "b"):
         studio.video(f"{name}.mp4", 6)
     studio.write("a.xml", xml([track([box(0), box(1, 'outside="1"')])]))
@@ -197,7 +198,7 @@ def test_a_file_that_cannot_be_used_spoils_no_other(studio: Studio, text: str, w
     assert [number for number, _, _ in studio.shown()["a"]] == [0]
 
 
-def test_a_task_that_is_longer_than_its_video(studio: Studio) -> None:
+def test_a_task_longer_than_its_video(studio: Studio) -> None:
     studio.video("clip.mp4", 4)
     studio.write("clip.xml", xml([track([box(0), box(1, 'outside="1"')])]))
     assert studio.problems("cvat") == [
@@ -206,7 +207,7 @@ def test_a_task_that_is_longer_than_its_video(studio: Studio) -> None:
     assert [number for number, _, _ in studio.shown()["clip"]] == [0]
 
 
-def test_videos_elsewhere_and_class_numbers_of_ones_own(studio: Studio, tmp_path: Path) -> None:
+def test_videos_elsewhere_and_custom_class_ids(studio: Studio, tmp_path: Path) -> None:
     studio.video("media/clip.mp4", 6)
     names = studio.write("names.txt", "30: dog\n")
     path = studio.write("labels/clip.xml", xml([track([box(0), box(1, 'outside="1"')])]))

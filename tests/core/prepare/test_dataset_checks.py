@@ -1,4 +1,4 @@
-"""The report on a data set: hand-counted numbers, and a finding for each thing that is odd."""
+"""Dataset report: numbers counted by hand, and a finding for each kind of mistake."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ import pytest
 from sparsevod_core.data.motion import motion_iou
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.prepare.checks.classes import ClassCounts, ids_in_words
-from sparsevod_core.prepare.checks.columns import BoxColumns
-from sparsevod_core.prepare.checks.distributions import histogram, histogram_of_counts
 from sparsevod_core.prepare.checks.findings import NAMED, Finding
 from sparsevod_core.prepare.checks.report import DatasetReport, check_datasets
+from sparsevod_core.prepare.checks.statistics import (
+    BoxColumns,
+    histogram,
+    histogram_of_counts,
+)
 
 Box = tuple[str, Sequence[float], int | None]
 """Class, [x, y, width, height], track."""
@@ -33,7 +36,7 @@ def content(
     classes: dict[str, int] = CLASSES,
     size: tuple[int, int] = (200, 100),
 ) -> dict[str, Any]:
-    """COCO-VID content: by video and frame_id the boxes; all frames `size` wide and high."""
+    """Return COCO-VID content with these boxes by video and frame_id, all frames of one size."""
     result: dict[str, Any] = {
         "categories": [{"id": id_, "name": name} for name, id_ in classes.items()],
         "videos": [{"id": n, "name": name} for n, name in enumerate(videos)],
@@ -72,7 +75,7 @@ def find(report: DatasetReport, key: str) -> Finding | None:
 
 
 def keys(report: DatasetReport) -> set[str]:
-    """Of all findings but those that every set below has."""
+    """Return the keys of all findings except those that every dataset below has."""
     return {finding.key for finding in report.findings} - {
         "frames_not_found",
         "rare_classes",
@@ -111,12 +114,12 @@ def test_counts_by_hand(tmp_path: Path) -> None:
     assert report.tracks.all.tracks == 3 and report.tracks.all.untracked == 2
     assert report.tracks.all.lengths == (1, 1, 2)
     assert report.boxes.sides_per_class.sum(axis=1).tolist() == [4, 2]
-    assert report.boxes.centres.sum() == report.boxes.aspect.counts.sum() == 6
-    assert report.boxes.centres[9, 4] == 2  # (30, 30) in 200x100: column 4.8, row 9.6
+    assert report.boxes.centers.sum() == report.boxes.aspect.counts.sum() == 6
+    assert report.boxes.centers[9, 4] == 2  # (30, 30) in 200x100: column 4.8, row 9.6
 
 
 def test_small_boxes_are_measured_as_training_sees_them(tmp_path: Path) -> None:
-    """Long sides end at 1,000: a frame of 2000x1000 is halved."""
+    """Training limits the long side to 1,000 pixels, so a frame of 2000x1000 is halved."""
     box: Box = ("cat", [0, 0, 15, 50], 1)
     assert (
         find(check(tmp_path, content(many(box), size=(600, 600))), "small_after_resizing") is None
@@ -145,7 +148,7 @@ def test_a_set_of_one_still(tmp_path: Path) -> None:
         ([10, 10, 90, 8], "extreme_aspect", "remark"),
     ],
 )
-def test_an_odd_box_is_found_and_named(
+def test_an_unusual_box_is_reported(
     tmp_path: Path, box: list[float], key: str, severity: str
 ) -> None:
     sections = content({"v": {0: [CAT], 1: [CAT, ("dog", box, 2)], 2: [CAT]}})
@@ -158,13 +161,13 @@ def test_an_odd_box_is_found_and_named(
 
 
 @pytest.mark.parametrize("box", [[-1, 0, 50, 50], [151, 51, 50, 50], [10, 10, 80, 8], [0, 0, 1, 1]])
-def test_an_odd_box_within_reason_is_none(tmp_path: Path, box: list[float]) -> None:
-    """A pixel beyond the border is another way to count, not an error."""
+def test_a_box_within_the_tolerance_is_not_reported(tmp_path: Path, box: list[float]) -> None:
+    """A box one pixel beyond the border is another convention, not an error."""
     report = check(tmp_path, content({"v": {0: [CAT, ("dog", box, 2)], 1: [CAT]}}))
     assert not keys(report) - {"small_after_resizing"}
 
 
-def test_duplicates_are_of_one_class_frame_and_place(tmp_path: Path) -> None:
+def test_duplicates_have_the_same_class_frame_and_position(tmp_path: Path) -> None:
     near: Box = ("cat", [10.5, 10, 40, 40], 2)  # IoU 39.5 / 40.5 = 0.975
     report = check(tmp_path, content({"v": {0: [CAT, near, ("cat", [10, 10.4, 40, 40], 3)]}}))
     found = find(report, "duplicate_boxes")
@@ -174,7 +177,7 @@ def test_duplicates_are_of_one_class_frame_and_place(tmp_path: Path) -> None:
     assert find(check(tmp_path, content(apart)), "duplicate_boxes") is None
 
 
-def test_a_crowd_is_no_duplicate(tmp_path: Path) -> None:
+def test_a_crowd_is_not_a_duplicate(tmp_path: Path) -> None:
     sections = content({"v": {0: [CAT, ("cat", CAT[1], 2)], 1: []}})
     sections["annotations"][0]["iscrowd"] = 1
     assert keys(check(tmp_path, sections)) == {"crowds"}
@@ -187,7 +190,7 @@ def test_a_crowd_is_no_duplicate(tmp_path: Path) -> None:
         ([[120, 40, 190, 90], [20, 30, 60, 80], [90, 60, 150, 95]], "corner_boxes"),
     ],
 )
-def test_boxes_of_another_form_are_recognised(
+def test_boxes_in_another_format_are_recognized(
     tmp_path: Path, boxes: list[list[float]], key: str
 ) -> None:
     report = check(tmp_path, content({"v": {n: [("cat", b, 1)] for n, b in enumerate(boxes)}}))
@@ -203,8 +206,8 @@ def test_more_boxes_than_proposals(tmp_path: Path) -> None:
     assert found is not None and found.places == ("v/001.jpg",)
 
 
-def test_missing_frames_are_counted_between_frames_only(tmp_path: Path) -> None:
-    ids = {"gap": (3, 4, 7, 8, 12), "steps": (0, 10, 20, 40), "whole": (5, 6, 7), "one": (9,)}
+def test_missing_frames_are_counted_only_between_frames(tmp_path: Path) -> None:
+    ids = {"gap": (3, 4, 7, 8, 12), "steps": (0, 10, 20, 40), "complete": (5, 6, 7), "one": (9,)}
     videos = {name: {n: [CAT] for n in numbers} for name, numbers in ids.items()}
     report = check(tmp_path, content(videos))
     found = find(report, "missing_frames")
@@ -263,7 +266,7 @@ def test_tracks(tmp_path: Path) -> None:
 
 
 def test_speeds(tmp_path: Path) -> None:
-    """Per step of `shift` pixels IoU (with +1) is (40 - shift + 1) / (40 + shift + 1)."""
+    """The IoU (with +1) after a shift of s pixels is (40 - s + 1) / (40 + s + 1)."""
     still = {n: [CAT] for n in range(2)}
     medium = {n: [("dog", [10 + 5 * n, 10, 40, 40], 1)] for n in range(2)}  # 36 / 46 = 0.78
     fast = {n: [("dog", [10 + 20 * n, 10, 40, 40], 1)] for n in range(2)}  # 21 / 61
@@ -275,7 +278,7 @@ def test_speeds(tmp_path: Path) -> None:
     assert (counts[-1], counts[int(0.78 * 50)], counts[int(0.344 * 50)]) == (2, 2, 2)
 
 
-def test_motion_of_many_videos_at_once_is_that_of_each(
+def test_motion_does_not_depend_on_how_many_videos_are_processed_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sparsevod_core.prepare.checks import tracks as module
@@ -305,7 +308,7 @@ def test_motion_of_many_videos_at_once_is_that_of_each(
         np.testing.assert_array_equal(module._motion_iou(videos_set, columns), expected)
 
 
-def test_classes_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_classes(tmp_path: Path) -> None:
     classes = {"cat": 0, "dog": 7, "cow": 3, "bat": 4}
     sections = content({"v": {0: [CAT], 1: [("dog", CAT[1], 2)]}}, classes=classes)
     sections["images"][1]["is_vid_train_frame"] = False
@@ -339,7 +342,7 @@ def test_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
     assert found is not None and found.severity == "error"
 
 
-def test_findings_are_in_order_and_named_up_to_a_number(tmp_path: Path) -> None:
+def test_findings_are_sorted_and_name_a_limited_number_of_places(tmp_path: Path) -> None:
     boxes = {n: [("cat", [190, 10, 20, 20], 1), ("dog", [300, 0, 5, 5], 2)] for n in range(30)}
     sections = content({"v": boxes})
     sections["annotations"][0]["image_id"] = 99
@@ -350,8 +353,8 @@ def test_findings_are_in_order_and_named_up_to_a_number(tmp_path: Path) -> None:
     assert outside is not None and outside.count == 30 and len(outside.places) == NAMED
 
 
-def test_videos_in_two_files_are_found(tmp_path: Path) -> None:
-    """By name, or by where they lie."""
+def test_videos_shared_by_two_files(tmp_path: Path) -> None:
+    """Videos are identified by name or by path."""
     first, second, third = (tmp_path / f"{name}.json" for name in "abc")
     first.write_text(json.dumps(content({"v": {0: [CAT]}, "w": {0: [CAT]}}, stills=[[CAT]])))
     other = content({"v": {5: [CAT]}, "renamed": {0: [CAT]}, "x": {0: [CAT]}})
@@ -364,7 +367,7 @@ def test_videos_in_two_files_are_found(tmp_path: Path) -> None:
     assert str(first) in found.text and str(second) in found.text
 
 
-def test_bins_hold_every_value_once() -> None:
+def test_every_value_is_in_one_bin() -> None:
     for values in ([0], [3, 4, 4], [0, 7, 900], [6, 6, 5213], list(range(1, 400)), [10**6]):
         one = histogram_of_counts(np.array(values))
         assert one.counts.sum() == len(values) and len(one.counts) <= 34
@@ -376,7 +379,7 @@ def test_bins_hold_every_value_once() -> None:
     assert outside.counts.tolist() == [1, 2]
 
 
-def test_the_json_is_plain_and_whole(tmp_path: Path) -> None:
+def test_the_json_is_valid_and_complete(tmp_path: Path) -> None:
     result = json.loads(json.dumps(check(tmp_path, content(many(CAT))).to_dict(), allow_nan=False))
     assert result["verdict"] == {"errors": 0, "problems": 2, "remarks": 0}
     assert {finding["key"] for finding in result["findings"]} == {
@@ -397,7 +400,7 @@ def test_the_json_is_plain_and_whole(tmp_path: Path) -> None:
 
 
 def test_the_drones(shared_dir: Path) -> None:
-    """Counts as the data's own description has them."""
+    """The counts match the description of the data."""
     (val,), _ = check_datasets([shared_dir / "data" / "drones" / "val.json"])
     assert (val.frames.videos, val.frames.frames, val.boxes.boxes) == (28, 8791, 9883)
     assert [one.name for one in val.classes] == ["airplane", "bird", "drone", "helicopter"]
@@ -406,7 +409,7 @@ def test_the_drones(shared_dir: Path) -> None:
 
 
 def test_speeds_of_imagenet_vid(shared_dir: Path, tmp_path: Path) -> None:
-    """The shares of fast, medium and slow boxes of real videos are those of FGFA's own values."""
+    """Fast, medium and slow boxes of real videos match the values published by FGFA."""
     with gzip.open(shared_dir / "data" / "ilsvrc" / "vid_val_gt_all.csv.gz", "rt") as file:
         rows = [row for _, row in zip(range(8000), csv.DictReader(file), strict=False)]
     by_video: dict[str, list[dict[str, str]]] = {}
@@ -416,7 +419,7 @@ def test_speeds_of_imagenet_vid(shared_dir: Path, tmp_path: Path) -> None:
     official = []
     for name, own in by_video.items():
         if len({row["frame"] for row in own}) < len(own):
-            continue  # several objects, whose tracks the table does not tell
+            continue  # several objects, whose tracks are not in the table
         videos[name] = {}
         for row in own:
             x1, y1, x2, y2 = (float(row[key]) for key in ("xmin", "ymin", "xmax", "ymax"))

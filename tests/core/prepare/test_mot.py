@@ -1,4 +1,4 @@
-"""MOT Challenge's folders: what counts from 1, what is ignored, and what a broken line says."""
+"""MOT Challenge folders: 1-based numbers, ignored entries, invalid lines and files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def studio(tmp_path: Path) -> Studio:
 
 
 def line(number: int, track: int = 5, rest: str = "1,1,1.0", origin: int = 1) -> str:
-    """The ground truth of frame `number`, counted from 0."""
+    """Return the ground-truth line of frame `number`, counted from 0."""
     left, top, right, bottom = box_of(number)
     box = f"{left + origin},{top + origin},{right - left},{bottom - top}"
     return f"{number + 1},{track},{box},{rest}\n"
@@ -30,7 +30,7 @@ def sequence(studio: Studio, name: str = "A", num_frames: int = 3, text: str = "
     studio.write(f"{name}/gt/gt.txt", text or "".join(map(line, range(num_frames))))
 
 
-def test_frames_and_pixels_count_from_one(studio: Studio) -> None:
+def test_frames_and_pixels_are_1_based(studio: Studio) -> None:
     sequence(studio)
     info = "[Sequence]\nname=A\nimDir=img1\nframeRate=30\nseqLength=3\nimWidth=96\nimHeight=64\n"
     studio.write("A/seqinfo.ini", info + "imExt=.jpg\n")
@@ -41,7 +41,7 @@ def test_frames_and_pixels_count_from_one(studio: Studio) -> None:
     assert all(0 < box["motion_iou"] < 1 for box in content["annotations"])
 
 
-def test_a_video_file_in_the_place_of_images(studio: Studio) -> None:
+def test_a_video_file_instead_of_images(studio: Studio) -> None:
     for place in ("A.mp4", "B/B.mp4", "C/clip.mp4"):
         name = place[0]
         studio.video(place, 4)
@@ -49,13 +49,13 @@ def test_a_video_file_in_the_place_of_images(studio: Studio) -> None:
     (split,) = studio.prepare("mot")
     assert (split.num_videos, split.num_frames, split.num_empty) == (3, 12, 6)
     assert [problem.partition("gt.txt")[2] for problem in split.problems] == [
-        ":3: there is no frame 5, left out"
+        ":3: frame 5 does not exist, skipped"
     ] * 3
     shown = studio.shown()
     assert [shown[name] for name in "ABC"] == [[(0, [1], [0]), (3, [1], [0])]] * 3
 
 
-def test_what_cvat_exports_counts_pixels_from_zero_and_names_classes(studio: Studio) -> None:
+def test_exports_from_cvat_are_0_based_and_have_class_names(studio: Studio) -> None:
     text = "".join(line(number, rest="1,2,0.4", origin=0) for number in range(3))
     sequence(studio, text=text)
     studio.write("A/gt/labels.txt", "cat\ndog\n")
@@ -66,8 +66,8 @@ def test_what_cvat_exports_counts_pixels_from_zero_and_names_classes(studio: Stu
     assert all(box["occluded"] for box in content["annotations"])
 
 
-def test_ignored_entries_neither_teach_nor_count(studio: Studio) -> None:
-    """`conf` 0: a crowd box where the class is used, left out where it is not."""
+def test_ignored_entries_are_neither_trained_on_nor_scored(studio: Studio) -> None:
+    """An entry with `conf` 0 is a crowd box if its class is used, and skipped otherwise."""
     text = line(0) + line(0, 6, "0,1,1.0") + line(0, 7, "0,8,1.0")
     sequence(studio, text=text)
     (split,) = studio.prepare("mot")
@@ -88,7 +88,7 @@ def test_mot15_has_no_class_column(studio: Studio) -> None:
     assert [classes for _, classes, _ in studio.shown()["A"]] == [[1], [1], [1]]
 
 
-def test_boxes_go_on_beyond_the_frame(studio: Studio) -> None:
+def test_boxes_that_leave_the_frame_are_clipped(studio: Studio) -> None:
     sequence(studio, "A", 1, text="1,5,-10,-4,50,30,1,1,1\n1,6,97,10,5,5,1,1,1\n")
     assert studio.problems("mot") == [
         "A/gt/gt.txt:2: box (96, 9, 101, 14) lies outside the 96x64 frame, skipped"
@@ -97,16 +97,16 @@ def test_boxes_go_on_beyond_the_frame(studio: Studio) -> None:
     assert [box["bbox"] for box in content["annotations"]] == [[0, 0, 39, 25]]
 
 
-def test_copies_for_detectors_are_one_sequence(studio: Studio) -> None:
+def test_one_of_the_copies_for_detectors_is_used(studio: Studio) -> None:
     for detector in ("DPM", "FRCNN", "SDP"):
         sequence(studio, f"MOT17-02-{detector}")
     (split,) = studio.prepare("mot")
     assert (split.num_videos, split.num_frames) == (1, 3)
 
 
-def test_classes_of_ones_own(studio: Studio) -> None:
+def test_custom_classes(studio: Studio) -> None:
     sequence(studio, text=line(0, rest="1,40,1.0"))
-    with pytest.raises(DataError, match="class 40 is not one of MOT Challenge's"):
+    with pytest.raises(DataError, match="class 40 is not a MOT Challenge class"):
         studio.prepare("mot")
     names = studio.write("names.txt", "40: zebra\n7: gnu\n")
     assert studio.problems("mot", hints=Hints(classes=names)) == []
@@ -126,15 +126,15 @@ def test_train_and_val_folders(studio: Studio) -> None:
     ("text", "words"),
     [
         ("1,5,10", "expected `frame,id,left,top"),
-        ("1;5;10;10;5;5", "expected numbers with commas"),
+        ("1;5;10;10;5;5", "expected comma-separated numbers"),
         ("1,5,nan,10,5,5,1,1,1", "finite"),
-        ("1,5,10,10,-5,5,1,1,1", "box of -5x5 pixels"),
-        ("1.5,5,10,10,5,5,1,1,1", "whole numbers"),
-        ("9,5,10,10,5,5,1,1,1", "there is no frame 9"),
+        ("1,5,10,10,-5,5,1,1,1", "got -5x5"),
+        ("1.5,5,10,10,5,5,1,1,1", "expected integers"),
+        ("9,5,10,10,5,5,1,1,1", "frame 9 does not exist"),
         ("1,5,10,10,5,5,1,1,1", "object 5 has a box in frame 1 already"),
     ],
 )
-def test_a_broken_line_is_named(studio: Studio, text: str, words: str) -> None:
+def test_an_invalid_line_is_reported(studio: Studio, text: str, words: str) -> None:
     sequence(studio, text=line(0) + text + "\n" + line(1))
     (problem,) = studio.problems("mot")
     assert problem.startswith("A/gt/gt.txt:2: ") and words in problem
@@ -146,13 +146,13 @@ def test_a_broken_line_is_named(studio: Studio, text: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("info", "words"),
     [
-        ("[Sequence]\nimDir=../../x\n", "leaves the sequence's folder"),
+        ("[Sequence]\nimDir=../../x\n", "is outside the sequence's folder"),
         ("nothing", "[Sequence]"),
-        ("[Sequence]\nseqLength=many\n", "seqLength is 'many'"),
-        ("[Sequence]\nseqLength=9\n", "seqLength is 9, but 3 frames are there"),
+        ("[Sequence]\nseqLength=many\n", "got 'many'"),
+        ("[Sequence]\nseqLength=9\n", "seqLength is 9, but 3 frames exist"),
     ],
 )
-def test_a_broken_seqinfo_is_named(studio: Studio, info: str, words: str) -> None:
+def test_an_invalid_seqinfo_is_reported(studio: Studio, info: str, words: str) -> None:
     sequence(studio, "A")
     sequence(studio, "B")
     studio.write("A/seqinfo.ini", info)
@@ -165,6 +165,6 @@ def test_a_sequence_without_frames_and_frames_without_a_sequence(studio: Studio)
     sequence(studio, "A")
     studio.write("B/gt/gt.txt", line(0))
     (problem,) = studio.problems("mot")
-    assert problem.endswith("found neither, sequence left out") and "B/img1" in problem
+    assert problem.endswith("found neither, sequence skipped") and "B/img1" in problem
     with pytest.raises(DataError, match="no MOT sequence here"):
         studio.prepare("mot", studio.root / "A" / "img1")

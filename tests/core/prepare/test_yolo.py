@@ -1,4 +1,4 @@
-"""YOLO's text files: where they lie, what a line means, and what a broken one says."""
+"""YOLO text files: locations, content of a line, and invalid lines and class lists."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def studio(tmp_path: Path) -> Studio:
 
 @pytest.fixture
 def labelled(studio: Studio) -> Labelled:
-    """Writes frames with a label each: `labelled("images/a/{:06d}.png", "labels/a/{:06d}.txt")`."""
+    """Return a function that writes frames with one label each: `labelled(IMAGE, LABEL)`."""
 
     def make(image: str, label: str, numbers: range = range(3), track: str = "") -> None:
         for number in numbers:
@@ -44,7 +44,7 @@ def labelled(studio: Studio) -> Labelled:
         ("images/a-{}_png.rf.0f3ac9.png", "labels/a-{}_png.rf.0f3ac9.txt"),
     ],
 )
-def test_labels_are_found_where_people_put_them(
+def test_common_locations_of_labels(
     studio: Studio, labelled: Labelled, image: str, label: str
 ) -> None:
     studio.write("data.yaml", NAMES)
@@ -75,7 +75,7 @@ def test_frames_inside_video_files(studio: Studio) -> None:
     ]
 
 
-def test_labels_that_count_the_frames_of_videos_from_one(studio: Studio) -> None:
+def test_labels_with_1_based_frame_numbers(studio: Studio) -> None:
     studio.write("classes.txt", "cat\n")
     studio.video("a.mp4", 4)
     for number in range(4):
@@ -90,9 +90,7 @@ def test_labels_that_count_the_frames_of_videos_from_one(studio: Studio) -> None
 @pytest.mark.parametrize(
     "train", ["images/train", "../images/train", "train.txt", "[images/train]"]
 )
-def test_data_yaml_says_which_images_are_whose(
-    studio: Studio, labelled: Labelled, train: str
-) -> None:
+def test_splits_from_data_yaml(studio: Studio, labelled: Labelled, train: str) -> None:
     text = f"path: /elsewhere\ntrain: {train}\nval: images/val\nnames: {{3: cat, 1: dog}}\n"
     studio.write("data.yaml", text)
     studio.write(
@@ -111,9 +109,7 @@ def test_data_yaml_says_which_images_are_whose(
         studio.prepare("yolo", output=studio.out, val_fraction=0.5)
 
 
-def test_undivided_videos_are_drawn_whole_and_the_draw_is_recorded(
-    studio: Studio, labelled: Labelled
-) -> None:
+def test_a_random_split_by_video_is_recorded(studio: Studio, labelled: Labelled) -> None:
     studio.write("data.yaml", NAMES)
     for name in "abcdefgh":
         labelled(f"images/{name}/{{}}.png", f"labels/{name}/{{}}.txt", range(1))
@@ -136,9 +132,7 @@ def test_undivided_videos_are_drawn_whole_and_the_draw_is_recorded(
     assert len({tuple(drawn(seed)[1]) for seed in range(5)}) > 1
 
 
-def test_a_frame_without_label_file_has_no_box_and_stills_are_no_video(
-    studio: Studio, labelled: Labelled
-) -> None:
+def test_frames_without_label_file_and_stills(studio: Studio, labelled: Labelled) -> None:
     studio.write("data.yaml", NAMES)
     labelled("images/a/{}.png", "labels/a/{}.txt", range(1, 3))
     studio.image("images/a/3.png", 3)
@@ -157,16 +151,16 @@ def test_a_frame_without_label_file_has_no_box_and_stills_are_no_video(
         ("0 0.5 0.5 0.1", "expected 5 numbers"),
         ("cat 0.5 0.5 0.1 0.1", "expected numbers"),
         ("0 0.5 nan 0.1 0.1", "finite"),
-        ("0 0.5 0.5 -0.1 0.1", "width and height above 0"),
+        ("0 0.5 0.5 -0.1 0.1", "positive width and height"),
         ("0 48 32 10 10", "not pixels"),
         ("2 0.5 0.5 0.1 0.1", "class 2 is not in the class list"),
         ("-1 0.5 0.5 0.1 0.1", "class -1 is not in the class list"),
-        ("0.5 0.5 0.5 0.1 0.1", "whole class number"),
+        ("0.5 0.5 0.5 0.1 0.1", "integer class"),
         ("0 1.5 0.5 0.1 0.1", "outside the 96x64 frame"),
         ("0 0.99 0.5 0.2 0.1", "clipped"),
     ],
 )
-def test_a_broken_line_is_named_and_only_its_box_left_out(
+def test_an_invalid_line_is_reported_and_only_its_box_skipped(
     studio: Studio, line: str, words: str
 ) -> None:
     studio.write("data.yaml", NAMES)
@@ -180,8 +174,7 @@ def test_a_broken_line_is_named_and_only_its_box_left_out(
         studio.prepare("yolo", strict=True)
 
 
-def test_what_a_line_may_hold_beside_a_box(studio: Studio) -> None:
-    """A track, a detector's confidence, a polygon, and a rounding error at the border."""
+def test_tracks_scores_polygons_and_rounding_errors(studio: Studio) -> None:
     studio.write("data.yaml", NAMES)
     left, top, right, bottom = box_of(1)
     points = [(left, top), (right, bottom), (right, top)]
@@ -194,7 +187,7 @@ def test_what_a_line_may_hold_beside_a_box(studio: Studio) -> None:
     assert studio.problems("yolo") == []
 
 
-def test_one_object_twice_in_a_frame(studio: Studio) -> None:
+def test_an_object_with_two_boxes_in_a_frame(studio: Studio) -> None:
     studio.write("data.yaml", NAMES)
     studio.image("a/1.png", 1)
     studio.write("a/1.txt", f"0 {fractions(1)} 4\n1 {fractions(1)} 4\n")
@@ -215,7 +208,7 @@ def test_labels_and_frames_without_each_other(studio: Studio, labelled: Labelled
     ]
 
 
-def test_a_video_without_any_label_was_not_looked_at(studio: Studio, labelled: Labelled) -> None:
+def test_a_video_without_any_label_file_is_skipped(studio: Studio, labelled: Labelled) -> None:
     studio.write("data.yaml", NAMES)
     labelled("images/a/{}.png", "labels/a/{}.txt")
     studio.image("images/b/0.png", 0)
@@ -230,7 +223,7 @@ def test_a_video_without_any_label_was_not_looked_at(studio: Studio, labelled: L
     ]
 
 
-def test_linked_folders_are_followed_and_circles_are_not(
+def test_links_to_folders_are_followed_unless_circular(
     studio: Studio, labelled: Labelled, tmp_path: Path
 ) -> None:
     studio.write("data.yaml", NAMES)
@@ -246,17 +239,17 @@ def test_linked_folders_are_followed_and_circles_are_not(
     ("name", "text", "words"),
     [
         ("data.yaml", "names: 3\n", "names: expected a list"),
-        ("data.yaml", "names: {a: b}\n", "mapping from class number"),
+        ("data.yaml", "names: {a: b}\n", "mapping from class id"),
         ("data.yaml", "names: [cat, cat]\n", "are both 'cat'"),
-        ("data.yaml", "names: [\n", "data.yaml:2: not YAML"),
-        ("data.yaml", "names: !!python/object:os.system {}\n", "not YAML"),
-        ("data.yaml", NAMES + "train: ../../etc\nval: a\n", "not there below"),
+        ("data.yaml", "names: [\n", "data.yaml:2: not valid YAML"),
+        ("data.yaml", "names: !!python/object:os.system {}\n", "not valid YAML"),
+        ("data.yaml", NAMES + "train: ../../etc\nval: a\n", "does not exist below"),
         ("classes.txt", "cat\n3: dog\n", "classes.txt:1: 'cat' has no id"),
         ("classes.txt", "\n", "no class names"),
-        ("other.txt", "", "class numbers only"),
+        ("other.txt", "", "class ids only"),
     ],
 )
-def test_class_lists_that_cannot_be_used(
+def test_invalid_class_lists(
     studio: Studio, labelled: Labelled, name: str, text: str, words: str
 ) -> None:
     labelled("a/{}.png", "a/{}.txt")

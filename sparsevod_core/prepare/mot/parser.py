@@ -1,4 +1,4 @@
-"""Reads a `gt.txt` of MOT Challenge, line by line: `mot.py` says what the numbers mean."""
+"""Parser of MOT Challenge's `gt.txt`; see `mot/labels.py` for the meaning of the columns."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from pathlib import Path
 from sparsevod_core.errors import DataError
 
 PEDESTRIAN = 1
-"""The class of files without a class column."""
+"""Class of files without a class column."""
 
 
 @dataclass(frozen=True, slots=True)
 class MotEntry:
-    """A line of a `gt.txt`, as written."""
+    """One line of a `gt.txt`, as written; `is_ignored` if `conf` is 0."""
 
     frame: int
     track: int
     box_ltwh: tuple[float, float, float, float]
-    counts: bool
+    is_ignored: bool
     class_id: int
     visibility: float
 
 
 def read_ground_truth(path: Path) -> Iterator[tuple[int, MotEntry | str]]:
-    """Every line that is not blank with its number: an entry, or what is wrong with it.
+    """Yield the line number and the entry, or its problem, of each non-blank line.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: The file cannot be read.
     """
     try:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
@@ -45,23 +45,23 @@ def _parse(line: str) -> MotEntry | str:
     try:
         values = [float(word) for word in words if word.strip()]
     except ValueError:
-        return f"expected numbers with commas between, got {line[:60]!r}"
+        return f"expected comma-separated numbers, got {line[:60]!r}"
     if len(values) < 6:
         return f"expected `frame,id,left,top,width,height,conf,class,visibility`, got {line[:60]!r}"
     if not all(map(math.isfinite, values[:9])):
         return f"expected finite numbers, got {line[:60]!r}"
-    # 7 columns have no class; the eighth of 10 is MOT15's place in the world.
+    # Files with 7 columns have no class; in MOT15's 10 columns the eighth is a 3D coordinate.
     class_id = values[7] if len(values) in (8, 9) and values[7] != -1 else float(PEDESTRIAN)
     if not (values[0].is_integer() and values[1].is_integer() and class_id.is_integer()):
-        return f"frame, id and class must be whole numbers, got {line[:60]!r}"
+        return f"expected integers as frame, id and class, got {line[:60]!r}"
     left, top, width, height = values[2:6]
     if width <= 0 or height <= 0:
-        return f"box of {width:g}x{height:g} pixels"
+        return f"expected a positive width and height, got {width:g}x{height:g}"
     return MotEntry(
         int(values[0]),
         int(values[1]),
         (left, top, width, height),
-        counts=len(values) < 7 or values[6] != 0,
+        is_ignored=len(values) >= 7 and values[6] == 0,
         class_id=int(class_id),
         visibility=values[8] if len(values) == 9 else 1.0,
     )

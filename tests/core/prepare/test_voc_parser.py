@@ -1,4 +1,4 @@
-"""One frame's XML: what is read, and what a broken or hostile file says."""
+"""Strict parser of one frame's XML: values, and errors of broken or hostile files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.voc.xml_reader import MAX_BYTES, read_voc_xml
+from sparsevod_core.prepare.voc.parser import MAX_BYTES, read_voc_xml
 
 OBJECT = """\t<object>
 \t\t<trackid>4</trackid>
@@ -42,7 +42,7 @@ def test_reads_size_and_objects(tmp_path: Path) -> None:
     assert item.occluded is True and item.generated is False
 
 
-def test_a_still_of_det_has_no_track_and_no_flags(tmp_path: Path) -> None:
+def test_a_det_still_has_no_track_and_no_flags(tmp_path: Path) -> None:
     text = "".join(
         line + "\n"
         for line in FRAME.splitlines()
@@ -52,14 +52,14 @@ def test_a_still_of_det_has_no_track_and_no_flags(tmp_path: Path) -> None:
     assert (item.track, item.occluded, item.generated) == (None, False, False)
 
 
-def test_parts_of_an_object_do_not_replace_its_own_name_and_box(tmp_path: Path) -> None:
+def test_parts_of_an_object_do_not_replace_its_name_and_box(tmp_path: Path) -> None:
     part = "<part><name>head</name><bndbox><xmin>1</xmin><xmax>2</xmax></bndbox></part>"
     text = FRAME.replace("\t</object>", f"{part}\t</object>")
     (item,) = read_voc_xml(write(tmp_path, text)).objects
     assert item.name == "n02691156" and item.box_xyxy == (10, 3, 20, 9.5)
 
 
-def test_no_objects_is_a_frame_without_boxes(tmp_path: Path) -> None:
+def test_a_frame_without_objects(tmp_path: Path) -> None:
     assert read_voc_xml(write(tmp_path, FRAME.replace(OBJECT, ""))).objects == []
 
 
@@ -70,16 +70,16 @@ def test_no_objects_is_a_frame_without_boxes(tmp_path: Path) -> None:
         ("</object>", "</objec>", 13, "mismatched tag"),
         ("<annotation>", "<annotations>", 1, "expected <annotation>"),
         ("<xmin>10</xmin>", "", 7, "without <xmin>"),
-        ("<xmin>10</xmin>", "<xmin>nan</xmin>", 7, "<xmin> is 'nan'"),
+        ("<xmin>10</xmin>", "<xmin>nan</xmin>", 7, "expected a number, got 'nan'"),
         ("<xmin>10</xmin>", "<xmin>1e999</xmin>", 7, "expected a number"),
-        ("<trackid>4</trackid>", "<trackid>four</trackid>", 7, "whole number"),
+        ("<trackid>4</trackid>", "<trackid>four</trackid>", 7, "expected an integer"),
         ("<trackid>4</trackid>", f"<trackid>{10**12}</trackid>", 7, "out of range"),
         ("<name>n02691156</name>", "<name> </name>", 7, "without <name>"),
-        ("<width>64</width>", "<width>0</width>", 4, "<width> is 0"),
+        ("<width>64</width>", "<width>0</width>", 4, "got 0"),
         ("<width>64</width>", "", 1, "no <size>"),
     ],
 )
-def test_broken_files_name_line_and_reason(
+def test_errors_name_the_line_and_the_reason(
     tmp_path: Path, old: str, new: str, line: int, words: str
 ) -> None:
     path = write(tmp_path, FRAME.replace(old, new))
@@ -91,7 +91,7 @@ def test_broken_files_name_line_and_reason(
 
 
 @pytest.mark.parametrize("length", [0, 1, 40, 120, 200])
-def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, length: int) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, length: int) -> None:
     with pytest.raises(DataError, match=r"000000\.xml:[0-9]+: "):
         read_voc_xml(write(tmp_path, FRAME[:length]))
 
@@ -113,7 +113,7 @@ def test_entities_are_refused_in_every_encoding(
     tmp_path: Path, declaration: str, encoding: str
 ) -> None:
     text = f'<?xml version="1.0" encoding="{encoding}"?>\n{declaration}\n{FRAME}'
-    with pytest.raises(DataError, match=r"\.xml:2: .*entity declaration, which is refused"):
+    with pytest.raises(DataError, match=r"\.xml:2: .*entity declaration refused"):
         read_voc_xml(write(tmp_path, text.encode(encoding)))
 
 
@@ -122,7 +122,7 @@ def test_entities_are_refused_in_every_encoding(
     [b"\x00\x01\x02", b"\xff" * 50, b'<?xml version="1.0" encoding="no-such"?><annotation/>'],
     ids=["zeros", "bytes", "unknown encoding"],
 )
-def test_what_is_no_xml_is_one_line(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_xml(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(DataError, match="broken XML"):
         read_voc_xml(write(tmp_path, content))
 
@@ -142,7 +142,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_voc_xml(tmp_path / "nothing.xml")
 
 
-def test_the_real_files_are_read(shared_dir: Path) -> None:
+def test_real_files(shared_dir: Path) -> None:
     folder = shared_dir / "data" / "ilsvrc" / "quoted_xml"
     boxes = {path.name: read_voc_xml(path) for path in sorted(folder.glob("*.xml"))}
     assert len(boxes) == 5

@@ -1,9 +1,9 @@
-"""Pascal VOC's XML, one file a frame, in a folder for each video.
+"""Pascal VOC: one XML per frame, in a folder for each video.
 
-Coordinates are taken as written, in pixels, width = xmax - xmin, as for ImageNet, whose files have
-the same form; `<trackid>` is the object's track where it is there. The picture's size must be the
-one that the XML says. A frame without an XML has no box. Classes are called as written; they count
-from 1 in the order of `--classes`, else sorted by name. `label_tree.py` says where files may lie.
+Coordinates are in pixels, as written, with width = xmax - xmin as in ImageNet, whose files have the
+same form. `<trackid>` is the object's track, if present. The image must have the size given in the
+XML. A frame without an XML has no boxes. Classes are numbered from 1, in the order of `--classes`
+or sorted by name. `label_tree.py` describes where files may be.
 
 Source: M. Everingham et al., The PASCAL VOC Challenge, development kit; ImageNet VID's kit.
 """
@@ -26,18 +26,18 @@ from sparsevod_core.prepare.reading.label_tree import (
     split_by_folder,
 )
 from sparsevod_core.prepare.reading.media import add_box
-from sparsevod_core.prepare.voc.xml_reader import read_voc_xml
+from sparsevod_core.prepare.voc.parser import read_voc_xml
 from sparsevod_core.reporting import Reporter
 
 
 def find_voc(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
-    """The set in a folder.
+    """Find the videos in a folder.
 
-    Without a class list every XML is read once more beforehand: the classes of all splits must be
-    known before the first is written.
+    Without a class list, every XML is read twice: the classes of all splits must be known before
+    the first split is written.
 
     Raises:
-        DataError: a class list that cannot be used, or no object in any XML.
+        DataError: An invalid class list, or no object in any XML.
     """
     tree = list_files(root, ".xml")
     splits, notes = pair_labels(tree, ".xml", split_by_folder(tree), hints)
@@ -51,7 +51,7 @@ def find_voc(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
 
 @dataclass(frozen=True, slots=True)
 class VocReader:
-    """Reads one video."""
+    """Reader of one video."""
 
     root: Path
     class_ids: Mapping[str, int]
@@ -63,20 +63,19 @@ class VocReader:
         try:
             annotation = read_voc_xml(label)
         except DataError as error:
-            video.problems.append(f"{error.message}, frame left out")
+            video.problems.append(f"{error.message}, frame skipped")
             return False
         if (annotation.width, annotation.height) != (frame.width, frame.height):
             video.problems.append(
                 f"{self.root / frame.file_name}: {frame.width}x{frame.height} pixels, but {label} "
-                f"says {annotation.width}x{annotation.height}, frame left out"
+                f"says {annotation.width}x{annotation.height}, frame skipped"
             )
             return False
         for item in annotation.objects:
             where = f"{label}:{item.line}"
             class_id = self.class_ids.get(item.name)
             if class_id is None:
-                name = item.name[:40]
-                video.problems.append(f"{where}: unknown class {name!r}, box left out")
+                video.problems.append(f"{where}: unknown class {item.name[:40]!r}, box skipped")
                 continue
             box = LabelledBox(class_id, item.box_xyxy, item.track, item.occluded, item.generated)
             add_box(video, frame, box, where)
@@ -87,12 +86,12 @@ def _names_in_use(root: Path, splits: Mapping[str, Split], reporter: Reporter) -
     names: set[str] = set()
     sources = [source for split in splits.values() for source in split.sources]
     videos = [source for source in sources if isinstance(source, LabelledVideo)]
-    with reporter.progress("looking for classes", len(videos), "videos") as progress:
+    with reporter.progress("collecting classes", len(videos), "videos") as progress:
         for source in videos:
             for _, label in source.labels:
                 try:
                     names.update(item.name for item in read_voc_xml(root / label).objects)
                 except DataError:
-                    continue  # named when its frame is read
+                    continue  # reported when the frame is read
             progress.advance(note=source.name)
     return sorted(names)

@@ -1,4 +1,4 @@
-"""The fast reader of XML says what the careful one says, or nothing."""
+"""The fast parser of VOC XML returns the result of the strict one, or None."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.voc.plain_xml import read_plain_voc_xml
-from sparsevod_core.prepare.voc.xml_reader import VocAnnotation, parse_voc_xml
+from sparsevod_core.prepare.voc.parser import (
+    VocAnnotation,
+    parse_plain_voc_xml,
+    parse_voc_xml,
+)
 
 
 def frame(*objects: str, size: str = "<width>64</width><height>48</height>") -> str:
@@ -31,8 +34,8 @@ def item(
     )
 
 
-def carefully(text: str | bytes) -> VocAnnotation | None:
-    """What the careful reader says, without lines; None where it refuses."""
+def strict(text: str | bytes) -> VocAnnotation | None:
+    """Return the strict parser's result without lines, or None if it raises."""
     try:
         annotation = parse_voc_xml("a.xml", text.encode() if isinstance(text, str) else text)
     except DataError:
@@ -43,7 +46,7 @@ def carefully(text: str | bytes) -> VocAnnotation | None:
 
 
 def fast(*texts: str) -> list[VocAnnotation | None]:
-    return read_plain_voc_xml([text.encode() for text in texts])
+    return parse_plain_voc_xml([text.encode() for text in texts])
 
 
 ORDINARY = {
@@ -57,11 +60,11 @@ ORDINARY = {
 
 
 @pytest.mark.parametrize("text", ORDINARY.values(), ids=ORDINARY)
-def test_ordinary_files_are_read_alike(text: str) -> None:
-    expected = carefully(text)
+def test_ordinary_files_are_parsed_alike(text: str) -> None:
+    expected = strict(text)
     assert expected is not None
     assert fast(text) == [expected]
-    assert fast(text, frame(), text) == [expected, carefully(frame()), expected]
+    assert fast(text, frame(), text) == [expected, strict(frame()), expected]
 
 
 UNUSUAL = {
@@ -93,13 +96,13 @@ UNUSUAL = {
 
 
 @pytest.mark.parametrize("text", UNUSUAL.values(), ids=UNUSUAL)
-def test_unusual_files_are_left_to_the_careful_reader(text: str) -> None:
+def test_unusual_files_are_left_to_the_strict_parser(text: str) -> None:
     good = frame(item())
     assert fast(text) == [None]
-    assert fast(good, text, good) == [carefully(good), None, carefully(good)]
+    assert fast(good, text, good) == [strict(good), None, strict(good)]
 
 
-def test_two_files_that_are_well_formed_only_together_are_refused() -> None:
+def test_files_that_are_well_formed_only_together_are_refused() -> None:
     whole = frame(item(), item())
     middle = whole.index("<object>", whole.index("</object>"))
     assert fast(whole[:middle], whole[middle:]) == [None, None]
@@ -146,15 +149,15 @@ files = st.builds(
 
 @settings(max_examples=400)
 @given(st.lists(files, min_size=1, max_size=3))
-def test_whatever_the_fast_reader_says_the_careful_one_says_too(texts: list[str]) -> None:
+def test_every_result_of_the_fast_parser_is_that_of_the_strict_one(texts: list[str]) -> None:
     for text, found in zip(texts, fast(*texts), strict=True):
-        assert found is None or found == carefully(text)
+        assert found is None or found == strict(text)
 
 
-def test_the_real_files_are_ordinary(shared_dir: Path) -> None:
+def test_real_files_are_ordinary(shared_dir: Path) -> None:
     folder = shared_dir / "data" / "ilsvrc"
     paths = sorted(folder.rglob("*.xml"))
     texts = [path.read_bytes() for path in paths]
     assert len(paths) == 149
-    for text, found in zip(texts, read_plain_voc_xml(texts), strict=True):
-        assert found is not None and found == carefully(text)
+    for text, found in zip(texts, parse_plain_voc_xml(texts), strict=True):
+        assert found is not None and found == strict(text)
