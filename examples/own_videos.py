@@ -11,13 +11,13 @@ from pathlib import Path
 from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.prepare.formats import recognize
-from sparsevod_core.prepare.labelled import prepare_labelled
+from sparsevod_core.prepare.labeled import prepare_labeled
 
 folder, output = map(Path, sys.argv[1:])
 label_format, sign = recognize(folder)
 print(f"{folder} is {label_format}: it has {sign}")
 
-(prepared,) = prepare_labelled(folder, output, label_format)
+(prepared,) = prepare_labeled(folder, output, label_format)
 for problem in prepared.problems:
     print(f"skipped: {problem}")
 

@@ -43,7 +43,7 @@ class Cpu:
     cores: int
     """Number of cores that this process may use, which may be fewer than the machine has."""
     bf16: bool
-    """Whether bf16 is multiplied in hardware (AVX-512, AMX or Arm); else it is slower than fp32."""
+    """Return True if the processor multiplies bf16 (AVX-512, AMX or Arm); otherwise it is slow."""
     amx: bool
 
 

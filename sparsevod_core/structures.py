@@ -124,7 +124,7 @@ class Detection:
 
 
 Selection: TypeAlias = slice | np.ndarray | Tensor | Sequence[int] | Sequence[bool]
-"""What selects several detections: a slice, a boolean mask [M], or indices [any number]."""
+"""Selection of several detections: a slice, a boolean mask [M], or indices [any number]."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

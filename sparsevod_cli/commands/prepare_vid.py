@@ -1,4 +1,4 @@
-"""`sparsevod prepare-vid`: convert labelled videos, render a small set, or check a prepared set."""
+"""`sparsevod prepare-vid`: convert labeled videos, render a small set, or check a prepared set."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def prepare_vid(
     ] = False,
     json_out: JsonOut = None,
 ) -> None:
-    """Convert labelled videos to COCO-VID JSON, render a small set, or check a prepared set.
+    """Convert labeled videos to COCO-VID JSON, render a small set, or check a prepared set.
 
     ImageNet VID is read from ROOT/Data, ROOT/Annotations and the lists in ROOT/ImageSets, as in the
     official archives of either year, complete or in part. DET's still images of the 30 classes, if
@@ -180,10 +180,10 @@ def prepare_vid(
         )
         prepared = prepare_synthetic(root, config, reporter=reporter)
     else:
-        from sparsevod_core.prepare.labelled import prepare_labelled
+        from sparsevod_core.prepare.labeled import prepare_labeled
         from sparsevod_core.prepare.reading.label_set import Hints
 
-        prepared = prepare_labelled(
+        prepared = prepare_labeled(
             root,
             output,
             label_format,

@@ -71,7 +71,7 @@ def visualize_stages(
     """Draw the learned proposals and the boxes of every stage (the paper's Fig. 3).
 
     Rows are frames; columns are the learned proposals, the stages, and the scores by stage. In all
-    columns a proposal has the colour of the object it ends on; the last stage shows its path.
+    columns a proposal has the color of the object it ends on; the last stage shows its path.
     NAME_supports.png shows the support frames, with the proposals (SPFA) and places (TFE) that
     informed each object. NAME.html is an interactive page with sliders for stages and frames; it
     works offline. Without --checkpoint the bundled model is used; its classes are printed.
@@ -186,11 +186,11 @@ def _report(found: StageInspection, score: float, reporter: Reporter) -> None:
     from sparsevod_core.figures.stage_view import are_alike, mean_overlap
 
     proposals = found.views[0].proposals_xyxy
-    reporter.message(f"{len(proposals)} learned proposals, {found.proposal_init} initialisation")
+    reporter.message(f"{len(proposals)} learned proposals, {found.proposal_init} initialization")
     if are_alike(proposals):
         reporter.warning(
             f"the learned proposals are nearly the same box (mean IoU "
-            f"{mean_overlap(proposals):.2f}). This is expected: with `image` initialisation they "
+            f"{mean_overlap(proposals):.2f}). This is expected: with `image` initialization they "
             "start as the entire image and hardly change; the stages spread them. For scattered "
             "proposals as in the paper's Fig. 3, train with --set model.proposal_init=grid"
         )
@@ -216,5 +216,5 @@ def _caption(found: StageInspection, checkpoint: Path, score: float) -> str:
     return (
         f"Model {checkpoint.name} on {found.video.name}, "
         f"frame{'s' if counts[1:] else ''} {frames} of {found.num_frames}; {supports}; "
-        f"boxes with score > {score:g}; proposals with {found.proposal_init} initialisation."
+        f"boxes with score > {score:g}; proposals with {found.proposal_init} initialization."
     )

@@ -69,12 +69,12 @@ class Layout:
             panel_sizes=panel_sizes,
         )
 
-    def column_centre(self, column: int) -> float:
-        """Return the distance of a column's centre from the left."""
+    def column_center(self, column: int) -> float:
+        """Return the distance of a column's center from the left."""
         return SIDE_IN + column * (self.column_width + GAP_IN) + self.column_width / 2
 
-    def row_centre(self, row: int) -> float:
-        """Return the distance of a row's centre from the top."""
+    def row_center(self, row: int) -> float:
+        """Return the distance of a row's center from the top."""
         return self.row_tops[row] + self.row_heights[row] / 2
 
 

@@ -53,22 +53,22 @@ class Page:
         title_pt = layout.fitting_size(titles, TITLE_PT, self._grid.column_width)
         subtitle_pt = layout.fitting_size(subtitles, SUBTITLE_PT, self._grid.column_width)
         for column, (title, subtitle) in enumerate(zip(titles, subtitles, strict=True)):
-            centre = self._grid.column_centre(column)
-            self._text(centre, layout.TITLE_BASE_IN, title, title_pt)
-            self._text(centre, layout.SUBTITLE_BASE_IN, subtitle, subtitle_pt, color=DIM)
+            center = self._grid.column_center(column)
+            self._text(center, layout.TITLE_BASE_IN, title, title_pt)
+            self._text(center, layout.SUBTITLE_BASE_IN, subtitle, subtitle_pt, color=DIM)
 
     def row_title(self, row: int, title: str) -> None:
         """Write one or two lines beside a row, rotated by 90 degrees."""
         lines = title.splitlines() or [""]
         size = layout.fitting_size(lines, ROW_TITLE_PT, self._grid.row_heights[row])
         style = {"rotation": 90, "verticalalignment": "center", "multialignment": "center"}
-        self._text(layout.SIDE_IN / 2, self._grid.row_centre(row), title, size, **style)
+        self._text(layout.SIDE_IN / 2, self._grid.row_center(row), title, size, **style)
 
     def panel(self, row: int, column: int, image: UInt8[np.ndarray, "H W 3"]) -> Panel:
         """Add a panel with an image."""
         panel_width, panel_height = self._grid.panel_sizes[row]
-        left = self._grid.column_centre(column) - panel_width / 2
-        bottom = self._grid.row_centre(row) + panel_height / 2
+        left = self._grid.column_center(column) - panel_width / 2
+        bottom = self._grid.row_center(row) + panel_height / 2
         page_width, page_height = self.figure.get_size_inches()
         size = (panel_width / page_width, panel_height / page_height)
         axes = self.figure.add_axes((*self._position(left, bottom), *size))
@@ -82,8 +82,8 @@ class Page:
     def chart(self, row: int, column: int) -> Axes:
         """Add axes in place of a panel, for curves."""
         panel_width, panel_height = self._grid.panel_sizes[row]
-        left = self._grid.column_centre(column) - panel_width / 2 + CHART_LEFT_IN
-        bottom = self._grid.row_centre(row) + panel_height / 2 - CHART_BELOW_IN
+        left = self._grid.column_center(column) - panel_width / 2 + CHART_LEFT_IN
+        bottom = self._grid.row_center(row) + panel_height / 2 - CHART_BELOW_IN
         page_width, page_height = self.figure.get_size_inches()
         across, down = panel_width - CHART_LEFT_IN, panel_height - CHART_BELOW_IN
         place = (*self._position(left, bottom), across / page_width, down / page_height)
@@ -208,7 +208,7 @@ class Panel:
         colors: Sequence[Color],
         size_pt: float,
     ) -> None:
-        """Label the first `len(texts)` boxes, on plates in their colour that hide few boxes.
+        """Label the first `len(texts)` boxes, on plates in their color that hide few boxes.
 
         A label for which there is no room is omitted, the last ones first.
         """

@@ -80,7 +80,7 @@ class StageView:
         return len(self.stage_scores)
 
     def path(self, proposal: int) -> Float[np.ndarray, "T_plus_1 2"]:
-        """Return the centres of a proposal's box, from the learned one to the last stage's."""
+        """Return the centers of a proposal's box, from the learned one to the last stage's."""
         boxes = np.concatenate([self.proposals_xyxy[None], self.stage_boxes])[:, proposal]
         return (boxes[:, :2] + boxes[:, 2:]) / 2
 
@@ -134,7 +134,7 @@ def mean_overlap(boxes_xyxy: Float[np.ndarray, "N 4"]) -> float:
 
 
 def are_alike(boxes_xyxy: Float[np.ndarray, "N 4"]) -> bool:
-    """Return True if boxes are nearly identical, like proposals with `image` initialisation."""
+    """Return True if boxes are nearly identical, like proposals with `image` initialization."""
     return mean_overlap(boxes_xyxy) > ALIKE_IOU
 
 

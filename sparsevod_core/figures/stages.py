@@ -23,7 +23,7 @@ from sparsevod_core.figures.stage_view import (
 from sparsevod_core.figures.style import Color, class_color
 
 GREY: Color = (0.58, 0.6, 0.63)
-SHADES = (0.0, -0.4, 0.5, -0.6, 0.7)  # of a class's colour: > 0 lighter, < 0 darker
+SHADES = (0.0, -0.4, 0.5, -0.6, 0.7)  # of a class's color: > 0 lighter, < 0 darker
 FADE = 0.6  # how much the frame behind the learned proposals fades to white
 PROPOSAL_PT = (0.35, 0.55, 1.0)  # line width if it ends nowhere, on an object, detects one
 STAGE_PT = 0.9
@@ -43,15 +43,15 @@ def draw_stages(
 ) -> Figure:
     """Draw frames as rows; learned proposals, boxes of each stage and scores as columns.
 
-    In every column a proposal has the colour of the object on which it ends, a shade of its class's
-    colour, or grey if it ends on none. The last stage shows the paths of the proposals that detect
+    In every column a proposal has the color of the object on which it ends, a shade of its class's
+    color, or gray if it ends on none. The last stage shows the paths of the proposals that detect
     an object, and the last column their scores by stage.
 
     Args:
         views: One or more frames, with the same number of stages.
         class_names: Name of each label.
         score: Score that drawn boxes exceed.
-        proposal_init: Initialisation of the proposals, for a subtitle.
+        proposal_init: Initialization of the proposals, for a subtitle.
         stages: Numbers of the stages to draw, 1..T; None: all.
         caption: Description of model and video.
     """
@@ -62,7 +62,7 @@ def draw_stages(
         page.column_titles(
             ["Learned proposals", *(f"Stage {number}" for number in numbers), "Scores"],
             [
-                f"{proposal_init} initialisation",
+                f"{proposal_init} initialization",
                 *(f"score > {score:g}" for _ in numbers),
                 "by stage",
             ],
@@ -79,7 +79,7 @@ def draw_stages(
 
 
 class FrameDrawing:
-    """One row of the figure: a frame, its objects, and a colour for every proposal."""
+    """One row of the figure: a frame, its objects, and a color for every proposal."""
 
     def __init__(self, view: StageView, score: float, class_names: Sequence[str]) -> None:
         self._view, self._score, self._class_names = view, score, class_names
@@ -115,18 +115,18 @@ class FrameDrawing:
                 panel.path(view.path(n), self.colors[n])
         panel.foot(f"{len(shown)} box{'es' if len(shown) > 1 else ''}")
 
-        size_pt, labelled = panel.label_pt, shown
+        size_pt, labeled = panel.label_pt, shown
         if number < view.num_stages:
             # There are many boxes: one label for each object is enough.
             _, best = np.unique(self.objects.of_proposal[shown], return_index=True)
-            labelled = shown[np.sort(best)]
+            labeled = shown[np.sort(best)]
             size_pt *= EARLIER
-        size_pt *= max(min(1.0, MANY / len(labelled)) ** 0.5, MIN_CROWDED)
-        others = np.setdiff1d(shown, labelled)
+        size_pt *= max(min(1.0, MANY / len(labeled)) ** 0.5, MIN_CROWDED)
+        others = np.setdiff1d(shown, labeled)
         panel.labels(
-            boxes[np.concatenate([labelled, others])],
-            [self._label(n, number) for n in labelled.tolist()],
-            [self.colors[n] for n in labelled.tolist()],
+            boxes[np.concatenate([labeled, others])],
+            [self._label(n, number) for n in labeled.tolist()],
+            [self.colors[n] for n in labeled.tolist()],
             size_pt,
         )
 
@@ -157,8 +157,8 @@ class FrameDrawing:
 
 def _legend(views: Sequence[StageView]) -> str:
     text = (
-        "Colour: object on which a proposal ends (IoU ≥ 0.5 of its last box with a detection), in "
-        "the colour of its class; grey: none. Thick: proposal that detects the object; the last "
+        "Color: object on which a proposal ends (IoU ≥ 0.5 of its last box with a detection), in "
+        "the color of its class; gray: none. Thick: proposal that detects the object; the last "
         "stage shows its path from the learned box."
     )
     if any(are_alike(view.proposals_xyxy) for view in views):
@@ -167,7 +167,7 @@ def _legend(views: Sequence[StageView]) -> str:
 
 
 def proposal_colors(view: StageView, objects: EndObjects) -> list[Color]:
-    """Return the colour of each proposal; objects of one class differ in shade."""
+    """Return the color of each proposal; objects of one class differ in shade."""
     seen: Counter[int] = Counter()
     object_colors = []
     for label in view.stage_labels[-1, objects.best].tolist():

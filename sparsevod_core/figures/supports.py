@@ -27,7 +27,7 @@ def draw_supports(
 
     Boxes are the support proposals with the largest weights in SPFA's last stage; line width grows
     with the weight. Dots are the places that TFE's last stage found most similar to the object's
-    RoI bins. Both have the object's colour. The weights of the support frame are below.
+    RoI bins. Both have the object's color. The weights of the support frame are below.
 
     Args:
         views: Frames, at least one with support frames.

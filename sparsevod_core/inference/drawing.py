@@ -20,13 +20,13 @@ _MAX_SIDE_PX = 16384  # what encoders accept
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Which detections are drawn, and how. Results files always contain all detections.
+    """Selection and style of the drawn detections. Results files always contain all detections.
 
     Attributes:
         score: Score that drawn detections exceed.
         classes: Classes to draw, by name or by id in the annotations; None: all.
         max_boxes: Maximum number of boxes in a frame, highest score first; None: no limit.
-        has_labels: Whether boxes are labelled with class and score.
+        has_labels: Whether boxes are labeled with class and score.
         blurs: Whether objects are made unrecognizable instead of getting boxes.
         scale: Size of the output: a factor such as `0.5`, or `360x640` (HEIGHTxWIDTH), `360x`
             (height only) or `x640` (width only) in pixels; None: the source's size.

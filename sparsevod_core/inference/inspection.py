@@ -41,7 +41,7 @@ class StageInspection:
         support: How support frames are chosen: `mode`, `supports` (their number), `window_stride`.
         views: Proposals, boxes and attention of each chosen frame.
         categories: The model's classes, `categories[label]`.
-        proposal_init: Initialisation of the learned proposals.
+        proposal_init: Initialization of the learned proposals.
     """
 
     video: Path

@@ -13,7 +13,7 @@ class Transfers(Protocol):
     """Copies to and from a device, for the one thread that launches its kernels."""
 
     def host_buffer(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Return an uninitialised tensor on the host, to be filled and passed to `up` once."""
+        """Return an uninitialized tensor on the host, to be filled and passed to `up` once."""
 
     def up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Copy tensors to the device, for kernels that are launched after this call."""

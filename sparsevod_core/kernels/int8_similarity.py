@@ -59,8 +59,8 @@ class Int8Keys:
         scales = _scales(directions.abs().amax(dim=(1, 2)), bits)
         codes = torch.arange(directions.shape[1] - 1, -1, -1, dtype=torch.int32)
         codes = torch.where(F.pad(valid[0], (0, padding)), codes, _SMALLEST)
-        quantised = (directions * scales[:, None, None]).round().to(torch.int8)
-        return cls(quantised, codes.expand(len(quantised), -1), scales, bits)
+        quantized = (directions * scales[:, None, None]).round().to(torch.int8)
+        return cls(quantized, codes.expand(len(quantized), -1), scales, bits)
 
     def joined(self, others: Sequence[Int8Keys]) -> Int8Keys:
         """See `Keys.joined`."""
@@ -79,9 +79,9 @@ class Int8Keys:
         keys, codes = self.directions.flatten(0, 1).t(), self.codes.flatten()
         bins, lengths = queries[0], lengths_of(queries[0])
         scales = _scales(bins.abs().amax(dim=1).float() / lengths, self.position_bits)
-        quantised = (bins * (scales / lengths)[:, None]).round_().to(torch.int8)
+        quantized = (bins * (scales / lengths)[:, None]).round_().to(torch.int8)
         found = []
-        for part in quantised.split(max(1, MAX_SCORES // (supports * padded))):
+        for part in quantized.split(max(1, MAX_SCORES // (supports * padded))):
             # torch has no public product of int8 matrices; this one returns int32.
             numbers = torch._int_mm(part, keys)
             torch.add(codes, numbers, alpha=1 << self.position_bits, out=numbers)

@@ -27,7 +27,7 @@ class Losses:
 
     @property
     def total(self) -> Float[Tensor, ""]:
-        """Sum over losses and stages: the value to minimise."""
+        """Sum over losses and stages: the value to minimize."""
         return (self.classes + self.l1 + self.giou).sum()
 
     def __add__(self, other: Losses) -> Losses:

@@ -9,7 +9,7 @@ from sparsevod_core.reporting import Reporter
 from sparsevod_core.reproduce.experiment import CommandError, Experiment, Run
 from sparsevod_core.reproduce.figures import write_figures
 from sparsevod_core.reproduce.grid import FULL, Table, cells, support_counts
-from sparsevod_core.reproduce.results import load_results, saved_speed, summarise
+from sparsevod_core.reproduce.results import load_results, saved_speed, summarize
 from sparsevod_core.reproduce.speed import frames_per_second
 from sparsevod_core.reproduce.tables import write_tables
 
@@ -79,7 +79,7 @@ def reproduce(
     def report() -> None:
         results = load_results(experiment, chosen, seeds)
         fps = saved_speed(experiment.output / "speed.json")
-        summary = summarise(chosen, results, seeds, fps)
+        summary = summarize(chosen, results, seeds, fps)
         write_tables(summary, about, experiment.output)
         write_figures(summary, experiment.output)
 

@@ -50,7 +50,7 @@ def load_results(experiment: Experiment, chosen: Sequence[Table], seeds: Sequenc
     return results
 
 
-def summarise(
+def summarize(
     chosen: Sequence[Table], results: Results, seeds: Sequence[int], fps: Mapping[str, float]
 ) -> dict[str, Any]:
     """Return the content of the tables for JSON: AP in percent as in the paper, time in seconds.

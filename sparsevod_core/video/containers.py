@@ -20,7 +20,7 @@ class Codec:
         crf: Default constant rate factor: output that looks about like the source.
         max_crf: Largest constant rate factor (lowest quality); None: not supported.
         options: Options of the encoder.
-        pixels: Pixel format; `pal8` is a palette of 256 colours.
+        pixels: Pixel format; `pal8` is a palette of 256 colors.
         tag: Codec tag in the file, if players require a particular one.
     """
 

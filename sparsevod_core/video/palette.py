@@ -1,4 +1,4 @@
-"""Conversion from RGB to a palette of 256 colours, for GIFs."""
+"""Conversion from RGB to a palette of 256 colors, for GIFs."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def video(video_set: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """An untrained tiny detector for each proposal initialisation."""
+    """An untrained tiny detector for each proposal initialization."""
     folder = tmp_path_factory.mktemp("checkpoints")
     paths = {}
     for init in ("grid", "image"):
@@ -83,7 +83,7 @@ def test_png_pdf_and_json_of_chosen_frames(
     printed = capsys.readouterr()
     assert printed.out == ""
     num_proposals = load_config("tiny").model.num_proposals
-    assert f"{num_proposals} learned proposals, grid initialisation" in printed.err
+    assert f"{num_proposals} learned proposals, grid initialization" in printed.err
     assert f"wrote {png}" in printed.err
     assert f"wrote {png.with_suffix('.pdf')}" in printed.err
     assert "nearly the same" not in printed.err

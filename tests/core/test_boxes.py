@@ -74,8 +74,8 @@ def test_giou_and_its_gradient_stay_finite_for_degenerate_boxes() -> None:
 
 @given(boxes())
 def test_conversions_equal_torchvisions(first: Tensor) -> None:
-    centred = tv.box_convert(first, "xyxy", "cxcywh")
-    torch.testing.assert_close(cxcywh_to_xyxy(centred), first, rtol=1e-9, atol=1e-9)
+    centered = tv.box_convert(first, "xyxy", "cxcywh")
+    torch.testing.assert_close(cxcywh_to_xyxy(centered), first, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(area(first), tv.box_area(first))
 
 

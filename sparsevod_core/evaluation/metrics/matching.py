@@ -41,7 +41,7 @@ def has_odd_area(areas: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
 
 
 Overlap = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""From detections [P, 4] and positions of boxes [P] to their IoU and which pairs may match."""
+"""Function of detections [P, 4] and positions of boxes [P]: their IoU, and pairs that may match."""
 
 
 def overlapping_pairs(

@@ -1,4 +1,4 @@
-"""All invalid entries of an annotation file by kind, and the file without them.
+"""Invalid entries of an annotation file by kind, and the file without them.
 
 Loading a file stops at the first invalid entry; whoever repairs the file needs to see all of them.
 """

@@ -1,4 +1,4 @@
-"""Which images of a COCO file form a video, and in which order."""
+"""Grouping of the images of a COCO file into videos, and their order."""
 
 from __future__ import annotations
 

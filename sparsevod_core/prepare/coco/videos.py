@@ -14,7 +14,7 @@ from sparsevod_core.data.annotation_columns import as_numbers
 from sparsevod_core.data.json_fields import MISSING
 from sparsevod_core.prepare.coco.entries import CROWD, GENERATED, OCCLUDED, CocoEntries
 from sparsevod_core.prepare.coco.groups import ImageGroup
-from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, LabelledBox
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, LabeledBox
 from sparsevod_core.prepare.reading.media import inputs_of
 
 
@@ -55,7 +55,7 @@ class CocoVideo:
         """Return a frame's file name, relative to the root."""
         return below(self.base, frame.file_name)
 
-    def boxes_of(self, position: int) -> Iterator[tuple[int, LabelledBox]]:
+    def boxes_of(self, position: int) -> Iterator[tuple[int, LabeledBox]]:
         """Yield the boxes of the frame at `position`, each with its position in the file."""
         start = int(self.box_ends[position - 1]) if position else 0
         for row in range(start, int(self.box_ends[position])):
@@ -63,7 +63,7 @@ class CocoVideo:
             left, top, width, height = self.boxes_ltwh[row].tolist()
             yield (
                 place,
-                LabelledBox(
+                LabeledBox(
                     class_id,
                     (left, top, left + width, top + height),
                     None if track == MISSING else track,

@@ -16,7 +16,7 @@ from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any
 
-from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabeledBox
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ def _image_record(frame: AnnotatedFrame, is_video: bool) -> str:
     )
 
 
-def _annotation_record(box: LabelledBox) -> str:
+def _annotation_record(box: LabeledBox) -> str:
     whole = tuple(map(int, box.box_xyxy))
     left, top, right, bottom = whole if whole == box.box_xyxy else box.box_xyxy
     width, height = right - left, bottom - top

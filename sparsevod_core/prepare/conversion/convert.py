@@ -40,7 +40,7 @@ def convert(
         result: Expected numbers; the counts are added to it.
         categories: `{"id": ..., "name": ...}` records, in the order of the labels.
         info: Content of `info` in the file, beside the version.
-        strict, reporter, workers: See `labelled.prepare_labelled`.
+        strict, reporter, workers: See `labeled.prepare_labeled`.
         origin: Used to resume from what an interrupted run finished, kept beside the file. None
             keeps nothing.
 

@@ -34,7 +34,7 @@ class Named(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a conversion is made from, to tell whether the work of an earlier run is still valid.
+    """Sources of a conversion, to tell whether the work of an earlier run is still valid.
 
     Attributes:
         key: Text that differs if the output would: folders, lists, options, classes.

@@ -12,7 +12,7 @@ from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
 
 @dataclass(slots=True)
 class Counts:
-    """What one video, or one folder of still images, adds to a `PreparedSplit`."""
+    """Counts that one video, or one folder of still images, adds to a `PreparedSplit`."""
 
     num_videos: int = 0
     num_frames: int = 0
@@ -43,7 +43,7 @@ def count(video: AnnotatedVideo, class_names: Mapping[int, str]) -> Counts:
 
 @dataclass(slots=True)
 class PreparedSplit:
-    """What was found in a split, and what was expected (None where that is unknown).
+    """Counts found in a split, and expected counts (None if unknown).
 
     Attributes:
         split: Name of the split, e.g. `train` or `val`.

@@ -33,7 +33,7 @@ from sparsevod_core.prepare.cvat.parser import (
     read_tracks,
 )
 from sparsevod_core.prepare.cvat.tracks import extent, fill_track
-from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.reading.frame_names import ImageFrames, split_number
 from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
@@ -146,7 +146,7 @@ class CvatReader:
                 if number not in source.numbers:
                     video.problems.append(f"{place}: frame {number} is not in the task, skipped")
                 continue
-            labelled = LabelledBox(
+            labeled = LabeledBox(
                 class_id,
                 extent(box),
                 track_id,
@@ -154,7 +154,7 @@ class CvatReader:
                 generated=not box.is_keyframe,
             )
             slack_px = math.inf if box.rotation else _ROUNDING_PX
-            add_box(video, frames[number], labelled, place, slack_px=slack_px)
+            add_box(video, frames[number], labeled, place, slack_px=slack_px)
 
 
 def _xml_files(folder: Path) -> list[Path]:

@@ -53,7 +53,7 @@ def prepare_imagenet_vid(
             and `eval` look by default.
         include_det: If True, add DET's still images, if any, to `train`.
         info: Further content of `info` in the files, beside version and root.
-        splits, strict, dry_run, workers, reporter: See `labelled.prepare_labelled`.
+        splits, strict, dry_run, workers, reporter: See `labeled.prepare_labeled`.
 
     Raises:
         ConfigError: Unknown split, or one file for two splits.

@@ -20,7 +20,7 @@ from sparsevod_core.prepare.imagenet_vid.layout import (
 from sparsevod_core.prepare.reading.annotated import (
     AnnotatedFrame,
     AnnotatedVideo,
-    LabelledBox,
+    LabeledBox,
     add_motion,
     box_within_frame,
 )
@@ -193,7 +193,7 @@ def _read_boxes(
     annotation: VocAnnotation,
     class_ids: Mapping[str, int],
     video: AnnotatedVideo,
-) -> list[LabelledBox]:
+) -> list[LabeledBox]:
     """Return the valid boxes; add the others to the problems of the video."""
     boxes, num_other, problems = _boxes(annotation, xml, class_ids, video.is_video)
     if problems:  # parse again with the slow reader, which knows line numbers
@@ -206,9 +206,9 @@ def _read_boxes(
 
 def _boxes(
     annotation: VocAnnotation, xml: str, class_ids: Mapping[str, int], is_video: bool
-) -> tuple[list[LabelledBox], int, list[str]]:
+) -> tuple[list[LabeledBox], int, list[str]]:
     """Return the boxes of our classes, the number of DET's other boxes, and the problems."""
-    boxes: list[LabelledBox] = []
+    boxes: list[LabeledBox] = []
     problems: list[str] = []
     num_other = 0
     for item in annotation.objects:
@@ -224,7 +224,7 @@ def _boxes(
         if problem:
             problems.append(f"{xml}:{item.line}: {problem}")
         if box_xyxy is not None:
-            boxes.append(LabelledBox(class_id, box_xyxy, item.track, item.occluded, item.generated))
+            boxes.append(LabeledBox(class_id, box_xyxy, item.track, item.occluded, item.generated))
     return boxes, num_other, problems
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.mot.parser import MotEntry, read_ground_truth
-from sparsevod_core.prepare.reading.annotated import AnnotatedVideo, LabelledBox
+from sparsevod_core.prepare.reading.annotated import AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.reading.frame_names import ImageFrames, split_number
 from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
@@ -128,10 +128,10 @@ class MotReader:
         return finish(video)
 
 
-def _box(entry: MotEntry, origin: int) -> LabelledBox:
+def _box(entry: MotEntry, origin: int) -> LabeledBox:
     left, top, width, height = entry.box_ltwh
     left, top = left - origin, top - origin
-    return LabelledBox(
+    return LabeledBox(
         entry.class_id,
         (left, top, left + width, top + height),
         track=None if entry.is_ignored or entry.track < 0 else entry.track,

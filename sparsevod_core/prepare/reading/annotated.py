@@ -14,7 +14,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(slots=True)
-class LabelledBox:
+class LabeledBox:
     """A box of a known class, within its frame.
 
     Attributes:
@@ -55,7 +55,7 @@ class AnnotatedFrame:
     number: int
     width: int
     height: int
-    boxes: list[LabelledBox]
+    boxes: list[LabeledBox]
     is_target: bool | None = None
     image_id: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a format finds in a folder before it reads any label: classes, and videos by split."""
+"""Classes and videos that a format finds in a folder, by split, before it reads any label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validati
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What the user states about data whose layout leaves it open.
+    """Facts that the user states about data because their layout leaves them open.
 
     Attributes:
         classes: Path of a file with class names (`class_names.read_class_list`).

@@ -43,7 +43,7 @@ SplitOf = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledVideo:
+class LabeledVideo:
     """One video and its label files.
 
     Attributes:
@@ -122,8 +122,8 @@ def pair_labels(
     for image in tree.images:
         files[split_of(image), _base(image)].append(image)
     paired: set[str] = set()
-    videos: defaultdict[str | None, list[LabelledVideo]] = defaultdict(list)
-    unlabelled: defaultdict[str | None, list[LabelledVideo]] = defaultdict(list)
+    videos: defaultdict[str | None, list[LabeledVideo]] = defaultdict(list)
+    unlabeled: defaultdict[str | None, list[LabeledVideo]] = defaultdict(list)
     for (split, base), images in files.items():
         for group in group_frames(images, base, by_folder=hints.group_by_folder):
             labels = [
@@ -132,8 +132,8 @@ def pair_labels(
                 if (label := _label_of(image, label_suffix, tree.labels))
             ]
             paired.update(label for _, label in labels)
-            video = LabelledVideo(group, tuple(labels))
-            (videos if labels or not group.is_video else unlabelled)[split].append(video)
+            video = LabeledVideo(group, tuple(labels))
+            (videos if labels or not group.is_video else unlabeled)[split].append(video)
     in_files = _labels_of_video_files(tree, paired, split_of)
     first = first_frame_number([numbers for _, _, numbers, _ in in_files], hints.first_frame)
     for split, file, numbers, labels_of_file in in_files:
@@ -142,12 +142,12 @@ def pair_labels(
         if any(video.name == name for video in videos[split]):
             name += PurePosixPath(file).suffix
         shifted = tuple(zip((n - first for n in numbers), labels_of_file, strict=True))
-        video = LabelledVideo(VideoFrames(name, file), shifted)
-        (videos if shifted else unlabelled)[split].append(video)
+        video = LabeledVideo(VideoFrames(name, file), shifted)
+        (videos if shifted else unlabeled)[split].append(video)
     splits = {split: Split(videos[split]) for split in ("train", "val", "all") if videos[split]}
     _report_unpaired(tree, paired, splits)
     for split, target in splits.items():
-        target.problems += map(_no_labels, unlabelled[split])
+        target.problems += map(_no_labels, unlabeled[split])
     notes = []
     if in_files and first:
         notes.append(f"labels count the frames of a video file from {first}")
@@ -157,9 +157,9 @@ def pair_labels(
     return splits, notes
 
 
-def read_labelled(
+def read_labeled(
     root: Path,
-    source: LabelledVideo,
+    source: LabeledVideo,
     add_boxes: Callable[[AnnotatedVideo, AnnotatedFrame, Path], bool],
 ) -> AnnotatedVideo:
     """Open the frames of a video and read their label files.
@@ -234,7 +234,7 @@ def _labels_of_video_files(
     return found
 
 
-def _no_labels(video: LabelledVideo) -> str:
+def _no_labels(video: LabeledVideo) -> str:
     """Return the problem of a video without labels: it is not annotated, rather than empty."""
     media = video.media
     file = media.file if isinstance(media, VideoFrames) else media.files[0][1].rpartition("/")[0]

@@ -14,7 +14,7 @@ from sparsevod_core.errors import DataError, VideoError
 from sparsevod_core.prepare.reading.annotated import (
     AnnotatedFrame,
     AnnotatedVideo,
-    LabelledBox,
+    LabeledBox,
     add_motion,
     box_within_frame,
 )
@@ -136,7 +136,7 @@ def frames_in_file(
 def add_box(
     video: AnnotatedVideo,
     frame: AnnotatedFrame,
-    box: LabelledBox,
+    box: LabeledBox,
     place: str,
     *,
     slack_px: float = 0.0,

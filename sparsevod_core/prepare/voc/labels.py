@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split
 from sparsevod_core.prepare.reading.label_tree import (
-    LabelledVideo,
+    LabeledVideo,
     list_files,
     pair_labels,
-    read_labelled,
+    read_labeled,
     split_by_folder,
 )
 from sparsevod_core.prepare.reading.media import add_box
@@ -56,8 +56,8 @@ class VocReader:
     root: Path
     class_ids: Mapping[str, int]
 
-    def __call__(self, source: LabelledVideo) -> AnnotatedVideo:
-        return read_labelled(self.root, source, self._add_boxes)
+    def __call__(self, source: LabeledVideo) -> AnnotatedVideo:
+        return read_labeled(self.root, source, self._add_boxes)
 
     def _add_boxes(self, video: AnnotatedVideo, frame: AnnotatedFrame, label: Path) -> bool:
         try:
@@ -77,7 +77,7 @@ class VocReader:
             if class_id is None:
                 video.problems.append(f"{where}: unknown class {item.name[:40]!r}, box skipped")
                 continue
-            box = LabelledBox(class_id, item.box_xyxy, item.track, item.occluded, item.generated)
+            box = LabeledBox(class_id, item.box_xyxy, item.track, item.occluded, item.generated)
             add_box(video, frame, box, where)
         return True
 
@@ -85,7 +85,7 @@ class VocReader:
 def _names_in_use(root: Path, splits: Mapping[str, Split], reporter: Reporter) -> list[str]:
     names: set[str] = set()
     sources = [source for split in splits.values() for source in split.sources]
-    videos = [source for source in sources if isinstance(source, LabelledVideo)]
+    videos = [source for source in sources if isinstance(source, LabeledVideo)]
     with reporter.progress("collecting classes", len(videos), "videos") as progress:
         for source in videos:
             for _, label in source.labels:

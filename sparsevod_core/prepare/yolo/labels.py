@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.reading.label_set import Hints, LabelSet
 from sparsevod_core.prepare.reading.label_tree import (
-    LabelledVideo,
+    LabeledVideo,
     list_files,
     pair_labels,
-    read_labelled,
+    read_labeled,
     split_by_folder,
 )
 from sparsevod_core.prepare.reading.media import add_box
@@ -63,8 +63,8 @@ class YoloReader:
     root: Path
     names: Mapping[int, str]
 
-    def __call__(self, source: LabelledVideo) -> AnnotatedVideo:
-        return read_labelled(self.root, source, self._add_boxes)
+    def __call__(self, source: LabeledVideo) -> AnnotatedVideo:
+        return read_labeled(self.root, source, self._add_boxes)
 
     def _add_boxes(self, video: AnnotatedVideo, frame: AnnotatedFrame, label: Path) -> bool:
         try:
@@ -88,8 +88,8 @@ class YoloReader:
         if class_id not in self.names:
             video.problems.append(f"{where}: class {class_id} is not in the class list, skipped")
             return
-        labelled = LabelledBox(class_id, box, track)
-        add_box(video, frame, labelled, where, slack_px=_ROUNDING_PX)
+        labeled = LabeledBox(class_id, box, track)
+        add_box(video, frame, labeled, where, slack_px=_ROUNDING_PX)
 
 
 def _class_names(

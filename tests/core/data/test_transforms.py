@@ -152,10 +152,10 @@ def test_recoloring_is_one_draw_for_the_clip_and_moves_no_box() -> None:
     generator = torch.Generator().manual_seed(0)
     frames = [np.full((50, 80, 3), (200, 120, 40), np.uint8)] * 2
     box = torch.tensor([[10.0, 5, 30, 45]])
-    colours = set()
+    colors = set()
     for _ in range(20):
         images, boxes, stays = augment(frames, box, generator)
         assert torch.equal(images[0], images[1])
         assert torch.equal(boxes, box) and stays.all()
-        colours.add(tuple(images[0, :, 0, 0].tolist()))
-    assert len(colours) > 15
+        colors.add(tuple(images[0, :, 0, 0].tolist()))
+    assert len(colors) > 15

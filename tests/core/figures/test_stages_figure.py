@@ -1,4 +1,4 @@
-"""Stage figure: the right boxes, places, colours and labels."""
+"""Stage figure: the right boxes, places, colors and labels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CAT, DOG = [10.0, 10.0, 50.0, 50.0], [90.0, 20.0, 150.0, 80.0]
 
 
 def grid_boxes(columns: int = 4, rows: int = 3) -> np.ndarray:
-    """Make proposals side by side, like `grid` initialisation."""
+    """Make proposals side by side, like `grid` initialization."""
     width, height = WIDTH / columns, HEIGHT / rows
     corners = [(x * width, y * height) for y in range(rows) for x in range(columns)]
     return np.array([(x, y, x + width, y + height) for x, y in corners], np.float32)
@@ -160,7 +160,7 @@ def test_rows_are_frames_and_columns_are_stages() -> None:
         "frame 9\n0.30 s",
     ):
         assert texts.count(title) == 1
-    assert "grid initialisation" in texts
+    assert "grid initialization" in texts
     assert "Of a.mp4" in texts
 
 
@@ -187,7 +187,7 @@ def test_the_last_stage_has_paths_and_the_chart_has_scores() -> None:
     *_, first, last, chart = draw(view).axes
     assert not first.lines
     paths = {tuple(line.get_xdata()): tuple(line.get_ydata()) for line in last.lines}
-    # The learned box of 0 is 40 x 30 in the corner; the cat's centre is (30, 30).
+    # The learned box of 0 is 40 x 30 in the corner; the cat's center is (30, 30).
     assert paths == {(20, 30, 30): (15, 30, 30), (60, 60, 120): (45, 45, 50)}
     curves = [line.get_ydata().tolist() for line in chart.lines[1:]]
     assert curves == [pytest.approx([0.01, 0.7]), pytest.approx([0.4, 0.9])]
@@ -198,7 +198,7 @@ def test_a_stage_that_disagrees_labels_its_class() -> None:
     assert words(draw(view).axes[1], "label") == ["bird 0.60"]
 
 
-def test_a_proposal_keeps_the_colour_of_its_object_in_every_column() -> None:
+def test_a_proposal_keeps_the_color_of_its_object_in_every_column() -> None:
     twin = [90.0, 20.0, 150.0, 60.0]
     view = make_view(
         {0: (CAT, 0, 0.9), 3: (DOG, 0, 0.8)}, earlier={0: (CAT, 0, 0.5), 7: (twin, 1, 0.4)}

@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 class Footage:
-    """Frames whose colour is their number, counted from `first`; reads are logged."""
+    """Frames whose color is their number, counted from `first`; reads are logged."""
 
     def __init__(self, log: list[Any], length: int, *, first: int = 0, breaks: bool = False):
         self.log, self.length, self.first, self.breaks = log, length, first, breaks
@@ -49,7 +49,7 @@ class Temporal(nn.Module):
 
 
 class Watched(Predictor):
-    """Logs launches and waits; detects one box per frame, labelled with the frame's number."""
+    """Logs launches and waits; detects one box per frame, labeled with the frame's number."""
 
     def __init__(self, log: list[Any], ahead: int, **inference: Any) -> None:
         overrides = [f"inference.{name}={value}" for name, value in inference.items()]

@@ -10,7 +10,7 @@ import numpy as np
 from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit
-from sparsevod_core.prepare.labelled import prepare_labelled
+from sparsevod_core.prepare.labeled import prepare_labeled
 from sparsevod_core.prepare.reading.label_set import Hints
 
 WIDTH, HEIGHT = 96, 64
@@ -78,7 +78,7 @@ class Studio:
         hints: Hints | None = None,
         **options: object,
     ) -> list[PreparedSplit]:
-        return prepare_labelled(
+        return prepare_labeled(
             root or self.root,
             output or self.out / "all.json",
             label_format,

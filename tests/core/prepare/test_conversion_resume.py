@@ -16,7 +16,7 @@ from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.conversion.convert import convert
 from sparsevod_core.prepare.conversion.output import Origin
 from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit
-from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabelledBox
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabeledBox
 from sparsevod_core.reporting import SilentReporter
 
 CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 9, "name": "dog"}]
@@ -64,7 +64,7 @@ class Data:
         video = AnnotatedVideo(source.name, is_video=number % 3 != 1)
         for index in range(1 + number % 4):
             boxes = [
-                LabelledBox(3 if track else 9, (1, 2, 30 + index, 40.5), track, motion_iou=0.7)
+                LabeledBox(3 if track else 9, (1, 2, 30 + index, 40.5), track, motion_iou=0.7)
                 for track in range(index)
             ]
             frame = AnnotatedFrame(f"{number}/{index}.jpg", index, 64, 48, boxes, is_target=True)

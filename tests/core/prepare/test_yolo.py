@@ -12,7 +12,7 @@ from own_sets import Studio, box_of, fractions
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.prepare.reading.label_set import Hints
 
-Labelled = Callable[..., None]
+Labeled = Callable[..., None]
 NAMES = "names: [cat, dog]\n"
 
 
@@ -22,8 +22,8 @@ def studio(tmp_path: Path) -> Studio:
 
 
 @pytest.fixture
-def labelled(studio: Studio) -> Labelled:
-    """Return a function that writes frames with one label each: `labelled(IMAGE, LABEL)`."""
+def labeled(studio: Studio) -> Labeled:
+    """Return a function that writes frames with one label each: `labeled(IMAGE, LABEL)`."""
 
     def make(image: str, label: str, numbers: range = range(3), track: str = "") -> None:
         for number in numbers:
@@ -45,10 +45,10 @@ def labelled(studio: Studio) -> Labelled:
     ],
 )
 def test_common_locations_of_labels(
-    studio: Studio, labelled: Labelled, image: str, label: str
+    studio: Studio, labeled: Labeled, image: str, label: str
 ) -> None:
     studio.write("data.yaml", NAMES)
-    labelled(image, label, range(1, 4))
+    labeled(image, label, range(1, 4))
     assert studio.problems("yolo") == []
     (frames,) = studio.shown().values()
     assert [(number, classes) for number, classes, _ in frames] == [(1, [1]), (2, [1]), (3, [1])]
@@ -90,14 +90,14 @@ def test_labels_with_1_based_frame_numbers(studio: Studio) -> None:
 @pytest.mark.parametrize(
     "train", ["images/train", "../images/train", "train.txt", "[images/train]"]
 )
-def test_splits_from_data_yaml(studio: Studio, labelled: Labelled, train: str) -> None:
+def test_splits_from_data_yaml(studio: Studio, labeled: Labeled, train: str) -> None:
     text = f"path: /elsewhere\ntrain: {train}\nval: images/val\nnames: {{3: cat, 1: dog}}\n"
     studio.write("data.yaml", text)
     studio.write(
         "train.txt", "./images/train/a/0.png\nimages/train/a/1.png\nimages/train/a/2.png\n"
     )
     for split in ("train", "val", "test"):
-        labelled(f"images/{split}/a/{{}}.png", f"labels/{split}/a/{{}}.txt")
+        labeled(f"images/{split}/a/{{}}.png", f"labels/{split}/a/{{}}.txt")
     train_split, val = studio.prepare("yolo", output=studio.out)
     assert (train_split.split, val.split) == ("train", "val")
     assert (train_split.num_boxes, val.num_boxes) == (3, 3)
@@ -109,10 +109,10 @@ def test_splits_from_data_yaml(studio: Studio, labelled: Labelled, train: str) -
         studio.prepare("yolo", output=studio.out, val_fraction=0.5)
 
 
-def test_a_random_split_by_video_is_recorded(studio: Studio, labelled: Labelled) -> None:
+def test_a_random_split_by_video_is_recorded(studio: Studio, labeled: Labeled) -> None:
     studio.write("data.yaml", NAMES)
     for name in "abcdefgh":
-        labelled(f"images/{name}/{{}}.png", f"labels/{name}/{{}}.txt", range(1))
+        labeled(f"images/{name}/{{}}.png", f"labels/{name}/{{}}.txt", range(1))
     with pytest.raises(ConfigError, match="not divided"):
         studio.prepare("yolo", output=studio.out)
 
@@ -132,11 +132,11 @@ def test_a_random_split_by_video_is_recorded(studio: Studio, labelled: Labelled)
     assert len({tuple(drawn(seed)[1]) for seed in range(5)}) > 1
 
 
-def test_frames_without_label_file_and_stills(studio: Studio, labelled: Labelled) -> None:
+def test_frames_without_label_file_and_stills(studio: Studio, labeled: Labeled) -> None:
     studio.write("data.yaml", NAMES)
-    labelled("images/a/{}.png", "labels/a/{}.txt", range(1, 3))
+    labeled("images/a/{}.png", "labels/a/{}.txt", range(1, 3))
     studio.image("images/a/3.png", 3)
-    labelled("images/{:04d}.png", "labels/{:04d}.txt", range(1, 2))
+    labeled("images/{:04d}.png", "labels/{:04d}.txt", range(1, 2))
     studio.image("images/0002.png", 2)
     (split,) = studio.prepare("yolo")
     assert (split.num_videos, split.num_frames, split.num_empty) == (1, 3, 2)
@@ -194,9 +194,9 @@ def test_an_object_with_two_boxes_in_a_frame(studio: Studio) -> None:
     assert studio.problems("yolo") == ["a/1.txt:2: object 4 has a box in frame 1 already, skipped"]
 
 
-def test_labels_and_frames_without_each_other(studio: Studio, labelled: Labelled) -> None:
+def test_labels_and_frames_without_each_other(studio: Studio, labeled: Labeled) -> None:
     studio.write("data.yaml", NAMES)
-    labelled("images/a/{}.png", "labels/a/{}.txt")
+    labeled("images/a/{}.png", "labels/a/{}.txt")
     studio.write("labels/b/0.txt", "0 0.5 0.5 0.1 0.1\n")
     studio.write("labels/b/1.txt", "0 0.5 0.5 0.1 0.1\n")
     studio.write("images/a/3.png", b"no image")
@@ -208,9 +208,9 @@ def test_labels_and_frames_without_each_other(studio: Studio, labelled: Labelled
     ]
 
 
-def test_a_video_without_any_label_file_is_skipped(studio: Studio, labelled: Labelled) -> None:
+def test_a_video_without_any_label_file_is_skipped(studio: Studio, labeled: Labeled) -> None:
     studio.write("data.yaml", NAMES)
-    labelled("images/a/{}.png", "labels/a/{}.txt")
+    labeled("images/a/{}.png", "labels/a/{}.txt")
     studio.image("images/b/0.png", 0)
     studio.video("videos/a.mp4", 3)
     studio.image("images/c/0.png", 0)
@@ -224,10 +224,10 @@ def test_a_video_without_any_label_file_is_skipped(studio: Studio, labelled: Lab
 
 
 def test_links_to_folders_are_followed_unless_circular(
-    studio: Studio, labelled: Labelled, tmp_path: Path
+    studio: Studio, labeled: Labeled, tmp_path: Path
 ) -> None:
     studio.write("data.yaml", NAMES)
-    labelled("images/a/{}.png", "labels/a/{}.txt")
+    labeled("images/a/{}.png", "labels/a/{}.txt")
     (studio.root / "images/a").rename(tmp_path / "frames_of_a")
     (studio.root / "images/a").symlink_to(tmp_path / "frames_of_a")
     (tmp_path / "frames_of_a" / "again").symlink_to(studio.root / "images")
@@ -250,9 +250,9 @@ def test_links_to_folders_are_followed_unless_circular(
     ],
 )
 def test_invalid_class_lists(
-    studio: Studio, labelled: Labelled, name: str, text: str, words: str
+    studio: Studio, labeled: Labeled, name: str, text: str, words: str
 ) -> None:
-    labelled("a/{}.png", "a/{}.txt")
+    labeled("a/{}.png", "a/{}.txt")
     studio.write(name, text)
     with pytest.raises(DataError) as error:
         studio.prepare("yolo")

@@ -83,7 +83,7 @@ def test_mean_spread_and_gain(tmp_path):
     make_up(tmp_path / "tfe" / "seed-1", ap50=0.55)
     chosen = grid.tables(load_config("tiny"), [2])
     found = results.load_results(experiment(tmp_path), chosen, [0, 1, 2])
-    summary = results.summarise(chosen, found, [0, 1, 2], {"full": 12.34})
+    summary = results.summarize(chosen, found, [0, 1, 2], {"full": 12.34})
     baseline, tfe, spfa, full = summary["tables"][0]["rows"]
     assert baseline["AP50"] == pytest.approx({"mean": 52, "std": 2, "min": 50, "max": 54})
     # 60, 61, 68: mean 63, squares 9 + 4 + 25 over 2
@@ -123,7 +123,7 @@ def test_speed_figure_shows_measured_and_paper_results(tmp_path):
     chosen = grid.tables(load_config("tiny"), [2, 5])
     found = results.load_results(experiment(tmp_path), chosen, [0])
     fps = {"full": 20.0, "full, 2 supports": 25.0, "baseline": 30.0}
-    summary = results.summarise(chosen, found, [0], fps)
+    summary = results.summarize(chosen, found, [0], fps)
     files = figures.write_figures(summary, tmp_path)
     assert [file.name for file in files[2:]] == ["fig5_ap50_by_fps.png", "fig5_ap50_by_fps.pdf"]
     rows = [row for row in summary["tables"][1]["rows"] if row["fps"]]

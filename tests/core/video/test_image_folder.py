@@ -27,7 +27,7 @@ def test_images_in_natural_order(tmp_path):
         assert [frame.time_s for frame in folder] == [None] * 3
 
 
-def test_colours_are_rgb_and_deep_pixels_become_8_bit(tmp_path):
+def test_colors_are_rgb_and_deep_pixels_become_8_bit(tmp_path):
     image = np.zeros((8, 8, 3), np.uint16)
     image[..., 2] = 65535  # red, in OpenCV's channel order
     (tmp_path / "a.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())

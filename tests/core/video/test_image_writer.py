@@ -25,7 +25,7 @@ def test_no_patterns(name: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
-def test_numbered_from_zero_in_true_colours(tmp_path: Path, suffix: str) -> None:
+def test_numbered_from_zero_in_true_colors(tmp_path: Path, suffix: str) -> None:
     with ImageWriter(tmp_path / "out" / f"f-%03d.{suffix}", 7, 5) as writer:
         for _ in range(12):
             writer.write(RED)

@@ -249,7 +249,7 @@ def test_rotation_is_applied(tmp_path: Path, turn: str) -> None:
 @pytest.mark.parametrize("matrix", [1, 6], ids=["bt709", "bt601"])
 @pytest.mark.parametrize("is_full", [False, True], ids=["limited", "full"])
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv420p10le", "yuv444p"])
-def test_colours_are_right_in_any_range_and_depth(
+def test_colors_are_right_in_any_range_and_depth(
     tmp_path: Path, matrix: int, is_full: bool, pixels: str
 ) -> None:
     if is_full and av.__version__.startswith("14."):

@@ -122,7 +122,7 @@ def test_what_players_need(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("color", [(200, 60, 30), (20, 200, 40), (30, 30, 220), (250, 250, 250)])
-def test_colours_are_preserved(tmp_path: Path, color: tuple[int, int, int]) -> None:
+def test_colors_are_preserved(tmp_path: Path, color: tuple[int, int, int]) -> None:
     with VideoWriter(tmp_path / "out.mp4", 32, 32, frame_rate=None) as writer:
         writer.write(np.full((32, 32, 3), color, np.uint8))
     with VideoReader(writer.path) as reader:

@@ -1,4 +1,4 @@
-"""Conversion of labelled videos in any format to COCO-VID JSON.
+"""Conversion of labeled videos in any format to COCO-VID JSON.
 
 Frames stay where they are, and the JSON records their place. The data's own splits `train` and
 `val` are kept. Undivided data go into one file, or some entire videos are drawn for `val`.
@@ -24,7 +24,7 @@ from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Part, Spli
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 
-def prepare_labelled(
+def prepare_labeled(
     root: Path,
     output: Path | None,
     label_format: str = "auto",
