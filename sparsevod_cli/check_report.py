@@ -102,7 +102,7 @@ def show_findings(findings: Sequence[Finding]) -> None:
 
 def _overview(report: DatasetReport) -> list[tuple[str, str]]:
     frames, boxes, tracks, files = report.frames, report.boxes, report.tracks.all, report.files
-    sizes = ", ".join(f"{width}x{height}" for width, height, _ in frames.sizes[:3])
+    sizes = ", ".join(f"{height}x{width}" for width, height, _ in frames.sizes[:3])
     more = f" and {frames.num_sizes - 3} more sizes" if frames.num_sizes > 3 else ""
     lines = [("videos", f"{frames.videos:,}{_spread(frames.per_video, 'frames')}")]
     if frames.stills:
@@ -110,7 +110,7 @@ def _overview(report: DatasetReport) -> list[tuple[str, str]]:
     lines += [
         ("frames", f"{frames.frames:,}; {frames.empty:,} without a box"),
         ("", f"{frames.targets:,} to train on, {frames.supports:,} only as support"),
-        ("", f"{sizes}{more}"),
+        ("", f"{sizes}{more} (height x width)"),
         ("boxes", f"{boxes.boxes:,}"),
     ]
     if boxes.boxes:
