@@ -55,7 +55,8 @@ Batch = Annotated[
     int | None,
     typer.Option(
         "--batch",
-        help="Number of frames that go through the model together; default: 16 on a GPU, otherwise 1.",
+        help="Number of frames that go through the model together; default: 16 on a GPU, "
+        "otherwise 1.",
     ),
 ]
 Precision = Annotated[
