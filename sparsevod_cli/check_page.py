@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sparsevod_core.reporting import counted
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -43,12 +45,6 @@ def dataset_page(report: DatasetReport) -> Figure:
             frame_aspect=width / height,
         )
     )
-
-
-def counted(number: int, what: str) -> str:
-    """Return a number with its unit: 1 box, 2 boxes."""
-    plural = f"{what}es" if what[-1] in "sx" else f"{what}s"
-    return f"{number:,} {what if number == 1 else plural}"
 
 
 def _facts(report: DatasetReport) -> str:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from sparsevod_cli import console
-from sparsevod_cli.check_page import counted, dataset_page
+from sparsevod_cli.check_page import dataset_page
 from sparsevod_core.errors import ConfigError, DataError
+from sparsevod_core.reporting import counted
 
 if TYPE_CHECKING:
     from sparsevod_core.prepare.checks.findings import Finding

@@ -25,11 +25,11 @@ CheckpointFile = Annotated[
 ]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", help="YAML file of settings that replace the preset's."),
+    typer.Option("--config", help="YAML file of settings to change."),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change a setting, e.g. --set train.epochs=1; repeatable."),
+    typer.Option("--set", help="Change a setting, e.g. --set model.tfe=off; repeatable."),
 ]
 Seed = Annotated[
     int | None,
@@ -63,16 +63,16 @@ Precision = Annotated[
     str | None,
     typer.Option(
         "--precision",
-        help="fp32, tf32 (faster fp32 on a GPU), bf16, or auto (the default): bf16 if the hardware "
-        "supports it.",
+        help="auto (bf16 if the hardware supports it), bf16, tf32 (faster fp32 on a GPU) or fp32; "
+        "default: auto.",
     ),
 ]
 Compile = Annotated[
     str | None,
     typer.Option(
         "--compile",
-        help="Compile the model on a GPU: on, off, or auto (the default): if there are enough "
-        "frames to make up for it.",
+        help="Compile the model on a GPU: auto (if there are enough frames to make up for it), on "
+        "or off; default: auto.",
     ),
 ]
 JsonOut = Annotated[

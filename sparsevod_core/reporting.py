@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with its unit: 1 box, 2 boxes."""
+    plural = f"{what}es" if what[-1] in "sx" else f"{what}s"
+    return f"{number:,} {what if number == 1 else plural}"
+
+
+def listed(names: Iterable[object]) -> str:
+    """Return the names as a list: a, b and c."""
+    *rest, last = map(str, names)
+    return f"{', '.join(rest)} and {last}" if rest else last
 
 
 class Progress(Protocol):

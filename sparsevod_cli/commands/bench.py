@@ -23,6 +23,7 @@ from sparsevod_cli.options import (
     parse_size,
 )
 from sparsevod_core.errors import ConfigError
+from sparsevod_core.reporting import counted
 
 if TYPE_CHECKING:
     from sparsevod_core.benchmark.inference import BenchmarkSettings
@@ -54,7 +55,9 @@ def bench(
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option("--batch", help="Target frames per forward pass; default: 1."),
+        typer.Option(
+            "--batch", help="Number of frames that go through the model together; default: 1."
+        ),
     ] = None,
     precision: Precision = None,
     plain: Annotated[
@@ -82,8 +85,8 @@ def bench(
     The model is that of --checkpoint, by default the bundled one. With --backbone or --config it is
     built with random weights. Random frames of the given size enter the model without resizing.
     Size (data.short_side, data.long_side), support frames, batch and precision can also be set with
-    --config and --set; options win. The support memory is computed once, as for a video, and its
-    time is reported separately.
+    --config and --set; the options override them. The support memory is computed once, as for a
+    video, and its time is reported separately.
 
     Keys of --json: schema ("sparsevod.bench/1"), seconds_per_frame (median, min, p95),
     frames_per_second, parts (by name: median, min, p95, in seconds per frame), first_box_seconds
@@ -145,11 +148,13 @@ def bench(
 
 _Annotations = Annotated[
     Path | None,
-    typer.Option("--annotations", help="COCO-VID JSON; default: data/imagenet_vid/train.json."),
+    typer.Option(
+        "--annotations", help="COCO-VID JSON to train on; default: data/imagenet_vid/train.json."
+    ),
 ]
 _Root = Annotated[
     Path | None,
-    typer.Option("--root", help="Folder of the frames; default: as in the JSON."),
+    typer.Option("--root", help="Folder of the frames; default: the folder recorded in the JSON."),
 ]
 _Preset = Annotated[
     str | None, typer.Option("--backbone", help="Preset: tiny, r50, r101 or x101; default: r50.")
@@ -231,7 +236,7 @@ def train(
     """Time training steps, part by part, in one process and with random weights.
 
     Entire steps are timed first, as in training. Then as many steps are timed in parts, with the
-    device synchronized after each part, so that the parts of a GPU add up to more than a step.
+    device synchronized after each part, so that on a GPU the parts add up to more than a step.
 
     Keys of --json: schema ("sparsevod.bench-train/1"), clips_per_second, seconds_per_step,
     data_wait_share, parts (data_wait, forward, matching, loss, backward, optimiser: median, min
@@ -340,8 +345,8 @@ def _show(result: dict[str, Any]) -> None:
     settings, run = result["settings"], result["run"]
     console.say(
         f"{result['frames_per_second']:.2f} frames/s on {run['device']} "
-        f"({run['threads']} threads, {run['precision']}); memory of "
-        f"{settings['supports']} support frames: {result['memory_seconds']:.2f} s, "
+        f"({counted(run['threads'], 'thread')}, {run['precision']}); memory of "
+        f"{counted(settings['supports'], 'support frame')}: {result['memory_seconds']:.2f} s, "
         f"{result['memory_mib']:.1f} MiB; peak {result['peak_memory_mib']:.0f} MiB"
     )
 

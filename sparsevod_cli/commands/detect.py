@@ -36,7 +36,7 @@ def detect(
     videos: Annotated[
         list[str],
         typer.Argument(
-            metavar="VIDEO...",
+            metavar="VIDEO",
             help="Video files, patterns, folders of images, @LIST, - (stdin), camera numbers or "
             "URLs.",
         ),
@@ -111,7 +111,7 @@ def detect(
         typer.Option(
             "--frame-size",
             metavar="HxW",
-            help="Frame size, HEIGHTxWIDTH; 360x sets only the height, x640 only the width; "
+            help="Frame size as HEIGHTxWIDTH; 360x sets only the height, x640 only the width; "
             "default: the source's size.",
             rich_help_panel=VIDEO,
         ),
@@ -143,20 +143,22 @@ def detect(
     ] = None,
     no_video: Annotated[
         bool,
-        typer.Option("--no-video", help="Write only files of detections.", rich_help_panel=VIDEO),
+        typer.Option(
+            "--no-video", help="Write only files of detections, no video.", rich_help_panel=VIDEO
+        ),
     ] = False,
     json_out: Annotated[Path | None, _results("--json", "JSON.")] = None,
     jsonl: Annotated[Path | None, _results("--jsonl", "JSON lines, one per frame.")] = None,
     csv: Annotated[Path | None, _results("--csv", "CSV table, one row per detection.")] = None,
     coco: Annotated[Path | None, _results("--coco", "COCO results file.")] = None,
-    mot: Annotated[Path | None, _results("--mot", "MOTChallenge det.txt.")] = None,
+    mot: Annotated[Path | None, _results("--mot", "MOT Challenge's det.txt.")] = None,
     yolo: Annotated[Path | None, _results("--yolo", "Folder of YOLO label files.")] = None,
     crop: Annotated[
         Path | None, _results("--crop", "Folder of images, one per drawn detection.")
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Resume a run that was cut off.", rich_help_panel=RUN),
+        typer.Option("--resume", help="Resume an interrupted run.", rich_help_panel=RUN),
     ] = False,
     gpus: Annotated[
         int | None,

@@ -29,7 +29,7 @@ SCHEMA_OF_SEVERAL = "sparsevod.evals/1"
 def evaluate(
     checkpoint: Annotated[
         Path | None,
-        typer.Argument(metavar="CKPT", help="Model to evaluate; default: the bundled model."),
+        typer.Argument(metavar="CKPT", help="Checkpoint to evaluate; default: the bundled model."),
     ] = None,
     annotations: Annotated[
         Path | None,
@@ -40,14 +40,16 @@ def evaluate(
     ] = None,
     root: Annotated[
         Path | None,
-        typer.Option("--root", help="Folder that file names in the annotations start from."),
+        typer.Option(
+            "--root", help="Folder of the frames; default: the folder recorded in the JSON."
+        ),
     ] = None,
     from_predictions: Annotated[
         list[str] | None,
         typer.Option(
             "--from-predictions",
             metavar="[NAME=]FILE",
-            help="Score a COCO results file without a model; repeat to compare several.",
+            help="Score a COCO results file without a model; repeatable, to compare several.",
         ),
     ] = None,
     save_predictions: Annotated[
@@ -56,10 +58,11 @@ def evaluate(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Resume an interrupted run with --save-predictions."),
+        typer.Option("--resume", help="Resume an interrupted run that has --save-predictions."),
     ] = False,
     gpus: Annotated[
-        int | None, typer.Option("--gpus", help="Number of processes to start, one per GPU.")
+        int | None,
+        typer.Option("--gpus", help="Number of processes to share the videos among, one per GPU."),
     ] = None,
     figures: Annotated[
         Path | None,

@@ -46,11 +46,11 @@ def export(
     [1, 3, height, width]) to `support_maps` and `support_proposals`. Concatenate those of two or
     more support frames along the first dimension, and pass them to model.onnx with the `image` of a
     target frame. It returns `boxes_xyxy` [N, 4] in pixels of the image, `scores` [N] and `labels`
-    [N], best first.
+    [N], highest score first.
 
     Resize frames to fit the size, keeping the aspect ratio, and pad them with black on the right
-    and below. The metadata of both files contains size, classes and names of inputs and outputs as
-    JSON under "sparsevod".
+    and below. The metadata of both files contains the size, the classes and the names of the inputs
+    and outputs as JSON under "sparsevod".
 
     Keys of --json: schema ("sparsevod.export/1"), files, image_size, categories.
 

@@ -35,8 +35,8 @@ def prepare_vid(
         Path | None,
         typer.Argument(
             metavar="ROOT",
-            help="Folder of the videos, or their annotation file; folder to render with "
-            "--synthetic.",
+            help="Folder of the videos, or their annotation file; with --synthetic, the "
+            "folder to render into.",
         ),
     ] = None,
     label_format: Annotated[
@@ -61,7 +61,9 @@ def prepare_vid(
     ] = None,
     val_fraction: Annotated[
         float | None,
-        _own("--val-fraction", help="Fraction of undivided videos to draw for val, e.g. 0.1."),
+        _own(
+            "--val-fraction", help="Fraction of the videos to select at random for val, e.g. 0.1."
+        ),
     ] = None,
     first_frame: Annotated[
         int | None,
@@ -74,7 +76,7 @@ def prepare_vid(
         bool, typer.Option("--strict", help="Stop at the first thing missing or broken.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read and check everything, write nothing.")
+        bool, typer.Option("--dry-run", help="Read and check everything, but write nothing.")
     ] = False,
     workers: Annotated[
         int | None,
@@ -88,27 +90,33 @@ def prepare_vid(
     synthetic: Annotated[
         bool, _rendered("--synthetic", help="Render a small video set into ROOT and convert it.")
     ] = False,
-    videos: Annotated[int | None, _rendered("--videos", help="Number of training videos.")] = None,
+    videos: Annotated[
+        int | None, _rendered("--videos", help="Number of training videos; default: 396.")
+    ] = None,
     val_videos: Annotated[
-        int | None, _rendered("--val-videos", help="Number of validation videos.")
+        int | None, _rendered("--val-videos", help="Number of validation videos; default: 36.")
     ] = None,
     frames: Annotated[
-        int | None, _rendered("--frames", help="Number of frames per training video.")
+        int | None, _rendered("--frames", help="Number of frames per training video; default: 10.")
     ] = None,
     val_frames: Annotated[
-        int | None, _rendered("--val-frames", help="Number of frames per validation video.")
+        int | None,
+        _rendered("--val-frames", help="Number of frames per validation video; default: 25."),
     ] = None,
     frame_size: Annotated[
-        str | None, _rendered("--frame-size", metavar="HxW", help="Frame size, HEIGHTxWIDTH.")
+        str | None,
+        _rendered(
+            "--frame-size", metavar="HxW", help="Frame size as HEIGHTxWIDTH; default: 240x320."
+        ),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option("--size", hidden=True, help="Deprecated: frame size, WIDTHxHEIGHT."),
+        typer.Option("--size", hidden=True, help="Deprecated: frame size as WIDTHxHEIGHT."),
     ] = None,
     seed: Seed = None,
     check: Annotated[
         list[Path] | None,
-        _checked("--check", metavar="FILE", help="Report on a prepared set; may be repeated."),
+        _checked("--check", metavar="FILE", help="Report on a prepared set; repeatable."),
     ] = None,
     frames_root: Annotated[
         Path | None,
@@ -122,18 +130,18 @@ def prepare_vid(
     """Convert labeled videos to COCO-VID JSON, render a small set, or check a prepared set.
 
     ImageNet VID is read from ROOT/Data, ROOT/Annotations and the lists in ROOT/ImageSets, as in the
-    official archives of either year, complete or in part. DET's still images of the 30 classes, if
+    official archives of 2015 or 2017, complete or in part. DET's still images of the 30 classes, if
     present, are added to the training file. Without -o, files go where `sparsevod train` looks for
     them.
 
     Your own videos may have labels in COCO or COCO-VID JSON, MOT Challenge folders, YOLO text,
     Pascal VOC XML or CVAT for video XML, with frames in folders or inside video files. If the data
-    have the splits train and val, both files are written. Otherwise use --val-fraction to draw
-    entire videos for val with --seed, or -o NAME.json for one file. Class ids are kept. Use
+    have the splits train and val, both files are written. Otherwise use --val-fraction and
+    --seed to select videos at random for val, or -o NAME.json for one file. Class ids are kept. Use
     --classes, --images, --first-frame and --group-by-folder to specify what a layout leaves open.
 
-    Frames are not copied: the JSON records their paths. Whatever is broken is skipped and reported
-    with file and line. Run the same command again to resume an interrupted conversion.
+    Frames are not copied: the JSON records their paths. Broken labels are skipped and reported with
+    file and line. Run the same command again to resume an interrupted conversion.
 
     --check FILE reports on any COCO-VID file: classes, sizes, tracks, motion, frame files, and
     broken or unusual entries, as text and as a page of plots (-o PAGE.png, .pdf or .svg; default:

@@ -32,28 +32,32 @@ def reproduce(
         ),
     ] = None,
     root: Annotated[
-        Path | None, typer.Option("--root", help="Folder of the files that --annotations lists.")
+        Path | None,
+        typer.Option(
+            "--root", help="Folder of the frames; default: the folder recorded in the JSON."
+        ),
     ] = None,
     val: Annotated[
         Path | None,
         typer.Option(
             "--val",
-            help="Annotations to score every run on, once; default: data/imagenet_vid/val.json.",
+            help="COCO-VID JSON to score every run on, once; default: data/imagenet_vid/val.json.",
         ),
     ] = None,
     val_root: Annotated[
-        Path | None, typer.Option("--val-root", help="Folder of the files that --val lists.")
+        Path | None, typer.Option("--val-root", help="The same as --root, for --val.")
     ] = None,
     choose_by: Annotated[
         Path | None,
         typer.Option(
             "--choose-by",
-            help="Other videos, to select the best checkpoint by; default: score the last one.",
+            help="COCO-VID JSON of other videos to select the best checkpoint by; default: score "
+            "the last one.",
         ),
     ] = None,
     choose_root: Annotated[
         Path | None,
-        typer.Option("--choose-root", help="Folder of the files that --choose-by lists."),
+        typer.Option("--choose-root", help="The same as --root, for --choose-by."),
     ] = None,
     backbone: Annotated[
         str | None,
@@ -97,14 +101,15 @@ def reproduce(
         ),
     ] = None,
     gpus: Annotated[
-        int | None, typer.Option("--gpus", help="Number of processes of every run.")
+        int | None, typer.Option("--gpus", help="Number of processes of every run, one per GPU.")
     ] = None,
     device: Device = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the runs and their state, and stop.")
+        bool, typer.Option("--dry-run", help="List the runs and their state, but train nothing.")
     ] = False,
     tables_only: Annotated[
-        bool, typer.Option("--tables-only", help="Write tables of existing runs; train nothing.")
+        bool,
+        typer.Option("--tables-only", help="Write the tables of existing runs, but train nothing."),
     ] = False,
 ) -> None:
     """Train and evaluate the paper's ablations, and write its Tables 2 to 5 and Figs. 4 and 5.
@@ -172,7 +177,9 @@ def reproduce(
 
 @app.command("hold-out")
 def hold_out(
-    annotations: Annotated[Path, typer.Argument(help="COCO-VID JSON to split.")],
+    annotations: Annotated[
+        Path, typer.Argument(metavar="ANNOTATIONS", help="COCO-VID JSON to split.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")],
     share: Annotated[
         float, typer.Option("--share", min=0, max=1, help="Fraction of the videos to set aside.")
@@ -180,7 +187,7 @@ def hold_out(
 ) -> None:
     """Set training videos aside for --choose-by: write OUTPUT/train.json and OUTPUT/choose.json.
 
-    The choice depends on the names of the videos only, and is the same each time.
+    The choice depends only on the names of the videos, so it is the same each time.
 
     Example: sparsevod reproduce hold-out train.json -o held_out --share 0.1
     """

@@ -28,26 +28,31 @@ SCHEMA = "sparsevod.train/1"
 def train(
     run_folder: Annotated[
         Path | None,
-        typer.Argument(help="Run to resume, with --resume; default: the last one in runs/."),
+        typer.Argument(
+            metavar="RUN",
+            help="Run folder to resume with --resume; default: the last one in runs/.",
+        ),
     ] = None,
     annotations: Annotated[
         Path | None,
         typer.Option(
             "--annotations",
-            help="COCO-VID JSON file to train on; default: data/imagenet_vid/train.json.",
+            help="COCO-VID JSON to train on; default: data/imagenet_vid/train.json.",
         ),
     ] = None,
     root: Annotated[
         Path | None,
-        typer.Option("--root", help="Folder that the file names in --annotations start from."),
+        typer.Option(
+            "--root", help="Folder of the frames; default: the folder recorded in the JSON."
+        ),
     ] = None,
     val: Annotated[
         Path | None,
-        typer.Option("--val", help="COCO-VID JSON file to measure AP on and select best.pth by."),
+        typer.Option("--val", help="COCO-VID JSON to measure AP on and select best.pth by."),
     ] = None,
     val_root: Annotated[
         Path | None,
-        typer.Option("--val-root", help="Folder that the file names in --val start from."),
+        typer.Option("--val-root", help="The same as --root, for --val."),
     ] = None,
     backbone: Annotated[
         str | None,
@@ -55,19 +60,21 @@ def train(
     ] = None,
     backbone_weights: Annotated[
         str | None,
-        typer.Option("--backbone-weights", help="imagenet (downloaded), none, or a file."),
+        typer.Option(
+            "--backbone-weights",
+            help="imagenet (downloaded), none or a file; default: the preset's.",
+        ),
     ] = None,
     init_from: Annotated[
         Path | None,
         typer.Option(
             "--init-from",
-            help="Checkpoint to start from: SparseVOD's, MMDetection's or the original Sparse "
-            "R-CNN's.",
+            help="Checkpoint to start from: ours, MMDetection's or the original Sparse R-CNN's.",
         ),
     ] = None,
     gpus: Annotated[
         int | None,
-        typer.Option("--gpus", help="Number of processes per machine, one for each GPU."),
+        typer.Option("--gpus", help="Number of processes per machine, one per GPU."),
     ] = None,
     nodes: Annotated[
         int,
@@ -86,11 +93,13 @@ def train(
         int | None,
         typer.Option(
             "--max-restarts",
-            help="How often to restart from last.pth after a process is lost; default: 3 with "
-            "several processes, otherwise 0.",
+            help="Number of restarts from last.pth after lost processes; default: 3 with several "
+            "processes, otherwise 0.",
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Number of epochs.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="Number of epochs; default: the preset's.")
+    ] = None,
     max_steps: Annotated[
         int | None,
         typer.Option("--max-steps", help="Stop after this many steps, regardless of --epochs."),

@@ -50,7 +50,7 @@ def visualize_stages(
             "--num-frames",
             min=1,
             max=MAX_ROWS,
-            help="Number of frames to draw, spread evenly, without --frames.",
+            help="Number of evenly spread frames to draw, if --frames is not given.",
         ),
     ] = 3,
     stages: Annotated[
@@ -72,7 +72,7 @@ def visualize_stages(
 
     Rows are frames; columns are the learned proposals, the stages, and the scores by stage. In all
     columns a proposal has the color of the object it ends on; the last stage shows its path.
-    NAME_supports.png shows the support frames, with the proposals (SPFA) and places (TFE) that
+    NAME_supports.png shows the support frames, with the proposals (SPFA) and positions (TFE) that
     informed each object. NAME.html is an interactive page with sliders for stages and frames; it
     works offline. Without --checkpoint the bundled model is used; its classes are printed.
 

@@ -58,7 +58,7 @@ def load_detector(
     if is_bundled:
         names = [category.name for category in checkpoint.categories]
         reporter.message(
-            f"no --checkpoint given: using the bundled model ({len(names)} classes: "
+            f"no checkpoint given: using the bundled model ({len(names)} classes: "
             f"{', '.join(names)}; model card: {embedded_card()})"
         )
     if checkpoint.source != "sparsevod":

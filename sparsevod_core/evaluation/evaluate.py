@@ -247,7 +247,7 @@ def _progress_of_all(total: int, reporter: Reporter) -> Iterator[Callable[[], No
         progress.advance(done - shown)
         shown = done
 
-    with reporter.progress("evaluate", total) as progress:
+    with reporter.progress("evaluating", total) as progress:
         yield advance
         while distributed.is_main() and shown < total:
             time.sleep(POLL_S)

@@ -16,7 +16,7 @@ from sparsevod_core.inference.device import resolve_device
 from sparsevod_core.inference.drawing import Drawing
 from sparsevod_core.inference.outputs import STDOUT, OutputFiles
 from sparsevod_core.inference.predictor import Predictor
-from sparsevod_core.reporting import MessagesOnly, Reporter, SilentReporter
+from sparsevod_core.reporting import MessagesOnly, Reporter, SilentReporter, counted, listed
 from sparsevod_core.video.containers import Encoding
 from sparsevod_core.video.sources import Source, find_sources
 
@@ -104,7 +104,9 @@ def detect_videos(
     if not jobs:
         reporter.message(f"--shard {shard}: no videos in this shard")
     if len(to_do) < len(jobs):
-        reporter.message(f"skipping {len(jobs) - len(to_do)} of {len(jobs)} videos: already done")
+        reporter.message(
+            f"skipping {len(jobs) - len(to_do)} of {counted(len(jobs), 'video')}: already done"
+        )
     if not to_do:
         return []
     defaults = ["inference.precision=auto"]
@@ -218,9 +220,11 @@ def _detect_jobs(
 def _report(job: Job, detected: DetectedVideo, reporter: Reporter) -> None:
     if detected.broken:
         reporter.warning(detected.broken)
-    files = " and ".join(map(str, job.files.paths())) or "to stdout"
+    paths = job.files.paths()
+    files = listed(paths) if paths else "to stdout"
     reporter.message(
-        f"wrote {files}: {detected.num_frames} frames, {detected.num_detections} detections "
+        f"wrote {files}: {counted(detected.num_frames, 'frame')}, "
+        f"{counted(detected.num_detections, 'detection')} "
         f"({detected.num_drawn} drawn)"
     )
     if detected.live is not None:

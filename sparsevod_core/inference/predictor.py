@@ -60,14 +60,14 @@ class Predictor:
             print(detections)  # Detections(2: car 0.91 at (10.0, 20.0, 50.0, 40.0); ...)
 
     A frame is RGB pixels of type uint8: a numpy array [H, W, 3], or a tensor [3, H, W] as
-    torchvision decodes it. Boxes are (x1, y1, x2, y2) in pixels of the frame, scores 0 to 1,
-    labels positions in `categories`. `sparsevod_core.structures` documents `Detections` and
+    torchvision decodes it. Boxes are (x1, y1, x2, y2) in pixels of the frame, scores are 0 to 1,
+    and labels are positions in `categories`. `sparsevod_core.structures` documents `Detections` and
     `FrameDetections`; `sparsevod_core.inference.convert` passes them on to torchvision, COCO tools
     and supervision.
 
     Args:
         detector: Detector; it is moved to the device and set to evaluation mode. Its weights are
-            copied at the first detection, later changes have no effect.
+            copied at the first detection; later changes have no effect.
         config: Config; `inference` and the sizes in `data` are used.
         categories: The model's classes, `categories[label]`.
         device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
@@ -158,11 +158,11 @@ class Predictor:
             For each frame `FrameDetections`: `frame.image` [H, W, 3] uint8 RGB, `index` from 0,
             `time_s` in seconds, and detections with `boxes_xyxy` [M, 4] float32 in pixels, clipped
             to the frame, `scores` [M] float32, `labels` [M] int64, `class_names`; highest score
-            first. There is no score threshold, M is about the number of proposals; `above(score)`
+            first. There is no score threshold: M is about the number of proposals; `above(score)`
             selects.
 
         Raises:
-            VideoError: The file cannot be opened; or it breaks off, after all frames before that.
+            VideoError: The file cannot be opened, or it breaks off after the frames yielded so far.
         """
         with VideoReader(path) as reader:
             yield from self.frames(reader)
@@ -182,7 +182,7 @@ class Predictor:
                 `num_frames`, `frames_at` and `__iter__`.
             clip: See `detect`.
             resumed: Detections of the first frames from an earlier run. These frames do not go
-                through the model. The others get the same batches and support frames as without.
+                through the model. The others get the same batches and support frames as without it.
             is_live: If True, a frame is yielded before the next one is read. This is always so
                 with `causal` support frames; otherwise a GPU reads two batches ahead.
         """
@@ -234,7 +234,7 @@ class Predictor:
             frames: Target frames [H, W, 3] or [3, H, W] of one video, of any sizes.
             memory: Memory of the video's support frames, from `remember`; None: detect in each
                 frame on its own.
-            clip: If True, clip boxes to the frame and drop those that are empty then.
+            clip: If True, clip boxes to the frame and drop those that are then empty.
 
         Raises:
             DataError: Something that is not a frame.
@@ -264,8 +264,8 @@ class Predictor:
     def expect(self, num_frames: int | None) -> str | None:
         """Announce the length of a video or data set before its first frame; None if unknown.
 
-        With `inference.compile=auto` on a GPU, the number of frames announced so far decides if the
-        model is compiled.
+        With `inference.compile=auto` on a GPU, the number of frames announced so far decides
+        whether the model is compiled.
 
         Returns:
             A message for the user about the decision, or None.

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from sparsevod_core.reporting import Reporter
+from sparsevod_core.reporting import Reporter, counted
 from sparsevod_core.reproduce.json_files import read_json, write_json
 
 
@@ -37,7 +37,8 @@ def hold_out(annotations: Path, output: Path, share: float, reporter: Reporter) 
         chosen = _only_videos(content, video_ids)
         file = output / f"{part}.json"
         write_json(file, chosen)
-        reporter.message(f"{file}: {len(chosen['videos'])} videos, {len(chosen['images'])} frames")
+        sizes = counted(len(chosen["videos"]), "video"), counted(len(chosen["images"]), "frame")
+        reporter.message(f"{file}: {', '.join(sizes)}")
 
 
 def held_out(names: Collection[str], share: float) -> set[str]:

@@ -25,4 +25,5 @@ def read_json(path: Path, hint: str) -> dict[str, Any]:
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot read it: {error}", hint=hint) from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read: {reason}", hint=hint) from error

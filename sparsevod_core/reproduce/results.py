@@ -155,6 +155,6 @@ def _training(metrics: Path) -> dict[str, Any]:
     try:
         lines = metrics.read_text("utf-8").splitlines()
     except OSError as error:
-        raise DataError(f"{metrics}: cannot read it: {error.strerror}") from error
+        raise DataError(f"{metrics}: cannot be read: {error.strerror}") from error
     records = [record for record in map(json.loads, lines) if record["kind"] == "train"]
     return {"step": records[-1]["step"], "seconds": records[-1]["seconds"]}

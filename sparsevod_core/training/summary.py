@@ -5,6 +5,7 @@ from __future__ import annotations
 from sparsevod_core.config import Config, ModelConfig, TrainConfig
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.reporting import counted
 from sparsevod_core.training.run_state import RunState
 from sparsevod_core.training.schedule import Schedule
 
@@ -41,11 +42,13 @@ def _data(state: RunState, videos: VideoSet, validation: VideoSet | None) -> str
     held_out = (
         "no validation set, so last.pth is the result"
         if validation is None
-        else f"validation: {validation.num_frames:,} frames of {validation.num_videos:,} videos"
+        else f"validation: {counted(validation.num_frames, 'frame')} of "
+        f"{counted(validation.num_videos, 'video')}"
     )
     return (
-        f"data: {state.num_clips:,} target frames of {videos.num_videos:,} videos, "
-        f"{len(videos.categories)} classes ({names}{more}); {held_out}"
+        f"data: {counted(state.num_clips, 'target frame')} of "
+        f"{counted(videos.num_videos, 'video')}, {counted(len(videos.categories), 'class')} "
+        f"({names}{more}); {held_out}"
     )
 
 
@@ -54,14 +57,14 @@ def _model(model: ModelConfig, detector: SparseVOD) -> str:
     total = sum(parameter.numel() for parameter in parameters)
     frozen = sum(parameter.numel() for parameter in parameters if not parameter.requires_grad)
     return (
-        f"model: {model.backbone}, {model.num_stages} stages, {model.num_proposals} proposals, "
-        f"TFE {model.tfe}, SPFA {model.spfa}; {total:,} parameters"
+        f"model: {model.backbone}, {counted(model.num_stages, 'stage')}, "
+        f"{model.num_proposals} proposals, TFE {model.tfe}, SPFA {model.spfa}; {total:,} parameters"
         + (f", {frozen:,} of them frozen" if frozen else "")
     )
 
 
 def _steps(train: TrainConfig, state: RunState, schedule: Schedule, clips_per_step: int) -> str:
-    batch = f"{clips_per_step} clips" if clips_per_step > 1 else "1 clip"
+    batch = counted(clips_per_step, "clip")
     factors = [f"{state.world_size} processes"] if state.world_size > 1 else []
     factors += [f"{train.accumulate} batches"] if train.accumulate > 1 else []
     if factors:
@@ -69,8 +72,8 @@ def _steps(train: TrainConfig, state: RunState, schedule: Schedule, clips_per_st
     start = f", resuming from step {state.step:,}" if state.step else ""
     cut = ""
     if schedule.recipe_steps > schedule.total_steps:
-        cut = f"; {train.schedule} schedule over all {schedule.recipe_steps:,} steps of the epochs"
+        cut = f"; {train.schedule} schedule of all {schedule.recipe_steps:,} steps"
     return (
-        f"training: {schedule.total_steps:,} steps of {batch}, "
+        f"training: {counted(schedule.total_steps, 'step')} of {batch}, "
         f"{schedule.steps_per_epoch:,} per epoch{start}{cut}"
     )

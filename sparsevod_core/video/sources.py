@@ -88,7 +88,7 @@ def _sources(word: str) -> Iterator[Source]:
     elif word.isascii() and word.isdigit():
         yield Source("camera", word)
     else:
-        raise VideoError(f"{word}: No such file or folder")
+        raise VideoError(f"{word}: no such file or folder")
 
 
 def _of_folder(folder: Path) -> Iterator[Source]:

@@ -39,7 +39,7 @@ def reports_model(printed: str) -> bool:
     lines = [line for line in printed.splitlines() if "bundled model" in line]
     return (
         len(lines) == 1
-        and lines[0].startswith("no --checkpoint given")
+        and lines[0].startswith("no checkpoint given")
         and "10 classes: airplane, bird, drone" in lines[0]
         and "MODEL_CARD.md" in lines[0]
     )

@@ -124,7 +124,7 @@ def test_a_killed_process_loses_only_the_unfinished_video(
     done = interrupted.run("--resume")
     assert done.returncode == 0
     assert f"{interrupted.found}: skipping 24 frames: already done" in done.stderr
-    assert "evaluate: 9/9 frames" in done.stderr
+    assert "evaluating: 9/9 frames" in done.stderr
     assert interrupted.left() == ["found.json"]
     assert interrupted.found.read_bytes() == uninterrupted.found.read_bytes()
     assert interrupted.results() == uninterrupted.results()
@@ -136,7 +136,7 @@ def test_one_two_and_three_processes_give_identical_results(
     """One of two processes is killed, then three resume."""
     done = interrupted.run("--gpus", 2, end="1:8", how="SIGKILL")
     assert done.returncode == 1
-    error = [line for line in done.stderr.splitlines() if not line.startswith("evaluate: ")]
+    error = [line for line in done.stderr.splitlines() if not line.startswith("evaluating: ")]
     assert error[0] == "error: process 2 was killed (SIGKILL)"
     assert "--resume" in error[1] and len(error) == 2
     assert "found.json.partial.1" in interrupted.left() and not interrupted.found.exists()
@@ -151,5 +151,5 @@ def test_one_two_and_three_processes_give_identical_results(
 def test_two_processes_without_a_results_file(interrupted: Eval, uninterrupted: Eval) -> None:
     done = interrupted.run("--gpus", 2, saving=False)
     assert done.returncode == 0
-    assert "evaluate: 33/33 frames" in done.stderr  # of both processes
+    assert "evaluating: 33/33 frames" in done.stderr  # of both processes
     assert interrupted.results() == uninterrupted.results()

@@ -351,4 +351,4 @@ def test_bench_says_its_defaults() -> None:
     assert texts["size"].endswith("default: {}x{}.".format(*STATED.size))
     assert texts["num_supports"].endswith(f"default: {STATED.supports}.")
     assert texts["batch"].endswith(f"default: {STATED.batch}.")
-    assert f"{STATED.precision} (the default)" in texts["precision"]
+    assert texts["precision"].endswith(f"default: {STATED.precision}.")

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from sparsevod_cli import main as cli
+from sparsevod_core.prepare.synthetic.render import SyntheticConfig
 
 SMALL = [
     "--videos",
@@ -61,13 +63,29 @@ def test_a_rendered_set_is_there_as_asked(rendered: Path) -> None:
     assert all((rendered / image["file_name"]).is_file() for image in train["images"])
 
 
+def test_the_help_states_the_defaults_of_a_rendered_set() -> None:
+    # The command names them in its texts, because --help does not import the core.
+    command = typer.main.get_command(cli.app).commands["prepare-vid"]  # type: ignore[attr-defined]
+    texts = {option.name: option.help for option in command.params}
+    config = SyntheticConfig()
+    stated = {
+        "videos": config.train_videos,
+        "val_videos": config.val_videos,
+        "frames": config.frames,
+        "val_frames": config.val_frames,
+        "frame_size": f"{config.height}x{config.width}",
+    }
+    for name, default in stated.items():
+        assert texts[name].endswith(f"; default: {default}.")
+
+
 def test_rendering_again_keeps_the_set(rendered: Path, run: Any, capsys: Any) -> None:
     before = (rendered / "train.json").read_bytes()
     assert run("--synthetic", "-o", rendered, *SMALL) == 0
     assert "already rendered" in capsys.readouterr().err
     assert (rendered / "train.json").read_bytes() == before
     assert run("--synthetic", rendered, "--frames", 9) == 1
-    assert "holds another synthetic set" in capsys.readouterr().err
+    assert "contains another rendered set" in capsys.readouterr().err
 
 
 def test_the_old_size_option_still_works_with_a_notice(

@@ -76,7 +76,7 @@ class SyntheticConfig:
             (self.seed >= 0, "a seed of 0 or more"),
         ):
             if not holds:
-                raise ConfigError(f"cannot render this synthetic set: expected {expectation}")
+                raise ConfigError(f"cannot render this set: expected {expectation}")
 
     def length(self, split: str) -> int:
         """Return the number of frames of each video of `split`."""
@@ -132,10 +132,10 @@ def _holds(folder: Path, settings: dict[str, Any]) -> bool:
             return False
         if json.loads((folder / SETTINGS_FILE).read_text("utf-8")) == settings:
             return True
-        what = "another synthetic set"
+        what = "another rendered set"
     except (OSError, ValueError):
         what = "something else"
-    raise DataError(f"{folder}: holds {what}", hint="give another folder, or remove this one")
+    raise DataError(f"{folder}: contains {what}", hint="give another folder, or remove this one")
 
 
 def _start_over(partial: Path, settings: dict[str, Any]) -> None:

@@ -223,10 +223,10 @@ def test_a_finished_set_is_kept_and_another_folder_is_not_touched(
     before = digests(rendered)
     prepare_synthetic(rendered, SMALL)
     assert digests(rendered) == before
-    with pytest.raises(DataError, match="holds another synthetic set"):
+    with pytest.raises(DataError, match="contains another rendered set"):
         prepare_synthetic(rendered, replace(SMALL, seed=5))
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(DataError, match="holds something else"):
+    with pytest.raises(DataError, match="contains something else"):
         prepare_synthetic(tmp_path, SMALL)
     assert digests(rendered) == before and digests(tmp_path).keys() == {"mine.txt"}
 

@@ -28,5 +28,5 @@ def test_videos_are_set_aside_by_their_names(image_set, tmp_path):
 
 def test_a_broken_file_is_named(tmp_path):
     (tmp_path / "train.json").write_text("{")
-    with pytest.raises(DataError, match="cannot read it"):
+    with pytest.raises(DataError, match="cannot be read"):
         hold_out(tmp_path / "train.json", tmp_path / "out", 0.1, SilentReporter())

@@ -119,6 +119,6 @@ def test_the_learning_rate_hint_uses_the_effective_batch(
 
     assert "learning rate" not in summary("train.clips_per_gpu=2", "train.accumulate=4")
     summary_of_six = summary("train.clips_per_gpu=2", "train.accumulate=3")
-    assert "steps of 6 clips (3 batches x 2)" in summary_of_six
+    assert "1 step of 6 clips (3 batches x 2)" in summary_of_six
     assert "a step has 6 clips, the recipe has 8" in summary_of_six
     assert "train.learning_rate=0.000375" in summary_of_six

@@ -72,13 +72,13 @@ def test_paths_in_a_list_are_relative_to_it(here, tmp_path):
 @pytest.mark.parametrize(
     ("words", "kind", "says"),
     [
-        (["nowhere.mp4"], VideoError, "nowhere.mp4: No such file"),
+        (["nowhere.mp4"], VideoError, "nowhere.mp4: no such file"),
         (["x*.mp4"], VideoError, "no file matches"),
         (["ftp://host/a.mp4"], ConfigError, "ftp:// is not supported"),
         (["file:///etc/passwd"], ConfigError, "file:// is not supported"),
         (["empty"], VideoError, "the folder is empty"),
         (["@nowhere.txt"], VideoError, "cannot read the list"),
-        (["@bad.txt"], VideoError, "bad.txt, line 2: gone.mp4: No such file"),
+        (["@bad.txt"], VideoError, "bad.txt, line 2: gone.mp4: no such file"),
         (["@loop.txt"], ConfigError, "loop.txt, line 1: @loop.txt is not allowed in a list"),
         (["@binary.txt"], VideoError, "expected a text file"),
     ],
