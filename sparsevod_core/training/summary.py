@@ -72,7 +72,7 @@ def _steps(train: TrainConfig, state: RunState, schedule: Schedule, clips_per_st
     start = f", resuming from step {state.step:,}" if state.step else ""
     cut = ""
     if schedule.recipe_steps > schedule.total_steps:
-        cut = f"; {train.schedule} schedule of all {schedule.recipe_steps:,} steps"
+        cut = f"; {train.schedule} schedule for the {schedule.recipe_steps:,} steps of all epochs"
     return (
         f"training: {counted(schedule.total_steps, 'step')} of {batch}, "
         f"{schedule.steps_per_epoch:,} per epoch{start}{cut}"

@@ -235,7 +235,7 @@ def test_ctrl_c(
     ("arguments", "code", "words"),
     [
         (("in.mp4", "--checkpoint", "none.pth"), 1, ["none.pth"]),
-        (("none.mp4", "--checkpoint", "CKPT"), 1, ["none.mp4", "No such file"]),
+        (("none.mp4", "--checkpoint", "CKPT"), 1, ["none.mp4", "no such file"]),
         (("in.mp4", "--shard", "3/2"), 2, ["--shard 3/2", "2/8"]),
         (("in.mp4", "empty.mp4", "-o", "a.mp4"), 2, ["2 videos", "-o a"]),
         (("tcp://127.0.0.1:9/", "--support-mode", "window"), 2, ["future", "causal"]),
