@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from sparsevod_core.errors import DataError
@@ -123,16 +124,8 @@ def _cvat_sign(root: Path) -> str:
 
 def _first_label(root: Path, suffix: str, is_label: Callable[[Path], bool]) -> str:
     """Return the first label file in a tree, if it is among the first files with the suffix."""
-    opened = 0
-    for folder, files in walk_files(root):
-        for file in files:
-            if file.endswith(suffix):
-                if is_label(root / folder / file):
-                    return f"{folder}/{file}" if folder else file
-                opened += 1
-                if opened == _MAX_OPENED:
-                    return ""
-    return ""
+    files = islice((file for file in walk_files(root) if file.endswith(suffix)), _MAX_OPENED)
+    return next((file for file in files if is_label(root / file)), "")
 
 
 def _has_five_numbers(path: Path) -> bool:

@@ -76,16 +76,13 @@ class FileTree:
 def list_files(root: Path, label_suffix: str) -> FileTree:
     """List the images, the video files, and the files that end in `label_suffix`."""
     tree = FileTree()
-    for folder, files in walk_files(root):
-        for file in files:
-            path = f"{folder}/{file}" if folder else file
-            name = file.lower()
-            if name.endswith(IMAGE_SUFFIXES):
-                tree.images.append(path)
-            elif is_video_file(name):
-                tree.videos.append(path)
-            elif file.endswith(label_suffix):
-                tree.labels.add(path)
+    for path in walk_files(root):
+        if path.lower().endswith(IMAGE_SUFFIXES):
+            tree.images.append(path)
+        elif is_video_file(path):
+            tree.videos.append(path)
+        elif path.endswith(label_suffix):
+            tree.labels.add(path)
     return tree
 
 
