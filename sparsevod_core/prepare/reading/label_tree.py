@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from sparsevod_core.data.annotation_file import is_video_file
@@ -38,6 +39,7 @@ from sparsevod_core.prepare.reading.media import (
 
 _IMAGE_FOLDERS = ("images", "Images", "JPEGImages", "frames", "videos", "imgs")
 _LABEL_FOLDERS = ("labels", "Labels", "Annotations", "annotations")
+_SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 SplitOf = Callable[[str], str | None]
 """Returns the split of an image or video file; None skips the file."""
 
@@ -96,11 +98,8 @@ def split_by_folder(tree: FileTree) -> SplitOf:
 
 
 def _named_split(file: str) -> str | None:
-    for part in PurePosixPath(file).parts[:2]:
-        for split, names in SPLIT_NAMES.items():
-            if part in names:
-                return split
-    return None
+    parts = PurePosixPath(file).parts[:2]
+    return next((_SPLIT_OF[part] for part in parts if part in _SPLIT_OF), None)
 
 
 def pair_labels(
@@ -184,13 +183,8 @@ def read_labeled(
 
 def _base(file: str) -> str:
     """Return the leading folders such as `images` or `train`, which video names do not include."""
-    base: list[str] = []
-    words = {*_IMAGE_FOLDERS, *(name for names in SPLIT_NAMES.values() for name in names)}
-    for part in PurePosixPath(file).parent.parts:
-        if part not in words:
-            break
-        base.append(part)
-    return "/".join(base)
+    words = {*_IMAGE_FOLDERS, *_SPLIT_OF}
+    return "/".join(takewhile(words.__contains__, PurePosixPath(file).parent.parts))
 
 
 def _label_of(image: str, suffix: str, labels: set[str]) -> str | None:
