@@ -117,11 +117,15 @@ def _pair_files(
         names = sorted(xmls if folder.is_optional else jpegs.keys() | xmls.keys())
     files = []
     for name in names:
-        try:
-            number = _frame_number(data, name, numbers) if folder.is_video else 0
-        except DataError as error:
-            problems.append(error.message)
-            continue
+        number = 0
+        if folder.is_video:
+            if not (name.isascii() and name.isdigit() and len(name) <= 9):
+                problems.append(f"{data}/{name}: the name of a video's frame must be a number")
+                continue
+            number = int(name)
+            if numbers.setdefault(number, name) != name:
+                problems.append(f"{data}/{name}: the same frame as {numbers[number]}")
+                continue
         if name not in jpegs:
             problems.append(f"{data}/{name}.JPEG: missing, though the frame is annotated or listed")
         elif name not in xmls:
@@ -150,16 +154,6 @@ def _files(folder: str, suffixes: tuple[str, ...], problems: list[str]) -> dict[
         else:
             files[stem] = name
     return files
-
-
-def _frame_number(data: str, name: str, numbers: dict[int, str]) -> int:
-    if not (name.isascii() and name.isdigit() and len(name) <= 9):
-        raise DataError(f"{data}/{name}: the name of a video's frame must be a number")
-    number = int(name)
-    if number in numbers:
-        raise DataError(f"{data}/{name}: the same frame as {numbers[number]}")
-    numbers[number] = name
-    return number
 
 
 class _Files(NamedTuple):
