@@ -82,7 +82,8 @@ def degrade(rng: np.random.Generator, image: Image, burst: Burst, severity: floa
     if burst.kind == "defocus":
         return _defocus(image, severity)
     if burst.kind == "low_light":
-        return _low_light(rng, image, severity)
+        light = (1 - 0.85 * severity) ** 1.5  # so little that the sensor's noise becomes visible
+        return light * image + _grain(rng, image.shape, 0.01 + 0.07 * severity)
     if burst.kind == "noise":
         return image + _grain(rng, image.shape, 0.1 + 0.6 * severity)
     return image
@@ -111,12 +112,6 @@ def _defocus(image: Image, severity: float) -> Image:
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     disc = (radius + 0.5 - np.hypot(x, y)).clip(0, 1).astype(np.float32)
     return cv2.filter2D(image, -1, disc / disc.sum(), borderType=cv2.BORDER_REFLECT_101)
-
-
-def _low_light(rng: np.random.Generator, image: Image, severity: float) -> Image:
-    """Darken the frame, so that the noise of the sensor becomes visible."""
-    light = (1 - 0.85 * severity) ** 1.5
-    return light * image + _grain(rng, image.shape, 0.01 + 0.07 * severity)
 
 
 def _grain(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Image:
