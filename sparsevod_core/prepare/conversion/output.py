@@ -69,7 +69,7 @@ class ConversionOutput:
     there is no origin to compare with, or no frame in it.
 
     Args:
-        file: Path of the file; its folder is created.
+        file: Output file; its folder is created.
         sources: All videos of the conversion, in order.
         origin: What the conversion is made from; None to never resume.
 

@@ -37,7 +37,6 @@ def ordered_results(
 
     Args:
         function: Must be picklable, as must items and results.
-        items: Arguments of `function`.
         workers: Number of processes; 0 or 1 runs in this process.
 
     Raises:

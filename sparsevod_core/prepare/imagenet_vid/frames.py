@@ -37,13 +37,7 @@ _BATCH = 16
 
 
 def read_folder(root: Path, folder: FrameFolder, class_ids: Mapping[str, int]) -> AnnotatedVideo:
-    """Read and check every frame of a folder.
-
-    Args:
-        root: Root of the tree.
-        folder: Video or still images to read.
-        class_ids: Class id by WordNet id.
-    """
+    """Read and check every frame of a folder; `class_ids` gives class ids by WordNet id."""
     video = AnnotatedVideo(folder.name, folder.is_video)
     data, annotations = folder_paths(root, folder)
     files, numbers = _pair_files(folder, data, annotations, video.problems)

@@ -168,7 +168,6 @@ def _folders_with_frames(data: Path, split: str, problems: list[str]) -> Iterato
     has_frames, subfolders = _scan(data / split, problems)
     if has_frames:
         problems.append(f"{data / split}: frames lie here, expected a folder per video")
-        subfolders = []
     waiting = [(f"{split}/{name}", 1) for name in reversed(subfolders)]
     while waiting:
         folder, depth = waiting.pop()

@@ -143,9 +143,7 @@ def walk_files(folder: Path) -> Iterator[str]:
 def first_frame_number(numbers: Sequence[Sequence[int]], hint: int | None) -> int:
     """Return the number that annotations give the first frame of a video file; see `Hints`.
 
-    Args:
-        numbers: Annotated frame numbers of each video file, ascending.
-        hint: `Hints.first_frame`.
+    `numbers` are the annotated frame numbers of each video file, ascending.
     """
     if hint is not None:
         return hint

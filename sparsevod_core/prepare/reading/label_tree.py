@@ -108,9 +108,7 @@ def pair_labels(
     """Return the videos with their labels, by split, and notes for the user.
 
     Args:
-        tree: Files below the root.
         label_suffix: Suffix of label files, e.g. `.txt`.
-        split_of: Gives the split of each image or video file.
         hints: How to group frames, and how labels number the frames of video files.
     """
     # By split, and by the leading folders that are not part of video names.
@@ -160,10 +158,7 @@ def read_labeled(
 ) -> AnnotatedVideo:
     """Open the frames of a video and read their label files.
 
-    Args:
-        root: Folder that file names are relative to.
-        source: Video to read.
-        add_boxes: Adds the boxes of a label file to a frame; returns False to skip the frame.
+    `add_boxes` adds the boxes of a label file to a frame; it returns False to skip the frame.
     """
     video = open_media(root, source.media)
     labels = dict(source.labels)

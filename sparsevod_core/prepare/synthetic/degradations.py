@@ -69,14 +69,7 @@ def schedule_bursts(rng: np.random.Generator, num_frames: int, share: float) -> 
 
 
 def degrade(rng: np.random.Generator, image: Image, burst: Burst, severity: float) -> Image:
-    """Return the degraded frame; for occlusion, which is part of the scene, the frame itself.
-
-    Args:
-        rng: Source of this frame's noise.
-        image: RGB in 0..1.
-        burst: Kind and direction.
-        severity: Severity of this frame.
-    """
+    """Return the degraded frame, RGB in 0..1. Occlusion is part of the scene and changes nothing."""
     if burst.kind == "motion_blur":
         return _motion_blur(image, severity, burst.angle)
     if burst.kind == "defocus":

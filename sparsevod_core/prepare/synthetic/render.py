@@ -88,12 +88,8 @@ def prepare_synthetic(
     """Render the set into `folder` and convert it to `train.json` and `val.json` there.
 
     The first validation video is also written as `preview.mp4`. The folder appears when it is
-    complete. If it already holds the same set, it is only converted again.
-
-    Args:
-        folder: New or empty folder, or one from an earlier call with the same `config`.
-        config: Settings of the set.
-        reporter: Receives progress and messages.
+    complete. It must be new or empty, or from an earlier call with the same `config`, whose set is
+    only converted again.
 
     Raises:
         DataError: The folder holds something else, or cannot be written.
