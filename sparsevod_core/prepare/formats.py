@@ -1,4 +1,4 @@
-"""The label formats: what each looks like in a folder, and which function finds its labels.
+"""The label formats: how each is recognized in a folder, and the function that finds its labels.
 
 A new format is a function `find_FORMAT(root, hints, reporter) -> LabelSet` in its own folder, and
 one entry in `FORMATS`. ImageNet VID is converted by `imagenet_vid.convert`, which compares the tree
@@ -32,8 +32,8 @@ class LabelFormat:
     """A label format.
 
     Attributes:
-        layout: What it looks like, for error messages.
-        sign: Returns what the format is recognized by in a folder or file; "" if it is not there.
+        layout: Description of its files, for error messages.
+        sign: Returns the file or subfolder that identifies the format; "" if there is none.
         find: Finds the classes and videos of the data set.
         hints: Names of the `Hints` that it uses.
     """
@@ -123,7 +123,7 @@ def _cvat_sign(root: Path) -> str:
 
 
 def _first_label(root: Path, suffix: str, is_label: Callable[[Path], bool]) -> str:
-    """Return the first label file in a tree, if it is among the first files with the suffix."""
+    """Return the first label file in a tree; "" if none of the first 50 with the suffix is one."""
     files = islice((file for file in walk_files(root) if file.endswith(suffix)), _MAX_OPENED)
     return next((file for file in files if is_label(root / file)), "")
 

@@ -1,7 +1,7 @@
 """Conversion of labeled videos in any format to COCO-VID JSON.
 
-Frames stay where they are, and the JSON records their place. The data's own splits `train` and
-`val` are kept. Undivided data go into one file, or some entire videos are drawn for `val`.
+Frames stay where they are, and the JSON records their paths. If the data have splits `train` and
+`val`, these are kept. Otherwise all videos go into one file, or some are drawn for `val`.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ _BOOL = {False: "false", True: "true"}
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How much of a file is written: bytes of its two parts, and the number of ids in use."""
+    """Progress of a file: sizes of its two partial files, and numbers of ids in use."""
 
     image_bytes: int = 0
     annotation_bytes: int = 0

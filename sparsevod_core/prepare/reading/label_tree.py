@@ -221,7 +221,7 @@ def _labels_of_video_files(
 
 
 def _no_labels(video: LabeledVideo) -> str:
-    """Return the problem of a video without labels: it is not annotated, rather than empty."""
+    """Return the problem of a video without labels, which counts as not annotated, not as empty."""
     media = video.media
     file = media.file if isinstance(media, VideoFrames) else media.files[0][1].rpartition("/")[0]
     return (

@@ -69,7 +69,7 @@ def schedule_bursts(rng: np.random.Generator, num_frames: int, share: float) -> 
 
 
 def degrade(rng: np.random.Generator, image: Image, burst: Burst, severity: float) -> Image:
-    """Return the degraded frame, RGB in 0..1. Occlusion is part of the scene and changes nothing."""
+    """Return the degraded frame, RGB in 0..1; unchanged for occlusion, which the scene draws."""
     if burst.kind == "motion_blur":
         return _motion_blur(image, severity, burst.angle)
     if burst.kind == "defocus":

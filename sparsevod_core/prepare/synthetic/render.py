@@ -87,9 +87,9 @@ def prepare_synthetic(
 ) -> list[PreparedSplit]:
     """Render the set into `folder` and convert it to `train.json` and `val.json` there.
 
-    The first validation video is also written as `preview.mp4`. The folder appears when it is
-    complete. It must be new or empty, or from an earlier call with the same `config`, whose set is
-    only converted again.
+    The first validation video is also written as `preview.mp4`. The folder must be new
+    or empty, and appears when it is complete. If it already holds the same set, that is only
+    converted again.
 
     Raises:
         DataError: The folder holds something else, or cannot be written.
