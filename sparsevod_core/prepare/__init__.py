@@ -8,7 +8,7 @@ How the data flow:
       LabelSet.read    one video -> AnnotatedVideo: frames and boxes, and what is wrong with them
     reading/         what the formats share: frames on disk, class names, boxes, AnnotatedVideo
     conversion/      AnnotatedVideo -> COCO-VID JSON: workers, output file, journal for resuming
-    labeled.py      the entry point for labels in any format; chooses the splits
+    labeled.py       the entry point for labels in any format; chooses the splits
     synthetic/       renders a small video set, in ImageNet VID's layout
     checks/          reports on COCO-VID files, prepared here or elsewhere
 

@@ -1,4 +1,4 @@
-"""The label formats: what each looks like in a folder, and which function finds its labels.
+"""The label formats: how each is recognized in a folder, and the function that finds its labels.
 
 A new format is a function `find_FORMAT(root, hints, reporter) -> LabelSet` in its own folder, and
 one entry in `FORMATS`. ImageNet VID is converted by `imagenet_vid.convert`, which compares the tree
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from sparsevod_core.errors import DataError
@@ -31,8 +32,8 @@ class LabelFormat:
     """A label format.
 
     Attributes:
-        layout: What it looks like, for error messages.
-        sign: Returns what the format is recognized by in a folder or file; "" if it is not there.
+        layout: Description of its files, for error messages.
+        sign: Returns the file or subfolder that identifies the format; "" if there is none.
         find: Finds the classes and videos of the data set.
         hints: Names of the `Hints` that it uses.
     """
@@ -122,17 +123,9 @@ def _cvat_sign(root: Path) -> str:
 
 
 def _first_label(root: Path, suffix: str, is_label: Callable[[Path], bool]) -> str:
-    """Return the first label file in a tree, if it is among the first files with the suffix."""
-    opened = 0
-    for folder, files in walk_files(root):
-        for file in files:
-            if file.endswith(suffix):
-                if is_label(root / folder / file):
-                    return f"{folder}/{file}" if folder else file
-                opened += 1
-                if opened == _MAX_OPENED:
-                    return ""
-    return ""
+    """Return the first label file in a tree; "" if none of the first 50 with the suffix is one."""
+    files = islice((file for file in walk_files(root) if file.endswith(suffix)), _MAX_OPENED)
+    return next((file for file in files if is_label(root / file)), "")
 
 
 def _has_five_numbers(path: Path) -> bool:

@@ -1,14 +1,14 @@
 """Conversion of labeled videos in any format to COCO-VID JSON.
 
-Frames stay where they are, and the JSON records their place. The data's own splits `train` and
-`val` are kept. Undivided data go into one file, or some entire videos are drawn for `val`.
+Frames stay where they are, and the JSON records their paths. If the data have splits `train` and
+`val`, these are kept. Otherwise all videos go into one file, or some are drawn for `val`.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit, outp
 from sparsevod_core.prepare.imagenet_vid.convert import prepare_imagenet_vid
 from sparsevod_core.prepare.imagenet_vid.layout import find_root
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
-from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Part, Split, last_change
+from sparsevod_core.prepare.reading.label_set import Hints, Part, Split, last_change
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 
@@ -98,22 +98,20 @@ def prepare_labeled(
         return [
             convert(
                 split.sources,
-                _SkipUnreadable(labels.read),
+                partial(_read_or_skip, labels.read),
                 PreparedSplit(name, files[name], problems=list(split.problems)),
                 categories=labels.categories,
                 info=root_info(labels.root, files[name]) | {"format": label_format, **drawn},
-                origin=_origin(labels, split, hints),
+                origin=Origin(
+                    repr((labels.root, labels.categories, labels.read, hints, split.sources)),
+                    partial(last_change, labels.root),
+                ),
                 **run,
             )
             for name, split in chosen.items()
         ]
     except OSError as error:
         raise DataError(f"{error.filename or root}: {error.strerror or error}") from error
-
-
-def _origin(labels: LabelSet, split: Split, hints: Hints) -> Origin:
-    key = repr((labels.root, labels.categories, labels.read, hints, split.sources))
-    return Origin(key, partial(last_change, labels.root))
 
 
 def _check_hints(label_format: str, hints: Hints) -> None:
@@ -172,14 +170,9 @@ def _draw_val(root: Path, split: Split, fraction: float, seed: int) -> dict[str,
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _SkipUnreadable:
-    """Reader that turns the failure of an entire video into a problem."""
-
-    read: Callable[[Any], AnnotatedVideo]
-
-    def __call__(self, source: Any) -> AnnotatedVideo:
-        try:
-            return self.read(source)
-        except SparseVodError as error:
-            return AnnotatedVideo(source.name, problems=[f"{error.message}, video skipped"])
+def _read_or_skip(read: Callable[[Any], AnnotatedVideo], source: Any) -> AnnotatedVideo:
+    """Read a video; if that fails entirely, return one without frames and with the problem."""
+    try:
+        return read(source)
+    except SparseVodError as error:
+        return AnnotatedVideo(source.name, problems=[f"{error.message}, video skipped"])

@@ -106,7 +106,7 @@ _BOOL = {False: "false", True: "true"}
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How much of a file is written: bytes of its two parts, and the number of ids in use."""
+    """Progress of a file: sizes of its two partial files, and numbers of ids in use."""
 
     image_bytes: int = 0
     annotation_bytes: int = 0
@@ -142,21 +142,20 @@ class CocoVidWriter:
         videos: Sequence[str] = (),
     ) -> None:
         self._path = path
-        self._partial, self._partial_annotations = partial_files(path)
+        paths = self._partial, self._partial_annotations = partial_files(path)
         self._videos = list(videos)
         self.position = start or Position()
         with ExitStack() as stack:
             mode = "r+b" if start else "wb"
-            self._images = stack.enter_context(self._partial.open(mode))
-            self._annotations = stack.enter_context(self._partial_annotations.open(mode))
+            files = [stack.enter_context(part.open(mode)) for part in paths]
+            self._images, self._annotations = files
             if start is None:
-                head = f'{{"info": {_json(info)},\n"categories": {_json(categories)},\n"images": ['
+                about, classes = (json.dumps(part, allow_nan=False) for part in (info, categories))
+                head = f'{{"info": {about},\n"categories": {classes},\n"images": ['
                 self.position = Position(self._images.write(head.encode("ascii")))
             else:
-                for file, end in (
-                    (self._images, start.image_bytes),
-                    (self._annotations, start.annotation_bytes),
-                ):
+                ends = (start.image_bytes, start.annotation_bytes)
+                for file, end in zip(files, ends, strict=True):
                     file.truncate(end)
                     file.seek(end)
             self._files = stack.pop_all()
@@ -231,7 +230,3 @@ def _lines(records: list[str], *, is_first: bool) -> bytes:
     if not records:
         return b""
     return (("\n" if is_first else ",\n") + ",\n".join(records)).encode("ascii")
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, allow_nan=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def convert(
     result.boxes_per_class = {str(category["name"]): 0 for category in categories}
     about = {"tool": f"sparsevod {version()}", "split": result.split, **info}
     class_names = {category["id"]: str(category["name"]) for category in categories}
-    task = _Task(read, class_names, origin)
+    process = partial(_process, read, class_names, origin)
     if strict and result.problems:
         raise stopped(result.problems[0])
     output = None
@@ -63,7 +63,7 @@ def convert(
                 )
                 stack.enter_context(output)
             num_done = _add_finished(output, result, strict=strict, reporter=reporter)
-            videos = stack.enter_context(ordered_results(task, sources[num_done:], workers))
+            videos = stack.enter_context(ordered_results(process, sources[num_done:], workers))
             progress = stack.enter_context(
                 reporter.progress(f"reading {result.split}", len(sources), "folders")
             )
@@ -98,22 +98,19 @@ def root_info(root: Path, file: Path | None) -> dict[str, str]:
     return {} if file is None else {"root": os.path.relpath(root.resolve(), file.resolve().parent)}
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """The work of a worker process on one source."""
-
-    read: Callable[[Any], AnnotatedVideo]
-    class_names: Mapping[int, str]
-    origin: Origin | None
-
-    def __call__(self, source: Named) -> tuple[SerializedVideo, Counts, int]:
-        """Return the records, the counts, and when the files of the source last changed."""
-        last_change = 0 if self.origin is None else self.origin.last_change(source, False)
-        video = self.read(source)
-        counts = count(video, self.class_names)
-        if counts.problems and self.origin is not None:
-            last_change = self.origin.last_change(source, True)
-        return serialize(video), counts, last_change
+def _process(
+    read: Callable[[Any], AnnotatedVideo],
+    class_names: Mapping[int, str],
+    origin: Origin | None,
+    source: Named,
+) -> tuple[SerializedVideo, Counts, int]:
+    """Return the records, the counts, and when the files of the source last changed."""
+    last_change = 0 if origin is None else origin.last_change(source, False)
+    video = read(source)
+    counts = count(video, class_names)
+    if counts.problems and origin is not None:
+        last_change = origin.last_change(source, True)
+    return serialize(video), counts, last_change
 
 
 def _add_finished(

@@ -12,8 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, Protocol, Self
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.conversion.coco_vid import (
@@ -70,7 +69,7 @@ class ConversionOutput:
     there is no origin to compare with, or no frame in it.
 
     Args:
-        file: Path of the file; its folder is created.
+        file: Output file; its folder is created.
         sources: All videos of the conversion, in order.
         origin: What the conversion is made from; None to never resume.
 
@@ -122,12 +121,7 @@ class ConversionOutput:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         is_complete = False
         try:
             if kind is None:
@@ -173,7 +167,13 @@ class Journal:
     def __init__(self, output: Path, made_from: str) -> None:
         self._path = output.with_name(f"{output.name}.partial.journal")
         self._file = self._path.open("a+b")
-        _lock(self._file, output)
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            self._file.close()
+            raise DataError(f"{output}: another process is writing this file") from None
+        except OSError:  # some network file systems have no locks
+            pass
         self._file.seek(0)
         header, *lines = self._file.read().splitlines(keepends=True) or [b""]
         self._header = _line({"made_from": made_from})
@@ -193,10 +193,8 @@ class Journal:
     def truncate(self, num_finished: int) -> None:
         """Drop all but the first videos; must be called once, before `add`."""
         self.finished = self.finished[:num_finished]
-        if num_finished:
-            self._file.truncate(self._ends[num_finished])
-        else:
-            self._file.truncate(0)
+        self._file.truncate(self._ends[num_finished] if num_finished else 0)
+        if not num_finished:
             self._write(self._header)
 
     def add(self, entry: Finished) -> None:
@@ -212,16 +210,6 @@ class Journal:
     def _write(self, line: bytes) -> None:
         self._file.write(line)
         self._file.flush()
-
-
-def _lock(file: BinaryIO, output: Path) -> None:
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        file.close()
-        raise DataError(f"{output}: another process is writing this file") from None
-    except OSError:  # some network file systems have no locks
-        pass
 
 
 def _line(value: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,18 +28,17 @@ class Counts:
 def count(video: AnnotatedVideo, class_names: Mapping[int, str]) -> Counts:
     """Count the frames and boxes of a video; `class_names` maps class ids to names."""
     frames = video.frames
-    counts = Counts(problems=video.problems, num_other_boxes=video.num_other_boxes)
-    if video.is_video:
-        counts.num_videos, counts.num_frames = int(bool(frames)), len(frames)
-    else:
-        counts.num_stills = len(frames)
-    for frame in frames:
-        counts.num_targets += frame.is_target is not False
-        counts.num_empty += not frame.boxes
-        for box in frame.boxes:
-            name = class_names[box.class_id]
-            counts.boxes_per_class[name] = counts.boxes_per_class.get(name, 0) + 1
-    return counts
+    names = (class_names[box.class_id] for frame in frames for box in frame.boxes)
+    return Counts(
+        num_videos=int(video.is_video and bool(frames)),
+        num_frames=len(frames) if video.is_video else 0,
+        num_stills=0 if video.is_video else len(frames),
+        num_targets=sum(frame.is_target is not False for frame in frames),
+        num_empty=sum(not frame.boxes for frame in frames),
+        num_other_boxes=video.num_other_boxes,
+        boxes_per_class=dict(Counter(names)),
+        problems=video.problems,
+    )
 
 
 @dataclass(slots=True)

@@ -37,7 +37,6 @@ def ordered_results(
 
     Args:
         function: Must be picklable, as must items and results.
-        items: Arguments of `function`.
         workers: Number of processes; 0 or 1 runs in this process.
 
     Raises:
@@ -51,28 +50,25 @@ def ordered_results(
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("fork"), initializer=_start, initargs=(function,)
     )
+
+    def results(waiting: deque[Future[list[Result]]]) -> Iterator[Result]:
+        try:
+            while waiting:
+                finished = waiting.popleft().result()
+                waiting.extend(pool.submit(_run, task) for task in islice(tasks, 1))
+                yield from finished
+        except BrokenProcessPool as error:
+            raise SparseVodError(
+                "a process that reads the data was killed, possibly for lack of memory",
+                hint="run the same command again with fewer --workers",
+            ) from error
+
     try:
         # Submitting forks the processes. Do it here, before the caller starts threads (e.g. for a
         # progress bar), since forking with threads is unsafe.
-        waiting = deque(pool.submit(_run, task) for task in islice(tasks, 2 * workers + 1))
-        yield _results(pool, waiting, tasks)
+        yield results(deque(pool.submit(_run, task) for task in islice(tasks, 2 * workers + 1)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _results(
-    pool: ProcessPoolExecutor, waiting: deque[Future[list[Any]]], tasks: Iterator[Sequence[Any]]
-) -> Iterator[Any]:
-    try:
-        while waiting:
-            results = waiting.popleft().result()
-            waiting.extend(pool.submit(_run, task) for task in islice(tasks, 1))
-            yield from results
-    except BrokenProcessPool as error:
-        raise SparseVodError(
-            "a process that reads the data was killed, possibly for lack of memory",
-            hint="run the same command again with fewer --workers",
-        ) from error
 
 
 _function: Callable[[Any], Any]

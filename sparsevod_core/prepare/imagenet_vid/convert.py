@@ -6,6 +6,7 @@ a support frame; `is_vid_train_frame` marks the 15 targets. DET's still images h
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,6 @@ from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.prepare.conversion.convert import convert, root_info, stopped
 from sparsevod_core.prepare.conversion.output import Origin
 from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit, output_files
-from sparsevod_core.prepare.imagenet_vid.degradations_json import Degradations, read_degradations
 from sparsevod_core.prepare.imagenet_vid.expected import expected_split
 from sparsevod_core.prepare.imagenet_vid.frames import last_change, read_folder
 from sparsevod_core.prepare.imagenet_vid.layout import (
@@ -31,6 +31,15 @@ from sparsevod_core.prepare.imagenet_vid.layout import (
 )
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
 from sparsevod_core.reporting import Reporter, SilentReporter
+
+DEGRADATIONS_FILE = "degradations.json"
+"""Severities in a rendered set, beside its folders, since ImageNet's XML has no field for them."""
+
+Degradations = Mapping[str, Mapping[str, float]]
+"""Severity (0..1) by kind, by the frame's path relative to the tree. Other frames are clean.
+
+In the file: `{"frames": {"Data/VID/val/SNIPPET/000003.JPEG": {"noise": 0.8}}}`.
+"""
 
 
 def prepare_imagenet_vid(
@@ -65,7 +74,7 @@ def prepare_imagenet_vid(
     try:
         root = _find_root(root)
         classes = read_classes(root)
-        read = _FolderReader(root, {c.wnid: c.id for c in classes}, read_degradations(root))
+        read = _FolderReader(root, {c.wnid: c.id for c in classes}, _read_degradations(root))
         files = output_files(output, _choose_splits(root, splits), dry_run=dry_run)
         prepared = []
         for split, file in files.items():
@@ -117,6 +126,24 @@ def _choose_splits(root: Path, splits: Sequence[str]) -> list[str]:
     if not found:
         raise DataError(f"{root / 'Data' / 'VID'}: expected a folder train or val in it")
     return [split for split in found if not splits or split in splits]
+
+
+def _read_degradations(root: Path) -> Degradations | None:
+    """Return the degradations of a tree; None without the file, as in every real data set."""
+    path = root / DEGRADATIONS_FILE
+    try:
+        frames = json.loads(path.read_text("utf-8"))["frames"]
+        return {
+            str(name): {str(kind): float(severity) for kind, severity in kinds.items()}
+            for name, kinds in frames.items()
+        }
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{path}: expected severities by frame: {error}",
+            hint="the file is optional: move it away to convert without it",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

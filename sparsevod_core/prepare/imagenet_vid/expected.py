@@ -54,7 +54,7 @@ def expected_split(
     stills: Listing,
     classes: tuple[ImageNetClass, ...],
 ) -> PreparedSplit:
-    """Return empty counts with the numbers that the lists and ImageNet VID's totals lead to expect.
+    """Return a split without counts, but with those expected from the lists and known totals.
 
     ImageNet VID's totals are used only for its own classes, with its own lists or without lists.
     """

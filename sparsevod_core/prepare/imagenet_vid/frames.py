@@ -37,13 +37,7 @@ _BATCH = 16
 
 
 def read_folder(root: Path, folder: FrameFolder, class_ids: Mapping[str, int]) -> AnnotatedVideo:
-    """Read and check every frame of a folder.
-
-    Args:
-        root: Root of the tree.
-        folder: Video or still images to read.
-        class_ids: Class id by WordNet id.
-    """
+    """Read and check every frame of a folder; `class_ids` gives class ids by WordNet id."""
     video = AnnotatedVideo(folder.name, folder.is_video)
     data, annotations = folder_paths(root, folder)
     files, numbers = _pair_files(folder, data, annotations, video.problems)
@@ -117,11 +111,15 @@ def _pair_files(
         names = sorted(xmls if folder.is_optional else jpegs.keys() | xmls.keys())
     files = []
     for name in names:
-        try:
-            number = _frame_number(data, name, numbers) if folder.is_video else 0
-        except DataError as error:
-            problems.append(error.message)
-            continue
+        number = 0
+        if folder.is_video:
+            if not (name.isascii() and name.isdigit() and len(name) <= 9):
+                problems.append(f"{data}/{name}: the name of a video's frame must be a number")
+                continue
+            number = int(name)
+            if numbers.setdefault(number, name) != name:
+                problems.append(f"{data}/{name}: the same frame as {numbers[number]}")
+                continue
         if name not in jpegs:
             problems.append(f"{data}/{name}.JPEG: missing, though the frame is annotated or listed")
         elif name not in xmls:
@@ -150,16 +148,6 @@ def _files(folder: str, suffixes: tuple[str, ...], problems: list[str]) -> dict[
         else:
             files[stem] = name
     return files
-
-
-def _frame_number(data: str, name: str, numbers: dict[int, str]) -> int:
-    if not (name.isascii() and name.isdigit() and len(name) <= 9):
-        raise DataError(f"{data}/{name}: the name of a video's frame must be a number")
-    number = int(name)
-    if number in numbers:
-        raise DataError(f"{data}/{name}: the same frame as {numbers[number]}")
-    numbers[number] = name
-    return number
 
 
 class _Files(NamedTuple):

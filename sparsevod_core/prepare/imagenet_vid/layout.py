@@ -4,29 +4,28 @@
     ROOT/Data/VID/val/SNIPPET/000000.JPEG            ROOT/ImageSets/...        the lists
     ROOT/Data/DET/train/FOLDER/IMAGE.JPEG
 
-A snippet is a video. Without lists (see `lists.py`), all folders with frames are used.
+A snippet is a video. The lists are those that FGFA published and that everyone trains with. Without
+them, all folders with frames are used.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sparsevod_core.prepare.imagenet_vid.lists import (
-    SNIPPET_LISTS,
-    STILLS_LIST,
-    find_list,
-    read_list,
-    read_snippet_list,
-    without_year,
-)
+from sparsevod_core.errors import DataError
 
 SPLITS = ("train", "val")
 JPEG_SUFFIXES = (".jpeg", ".jpg")
 TARGETS_PER_SNIPPET = 15
 
+_LIST_FOLDERS = ("ImageSets", "ImageSets/VID", "Lists")
+_SNIPPET_LISTS = {"train": "VID_train_15frames.txt", "val": "VID_val_videos.txt"}
+_STILLS_LIST = "DET_train_30classes.txt"
+_YEAR = re.compile(r"ILSVRC20\d\d")
 _DEEPEST_FOLDER = 3  # below train or val; links may form a loop
 
 
@@ -98,15 +97,15 @@ def list_videos(root: Path, split: str) -> Listing:
     # A tree of either year matches a list of either year.
     in_tree: dict[str, str] = {}
     for name in _folders_with_frames(root / "Data" / "VID", split, listing.problems):
-        other = in_tree.setdefault(without_year(name), name)
+        other = in_tree.setdefault(_without_year(name), name)
         if other != name:
             place = root / "Data" / "VID" / name
             listing.problems.append(f"{place}: the same video as {other}, skipped")
-    path = find_list(root, SNIPPET_LISTS[split])
+    path = _find_list(root, _SNIPPET_LISTS[split])
     if path is None:
         listing.folders = [FrameFolder(f"VID/{name}", split) for name in in_tree.values()]
         return listing
-    listed = read_snippet_list(path, listing.problems)
+    listed = _read_snippet_list(path, listing.problems)
     listing.listed_videos = len(listed)
     listing.listed_frames = sum(snippet.length for snippet in listed.values())
     for key, snippet in listed.items():
@@ -131,13 +130,13 @@ def list_stills(root: Path) -> Listing:
     data = root / "Data" / "DET"
     if not data.is_dir():
         return listing
-    path = find_list(root, STILLS_LIST)
+    path = _find_list(root, _STILLS_LIST)
     if path is None:
         names = _folders_with_frames(data, "train", listing.problems)
         listing.folders = [FrameFolder(f"DET/{name}", "train", is_video=False) for name in names]
         return listing
     stems: dict[str, dict[str, None]] = {}
-    for place, words in read_list(path, num_words=2):
+    for place, words in _read_list(path, num_words=2):
         name, _, stem = words[0].rpartition("/")
         of_folder = stems.setdefault(name, {})
         if stem in of_folder:
@@ -169,7 +168,6 @@ def _folders_with_frames(data: Path, split: str, problems: list[str]) -> Iterato
     has_frames, subfolders = _scan(data / split, problems)
     if has_frames:
         problems.append(f"{data / split}: frames lie here, expected a folder per video")
-        subfolders = []
     waiting = [(f"{split}/{name}", 1) for name in reversed(subfolders)]
     while waiting:
         folder, depth = waiting.pop()
@@ -193,3 +191,59 @@ def _scan(folder: Path, problems: list[str]) -> tuple[bool, list[str]]:
     except OSError as error:
         problems.append(f"{folder}: cannot read the folder: {error.strerror}")
     return False, sorted(subfolders)
+
+
+@dataclass(slots=True)
+class _Snippet:
+    """A listed video: its name, its number of frames, and the frame numbers in the list."""
+
+    name: str
+    length: int
+    numbers: set[int] = field(default_factory=set)
+
+
+def _read_snippet_list(path: Path, problems: list[str]) -> dict[str, _Snippet]:
+    """Return the snippets by name without the year; a line is `name 1 number length`.
+
+    Repeated or contradictory entries are only reported in `problems`.
+    """
+    snippets: dict[str, _Snippet] = {}
+    for place, words in _read_list(path, num_words=4):
+        if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in words[2:]):
+            raise DataError(
+                f"{place}: expected `name 1 frame length`, got {' '.join(words)[:80]!r}"
+            )
+        name, number, length = words[0], int(words[2]), int(words[3])
+        snippet = snippets.setdefault(_without_year(name), _Snippet(name, length))
+        if length != snippet.length:
+            problems.append(f"{place}: {name} has {length} frames, but {snippet.length} before")
+        if number in snippet.numbers:
+            problems.append(f"{place}: frame {number} of {name} is listed twice")
+        snippet.numbers.add(number)
+    return snippets
+
+
+def _read_list(path: Path, *, num_words: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield the place and the words of each line; the first word is a name within the tree."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            words = line.split()
+            if not words:
+                continue
+            place = f"{path}:{number}"
+            if len(words) != num_words:
+                raise DataError(f"{place}: expected {num_words} words, got {line.strip()[:80]!r}")
+            if words[0].startswith("/") or ".." in words[0].split("/"):
+                raise DataError(f"{place}: the name {words[0][:80]!r} leaves the data set's folder")
+            yield place, words
+
+
+def _find_list(root: Path, name: str) -> Path | None:
+    """Return the path of a list in the tree, None if it is missing."""
+    paths = (root / folder / name for folder in _LIST_FOLDERS)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _without_year(name: str) -> str:
+    """Return the name without its year, so that a list matches a tree of another year."""
+    return _YEAR.sub("ILSVRC", name)

@@ -15,9 +15,7 @@ _WITH_ID = re.compile(r"(-?[0-9]{1,9})\s*:\s*(.*)")
 def read_class_list(path: Path, *, first_id: int) -> dict[int, str]:
     """Return names by class id from a file with one class per line: `car`, or `3: car`.
 
-    Args:
-        path: Path of the file.
-        first_id: Class id of the first line if lines have no ids.
+    Lines without ids are numbered from `first_id`.
 
     Raises:
         DataError: The file is unreadable or empty, only some lines have ids, or a name or id is

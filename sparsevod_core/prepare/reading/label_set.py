@@ -122,10 +122,10 @@ def find_by_split(root: Path, find: Callable[[Path], list[Path]]) -> dict[str, l
     return by_split
 
 
-def walk_files(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield every folder below `folder` with its sorted files; links are followed, loops are not.
+def walk_files(folder: Path) -> Iterator[str]:
+    """Yield the files below `folder`, relative to it, sorted within each folder.
 
-    Folders are named relative to `folder`, which itself is "".
+    Links are followed, loops are not. Names that start with a dot are skipped.
     """
     seen: set[str] = set()
     for place, subfolders, files in os.walk(folder, followlinks=True):
@@ -136,18 +136,14 @@ def walk_files(folder: Path) -> Iterator[tuple[str, list[str]]]:
         seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         relative = os.path.relpath(place, folder).replace(os.sep, "/")
-        yield (
-            "" if relative == "." else relative,
-            sorted(name for name in files if not name.startswith(".")),
-        )
+        prefix = "" if relative == "." else f"{relative}/"
+        yield from (prefix + name for name in sorted(files) if not name.startswith("."))
 
 
 def first_frame_number(numbers: Sequence[Sequence[int]], hint: int | None) -> int:
     """Return the number that annotations give the first frame of a video file; see `Hints`.
 
-    Args:
-        numbers: Annotated frame numbers of each video file, ascending.
-        hint: `Hints.first_frame`.
+    `numbers` are the annotated frame numbers of each video file, ascending.
     """
     if hint is not None:
         return hint

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from sparsevod_core.data.annotation_file import is_video_file
@@ -38,6 +39,7 @@ from sparsevod_core.prepare.reading.media import (
 
 _IMAGE_FOLDERS = ("images", "Images", "JPEGImages", "frames", "videos", "imgs")
 _LABEL_FOLDERS = ("labels", "Labels", "Annotations", "annotations")
+_SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 SplitOf = Callable[[str], str | None]
 """Returns the split of an image or video file; None skips the file."""
 
@@ -76,16 +78,13 @@ class FileTree:
 def list_files(root: Path, label_suffix: str) -> FileTree:
     """List the images, the video files, and the files that end in `label_suffix`."""
     tree = FileTree()
-    for folder, files in walk_files(root):
-        for file in files:
-            path = f"{folder}/{file}" if folder else file
-            name = file.lower()
-            if name.endswith(IMAGE_SUFFIXES):
-                tree.images.append(path)
-            elif is_video_file(name):
-                tree.videos.append(path)
-            elif file.endswith(label_suffix):
-                tree.labels.add(path)
+    for path in walk_files(root):
+        if path.lower().endswith(IMAGE_SUFFIXES):
+            tree.images.append(path)
+        elif is_video_file(path):
+            tree.videos.append(path)
+        elif path.endswith(label_suffix):
+            tree.labels.add(path)
     return tree
 
 
@@ -99,11 +98,8 @@ def split_by_folder(tree: FileTree) -> SplitOf:
 
 
 def _named_split(file: str) -> str | None:
-    for part in PurePosixPath(file).parts[:2]:
-        for split, names in SPLIT_NAMES.items():
-            if part in names:
-                return split
-    return None
+    parts = PurePosixPath(file).parts[:2]
+    return next((_SPLIT_OF[part] for part in parts if part in _SPLIT_OF), None)
 
 
 def pair_labels(
@@ -112,9 +108,7 @@ def pair_labels(
     """Return the videos with their labels, by split, and notes for the user.
 
     Args:
-        tree: Files below the root.
         label_suffix: Suffix of label files, e.g. `.txt`.
-        split_of: Gives the split of each image or video file.
         hints: How to group frames, and how labels number the frames of video files.
     """
     # By split, and by the leading folders that are not part of video names.
@@ -164,10 +158,7 @@ def read_labeled(
 ) -> AnnotatedVideo:
     """Open the frames of a video and read their label files.
 
-    Args:
-        root: Folder that file names are relative to.
-        source: Video to read.
-        add_boxes: Adds the boxes of a label file to a frame; returns False to skip the frame.
+    `add_boxes` adds the boxes of a label file to a frame; it returns False to skip the frame.
     """
     video = open_media(root, source.media)
     labels = dict(source.labels)
@@ -187,13 +178,8 @@ def read_labeled(
 
 def _base(file: str) -> str:
     """Return the leading folders such as `images` or `train`, which video names do not include."""
-    base: list[str] = []
-    words = {*_IMAGE_FOLDERS, *(name for names in SPLIT_NAMES.values() for name in names)}
-    for part in PurePosixPath(file).parent.parts:
-        if part not in words:
-            break
-        base.append(part)
-    return "/".join(base)
+    words = {*_IMAGE_FOLDERS, *_SPLIT_OF}
+    return "/".join(takewhile(words.__contains__, PurePosixPath(file).parent.parts))
 
 
 def _label_of(image: str, suffix: str, labels: set[str]) -> str | None:
@@ -235,7 +221,7 @@ def _labels_of_video_files(
 
 
 def _no_labels(video: LabeledVideo) -> str:
-    """Return the problem of a video without labels: it is not annotated, rather than empty."""
+    """Return the problem of a video without labels, which counts as not annotated, not as empty."""
     media = video.media
     file = media.file if isinstance(media, VideoFrames) else media.files[0][1].rpartition("/")[0]
     return (

@@ -144,7 +144,6 @@ def add_box(
     """Add a box to a frame of a video, clipped to it; report what is wrong as a problem.
 
     Args:
-        video: Video of the frame; gets the problem.
         place: File and line, for the problem.
         slack_px: A box that extends up to this far beyond the frame is clipped without a problem.
     """

@@ -69,20 +69,14 @@ def schedule_bursts(rng: np.random.Generator, num_frames: int, share: float) -> 
 
 
 def degrade(rng: np.random.Generator, image: Image, burst: Burst, severity: float) -> Image:
-    """Return the degraded frame; for occlusion, which is part of the scene, the frame itself.
-
-    Args:
-        rng: Source of this frame's noise.
-        image: RGB in 0..1.
-        burst: Kind and direction.
-        severity: Severity of this frame.
-    """
+    """Return the degraded frame, RGB in 0..1; unchanged for occlusion, which the scene draws."""
     if burst.kind == "motion_blur":
         return _motion_blur(image, severity, burst.angle)
     if burst.kind == "defocus":
         return _defocus(image, severity)
     if burst.kind == "low_light":
-        return _low_light(rng, image, severity)
+        light = (1 - 0.85 * severity) ** 1.5  # so little that the sensor's noise becomes visible
+        return light * image + _grain(rng, image.shape, 0.01 + 0.07 * severity)
     if burst.kind == "noise":
         return image + _grain(rng, image.shape, 0.1 + 0.6 * severity)
     return image
@@ -111,12 +105,6 @@ def _defocus(image: Image, severity: float) -> Image:
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     disc = (radius + 0.5 - np.hypot(x, y)).clip(0, 1).astype(np.float32)
     return cv2.filter2D(image, -1, disc / disc.sum(), borderType=cv2.BORDER_REFLECT_101)
-
-
-def _low_light(rng: np.random.Generator, image: Image, severity: float) -> Image:
-    """Darken the frame, so that the noise of the sensor becomes visible."""
-    light = (1 - 0.85 * severity) ** 1.5
-    return light * image + _grain(rng, image.shape, 0.01 + 0.07 * severity)
 
 
 def _grain(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Image:

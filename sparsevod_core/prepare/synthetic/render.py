@@ -22,8 +22,7 @@ from jaxtyping import UInt8
 
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit
-from sparsevod_core.prepare.imagenet_vid.convert import prepare_imagenet_vid
-from sparsevod_core.prepare.imagenet_vid.degradations_json import write_degradations
+from sparsevod_core.prepare.imagenet_vid.convert import DEGRADATIONS_FILE, prepare_imagenet_vid
 from sparsevod_core.prepare.imagenet_vid.layout import SPLITS, spread_targets
 from sparsevod_core.prepare.synthetic.classes import OBJECT_CLASSES
 from sparsevod_core.prepare.synthetic.scene import RenderedFrame, Scene, VisibleObject
@@ -88,13 +87,9 @@ def prepare_synthetic(
 ) -> list[PreparedSplit]:
     """Render the set into `folder` and convert it to `train.json` and `val.json` there.
 
-    The first validation video is also written as `preview.mp4`. The folder appears when it is
-    complete. If it already holds the same set, it is only converted again.
-
-    Args:
-        folder: New or empty folder, or one from an earlier call with the same `config`.
-        config: Settings of the set.
-        reporter: Receives progress and messages.
+    The first validation video is also written as `preview.mp4`. The folder must be new
+    or empty, and appears when it is complete. If it already holds the same set, that is only
+    converted again.
 
     Raises:
         DataError: The folder holds something else, or cannot be written.
@@ -155,7 +150,8 @@ def _render(root: Path, config: SyntheticConfig, reporter: Reporter) -> None:
         for split in SPLITS:
             for video, names in enumerate(_deal_classes(config, split)):
                 degradations |= _render_video(root, config, split, video, names, progress)
-    write_degradations(root, degradations)
+    text = json.dumps({"frames": degradations}, indent=1)
+    (root / DEGRADATIONS_FILE).write_text(text + "\n", encoding="utf-8")
     _write_lists(root, config)
     _write_preview(root, config)
 

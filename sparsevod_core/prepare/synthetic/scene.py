@@ -83,7 +83,6 @@ class Scene:
         seed: Numbers that identify the video; the same numbers give the same pixels.
         class_names: Class of each object, from `OBJECT_CLASSES`, farthest first. An object is
             omitted if no path is found on which all objects are clearly visible.
-        num_frames: Number of frames.
         height, width: Size of a frame in pixels.
         degraded_share: Largest fraction of the frames that is degraded.
     """
