@@ -99,7 +99,7 @@ def measure(annotations: Path, picture: Path, workers: int) -> dict[str, Any]:
     from sparsevod_core.config import DataConfig
     from sparsevod_core.data import frames
     from sparsevod_core.data.dataset import ClipDataset
-    from sparsevod_core.data.loader import training_loader
+    from sparsevod_core.data.loader import TrainingLoader
     from sparsevod_core.data.records import VideoSet
 
     read_image = frames._read_image
@@ -112,7 +112,7 @@ def measure(annotations: Path, picture: Path, workers: int) -> dict[str, Any]:
     loaded = memory_mib(os.getpid())
     dataset = ClipDataset(videos, DataConfig(), seed=0)
     batches = iter(
-        training_loader(
+        TrainingLoader(
             dataset, clips_per_gpu=1, rank=0, world_size=1, epoch=0, workers=workers, seed=0
         )
     )

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import count, pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from torch import nn
 from sparsevod_core.benchmark.timing import autocast, now
 from sparsevod_core.config import Config
 from sparsevod_core.data.dataset import ClipDataset, clip_settings
-from sparsevod_core.data.loader import TrainingBatch, training_loader
+from sparsevod_core.data.loader import TrainingBatch, TrainingLoader
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.fast import computing_in, plan_for_training, trainable
 from sparsevod_core.losses.criterion import SetCriterion
@@ -126,8 +125,7 @@ def training_clips(config: Config) -> tuple[ClipDataset, Config]:
         DataError: invalid annotations.
     """
     data = config.data
-    root = None if data.train_root is None else Path(data.train_root)
-    videos = VideoSet.load(Path(data.train_annotations), root)
+    videos = VideoSet.load(data.train_annotations, data.train_root)
     config = config.replace({"model.num_classes": len(videos.categories)})
     return ClipDataset(videos, clip_settings(config), config.seed), config
 
@@ -135,7 +133,7 @@ def training_clips(config: Config) -> tuple[ClipDataset, Config]:
 def endless_batches(dataset: ClipDataset, config: Config) -> Generator[TrainingBatch, None, None]:
     """Yield the batches of one epoch after another, as one process trains on them."""
     for epoch in count():
-        yield from training_loader(
+        yield from TrainingLoader(
             dataset,
             clips_per_gpu=config.train.clips_per_gpu,
             rank=0,

@@ -41,7 +41,6 @@ class AnnotationFile:
     """Columns of an annotation file.
 
     Attributes:
-        path: Path of the file.
         for_frames: If True, read everything that loading frames needs: file names, sizes,
             `is_vid_train_frame`, video files and ids of annotations; ids are whole numbers. If
             False, only file names are read, if there are any, and ids may be text; see `ids_of`.
@@ -182,7 +181,6 @@ def read_annotation_file(
     """Read the columns of the COCO or COCO-VID JSON at `path`.
 
     Args:
-        path: Path of the file.
         for_frames, for_scoring: Fields to read; see `AnnotationFile`.
         skip: Positions of entries to ignore, by section.
 
@@ -240,7 +238,6 @@ def annotation_sections(
     """Yield `info` and each of `SECTIONS`, with their entries, in the file's order.
 
     Args:
-        path: Path of the file.
         lists: Sections that must be lists; another value is the only entry of its section.
 
     Raises:

@@ -20,7 +20,6 @@ class Misfits:
     """Entries of a section that have the same kind of problem.
 
     Attributes:
-        section: Name of the section.
         key: Name of the kind of problem.
         entries: True for each entry that has the problem.
         describe: Returns the place and the problem of the n-th entry.
@@ -36,7 +35,6 @@ def require_fit(content: AnnotationFile, *, for_frames: bool) -> None:
     """Check that the entries of a file fit together.
 
     Args:
-        content: The file.
         for_frames: If True, also check what loading frames needs; see `FitCheck`.
 
     Raises:
@@ -55,7 +53,6 @@ class FitCheck:
     """Checks of a file's entries against each other.
 
     Attributes:
-        content: The file.
         for_frames: If True, also require that videos are listed, frames distinct and in range,
             sizes known, ids of annotations unique, and no box of a negative size.
         positions: Position in the file of each entry, by section; without a section, its entries
@@ -82,7 +79,7 @@ class FitCheck:
         yield self._impossible_boxes()
 
     def _repeated_categories(self) -> Misfits:
-        """By id or by name: models and data are matched by name."""
+        """Find repeated ids and names; names matter because models and data are matched by name."""
         names, ids = np.array(self.content.category_names, object), self._ids("categories")
         same_name = _repeats(np.unique(names, return_inverse=True)[1].reshape(-1))
         same_id = _repeats(ids)

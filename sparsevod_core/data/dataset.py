@@ -38,7 +38,6 @@ class ClipDataset(Dataset[TrainingSample]):
     """A clip for each target frame, with or without boxes.
 
     Args:
-        videos: Annotated videos.
         config: Sizes, augmentation and supports.
         seed: Seed that determines a clip together with the epoch and its index. So a clip is the
             same in any process and after any other clips.
@@ -78,24 +77,21 @@ class ClipDataset(Dataset[TrainingSample]):
         epoch, index = key
         generator = clip_generator(self._seed, epoch, index)
         target = int(self._target_frames[index])
-        frames = [target, *self._supports(target, generator)]
+        video = self._videos.video_frames(self._videos.video_of(target))
+        supports = training_supports(
+            target - video.start,
+            len(video),
+            self._config.supports,
+            self._config.support_range,
+            generator,
+        )
+        frames = [target, *(video[position] for position in supports)]
         boxes_xyxy, labels = self._boxes(target)
         images, boxes_xyxy, stays = self._augmentation(
             self._reader.read_many(frames), boxes_xyxy, generator
         )
         files = tuple(self._videos.frame_name(frame) for frame in frames)
         return TrainingSample(images, Targets(boxes_xyxy[stays], labels[stays]), files)
-
-    def _supports(self, target: int, generator: torch.Generator) -> list[int]:
-        frames = self._videos.video_frames(self._videos.video_of(target))
-        positions = training_supports(
-            target - frames.start,
-            len(frames),
-            self._config.supports,
-            self._config.support_range,
-            generator,
-        )
-        return [frames[position] for position in positions]
 
     def _boxes(self, frame: int) -> tuple[Tensor, Tensor]:
         """Return boxes [M, 4] clipped to the frame, and labels [M]; no crowds, no empty boxes."""

@@ -46,8 +46,6 @@ def whole(entry: Any, key: str, default: int | None = None, *, from_text: bool =
     """Return the whole number at `key`.
 
     Args:
-        entry: Entry of any type.
-        key: Name of the field.
         default: Value for a field that is missing or null; None: such a field is an error.
         from_text: If True, also accept digits in quotes.
     """
@@ -103,7 +101,6 @@ def box_xywh(entry: Any, *, from_text: bool = False) -> list[float]:
     """Return the four finite numbers at `bbox`.
 
     Args:
-        entry: Entry of any type.
         from_text: If True, also accept numbers in quotes.
     """
     box = require(entry, "bbox")

@@ -29,7 +29,6 @@ def stream_sections(path: Path, lists: Collection[str] = ()) -> Iterator[tuple[s
     read are skipped.
 
     Args:
-        path: Path of the file.
         lists: Sections that must be lists.
 
     Raises:

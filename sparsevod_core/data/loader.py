@@ -79,14 +79,58 @@ def epoch_batches(
 
 
 class TrainingLoader:
-    """Batches of one epoch, from `training_loader`."""
+    """Batches of one epoch for one rank; they do not depend on `workers`.
 
-    def __init__(self, loader: DataLoader[TrainingSample | SparseVodError], num_steps: int) -> None:
-        self._loader = loader
-        self._num_steps = num_steps
+    Args:
+        clips_per_gpu: Number of clips in a batch.
+        rank, world_size: Share of this process in every step.
+        epoch: Epoch, counted from 0; determines the order and the randomness of clips.
+        first_step: Number of steps to skip without loading them, to resume within an epoch.
+        workers: Number of loader processes; 0: load in this process.
+        seed: Seed for the order of clips.
+        accumulate: Number of batches per step.
+    """
+
+    def __init__(
+        self,
+        dataset: ClipDataset,
+        *,
+        clips_per_gpu: int,
+        rank: int,
+        world_size: int,
+        epoch: int,
+        first_step: int = 0,
+        workers: int,
+        seed: int,
+        accumulate: int = 1,
+    ) -> None:
+        steps = epoch_batches(
+            len(dataset),
+            clips_per_gpu=clips_per_gpu * accumulate,
+            rank=rank,
+            world_size=world_size,
+            epoch=epoch,
+            seed=seed,
+        )[first_step:]
+        self._loader: DataLoader[TrainingSample | SparseVodError] = DataLoader(
+            _ErrorsAsValues(dataset, epoch),
+            batch_sampler=[
+                step[first : first + clips_per_gpu]
+                for step in steps
+                for first in range(0, len(step), clips_per_gpu)
+            ],
+            collate_fn=collate,
+            num_workers=workers,
+            worker_init_fn=_begin_worker,
+            # Forked processes share the annotations' memory; spawned ones would each get a copy.
+            multiprocessing_context="fork" if workers else None,
+            pin_memory=torch.cuda.is_available(),
+            # By default the loader draws from the global generator, and a resumed run would differ.
+            generator=torch.Generator(),
+        )
 
     def __len__(self) -> int:
-        return self._num_steps
+        return len(self._loader)
 
     def __iter__(self) -> Iterator[TrainingBatch]:
         """Yield the batches.
@@ -109,58 +153,6 @@ class TrainingLoader:
                 hint="the machine may be out of memory or shared memory (/dev/shm); use "
                 "--set data.workers=1, or 0 to see the error itself",
             ) from error
-
-
-def training_loader(
-    dataset: ClipDataset,
-    *,
-    clips_per_gpu: int,
-    rank: int,
-    world_size: int,
-    epoch: int,
-    first_step: int = 0,
-    workers: int,
-    seed: int,
-    accumulate: int = 1,
-) -> TrainingLoader:
-    """Return the batches of `epoch` for one rank; they do not depend on `workers`.
-
-    Args:
-        dataset: Clips.
-        clips_per_gpu: Number of clips in a batch.
-        rank, world_size: Share of this process in every step.
-        epoch: Epoch, counted from 0; determines the order and the randomness of clips.
-        first_step: Number of steps to skip without loading them, to resume within an epoch.
-        workers: Number of loader processes; 0: load in this process.
-        seed: Seed for the order of clips.
-        accumulate: Number of batches per step.
-    """
-    steps = epoch_batches(
-        len(dataset),
-        clips_per_gpu=clips_per_gpu * accumulate,
-        rank=rank,
-        world_size=world_size,
-        epoch=epoch,
-        seed=seed,
-    )[first_step:]
-    batches = [
-        step[first : first + clips_per_gpu]
-        for step in steps
-        for first in range(0, len(step), clips_per_gpu)
-    ]
-    loader = DataLoader(
-        _ErrorsAsValues(dataset, epoch),
-        batch_sampler=batches,
-        collate_fn=collate,
-        num_workers=workers,
-        worker_init_fn=_begin_worker,
-        # Forked processes share the annotations' memory; spawned ones would each get a copy.
-        multiprocessing_context="fork" if workers else None,
-        pin_memory=torch.cuda.is_available(),
-        # By default the loader draws from the global generator, and a resumed run would differ.
-        generator=torch.Generator(),
-    )
-    return TrainingLoader(loader, len(batches))
 
 
 class _ErrorsAsValues(Dataset[TrainingSample | SparseVodError]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +64,7 @@ class VideoSet:
 
     @classmethod
     def load(
-        cls, annotations: Path, root: Path | None = None, *, for_scoring: bool = False
+        cls, annotations: Path | str, root: Path | str | None = None, *, for_scoring: bool = False
     ) -> VideoSet:
         """Read a COCO-VID JSON file.
 
@@ -80,27 +80,23 @@ class VideoSet:
                 repeated or refers to nothing; a file name that leaves the root.
         """
         content = read_annotation_file(Path(annotations), for_scoring=for_scoring)
-        videos = cls.of(content, root, keep=for_scoring)
+        videos = cls.of(content, root)
+        if for_scoring:
+            videos = replace(videos, content=content)
         del content
-        _return_freed_memory()
+        # glibc would keep the freed memory, also in forked loader processes.
+        if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+            trim(0)
         return videos
 
     @classmethod
-    def of(
-        cls, content: AnnotationFile, root: Path | None = None, *, keep: bool = False
-    ) -> VideoSet:
-        """Return the set of a file that has been read, with `root` and errors as in `load`.
-
-        Args:
-            content: The file, read `for_frames`.
-            root: Folder that file names start from.
-            keep: If True, keep `content`.
-        """
+    def of(cls, content: AnnotationFile, root: Path | str | None = None) -> VideoSet:
+        """Return the set of a file read `for_frames`, with `root` and errors as in `load`."""
         if root is None:
             root = content.path.parent / (content.root or "")
         root = Path(os.path.normpath(Path(root).absolute()))
         tables = join(content)
-        videos = cls(content.path, root, content.categories(), tables, content if keep else None)
+        videos = cls(content.path, root, content.categories(), tables)
         first_frames = tables.video_starts[: len(tables.video_files)]
         for frame in np.concatenate([tables.unusual_names, first_frames]):
             videos.frame_path(int(frame))  # raises if a name leaves the root
@@ -138,12 +134,8 @@ class VideoSet:
         height, width = self.tables.sizes[frame].tolist()
         return height, width
 
-    def is_target(self, frame: int) -> bool:
-        """Return True if the frame is a training target (`is_vid_train_frame`, default: true)."""
-        return bool(self.tables.is_target[frame])
-
     def target_frames(self) -> Int[np.ndarray, " targets"]:
-        """Return the frames that are training targets."""
+        """Return the frames that are training targets (`is_vid_train_frame`, default: true)."""
         return np.flatnonzero(self.tables.is_target)
 
     def boxes(self, frame: int) -> FrameBoxes:
@@ -184,10 +176,3 @@ class VideoSet:
     def file_name(self, frame: int) -> str:
         """Return the file name of a frame's image, relative to the root."""
         return self.tables.file_names[frame]
-
-
-def _return_freed_memory() -> None:
-    """Return freed memory to the system; glibc would keep it, also in forked loader processes."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

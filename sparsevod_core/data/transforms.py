@@ -86,7 +86,7 @@ class ClipAugmentation:
         boxes_xyxy: Float[Tensor, "M 4"],
         generator: torch.Generator,
     ) -> tuple[UInt8[Tensor, "F 3 h w"], Float[Tensor, "M 4"], Bool[Tensor, " M"]]:
-        """Return the clip's frames at one size, the boxes of the first frame, and which to keep.
+        """Return the resized frames, the boxes of the first frame, and a mask of those to keep.
 
         The aspect ratio is kept up to rounding; boxes are scaled by the exact ratio of each axis.
         Frames whose size differs from the first's are resized to it. A box is kept if a third of it
@@ -116,7 +116,13 @@ class ClipAugmentation:
             clip = clip.flip(-1)
             x1, y1, x2, y2 = boxes_xyxy.unbind(-1)
             boxes_xyxy = torch.stack([size[1] - x2, y1, size[1] - x1, y2], dim=-1)
-        return self._recolor(clip, generator), boxes_xyxy, stays
+        if self.colour:
+            draw = (torch.rand(4, generator=generator) * 2 - 1).mul(self.colour).tolist()
+            clip = tv.adjust_brightness(clip, 1 + draw[0])
+            clip = tv.adjust_contrast(clip, 1 + draw[1])
+            clip = tv.adjust_saturation(clip, 1 + draw[2])
+            clip = tv.adjust_hue(clip, draw[3] / 2)
+        return clip, boxes_xyxy, stays
 
     def _window(
         self, height: int, width: int, generator: torch.Generator
@@ -130,17 +136,6 @@ class ClipAugmentation:
         top = round(down * (height - kept_height))
         left = round(right * (width - kept_width))
         return top, left, kept_height, kept_width
-
-    def _recolor(
-        self, clip: UInt8[Tensor, "F 3 h w"], generator: torch.Generator
-    ) -> UInt8[Tensor, "F 3 h w"]:
-        if self.colour == 0:
-            return clip
-        draw = (torch.rand(4, generator=generator) * 2 - 1).mul(self.colour).tolist()
-        clip = tv.adjust_brightness(clip, 1 + draw[0])
-        clip = tv.adjust_contrast(clip, 1 + draw[1])
-        clip = tv.adjust_saturation(clip, 1 + draw[2])
-        return tv.adjust_hue(clip, draw[3] / 2)
 
 
 def _at_size(image: UInt8[np.ndarray, "_ _ 3"], height: int, width: int) -> UInt8[Tensor, "3 H W"]:

@@ -16,7 +16,7 @@ from sparsevod_core.errors import DataError
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Tables:
-    """Arrays behind a `VideoSet`. F frames, V videos, M boxes.
+    """Arrays behind a `VideoSet`, read-only, as are views of them. F frames, V videos, M boxes.
 
     Attributes:
         video_names: Names of the videos that the file lists; they precede the stills.
@@ -42,6 +42,11 @@ class Tables:
     labels: Int[np.ndarray, " M"]
     instance_ids: Int[np.ndarray, " M"]
     is_crowd: Bool[np.ndarray, " M"]
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if isinstance(value := getattr(self, name), np.ndarray):
+                value.setflags(write=False)
 
 
 def join(content: AnnotationFile) -> Tables:
@@ -77,23 +82,21 @@ def join(content: AnnotationFile) -> Tables:
     used, video_starts = np.unique(video_of[entries], return_index=True)
     listed = [int(video) for video in used if video < len(videos.ids)]
     files = [videos.files[video] for video in listed]
-    return _read_only(
-        Tables(
-            video_names=tuple(videos.names[video] for video in listed),
-            video_files=tuple(file if is_video_file(file) else None for file in files),
-            video_starts=np.append(video_starts, len(entries)),
-            image_ids=image_ids[entries],
-            frame_ids=frame_ids[entries],
-            sizes=_sizes(content, video_of)[entries],
-            is_target=as_numbers(images.is_target)[entries].astype(bool),
-            file_names=images.file_names.names().take(entries),
-            unusual_names=frame_of_entry[as_numbers(images.unusual_names)],
-            box_starts=np.concatenate([[0], np.cumsum(boxes_per_frame)]),
-            boxes_xyxy=boxes_xyxy,
-            labels=labels,
-            instance_ids=instance_ids,
-            is_crowd=as_numbers(annotations.is_crowd)[box_order].astype(bool),
-        )
+    return Tables(
+        video_names=tuple(videos.names[video] for video in listed),
+        video_files=tuple(file if is_video_file(file) else None for file in files),
+        video_starts=np.append(video_starts, len(entries)),
+        image_ids=image_ids[entries],
+        frame_ids=frame_ids[entries],
+        sizes=_sizes(content, video_of)[entries],
+        is_target=as_numbers(images.is_target)[entries].astype(bool),
+        file_names=images.file_names.names().take(entries),
+        unusual_names=frame_of_entry[as_numbers(images.unusual_names)],
+        box_starts=np.concatenate([[0], np.cumsum(boxes_per_frame)]),
+        boxes_xyxy=boxes_xyxy,
+        labels=labels,
+        instance_ids=instance_ids,
+        is_crowd=as_numbers(annotations.is_crowd)[box_order].astype(bool),
     )
 
 
@@ -105,12 +108,3 @@ def _sizes(content: AnnotationFile, video_of: np.ndarray) -> np.ndarray:
     missing = (sizes == 0).any(axis=1)
     sizes[missing] = of_videos[video_of[missing]]
     return sizes.astype(np.int32)
-
-
-def _read_only(tables: Tables) -> Tables:
-    """Return the tables with read-only arrays, so that views of them are read-only, too."""
-    for name in Tables.__slots__:
-        value = getattr(tables, name)
-        if isinstance(value, np.ndarray):
-            value.setflags(write=False)
-    return tables

@@ -83,7 +83,13 @@ def evaluate(
     if save_predictions is not None:
         made_by = {**_identity(checkpoint, videos.annotations_path, image_ids), **settings}
         writer = PredictionsWriter(save_predictions, image_ids, made_by, distributed.rank())
-        finished = _recover(writer, collector, resume, reporter)
+        finished = set()
+        for predictions in writer.begin(resume=resume) if distributed.is_main() else ():
+            collector.update(*predictions)
+            finished.add(predictions.image_id)
+        if finished:
+            reporter.message(f"{writer.path}: skipping {len(finished):,} frames: already done")
+        finished = distributed.from_main(finished)
         chosen = [v for v, ids in zip(chosen, image_ids, strict=True) if ids[0] not in finished]
     lengths = [len(videos.video_frames(video)) for video in chosen]
     shard = shard_videos(lengths, distributed.rank(), distributed.world_size())
@@ -201,8 +207,7 @@ def _validation_set(predictor: Predictor, is_other_set: bool) -> VideoSet:
             f"no videos to evaluate on: {model} records {recorded}",
             hint="use --annotations GT.json --root DIR" + (prepare if annotations else ""),
         )
-    root_folder = None if root is None else Path(root)
-    return VideoSet.load(Path(annotations), root_folder, for_scoring=True)
+    return VideoSet.load(annotations, root, for_scoring=True)
 
 
 def shard_videos(num_frames: Sequence[int], rank: int, world_size: int) -> list[int]:
@@ -219,20 +224,6 @@ def shard_videos(num_frames: Sequence[int], rank: int, world_size: int) -> list[
         if receiver == rank:
             mine.append(video)
     return sorted(mine)
-
-
-def _recover(
-    writer: PredictionsWriter, collector: DetectionCollector, resume: bool, reporter: Reporter
-) -> set[int]:
-    """Return the image ids of finished videos, whose detections rank 0 collects."""
-    finished = set()
-    if distributed.is_main():
-        for frame in writer.begin(resume=resume):
-            collector.update(*frame)
-            finished.add(frame.image_id)
-        if finished:
-            reporter.message(f"{writer.path}: skipping {len(finished):,} frames: already done")
-    return distributed.from_main(finished)
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def non_finite_error(step: int, values: Mapping[str, float], files: Files) -> No
 def recording_bad_batch(
     run: RunFolder, config: Config, schedule: Schedule, num_clips: int
 ) -> Iterator[None]:
-    """Write bad_batch.json on a NonFiniteLossError, and tell in its hint how to reproduce it.
+    """Write bad_batch.json on a NonFiniteLossError, and add to its hint how to reproduce it.
 
     The file holds `step`, counted from 1, `epoch`, counted from 0, `seed` and `clips`. Each clip
     has its `index` and `files`, target frame first. `ClipDataset[epoch, index]` with the config of

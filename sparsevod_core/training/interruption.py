@@ -48,7 +48,7 @@ class Interruption:
 
     @contextmanager
     def immediate(self) -> Iterator[None]:
-        """Let signals take effect immediately within this context: nothing would be lost."""
+        """Let signals take effect immediately within this context: no progress can be lost."""
         if self.requested:
             self.take_effect()
         self._is_immediate = True

@@ -1,4 +1,4 @@
-"""Losses and scores of a run, written to metrics.jsonl and TensorBoard."""
+"""Losses and validation scores of a run, written to metrics.jsonl and TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparsevod_core import distributed
+from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import ConfigError
+from sparsevod_core.evaluation.evaluate import evaluate
+from sparsevod_core.inference import Predictor
 from sparsevod_core.losses.criterion import Losses
+from sparsevod_core.reporting import Reporter
 from sparsevod_core.training.bad_batch import Files, non_finite_error
 from sparsevod_core.training.run_folder import RunFolder
 from sparsevod_core.training.schedule import Schedule
@@ -22,7 +26,6 @@ class MetricsWriter:
     """Writer of metrics.jsonl and, if requested, of TensorBoard event files; used by rank 0.
 
     Args:
-        run: The run folder.
         after_step: Number of steps done. TensorBoard hides what an earlier process wrote about
             later steps.
         tensorboard: If True, write every number to TensorBoard too, as `KIND/NAME`.
@@ -70,8 +73,6 @@ class StepLog:
     The losses stay on the device until `write`, the only method that waits for it.
 
     Args:
-        metrics: Writer of the records.
-        schedule: Schedule of the run.
         clips_per_step: Number of clips in a step, over all ranks.
         seconds: Training time before this process started.
     """
@@ -145,3 +146,17 @@ class StepLog:
 
     def _by_name(self, row: Float[Tensor, " n"]) -> dict[str, float]:
         return dict(zip(self._names, row.tolist(), strict=True))
+
+
+def validate(predictor: Predictor, videos: VideoSet, reporter: Reporter) -> dict[str, Any]:
+    """Return AP, AP50 and AP75 in 0..1, `per_class` AP by name, and the duration in `seconds`.
+
+    All ranks call this, share the videos and get the same scores. AP is 0 without ground truth.
+    """
+    start = time.monotonic()
+    scores = evaluate(predictor, videos, reporter=reporter).to_dict()
+    return {
+        **{name: scores[name] or 0.0 for name in ("AP", "AP50", "AP75")},
+        "per_class": {name: values["AP"] for name, values in scores["per_class"].items()},
+        "seconds": round(time.monotonic() - start, 3),
+    }

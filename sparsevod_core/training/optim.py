@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +20,15 @@ def build_optimizer(detector: nn.Module, config: TrainConfig, *, fused: bool = F
     Args:
         fused: If True, update all parameters in a few kernels (for GPUs).
     """
-    trained = {name: p for name, p in detector.named_parameters() if p.requires_grad}
-    groups: list[dict[str, Any]] = [{"params": list(trained.values()), "rate": 1.0}]
-    if config.backbone_rate != 1:
-        backbone = [p for name, p in trained.items() if is_backbone(name)]
-        others = [p for name, p in trained.items() if not is_backbone(name)]
-        rate = config.backbone_rate
-        groups = [{"params": others, "rate": 1.0}, {"params": backbone, "rate": rate}]
+    groups: dict[float, list[nn.Parameter]] = {1.0: [], config.backbone_rate: []}
+    for name, parameter in detector.named_parameters():
+        if parameter.requires_grad:
+            groups[config.backbone_rate if is_backbone(name) else 1.0].append(parameter)
     return AdamW(
-        groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused or None
+        [{"params": parameters, "rate": rate} for rate, parameters in groups.items()],
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=fused or None,
     )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from sparsevod_core.config import Config
 from sparsevod_core.errors import ConfigError
@@ -30,7 +29,8 @@ def train(
     processes resume from the last checkpoint, if there is one.
 
     Raises:
-        ConfigError: The settings of a process differ from those of rank 0.
+        ConfigError: A process has other settings than rank 0, except for `MAY_DIFFER`. Raised on
+            every rank, with the first rank and setting that differ.
     """
     from sparsevod_core import distributed
     from sparsevod_core.inference import resolve_device
@@ -38,7 +38,15 @@ def train(
 
     with distributed.process_group(distributed.own_device(resolve_device(device))):
         launcher = {"--gpus": os.environ.get("LOCAL_WORLD_SIZE"), "--resume": resume}
-        require_same_settings({**launcher, **config.flat()})
+        first, *others = distributed.gather({**launcher, **config.flat()})
+        for process, other in enumerate(others, start=2):
+            differ = [name for name in first if other.get(name) != first[name]]
+            if names := [name for name in differ if name not in MAY_DIFFER]:
+                raise ConfigError(
+                    f"process {process} was started with {names[0]}={other.get(names[0])}, "
+                    f"process 1 with {first[names[0]]}",
+                    hint="run the same command on all machines",
+                )
         output = distributed.from_main(output)
         # Each machine counts its own restarts: one that lost no process may have none.
         is_restarted = max(distributed.gather(distributed.num_restarts())) > 0
@@ -46,22 +54,3 @@ def train(
         resume = distributed.from_main(resume)
         trainer = Trainer(config, output, resume=resume, device=device, reporter=reporter)
         return trainer.fit()
-
-
-def require_same_settings(settings: dict[str, Any]) -> None:
-    """Check that all ranks have the settings of rank 0, except for `MAY_DIFFER`.
-
-    Raises:
-        ConfigError: Raised on every rank, with the first rank and setting that differ.
-    """
-    from sparsevod_core import distributed
-
-    first, *others = distributed.gather(settings)
-    for rank, other in enumerate(others, start=1):
-        for name, value in first.items():
-            if name not in MAY_DIFFER and other.get(name) != value:
-                raise ConfigError(
-                    f"process {rank + 1} was started with {name}={other.get(name)}, "
-                    f"process 1 with {value}",
-                    hint="run the same command on all machines",
-                )

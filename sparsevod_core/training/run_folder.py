@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -59,13 +60,10 @@ class RunFolder:
         kept, last = [], {"train": step, "eval": evaluated_step}
         lines = self.metrics.read_text(encoding="utf-8") if self.metrics.exists() else ""
         for line in lines.splitlines(keepends=True):
-            try:
+            with suppress(ValueError, LookupError, TypeError):
                 record = json.loads(line)
-                is_kept = line.endswith("\n") and record["step"] <= last[record["kind"]]
-            except (ValueError, LookupError, TypeError):
-                continue
-            if is_kept:
-                kept.append(line)
+                if line.endswith("\n") and record["step"] <= last[record["kind"]]:
+                    kept.append(line)
         write_text(self.metrics, "".join(kept))
 
     def append_metrics(self, record: dict[str, Any]) -> None:

@@ -18,8 +18,6 @@ from sparsevod_core.training.optim import WeightAverage
 from sparsevod_core.training.run_folder import RunFolder
 from sparsevod_core.training.settings import require_same_run
 
-BEST = ("AP", "AP50", "AP75")
-
 
 @dataclass(kw_only=True)
 class RunState:
@@ -51,7 +49,7 @@ class RunState:
         """Record an evaluation at this step and return True if its AP is the best so far."""
         is_best = self.best is None or scores["AP"] > self.best["AP"]
         if is_best:
-            self.best = {"step": self.step} | {name: scores[name] for name in BEST}
+            self.best = {"step": self.step} | {k: scores[k] for k in ("AP", "AP50", "AP75")}
         self.num_worse = 0 if is_best else self.num_worse + 1
         self.evaluated_step = self.step
         return is_best
@@ -83,8 +81,7 @@ def restore(
     """Load last.pth into detector, optimizer and weight average, and return the state of the run.
 
     Args:
-        run: The run to resume.
-        config: Its settings, with the changes that a resumed run may make.
+        config: Settings of the run, with the changes that a resumed run may make.
         categories: Classes of the training annotations as they are now.
         now: Size of the training set and number of processes as they are now.
 

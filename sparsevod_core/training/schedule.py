@@ -17,8 +17,8 @@ class Schedule:
     A resumed run therefore needs no scheduler state.
 
     Attributes:
-        config: training settings.
-        steps_per_epoch: optimizer steps in an epoch, with this training set and these processes.
+        steps_per_epoch: Number of optimizer steps in an epoch, with this training set and these
+            processes.
     """
 
     config: TrainConfig

@@ -20,7 +20,7 @@ from sparsevod_core import distributed
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
 from sparsevod_core.config import Config
 from sparsevod_core.data.dataset import ClipDataset, clip_settings
-from sparsevod_core.data.loader import TrainingBatch, steps_per_epoch, training_loader
+from sparsevod_core.data.loader import TrainingBatch, TrainingLoader, steps_per_epoch
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.fast import computing_in, plan_for_training, trainable
@@ -32,13 +32,12 @@ from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.training.bad_batch import recording_bad_batch
 from sparsevod_core.training.initial_weights import initial_detector
 from sparsevod_core.training.interruption import Interruption
-from sparsevod_core.training.metrics import MetricsWriter, StepLog
+from sparsevod_core.training.metrics import MetricsWriter, StepLog, validate
 from sparsevod_core.training.optim import WeightAverage, build_optimizer, set_learning_rate
 from sparsevod_core.training.run_folder import RunFolder, TrainingResult
 from sparsevod_core.training.run_state import RunState, restore, training_state
 from sparsevod_core.training.schedule import Schedule
 from sparsevod_core.training.summary import run_summary
-from sparsevod_core.training.validation import validate
 
 
 class Trainer:
@@ -76,13 +75,13 @@ class Trainer:
             self.run.require_new()
 
         data, train = config.data, config.train
-        self.videos = _load_videos(data.train_annotations, data.train_root)
+        self.videos = VideoSet.load(data.train_annotations, data.train_root)
         self.categories = self.videos.categories
         self.config = config = config.replace({"model.num_classes": len(self.categories)})
         self.dataset = ClipDataset(self.videos, clip_settings(config), config.seed)
         self.validation: VideoSet | None = None
         if data.val_annotations is not None and train.eval_every:
-            self.validation = _load_videos(data.val_annotations, data.val_root, for_scoring=True)
+            self.validation = VideoSet.load(data.val_annotations, data.val_root, for_scoring=True)
         elif train.patience:
             raise ConfigError(
                 f"train.patience={train.patience}: there is no validation set to evaluate on",
@@ -221,7 +220,7 @@ class Trainer:
         """Yield the batches of each step until the epoch or the run ends, on the host."""
         train, step = self.config.train, self.state.step
         epoch, first_step = self.schedule.next_step(step)
-        loader = training_loader(
+        loader = TrainingLoader(
             self.dataset,
             clips_per_gpu=train.clips_per_gpu,
             rank=distributed.rank(),
@@ -313,8 +312,3 @@ def _agree(batches: Sequence[TrainingBatch], stop: bool) -> tuple[float, bool]:
     num_boxes = sum(len(targets.labels) for batch in batches for targets in batch.targets)
     means = distributed.reduce_mean(torch.tensor([num_boxes, stop], dtype=torch.float64))
     return max(means[0].item(), 1.0), means[1].item() > 0
-
-
-def _load_videos(annotations: str, root: str | None, *, for_scoring: bool = False) -> VideoSet:
-    root_folder = None if root is None else Path(root)
-    return VideoSet.load(Path(annotations), root_folder, for_scoring=for_scoring)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,6 @@ from sparsevod_core.evaluation.errors.frame_errors import MIN_IOU, MIN_SCORE, Fr
 
 BACKGROUND = "background"
 NUM_TOP = 10
-
-
-@dataclass(frozen=True, slots=True)
-class ConfusedClasses:
-    """Boxes of one class that were detected as another; `share` is of all boxes of the class."""
-
-    true: str
-    predicted: str
-    count: int
-    share: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,17 +40,23 @@ class Confusion:
         np.add.at(matrix, (missed, background), 1)
         return cls(truth.category_names, matrix)
 
-    def top(self, limit: int = NUM_TOP) -> list[ConfusedClasses]:
-        """Return the pairs of classes that are confused most often."""
+    def top(self, limit: int = NUM_TOP) -> list[dict[str, Any]]:
+        """Return the pairs of classes that are confused most often.
+
+        Keys: `true`, `predicted`, `count` and `share`, the fraction of all boxes of the true class.
+        """
         between = self.matrix[:-1, :-1].copy()
         np.fill_diagonal(between, 0)
         boxes = self.matrix[:-1].sum(axis=1)
         order = np.argsort(-between, axis=None, kind="stable")[:limit]
         rows, columns = np.unravel_index(order, between.shape)
         return [
-            ConfusedClasses(
-                self.class_names[row], self.class_names[column], count, count / int(boxes[row])
-            )
+            {
+                "true": self.class_names[row],
+                "predicted": self.class_names[column],
+                "count": count,
+                "share": count / int(boxes[row]),
+            }
             for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
             if (count := int(between[row, column]))
         ]
@@ -79,7 +75,7 @@ class Confusion:
             "score": MIN_SCORE,
             "iou": MIN_IOU,
             **dict(zip(kinds, counts.sum(axis=0).tolist(), strict=True)),
-            "top": [asdict(one) for one in self.top()],
+            "top": self.top(),
             "per_class": {
                 name: dict(zip(kinds, row, strict=True))
                 for name, row in zip(self.class_names, counts.tolist(), strict=True)

@@ -66,7 +66,7 @@ class FrameErrors:
         truth, detected: The ground truth and the detections.
         rows: [D], rows of the detections in the table given.
         box_of: [D], position in the ground truth of each detection's box, -1 for a false alarm.
-        is_missed: [M], which boxes have no detection of any class, crowds excepted.
+        is_missed: [M], True for a box without a detection of any class, crowds excepted.
         counts: [3, F], numbers of missed boxes, wrong classes and false alarms.
         num_boxes: [F], numbers of boxes without crowds.
     """

@@ -21,14 +21,6 @@ MIN_DISTANCE = 30
 FRAMES_PER_VIDEO = 4
 
 
-class WorstFrame(NamedTuple):
-    """A frame and its errors; `image` is its position in the ground truth."""
-
-    image: int
-    num_boxes: int
-    errors: ErrorCounts
-
-
 class WorstVideo(NamedTuple):
     """A video and its errors.
 
@@ -48,11 +40,14 @@ class WorstVideo(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ErrorReport:
-    """Errors of an evaluation at scores above 0.3: by frame, by class, and the worst ones."""
+    """Errors of an evaluation at scores above 0.3: by frame, by class, and the worst ones.
+
+    `frames` are positions in the ground truth.
+    """
 
     errors: FrameErrors
     confusion: Confusion
-    frames: list[WorstFrame]
+    frames: list[int]
     videos: list[WorstVideo]
 
     @classmethod
@@ -66,12 +61,12 @@ class ErrorReport:
         """Return what goes into the JSON: `confusion`, `worst_frames` and `worst_videos`."""
         return {
             "confusion": self.confusion.to_dict(),
-            "worst_frames": [frame_dict(self.errors, frame) for frame in self.frames],
+            "worst_frames": [frame_dict(self.errors, image) for image in self.frames],
             "worst_videos": [video_dict(self.errors, video) for video in self.videos],
         }
 
 
-def worst_frames(errors: FrameErrors, count: int = NUM_FRAMES) -> list[WorstFrame]:
+def worst_frames(errors: FrameErrors, count: int = NUM_FRAMES) -> list[int]:
     """Return the frames with the most errors; on a tie with the most missed boxes, then by id.
 
     Frames without errors are never listed. Frames within 30 of a listed frame of the same video are
@@ -84,10 +79,7 @@ def worst_frames(errors: FrameErrors, count: int = NUM_FRAMES) -> list[WorstFram
     rest = ranked[~np.isin(ranked, chosen)]
     chosen += rest[: count - len(chosen)].tolist()
     place = {image: place for place, image in enumerate(ranked.tolist())}
-    return [
-        WorstFrame(image, int(errors.num_boxes[image]), errors.counts_of(image))
-        for image in sorted(chosen, key=place.__getitem__)
-    ]
+    return sorted(chosen, key=place.__getitem__)
 
 
 def _distant(ranked: Int[np.ndarray, " R"], truth: GroundTruth, count: int) -> list[int]:
@@ -114,7 +106,6 @@ def worst_videos(
     alarms. Videos without errors are never listed.
 
     Args:
-        errors: Errors of every frame.
         ap50: AP50 of every video, from `ap50_by_video`.
         count: Maximum length of each of the two lists.
     """
@@ -153,14 +144,14 @@ def _worst_of_each_quarter(errors: FrameErrors, video: int) -> tuple[int, ...]:
     return tuple(int(quarter[np.argmax(total[quarter])]) for quarter in quarters)
 
 
-def frame_dict(errors: FrameErrors, frame: WorstFrame) -> dict[str, Any]:
+def frame_dict(errors: FrameErrors, image: int) -> dict[str, Any]:
     """Return a frame for the JSON: its name, counts, and `errors` with classes, score and boxes."""
     return {
-        **_location(errors.truth, frame.image),
-        "num_boxes": frame.num_boxes,
-        **dataclasses.asdict(frame.errors),
+        **_location(errors.truth, image),
+        "num_boxes": int(errors.num_boxes[image]),
+        **dataclasses.asdict(errors.counts_of(image)),
         "errors": [
-            dataclasses.asdict(one) for one in errors.outcomes(frame.image) if one.kind != "correct"
+            dataclasses.asdict(one) for one in errors.outcomes(image) if one.kind != "correct"
         ],
     }
 

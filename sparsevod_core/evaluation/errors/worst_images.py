@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,12 +31,6 @@ from sparsevod_core.figures.saving import save_picture
 from sparsevod_core.reporting import Reporter
 
 COLUMNS = 4
-_COLORS = {
-    "missed": MISSED,
-    "wrong_class": WRONG_CLASS,
-    "false_alarm": FALSE_ALARM,
-    "correct": CORRECT,
-}
 _KEY = (
     (MISSED, "missed"),
     (WRONG_CLASS, "wrong class"),
@@ -69,9 +64,7 @@ def draw_worst(
     Args:
         report: The worst frames and videos.
         annotations, root: The annotations, and the folder of the frames.
-        folder: Folder to write to.
         title: What was evaluated, for the sheets.
-        reporter: Receives progress.
 
     Raises:
         DataError: An image cannot be written.
@@ -128,11 +121,12 @@ def _draw(image: np.ndarray, report: ErrorReport, shot: _Shot) -> Tile:
 def _frame_shots(report: ErrorReport, folder: Path) -> list[list[_Shot]]:
     truth = report.errors.truth
     shots = []
-    for rank, frame in enumerate(report.frames, start=1):
-        video, name, file = _names(truth, frame.image, rank)
+    for rank, image in enumerate(report.frames, start=1):
+        video, name, file = _names(truth, image, rank)
         heading = f"{rank}  {video} · {name}" if name else f"{rank}  {video}"
-        note = f"{_in_words(frame.errors)} · boxes: {frame.num_boxes}"
-        shots.append(_Shot(frame.image, heading, note, folder / file))
+        counts = _in_words(report.errors.counts_of(image))
+        note = f"{counts} · boxes: {report.errors.num_boxes[image]}"
+        shots.append(_Shot(image, heading, note, folder / file))
     return [shots[start : start + COLUMNS] for start in range(0, len(shots), COLUMNS)]
 
 
@@ -163,23 +157,19 @@ def _names(truth: GroundTruth, image: int, rank: int) -> tuple[str, str, str]:
 
 
 def _in_words(errors: ErrorCounts) -> str:
-    counts = {
-        "missed": errors.missed,
-        "wrong class": errors.wrong_class,
-        "false alarms": errors.false_alarms,
-    }
-    return ", ".join(f"{kind}: {count}" for kind, count in counts.items() if count) or "no errors"
+    counts = {kind.replace("_", " "): count for kind, count in asdict(errors).items() if count}
+    return ", ".join(f"{kind}: {count}" for kind, count in counts.items()) or "no errors"
 
 
 def _drawn(outcome: Outcome) -> DrawnBox:
-    text = {
-        "missed": f"missed {outcome.true}",
-        "wrong_class": f"{outcome.predicted} {outcome.score or 0:.2f}, is {outcome.true}",
-        "false_alarm": f"false {outcome.predicted} {outcome.score or 0:.2f}",
-        "correct": f"{outcome.predicted} {outcome.score or 0:.2f}",
+    detection = f"{outcome.predicted} {outcome.score or 0:.2f}"
+    color, text = {
+        "missed": (MISSED, f"missed {outcome.true}"),
+        "wrong_class": (WRONG_CLASS, f"{detection}, is {outcome.true}"),
+        "false_alarm": (FALSE_ALARM, f"false {detection}"),
+        "correct": (CORRECT, detection),
     }[outcome.kind]
-    true, found = _xyxy(outcome.true_xywh), _xyxy(outcome.found_xywh)
-    return DrawnBox(_COLORS[outcome.kind], text, true, found)
+    return DrawnBox(color, text, _xyxy(outcome.true_xywh), _xyxy(outcome.found_xywh))
 
 
 def _xyxy(box_xywh: Box | None) -> np.ndarray | None:

@@ -115,7 +115,7 @@ def box_ap(truth: GroundTruth, curves: PrecisionRecall, num_detections: int) -> 
 
 
 def uncounted(truth: GroundTruth) -> Bool[np.ndarray, " M"]:
-    """Return which boxes are always ignored: crowds, and areas outside COCO's largest range."""
+    """Return a mask of the boxes to ignore: crowds, and areas outside COCO's largest range."""
     return truth.is_crowd | has_odd_area(truth.areas)
 
 
@@ -131,9 +131,8 @@ def precision_and_recall(
     for one that matches no box and whose area is outside COCO's largest range.
 
     Args:
-        truth, table: Boxes and detections.
         ranking: The detections of every class, from `rank_all`.
-        ignored: Which of the M boxes do not count, for each result.
+        ignored: For each result, a mask of the M boxes that do not count.
     """
     num_classes = len(truth.category_ids)
     curves = [

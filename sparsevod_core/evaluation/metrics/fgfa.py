@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from sparsevod_core.evaluation.metrics.coco import mean_of_known
 from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
@@ -55,7 +55,12 @@ def fgfa_ap(
     counted = ~truth.is_crowd
     is_in = [counted & (motion_iou >= low) & (motion_iou <= high) for low, high in RANGES.values()]
     box_below = _box_below(truth, table, np.flatnonzero(counted))
-    fractions_outside = [_fraction_outside(truth, counted, inside) for inside in is_in]
+    num_images = len(truth.image_ids)
+    num_boxes = np.maximum(np.bincount(truth.images[counted], minlength=num_images), 1)
+    fractions_outside = [  # of each frame's boxes
+        np.bincount(truth.images[counted & ~inside], minlength=num_images) / num_boxes
+        for inside in is_in
+    ]
     overlap = _inclusive_overlap(truth)
     none = np.zeros(len(truth.images), dtype=bool)
 
@@ -82,15 +87,6 @@ def fgfa_ap(
     aps = np.array(map_classes(score, np.unique(truth.categories[counted]).tolist()))
     by_range = aps.reshape(-1, len(RANGES)).T
     return {name: mean_of_known(ap) for name, ap in zip(RANGES, by_range, strict=True)}
-
-
-def _fraction_outside(
-    truth: GroundTruth, counted: Bool[np.ndarray, " M"], inside: Bool[np.ndarray, " M"]
-) -> Float[np.ndarray, " F"]:
-    """Return the fraction of each frame's boxes that are outside the range."""
-    num_images = len(truth.image_ids)
-    outside = np.bincount(truth.images[counted & ~inside], minlength=num_images)
-    return outside / np.maximum(np.bincount(truth.images[counted], minlength=num_images), 1)
 
 
 def _area_under_curve(

@@ -36,7 +36,7 @@ class Pairs(NamedTuple):
 
 
 def has_odd_area(areas: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Return which areas are outside COCO's largest range, 0 to 1e10 pixels."""
+    """Return True for each area outside COCO's largest range, 0 to 1e10 pixels."""
     return (areas < 0) | (areas > 1e10)
 
 
@@ -54,7 +54,6 @@ def overlapping_pairs(
     """Return all pairs that may match.
 
     Args:
-        truth, table: All boxes and detections.
         ranked: The detections of one class.
         boxes: Positions of the boxes of that class.
         overlap: Computes the IoU and decides which pairs may match.
@@ -110,8 +109,8 @@ def match_greedily(
         pairs: Pairs that may match.
         ranked: The detections that `pairs` refers to.
         least: T minimum IoUs, each for a separate matching.
-        ignored: Which of all ground-truth boxes do not count.
-        reusable: Which boxes may be matched any number of times.
+        ignored: Mask of the ground-truth boxes that do not count.
+        reusable: Mask of the boxes that may be matched any number of times.
 
     Returns:
         The d detections that have pairs, as positions in `ranked`, and the position of the box that

@@ -73,7 +73,7 @@ def known_motion_iou(truth: GroundTruth) -> Float[np.ndarray, " M"]:
 def ignored_by_speed(
     truth: GroundTruth, motion_iou: Float[np.ndarray, " M"]
 ) -> list[Bool[np.ndarray, " M"]]:
-    """Return, for each of `SPEEDS`, which boxes do not count (as COCO ignores other sizes)."""
+    """Return a mask for each of `SPEEDS` of the boxes to ignore, as COCO ignores other sizes."""
     speeds = speed_of(motion_iou)
     return [uncounted(truth) | (speeds != speed) for speed in range(len(SPEEDS))]
 
@@ -88,7 +88,6 @@ def ap_by_speed(
     """Return the AP by speed, 0..1, NaN where no box has that speed.
 
     Args:
-        truth, table: Boxes and detections.
         ranking: The detections of every class, from `rank_all`.
         motion_iou: From `known_motion_iou`.
         curves: Precision and recall for each of `ignored_by_speed`.

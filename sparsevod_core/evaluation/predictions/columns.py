@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -30,21 +29,13 @@ class InvalidEntryError(Exception):
     """The first entry that cannot be scored; `args` are its position and the reason."""
 
 
-@dataclass(frozen=True, slots=True)
 class KnownIds:
     """Positions of the ground truth's ids, and the file that holds them."""
 
-    images: dict[Id, int]
-    categories: dict[Id, int]
-    file: str
-
-    @classmethod
-    def of(cls, image_ids: Sequence[Id], category_ids: Sequence[Id], file: str) -> KnownIds:
-        """Number the ids in the order given."""
-        images, categories = (
-            {id_: n for n, id_ in enumerate(ids)} for ids in (image_ids, category_ids)
-        )
-        return cls(images, categories, file)
+    def __init__(self, image_ids: Sequence[Id], category_ids: Sequence[Id], file: str) -> None:
+        self.images = {id_: n for n, id_ in enumerate(image_ids)}
+        self.categories = {id_: n for n, id_ in enumerate(category_ids)}
+        self.file = file
 
 
 def columns_of(entries: Sequence[Any], known: KnownIds) -> Columns:

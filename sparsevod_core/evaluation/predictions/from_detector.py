@@ -56,8 +56,7 @@ class AnnotatedFrames:
         return [Frame(index, None, image) for index, image in zip(indices, images, strict=True)]
 
     def __iter__(self) -> Iterator[Frame]:
-        images = self._reader.in_order(self.positions, self._ahead)
-        for index, image in enumerate(images):
+        for index, image in enumerate(self._reader.in_order(self.positions, self._ahead)):
             yield Frame(index, None, image)
 
 

@@ -80,7 +80,7 @@ def read_predictions(
             the ground truth lacks; the first one is reported.
     """
     _require_list(path)
-    known = KnownIds.of(truth.image_ids, truth.category_ids, str(truth.path))
+    known = KnownIds(truth.image_ids, truth.category_ids, str(truth.path))
     is_large = path.stat().st_size >= PARALLEL_BYTES
     num_processes = min(num_processors(), MAX_PROCESSES) if is_large else 1
     parts: list[Columns] = []
@@ -97,7 +97,7 @@ def read_predictions(
 
 
 def _require_list(path: Path) -> None:
-    """Reject another kind of file at once: often two files were swapped."""
+    """Raise a DataError if the file is not a JSON list; often two files were swapped."""
     kinds = {"{": "an object", '"': "text", "n": "null", "": "an empty file"}
     try:
         with path.open(encoding="utf-8-sig") as file:
@@ -223,7 +223,7 @@ def serve(job: dict[str, Any]) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     gc.disable()  # it would scan thousands of entries again and again in vain
-    known = KnownIds.of(job["image_ids"], job["category_ids"], job["file"])
+    known = KnownIds(job["image_ids"], job["category_ids"], job["file"])
     answers = sys.stdout.buffer
     with Path(job["path"]).open("rb") as file:
         for start, end in job["pieces"]:

@@ -27,7 +27,6 @@ from sparsevod_core.data.loader import (
     TrainingLoader,
     epoch_batches,
     steps_per_epoch,
-    training_loader,
 )
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import DataError
@@ -47,7 +46,7 @@ def clips(video_set: TinySet) -> ClipDataset:
 
 def loader(clips: ClipDataset, **changes: Any) -> TrainingLoader:
     options = {"clips_per_gpu": 2, "rank": 0, "world_size": 1, "epoch": 0, "workers": 0, "seed": 3}
-    return training_loader(clips, **(options | changes))
+    return TrainingLoader(clips, **(options | changes))
 
 
 def assert_same(got: Iterable[TrainingBatch], expected: Iterable[TrainingBatch]) -> None:

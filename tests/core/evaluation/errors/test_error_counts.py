@@ -118,9 +118,9 @@ def test_matrix_rows_are_true_classes_and_background_is_last(
 def test_top_confusions_are_the_most_frequent_first() -> None:
     matrix = np.array([[5, 2, 0, 1], [7, 1, 2, 0], [0, 0, 9, 9], [4, 4, 4, 0]])
     top = Confusion(("cat", "dog", "fox"), matrix).top(2)
-    assert [(one.true, one.predicted, one.count, one.share) for one in top] == [
-        ("dog", "cat", 7, 0.7),
-        ("cat", "dog", 2, 0.25),
+    assert top == [
+        {"true": "dog", "predicted": "cat", "count": 7, "share": 0.7},
+        {"true": "cat", "predicted": "dog", "count": 2, "share": 0.25},
     ]
 
 

@@ -73,9 +73,9 @@ def test_frames_rank_by_errors_then_missed_boxes_then_order(tmp_path: Path) -> N
     one_frame_each = {"a": [(1, 1)], "b": [(0, 2)], "c": [(3, 0)], "d": [(2, 0)], "e": [(0, 0)]}
     errors = make_errors(tmp_path, one_frame_each | {"f": [(2, 0)]})
     frames = worst_frames(errors)
-    assert [frame.image for frame in frames] == [2, 3, 5, 0, 1]  # e has no errors
-    assert frames[3].errors == ErrorCounts(missed=1, wrong_class=0, false_alarms=1)
-    assert [frame.image for frame in worst_frames(errors, 2)] == [2, 3]
+    assert frames == [2, 3, 5, 0, 1]  # e has no errors
+    assert errors.counts_of(frames[3]) == ErrorCounts(missed=1, wrong_class=0, false_alarms=1)
+    assert worst_frames(errors, 2) == [2, 3]
 
 
 def test_frames_close_to_a_listed_one_come_last(tmp_path: Path) -> None:
@@ -83,8 +83,8 @@ def test_frames_close_to_a_listed_one_come_last(tmp_path: Path) -> None:
     long[40] = (5, 0)
     errors = make_errors(tmp_path, {"long": long, "short": [(1, 0)]})
     # 40 excludes 10..70. All others are equal: the first is 0, then 71, then the other video.
-    assert [frame.image for frame in worst_frames(errors, 4)] == [40, 0, 71, 100]
-    assert [frame.image for frame in worst_frames(errors, 6)] == [40, 0, 1, 2, 71, 100]
+    assert worst_frames(errors, 4) == [40, 0, 71, 100]
+    assert worst_frames(errors, 6) == [40, 0, 1, 2, 71, 100]
 
 
 def test_a_frame_in_the_json(tmp_path: Path) -> None:
