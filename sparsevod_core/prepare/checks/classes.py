@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.prepare.checks.findings import Finding, find
-from sparsevod_core.prepare.checks.statistics import NO_TRACK, BoxColumns, distinct
+from sparsevod_core.prepare.checks.statistics import BoxColumns
 
 FEW_BOXES = 10
 
@@ -42,18 +42,21 @@ def check_classes(
     tables = videos.tables
     num_classes = len(videos.categories)
 
-    def per_class(chosen: np.ndarray) -> list[int]:
-        return np.bincount(tables.labels[chosen], minlength=num_classes).tolist()
+    def per_class(labels: np.ndarray) -> list[int]:
+        return np.bincount(labels, minlength=num_classes).tolist()
 
-    in_video = np.flatnonzero(columns.videos < len(tables.video_names))
-    tracked = np.flatnonzero(columns.tracks != NO_TRACK)
+    def per_class_once(groups: np.ndarray) -> list[int]:
+        """Count each class once in each group; boxes of a negative group do not count."""
+        keys = np.unique(groups * num_classes + tables.labels)
+        return per_class(keys[keys >= 0] % num_classes)
+
     rows = zip(
         videos.categories,
-        per_class(np.arange(len(tables.labels))),
-        per_class(tables.is_target[columns.frames]),
-        per_class(distinct(columns.frames, tables.labels)),
-        per_class(in_video[distinct(columns.videos[in_video], tables.labels[in_video])]),
-        per_class(tracked[distinct(columns.tracks[tracked], tables.labels[tracked])]),
+        per_class(tables.labels),
+        per_class(tables.labels[tables.is_target[columns.frames]]),
+        per_class_once(columns.frames),
+        per_class_once(np.where(columns.videos < len(tables.video_names), columns.videos, -1)),
+        per_class_once(columns.tracks),
         strict=True,
     )
     counts = tuple(ClassCounts(category.id, category.name, *row) for category, *row in rows)
