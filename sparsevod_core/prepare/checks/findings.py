@@ -41,7 +41,7 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as JSON values."""
-        return {**dataclasses.asdict(self), "places": list(self.places)}
+        return dataclasses.asdict(self)
 
 
 def find(

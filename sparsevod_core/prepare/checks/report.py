@@ -56,8 +56,9 @@ class DatasetReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values; docs/own_videos.md describes the keys."""
-        frames, boxes, tracks = (_plain(part) for part in (self.frames, self.boxes, self.tracks))
-        per_class = zip(self.classes, boxes.pop("per_class"), tracks.pop("per_class"), strict=True)
+        report = dataclasses.asdict(self, dict_factory=_as_json)
+        frames, boxes, tracks = report["frames"], report["boxes"], report["tracks"]
+        parts = report["classes"], boxes.pop("per_class"), tracks.pop("per_class")
         histograms = {
             "frames_per_video": frames.pop("frames_per_video"),
             "boxes_per_frame": frames.pop("boxes_per_frame"),
@@ -75,15 +76,15 @@ class DatasetReport:
             "root": str(self.root),
             "is_complete": self.is_complete,
             "verdict": {f"{name}s": self.count(name) for name in SEVERITIES},
-            "findings": [finding.to_dict() for finding in self.findings],
+            "findings": report["findings"],
             "frames": frames,
             "classes": [
-                {**_plain(counts), "sizes": sizes, "motion": motion}
-                for counts, sizes, motion in per_class
+                {**counts, "sizes": sizes, "motion": motion}
+                for counts, sizes, motion in zip(*parts, strict=True)
             ],
             "boxes": {**boxes.pop("all"), **boxes},
             "tracks": tracks["all"],
-            "files": _plain(self.files),
+            "files": report["files"],
             "histograms": histograms,
         }
 
@@ -193,14 +194,5 @@ def _videos_by_source(videos: VideoSet) -> dict[tuple[str, str], str]:
     return sources
 
 
-def _plain(value: Any) -> Any:
-    """Convert dataclasses, arrays and tuples to JSON values."""
-    if dataclasses.is_dataclass(value):
-        return {
-            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, tuple):
-        return [_plain(part) for part in value]
-    return value
+def _as_json(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in items}
