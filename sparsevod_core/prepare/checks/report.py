@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sparsevod_core.config import Config
-from sparsevod_core.data.annotation_file import AnnotationFile, read_annotation_file
+from sparsevod_core.data.annotation_file import read_annotation_file
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.checks.boxes import SIDE_EDGES_PX, BoxCounts, check_boxes
@@ -159,29 +159,26 @@ def _load(
     findings: list[Finding] = []
     try:
         content = read_annotation_file(file)
-        return VideoSet.of(content, root), findings, _names_without_frames(content)
+        videos = VideoSet.of(content, root)
     except DataError as error:
         if not file.is_file():
             raise
         reporter.warning(f"{error.message}; checking every entry")
         content, findings = find_invalid_entries(file)
-    try:
-        return VideoSet.of(content, root), findings, _names_without_frames(content)
-    except DataError as error:
-        if not findings:
-            raise
-        worst = max(findings, key=lambda finding: finding.count)
-        raise DataError(
-            f"{error.message} after skipping broken entries; {worst.text}: {worst.count:,}, "
-            f"{worst.places[0]}",
-            hint=error.hint,
-        ) from error
-
-
-def _names_without_frames(content: AnnotationFile) -> list[str]:
-    used = set(np.unique(np.array(content.images.video_ids)).tolist())
-    videos = content.videos
-    return [name for id_, name in zip(videos.ids, videos.names, strict=True) if id_ not in used]
+        try:
+            videos = VideoSet.of(content, root)
+        except DataError as error:
+            if not findings:
+                raise
+            worst = max(findings, key=lambda finding: finding.count)
+            raise DataError(
+                f"{error.message} after skipping broken entries; {worst.text}: {worst.count:,}, "
+                f"{worst.places[0]}",
+                hint=error.hint,
+            ) from error
+    used, listed = set(content.images.video_ids), content.videos
+    names = [name for id_, name in zip(listed.ids, listed.names, strict=True) if id_ not in used]
+    return videos, findings, names
 
 
 def _videos_by_source(videos: VideoSet) -> dict[tuple[str, str], str]:
