@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +60,7 @@ def check_classes(
         strict=True,
     )
     counts = tuple(ClassCounts(category.id, category.name, *row) for category, *row in rows)
-    return counts, _findings(counts)
+    return counts, list(_findings(counts))
 
 
 def ids_in_words(classes: Sequence[ClassCounts]) -> str:
@@ -76,26 +76,19 @@ def ids_in_words(classes: Sequence[ClassCounts]) -> str:
     return f"{words}, without {', '.join(map(str, sorted({*range(low, high)} - {*ids})))}"
 
 
-def _findings(counts: Sequence[ClassCounts]) -> list[Finding]:
-    ids = [one.id for one in counts]
-    findings = []
-    if min(ids) not in (0, 1) or max(ids) - min(ids) >= len(ids):
-        text = f"classes with unusual ids ({ids_in_words(counts)})"
-        findings.append(
-            Finding("class_ids", "remark", text, len(ids), advice="results use the same ids")
-        )
-
+def _findings(counts: Sequence[ClassCounts]) -> Iterator[Finding]:
     def named(one: ClassCounts) -> str:
         return f"{one.name}: {one.target_boxes:,}"
 
+    ids = [one.id for one in counts]
+    if min(ids) not in (0, 1) or max(ids) - min(ids) >= len(ids):
+        text = f"classes with unusual ids ({ids_in_words(counts)})"
+        yield Finding("class_ids", "remark", text, len(ids), advice="results use the same ids")
     empty = [one for one in counts if not one.boxes]
+    yield from find("empty_classes", "problem", "classes without a box", empty, named)
     untrained = [one for one in counts if one.boxes and not one.target_boxes]
-    rare = [one for one in counts if 0 < one.target_boxes < FEW_BOXES]
     text = "classes without a box on a frame to train on"
-    rare_text = f"classes with fewer than {FEW_BOXES} boxes on frames to train on"
-    return [
-        *findings,
-        *find("empty_classes", "problem", "classes without a box", empty, named),
-        *find("untrained_classes", "problem", text, untrained, named),
-        *find("rare_classes", "remark", rare_text, rare, named),
-    ]
+    yield from find("untrained_classes", "problem", text, untrained, named)
+    rare = [one for one in counts if 0 < one.target_boxes < FEW_BOXES]
+    text = f"classes with fewer than {FEW_BOXES} boxes on frames to train on"
+    yield from find("rare_classes", "remark", text, rare, named)
