@@ -189,6 +189,7 @@ def _duplicates(videos: VideoSet, columns: BoxColumns) -> Bool[np.ndarray, " M"]
     key = columns.frames * len(videos.categories) + tables.labels
     order = np.lexsort((tables.is_crowd, key))
     key, boxes = key[order], tables.boxes_xyxy[order].astype(np.float64)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     is_duplicate = np.zeros(len(key), bool)
     firsts = np.arange(len(key))
     # Boxes with the same key are adjacent. Compare each with the one `shift` places later, and drop
@@ -198,14 +199,9 @@ def _duplicates(videos: VideoSet, columns: BoxColumns) -> Bool[np.ndarray, " M"]
         firsts = firsts[key[firsts + shift] == key[firsts]]
         if not len(firsts):
             break
-        near = _iou(boxes[firsts], boxes[firsts + shift]) > _DUPLICATE_IOU
-        is_duplicate[order[firsts[near] + shift]] = True
+        first, second = boxes[firsts], boxes[firsts + shift]
+        sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
+        overlap = sides.clip(min=0).prod(axis=1)
+        union = areas[firsts] + areas[firsts + shift] - overlap
+        is_duplicate[order[firsts[overlap > _DUPLICATE_IOU * union] + shift]] = True
     return is_duplicate & ~tables.is_crowd
-
-
-def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
-    overlap = sides.clip(min=0).prod(axis=1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
-    union = areas[0] + areas[1] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(union), where=union > 0)
