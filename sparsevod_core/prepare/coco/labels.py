@@ -21,8 +21,7 @@ from pathlib import Path
 from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.coco.entries import CocoEntries, read_coco_entries
-from sparsevod_core.prepare.coco.groups import group_images
-from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos
+from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos, group_images
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
 from sparsevod_core.prepare.reading.class_names import categories_of
 from sparsevod_core.prepare.reading.image_size import read_image_size
