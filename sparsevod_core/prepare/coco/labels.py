@@ -93,8 +93,7 @@ class CocoReader:
         path = self.root / str(source.file)
         numbers = [frame.number - self.first_frame for frame in source.frames]
         height, width, existing = frames_in_file(path, numbers, problems)
-        for position, frame in enumerate(source.frames[: len(existing)]):
-            number = numbers[position]
+        for position, (frame, number) in enumerate(zip(source.frames, existing, strict=False)):
             if number < 0:
                 problems.append(
                     f"{source.path}: image {frame.image_id}: frame {number} of {source.file}, "
@@ -218,7 +217,10 @@ def _find_place(root: Path, split: str, entries: CocoEntries, hints: Hints) -> P
     if not probes:
         reason = (entries.problems or ["'images' is empty"])[0]
         raise DataError(f"{entries.path}: no usable image: {reason}")
-    hits = [sum(_is_there(place, probe) for probe in probes) for place in candidates]
+    hits = [
+        sum(any((place / name).is_file() for name in names) for names in probes)
+        for place in candidates
+    ]
     if not any(hits):
         searched = ", ".join(map(str, dict.fromkeys(candidates))) or str(hints.images)
         raise DataError(
@@ -241,7 +243,3 @@ def _probes(entries: CocoEntries) -> list[list[str]]:
         else:
             probes.append([*([f"{file}/{name}"] if file else []), name])
     return probes
-
-
-def _is_there(place: Path, names: list[str]) -> bool:
-    return any((place / name).is_file() for name in names)
