@@ -36,7 +36,7 @@ from sparsevod_core.prepare.cvat.tracks import extent, fill_track
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.reading.frame_names import ImageFrames, split_number
-from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
+from sparsevod_core.prepare.reading.image_size import image_files
 from sparsevod_core.prepare.reading.label_set import (
     SPLIT_NAMES,
     Hints,
@@ -234,14 +234,10 @@ def _find_media(path: Path, task: CvatTask, root: Path, *, is_project: bool) -> 
             alike = sorted(file for file in folder.iterdir() if file.stem in stems)
             for candidate in (folder / name, *alike):
                 is_video = is_video_file(candidate.name) and candidate.is_file()
-                if is_video or (candidate.is_dir() and _images(candidate)):
+                if is_video or image_files(candidate):
                     return candidate
     images = path.parent / "images"
-    return images if not is_project and images in folders and _images(images) else None
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    return images if not is_project and images in folders and image_files(images) else None
 
 
 def _task_images(folder: Path, root: Path, numbers: range) -> tuple[tuple[int, str], ...]:
@@ -250,7 +246,7 @@ def _task_images(folder: Path, root: Path, numbers: range) -> tuple[tuple[int, s
     CVAT exports `frame_000012.png` by number. Otherwise images are in the order of their names:
     one for each frame of the task, or all images from which the task was created.
     """
-    paths = _images(folder)
+    paths = image_files(folder)
     by_number = {
         split_number(path.stem)[1]: path for path in paths if path.stem.startswith("frame_")
     }
