@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Bool, Int
 
-from sparsevod_core.config import Config, DataConfig
+from sparsevod_core.config import Config
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.prepare.checks.findings import Finding, Severity, box_label, find, frame_label
 from sparsevod_core.prepare.checks.statistics import BoxColumns, Histogram, histogram
@@ -70,18 +70,13 @@ class BoxCounts:
 def check_boxes(
     videos: VideoSet, columns: BoxColumns, config: Config
 ) -> tuple[BoxCounts, list[Finding]]:
-    """Measure all boxes and find unusual ones, for a training with `config`."""
-    counts = _measure(videos, columns, config.data)
-    return counts, list(_findings(videos, columns, counts, config.model.num_proposals))
-
-
-def _measure(videos: VideoSet, columns: BoxColumns, config: DataConfig) -> BoxCounts:
+    """Measure all boxes and find unusual ones, for training with `config`."""
     tables = videos.tables
     widths, heights = columns.widths, columns.heights
     sides = np.sqrt(widths * heights)
     shares = sides / np.sqrt(columns.frame_sizes.prod(axis=1))
     short, long = columns.frame_sizes.min(axis=1), columns.frame_sizes.max(axis=1)
-    scales = np.minimum(config.short_side / short, config.long_side / long)
+    scales = np.minimum(config.data.short_side / short, config.data.long_side / long)
     is_fine = np.minimum(widths, heights) * scales < _MIN_SIDE_PX
     per_class = np.split(
         np.argsort(tables.labels, kind="stable"),
@@ -105,7 +100,7 @@ def _measure(videos: VideoSet, columns: BoxColumns, config: DataConfig) -> BoxCo
     cells = centers / columns.frame_sizes[:, ::-1] * _CENTER_CELLS
     columns_, rows = cells.clip(0, _CENTER_CELLS - 1).astype(np.int64).T
     flat = np.bincount(rows * _CENTER_CELLS + columns_, minlength=_CENTER_CELLS**2)
-    return BoxCounts(
+    counts = BoxCounts(
         boxes=len(sides),
         crowds=int(tables.is_crowd.sum()),
         all=sizes(np.arange(len(sides))),
@@ -114,6 +109,7 @@ def _measure(videos: VideoSet, columns: BoxColumns, config: DataConfig) -> BoxCo
         aspect=histogram(widths[has_area] / heights[has_area], _ASPECT_EDGES),
         centers=flat.reshape(_CENTER_CELLS, _CENTER_CELLS),
     )
+    return counts, list(_findings(videos, columns, counts, config.model.num_proposals))
 
 
 def _findings(
