@@ -19,7 +19,7 @@ ProjectData; annotation.py, TrackManager).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -174,9 +174,12 @@ def _add_file(
     except DataError as error:
         found.setdefault(split, Split()).problems.append(f"{error.message}, file skipped")
         return
-    for task, offset in _with_offsets(meta):
-        subset = task.fields.get("subset", "").lower()
-        key = next((key for key, names in SPLIT_NAMES.items() if subset in names), split)
+    ends: dict[str, int] = {}
+    for task in sorted(meta.tasks, key=lambda task: task.number("id", 0)):
+        subset = task.fields.get("subset", "")
+        offset = ends.get(subset, 0)  # frames of the subset's earlier tasks
+        ends[subset] = offset + task.number("start_frame", 0) + task.step * task.number("size", 0)
+        key = next((key for key, names in SPLIT_NAMES.items() if subset.lower() in names), split)
         target = found.setdefault(split if split != "all" else key, Split())
         try:
             source = _open_task(path, meta, task, offset, root)
@@ -184,16 +187,6 @@ def _add_file(
             target.problems.append(f"{error.message}, task skipped")
             continue
         target.sources = [*target.sources, source]
-
-
-def _with_offsets(meta: CvatMeta) -> Iterator[tuple[CvatTask, int]]:
-    """Yield each task with the number of frames in earlier tasks of its subset."""
-    ends: dict[str, int] = {}
-    for task in sorted(meta.tasks, key=lambda task: task.number("id", 0)):
-        subset = task.fields.get("subset", "")
-        offset = ends.get(subset, 0)
-        ends[subset] = offset + task.number("start_frame", 0) + task.step * task.number("size", 0)
-        yield task, offset
 
 
 def _open_task(path: Path, meta: CvatMeta, task: CvatTask, offset: int, root: Path) -> CvatVideo:
