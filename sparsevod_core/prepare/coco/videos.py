@@ -157,17 +157,11 @@ class CocoVideo:
         for row in range(start, int(self.box_ends[position])):
             place, class_id, track, flags = self.boxes[row].tolist()
             left, top, width, height = self.boxes_ltwh[row].tolist()
-            yield (
-                place,
-                LabeledBox(
-                    class_id,
-                    (left, top, left + width, top + height),
-                    None if track == MISSING else track,
-                    occluded=bool(flags & OCCLUDED),
-                    generated=bool(flags & GENERATED),
-                    is_crowd=bool(flags & CROWD),
-                ),
-            )
+            box = LabeledBox(class_id, (left, top, left + width, top + height))
+            box.track = None if track == MISSING else track
+            box.occluded, box.generated = bool(flags & OCCLUDED), bool(flags & GENERATED)
+            box.is_crowd = bool(flags & CROWD)
+            yield place, box
 
 
 class CocoVideos(Sequence[CocoVideo]):
