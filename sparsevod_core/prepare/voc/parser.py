@@ -218,7 +218,8 @@ def _plain_object(element: Element) -> VocObject:
     (box,) = element.findall("bndbox")
     texts, sides = _texts(element, box), _texts(box)
     name = texts["name"].strip()
-    left, top, right, bottom = (float(sides[side]) for side in _SIDES)
+    left, top = float(sides["xmin"]), float(sides["ymin"])
+    right, bottom = float(sides["xmax"]), float(sides["ymax"])
     track = int(texts["trackid"]) if "trackid" in texts else None
     occluded, generated = _FLAGS[texts.get("occluded", "0")], _FLAGS[texts.get("generated", "0")]
     is_finite = math.isfinite(left + top + right + bottom)
