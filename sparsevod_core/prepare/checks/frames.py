@@ -57,9 +57,7 @@ def check_frames(
 ) -> tuple[FrameCounts, list[Finding]]:
     """Count videos and frames and find unusual ones.
 
-    Args:
-        videos: The dataset.
-        names_without_frames: Names of the file's videos that have no frame.
+    `names_without_frames` are the names of the file's videos that have no frame.
     """
     tables = videos.tables
     num_videos = len(tables.video_names)

@@ -99,11 +99,9 @@ def check_datasets(
     """Report on COCO-VID files, and find videos that several of them contain.
 
     Args:
-        files: Paths of the annotations.
         root: Folder that file names are relative to; None: as in `VideoSet.load`.
         decode: If True, open every image and count the frames of every video file; otherwise open
             a sample.
-        reporter: Receives progress and messages.
 
     Raises:
         DataError: A file that is not JSON, lacks a section, or has no valid image or category.
@@ -155,7 +153,7 @@ def _check(
 def _load(
     file: Path, root: Path | None, reporter: Reporter
 ) -> tuple[VideoSet, list[Finding], list[str]]:
-    """Return the dataset, the findings on broken entries, and names of videos without frames."""
+    """Return the dataset, findings on broken entries, and the names of videos without frames."""
     findings: list[Finding] = []
     try:
         content = read_annotation_file(file)

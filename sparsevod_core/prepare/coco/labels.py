@@ -73,7 +73,7 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
 
 @dataclass(frozen=True, slots=True)
 class CocoReader:
-    """Reads a video, and checks that its frames exist and have the size given in the JSON."""
+    """Reader of one video; checks that its frames exist and have the size given in the JSON."""
 
     root: Path
     first_frame: int
