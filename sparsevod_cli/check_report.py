@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -67,7 +68,7 @@ def check_sets(
         _save_page(report, page)
     if json_out is not None:
         sets = [report.to_dict() for report in reports]
-        overlap = [finding.to_dict() for finding in shared]
+        overlap = [asdict(finding) for finding in shared]
         console.write_json(json_out, {"schema": SCHEMA, "sets": sets, "overlap": overlap})
     problems = sum(report.count("problem") for report in reports) + len(shared)
     errors = sum(report.count("error") for report in reports)

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Bool, Int
 
-from sparsevod_core.config import Config, DataConfig
+from sparsevod_core.config import Config
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.prepare.checks.findings import Finding, Severity, box_label, find, frame_label
 from sparsevod_core.prepare.checks.statistics import BoxColumns, Histogram, histogram
@@ -70,18 +70,13 @@ class BoxCounts:
 def check_boxes(
     videos: VideoSet, columns: BoxColumns, config: Config
 ) -> tuple[BoxCounts, list[Finding]]:
-    """Measure all boxes and find unusual ones, for a training with `config`."""
-    counts = _measure(videos, columns, config.data)
-    return counts, list(_findings(videos, columns, counts, config.model.num_proposals))
-
-
-def _measure(videos: VideoSet, columns: BoxColumns, config: DataConfig) -> BoxCounts:
+    """Measure all boxes and find unusual ones, for training with `config`."""
     tables = videos.tables
     widths, heights = columns.widths, columns.heights
     sides = np.sqrt(widths * heights)
     shares = sides / np.sqrt(columns.frame_sizes.prod(axis=1))
     short, long = columns.frame_sizes.min(axis=1), columns.frame_sizes.max(axis=1)
-    scales = np.minimum(config.short_side / short, config.long_side / long)
+    scales = np.minimum(config.data.short_side / short, config.data.long_side / long)
     is_fine = np.minimum(widths, heights) * scales < _MIN_SIDE_PX
     per_class = np.split(
         np.argsort(tables.labels, kind="stable"),
@@ -105,7 +100,7 @@ def _measure(videos: VideoSet, columns: BoxColumns, config: DataConfig) -> BoxCo
     cells = centers / columns.frame_sizes[:, ::-1] * _CENTER_CELLS
     columns_, rows = cells.clip(0, _CENTER_CELLS - 1).astype(np.int64).T
     flat = np.bincount(rows * _CENTER_CELLS + columns_, minlength=_CENTER_CELLS**2)
-    return BoxCounts(
+    counts = BoxCounts(
         boxes=len(sides),
         crowds=int(tables.is_crowd.sum()),
         all=sizes(np.arange(len(sides))),
@@ -114,6 +109,7 @@ def _measure(videos: VideoSet, columns: BoxColumns, config: DataConfig) -> BoxCo
         aspect=histogram(widths[has_area] / heights[has_area], _ASPECT_EDGES),
         centers=flat.reshape(_CENTER_CELLS, _CENTER_CELLS),
     )
+    return counts, list(_findings(videos, columns, counts, config.model.num_proposals))
 
 
 def _findings(
@@ -189,6 +185,7 @@ def _duplicates(videos: VideoSet, columns: BoxColumns) -> Bool[np.ndarray, " M"]
     key = columns.frames * len(videos.categories) + tables.labels
     order = np.lexsort((tables.is_crowd, key))
     key, boxes = key[order], tables.boxes_xyxy[order].astype(np.float64)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     is_duplicate = np.zeros(len(key), bool)
     firsts = np.arange(len(key))
     # Boxes with the same key are adjacent. Compare each with the one `shift` places later, and drop
@@ -198,14 +195,9 @@ def _duplicates(videos: VideoSet, columns: BoxColumns) -> Bool[np.ndarray, " M"]
         firsts = firsts[key[firsts + shift] == key[firsts]]
         if not len(firsts):
             break
-        near = _iou(boxes[firsts], boxes[firsts + shift]) > _DUPLICATE_IOU
-        is_duplicate[order[firsts[near] + shift]] = True
+        first, second = boxes[firsts], boxes[firsts + shift]
+        sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
+        overlap = sides.clip(min=0).prod(axis=1)
+        union = areas[firsts] + areas[firsts + shift] - overlap
+        is_duplicate[order[firsts[overlap > _DUPLICATE_IOU * union] + shift]] = True
     return is_duplicate & ~tables.is_crowd
-
-
-def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
-    overlap = sides.clip(min=0).prod(axis=1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
-    union = areas[0] + areas[1] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(union), where=union > 0)

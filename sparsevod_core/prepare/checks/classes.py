@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.prepare.checks.findings import Finding, find
-from sparsevod_core.prepare.checks.statistics import NO_TRACK, BoxColumns, distinct
+from sparsevod_core.prepare.checks.statistics import BoxColumns
 
 FEW_BOXES = 10
 
@@ -42,22 +42,26 @@ def check_classes(
     tables = videos.tables
     num_classes = len(videos.categories)
 
-    def per_class(chosen: np.ndarray) -> list[int]:
-        return np.bincount(tables.labels[chosen], minlength=num_classes).tolist()
+    def per_class(labels: np.ndarray) -> list[int]:
+        return np.bincount(labels, minlength=num_classes).tolist()
 
-    in_video = np.flatnonzero(columns.videos < len(tables.video_names))
-    tracked = np.flatnonzero(columns.tracks != NO_TRACK)
+    def per_class_once(groups: np.ndarray) -> list[int]:
+        """Count each class once in each group; boxes of a negative group do not count."""
+        keys = np.sort(groups * num_classes + tables.labels, kind="stable")
+        is_new = np.diff(keys, prepend=-1) > 0  # faster than the hash table of np.unique
+        return per_class(keys[is_new & (keys >= 0)] % num_classes)
+
     rows = zip(
         videos.categories,
-        per_class(np.arange(len(tables.labels))),
-        per_class(tables.is_target[columns.frames]),
-        per_class(distinct(columns.frames, tables.labels)),
-        per_class(in_video[distinct(columns.videos[in_video], tables.labels[in_video])]),
-        per_class(tracked[distinct(columns.tracks[tracked], tables.labels[tracked])]),
+        per_class(tables.labels),
+        per_class(tables.labels[tables.is_target[columns.frames]]),
+        per_class_once(columns.frames),
+        per_class_once(np.where(columns.videos < len(tables.video_names), columns.videos, -1)),
+        per_class_once(columns.tracks),
         strict=True,
     )
     counts = tuple(ClassCounts(category.id, category.name, *row) for category, *row in rows)
-    return counts, _findings(counts)
+    return counts, list(_findings(counts))
 
 
 def ids_in_words(classes: Sequence[ClassCounts]) -> str:
@@ -73,26 +77,19 @@ def ids_in_words(classes: Sequence[ClassCounts]) -> str:
     return f"{words}, without {', '.join(map(str, sorted({*range(low, high)} - {*ids})))}"
 
 
-def _findings(counts: Sequence[ClassCounts]) -> list[Finding]:
-    ids = [one.id for one in counts]
-    findings = []
-    if min(ids) not in (0, 1) or max(ids) - min(ids) >= len(ids):
-        text = f"classes with unusual ids ({ids_in_words(counts)})"
-        findings.append(
-            Finding("class_ids", "remark", text, len(ids), advice="results use the same ids")
-        )
-
+def _findings(counts: Sequence[ClassCounts]) -> Iterator[Finding]:
     def named(one: ClassCounts) -> str:
         return f"{one.name}: {one.target_boxes:,}"
 
+    ids = [one.id for one in counts]
+    if min(ids) not in (0, 1) or max(ids) - min(ids) >= len(ids):
+        text = f"classes with unusual ids ({ids_in_words(counts)})"
+        yield Finding("class_ids", "remark", text, len(ids), advice="results use the same ids")
     empty = [one for one in counts if not one.boxes]
+    yield from find("empty_classes", "problem", "classes without a box", empty, named)
     untrained = [one for one in counts if one.boxes and not one.target_boxes]
-    rare = [one for one in counts if 0 < one.target_boxes < FEW_BOXES]
     text = "classes without a box on a frame to train on"
-    rare_text = f"classes with fewer than {FEW_BOXES} boxes on frames to train on"
-    return [
-        *findings,
-        *find("empty_classes", "problem", "classes without a box", empty, named),
-        *find("untrained_classes", "problem", text, untrained, named),
-        *find("rare_classes", "remark", rare_text, rare, named),
-    ]
+    yield from find("untrained_classes", "problem", text, untrained, named)
+    rare = [one for one in counts if 0 < one.target_boxes < FEW_BOXES]
+    text = f"classes with fewer than {FEW_BOXES} boxes on frames to train on"
+    yield from find("rare_classes", "remark", text, rare, named)

@@ -36,7 +36,6 @@ _TEXTS = {
     "unknown_categories": "annotations whose category_id is not in 'categories'",
     "impossible_boxes": "annotations whose bbox has a negative size or a number that is not finite",
 }
-_Columns = dict[str, array]
 
 
 def find_invalid_entries(path: Path) -> tuple[AnnotationFile, list[Finding]]:
@@ -49,7 +48,7 @@ def find_invalid_entries(path: Path) -> tuple[AnnotationFile, list[Finding]]:
     """
     content, findings = AnnotationFile(path), []
     skip: dict[str, set[int]] = {section: set() for section in SECTIONS}
-    broken_ids: _Columns = {section: array("q") for section in SECTIONS}
+    broken_ids = {section: array("q") for section in SECTIONS}
     places: dict[str, list[str]] = {section: [] for section in SECTIONS}
 
     def report(section: str, position: int, entry: Any, problem: str) -> None:
@@ -76,21 +75,15 @@ def find_invalid_entries(path: Path) -> tuple[AnnotationFile, list[Finding]]:
             described = tuple(map(misfits.describe, entries[:NAMED]))
             text = _TEXTS[misfits.key]
             findings.append(Finding(misfits.key, "error", text, len(entries), described))
-    _exclude_left_behind(content, excluded, broken_ids)
-    for section in SECTIONS:
-        skip[section].update(as_numbers(positions[section])[excluded[section]].tolist())
-    valid = read_annotation_file(path, skip=skip)
-    valid.annotations.ids = array("q", range(len(valid.annotations.ids)))
-    return valid, findings
-
-
-def _exclude_left_behind(
-    content: AnnotationFile, excluded: dict[str, np.ndarray], broken_ids: _Columns
-) -> None:
-    """Exclude entries that refer to excluded ones, too; nothing else is wrong with them."""
+    # Entries that refer to excluded ones are excluded too; nothing else is wrong with them.
     images, annotations = content.images, content.annotations
     excluded["images"] |= np.isin(as_numbers(images.video_ids), broken_ids["videos"])
     image_ids = as_numbers(images.ids)[~excluded["images"]]
     category_ids = as_numbers(content.category_ids)[~excluded["categories"]]
     excluded["annotations"] |= ~np.isin(as_numbers(annotations.image_ids), image_ids)
     excluded["annotations"] |= ~np.isin(as_numbers(annotations.category_ids), category_ids)
+    for section in SECTIONS:
+        skip[section].update(as_numbers(positions[section])[excluded[section]].tolist())
+    valid = read_annotation_file(path, skip=skip)
+    valid.annotations.ids = array("q", range(len(valid.annotations.ids)))
+    return valid, findings

@@ -47,11 +47,9 @@ def check_files(
     """Check that every file exists, listing each folder once, and open some of them.
 
     Args:
-        videos: The dataset.
-        root_is_given: If False, the root is a guess. If then no file is found, the frames are
+        root_is_given: If False, the root is a guess. If no file is found below it, the frames are
             probably elsewhere, which is not an error of the dataset.
         decode: If True, open every image and count the frames of every video file.
-        reporter: Receives progress.
     """
     frames_of_file = _video_files(videos)
     found, missing = _look_for_files(videos, frames_of_file, reporter)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -38,10 +37,6 @@ class Finding:
     count: int
     places: tuple[str, ...] = ()
     advice: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the finding as JSON values."""
-        return {**dataclasses.asdict(self), "places": list(self.places)}
 
 
 def find(

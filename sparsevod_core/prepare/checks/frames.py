@@ -57,9 +57,7 @@ def check_frames(
 ) -> tuple[FrameCounts, list[Finding]]:
     """Count videos and frames and find unusual ones.
 
-    Args:
-        videos: The dataset.
-        names_without_frames: Names of the file's videos that have no frame.
+    `names_without_frames` are the names of the file's videos that have no frame.
     """
     tables = videos.tables
     num_videos = len(tables.video_names)
@@ -83,14 +81,7 @@ def check_frames(
         frames_per_video=histogram_of_counts(lengths),
         boxes_per_frame=histogram_of_counts(boxes_per_frame),
     )
-    text = "videos without frames"
-    findings = [
-        *_nothing_to_learn(counts, bool(boxes_per_frame[tables.is_target].any())),
-        *_missing_frames(videos, gaps, missing),
-        *find("videos_without_frames", "problem", text, names_without_frames),
-        *_unusual_videos(videos, lengths),
-    ]
-    return counts, findings
+    return counts, list(_findings(videos, counts, gaps, missing, names_without_frames))
 
 
 def _gaps(videos: VideoSet) -> tuple[np.ndarray, np.ndarray]:
@@ -108,38 +99,38 @@ def _gaps(videos: VideoSet) -> tuple[np.ndarray, np.ndarray]:
     return before[missing > 0], missing[missing > 0]
 
 
-def _nothing_to_learn(counts: FrameCounts, has_target_boxes: bool) -> Iterator[Finding]:
+def _findings(
+    videos: VideoSet,
+    counts: FrameCounts,
+    gaps: np.ndarray,
+    missing: np.ndarray,
+    names_without_frames: list[str],
+) -> Iterator[Finding]:
+    tables = videos.tables
     if not counts.targets:
         text = 'frames with "is_vid_train_frame": false, none to train on'
         yield Finding("no_targets", "error", text, counts.frames)
-    elif not has_target_boxes:
+    elif not np.diff(tables.box_starts)[tables.is_target].any():
         text = "frames to train on, none of them with a box"
         yield Finding("no_target_boxes", "error", text, counts.targets)
-
-
-def _missing_frames(videos: VideoSet, gaps: np.ndarray, missing: np.ndarray) -> Iterator[Finding]:
-    if not len(gaps):
-        return
-    tables = videos.tables
-    places = tuple(
-        f"{videos.video_name(videos.video_of(frame))}: {number:,} between frame_id "
-        f"{tables.frame_ids[frame]} and {tables.frame_ids[frame + 1]}"
-        for frame, number in zip(gaps[:NAMED].tolist(), missing[:NAMED].tolist(), strict=True)
-    )
-    num_affected = len(np.unique(np.searchsorted(tables.video_starts, gaps, "right")))
-    text = f"missing frame numbers, in {num_affected:,} of {len(tables.video_names):,} videos"
-    advice = "keep frames without a box in the file: the model learns background from them"
-    yield Finding("missing_frames", "problem", text, int(missing.sum()), places, advice)
-
-
-def _unusual_videos(videos: VideoSet, lengths: np.ndarray) -> Iterator[Finding]:
-    tables = videos.tables
-    single = np.flatnonzero(lengths == 1)
+    if len(gaps):
+        places = tuple(
+            f"{videos.video_name(videos.video_of(frame))}: {number:,} between frame_id "
+            f"{tables.frame_ids[frame]} and {tables.frame_ids[frame + 1]}"
+            for frame, number in zip(gaps[:NAMED].tolist(), missing[:NAMED].tolist(), strict=True)
+        )
+        num_affected = len(np.unique(np.searchsorted(tables.video_starts, gaps, "right")))
+        text = f"missing frame numbers, in {num_affected:,} of {counts.videos:,} videos"
+        advice = "keep frames without a box in the file: the model learns background from them"
+        yield Finding("missing_frames", "problem", text, counts.missing, places, advice)
+    text = "videos without frames"
+    yield from find("videos_without_frames", "problem", text, names_without_frames)
+    single = np.flatnonzero(np.diff(tables.video_starts)[: counts.videos] == 1)
     advice = "nothing about time can be learned from them"
     name = videos.video_name
     yield from find("single_frame_videos", "remark", "videos of one frame", single, name, advice)
     in_file = np.array([file is not None for file in tables.video_files], bool)
-    first_ids = tables.frame_ids[tables.video_starts[: len(lengths)]]
+    first_ids = tables.frame_ids[tables.video_starts[: counts.videos]]
     if in_file.any() and (first_ids[in_file] == 1).all():
         text = "video files, all with frame_id 1 as their first frame"
         advice = "frame_id counts from 0 in a video file: all boxes may be one frame late"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sparsevod_core.config import Config
-from sparsevod_core.data.annotation_file import AnnotationFile, read_annotation_file
+from sparsevod_core.data.annotation_file import read_annotation_file
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.checks.boxes import SIDE_EDGES_PX, BoxCounts, check_boxes
@@ -56,8 +56,9 @@ class DatasetReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values; docs/own_videos.md describes the keys."""
-        frames, boxes, tracks = (_plain(part) for part in (self.frames, self.boxes, self.tracks))
-        per_class = zip(self.classes, boxes.pop("per_class"), tracks.pop("per_class"), strict=True)
+        report = dataclasses.asdict(self, dict_factory=_as_json)
+        frames, boxes, tracks = report["frames"], report["boxes"], report["tracks"]
+        parts = report["classes"], boxes.pop("per_class"), tracks.pop("per_class")
         histograms = {
             "frames_per_video": frames.pop("frames_per_video"),
             "boxes_per_frame": frames.pop("boxes_per_frame"),
@@ -75,15 +76,15 @@ class DatasetReport:
             "root": str(self.root),
             "is_complete": self.is_complete,
             "verdict": {f"{name}s": self.count(name) for name in SEVERITIES},
-            "findings": [finding.to_dict() for finding in self.findings],
+            "findings": report["findings"],
             "frames": frames,
             "classes": [
-                {**_plain(counts), "sizes": sizes, "motion": motion}
-                for counts, sizes, motion in per_class
+                {**counts, "sizes": sizes, "motion": motion}
+                for counts, sizes, motion in zip(*parts, strict=True)
             ],
             "boxes": {**boxes.pop("all"), **boxes},
             "tracks": tracks["all"],
-            "files": _plain(self.files),
+            "files": report["files"],
             "histograms": histograms,
         }
 
@@ -98,11 +99,9 @@ def check_datasets(
     """Report on COCO-VID files, and find videos that several of them contain.
 
     Args:
-        files: Paths of the annotations.
         root: Folder that file names are relative to; None: as in `VideoSet.load`.
         decode: If True, open every image and count the frames of every video file; otherwise open
             a sample.
-        reporter: Receives progress and messages.
 
     Raises:
         DataError: A file that is not JSON, lacks a section, or has no valid image or category.
@@ -154,33 +153,30 @@ def _check(
 def _load(
     file: Path, root: Path | None, reporter: Reporter
 ) -> tuple[VideoSet, list[Finding], list[str]]:
-    """Return the dataset, the findings on broken entries, and names of videos without frames."""
+    """Return the dataset, findings on broken entries, and the names of videos without frames."""
     findings: list[Finding] = []
     try:
         content = read_annotation_file(file)
-        return VideoSet.of(content, root), findings, _names_without_frames(content)
+        videos = VideoSet.of(content, root)
     except DataError as error:
         if not file.is_file():
             raise
         reporter.warning(f"{error.message}; checking every entry")
         content, findings = find_invalid_entries(file)
-    try:
-        return VideoSet.of(content, root), findings, _names_without_frames(content)
-    except DataError as error:
-        if not findings:
-            raise
-        worst = max(findings, key=lambda finding: finding.count)
-        raise DataError(
-            f"{error.message} after skipping broken entries; {worst.text}: {worst.count:,}, "
-            f"{worst.places[0]}",
-            hint=error.hint,
-        ) from error
-
-
-def _names_without_frames(content: AnnotationFile) -> list[str]:
-    used = set(np.unique(np.array(content.images.video_ids)).tolist())
-    videos = content.videos
-    return [name for id_, name in zip(videos.ids, videos.names, strict=True) if id_ not in used]
+        try:
+            videos = VideoSet.of(content, root)
+        except DataError as error:
+            if not findings:
+                raise
+            worst = max(findings, key=lambda finding: finding.count)
+            raise DataError(
+                f"{error.message} after skipping broken entries; {worst.text}: {worst.count:,}, "
+                f"{worst.places[0]}",
+                hint=error.hint,
+            ) from error
+    used, listed = set(content.images.video_ids), content.videos
+    names = [name for id_, name in zip(listed.ids, listed.names, strict=True) if id_ not in used]
+    return videos, findings, names
 
 
 def _videos_by_source(videos: VideoSet) -> dict[tuple[str, str], str]:
@@ -193,14 +189,5 @@ def _videos_by_source(videos: VideoSet) -> dict[tuple[str, str], str]:
     return sources
 
 
-def _plain(value: Any) -> Any:
-    """Convert dataclasses, arrays and tuples to JSON values."""
-    if dataclasses.is_dataclass(value):
-        return {
-            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, tuple):
-        return [_plain(part) for part in value]
-    return value
+def _as_json(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in items}

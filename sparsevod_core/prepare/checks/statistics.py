@@ -41,7 +41,11 @@ class BoxColumns:
         tables = videos.tables
         frames = np.repeat(np.arange(videos.num_frames), np.diff(tables.box_starts))
         videos_of_boxes = video_of_frames(videos)[frames]
-        tracks = _number_tracks(videos_of_boxes, tables.instance_ids)
+        ids, rank = np.unique(tables.instance_ids, return_inverse=True)
+        is_tracked = tables.instance_ids != NO_TRACK
+        tracks = np.full(len(frames), NO_TRACK)
+        keys = (videos_of_boxes * len(ids) + rank)[is_tracked]
+        tracks[is_tracked] = np.unique(keys, return_inverse=True)[1]
         return cls(
             frames=frames,
             videos=videos_of_boxes,
@@ -56,27 +60,6 @@ class BoxColumns:
 def video_of_frames(videos: VideoSet) -> Int[np.ndarray, " F"]:
     """Return the video of each frame."""
     return np.repeat(np.arange(videos.num_videos), np.diff(videos.tables.video_starts))
-
-
-def distinct(*columns: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
-    """Return the first row of each combination of values, sorted by the columns in turn."""
-    order = np.lexsort(columns[::-1])
-    is_new = np.zeros(len(order), bool)
-    is_new[:1] = True
-    for column in columns:
-        is_new[1:] |= column[order[1:]] != column[order[:-1]]
-    return order[is_new]
-
-
-def _number_tracks(videos: np.ndarray, instance_ids: np.ndarray) -> Int[np.ndarray, " M"]:
-    order = np.lexsort((instance_ids, videos))
-    same = (np.diff(videos[order]) == 0) & (np.diff(instance_ids[order]) == 0)
-    has_track = instance_ids[order] != NO_TRACK
-    starts = has_track.copy()
-    starts[1:] &= ~same
-    tracks = np.empty_like(order)
-    tracks[order] = np.where(has_track, np.cumsum(starts) - 1, NO_TRACK)
-    return tracks
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from sparsevod_core.prepare.checks.statistics import (
     NO_TRACK,
     BoxColumns,
     Histogram,
-    distinct,
     histogram,
     histogram_of_counts,
     spread,
@@ -143,7 +142,8 @@ def _findings(
     text = "boxes with the same track as another box of their frame"
     yield from find("track_twice", "problem", text, repeated, name)
     tracked = np.flatnonzero(is_tracked)
-    pairs = tracked[distinct(columns.tracks[tracked], tables.labels[tracked])]
+    keys = columns.tracks[tracked] * len(videos.categories) + tables.labels[tracked]
+    pairs = tracked[np.unique(keys, return_index=True)[1]]  # first box of each track and class
     changed = pairs[np.flatnonzero(np.diff(columns.tracks[pairs]) == 0) + 1]
     if len(changed):
         places = dict.fromkeys(_classes_of_track(videos, columns, box) for box in changed[:NAMED])

@@ -1,7 +1,7 @@
-"""Reads any COCO or COCO-VID JSON into columns, skipping and naming invalid entries.
+"""Lenient reader of COCO and COCO-VID JSON into columns; reports and skips invalid entries.
 
-More lenient than `AnnotationFile`, from which training and evaluation read: a size, a frame number,
-an annotation's id or `videos` may be missing, and an invalid entry harms no other.
+Unlike with `AnnotationFile`, which training and evaluation use, a size, a frame number, an
+annotation's id or `videos` may be missing, and an invalid entry does not affect the others.
 """
 
 from __future__ import annotations

@@ -21,8 +21,7 @@ from pathlib import Path
 from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.coco.entries import CocoEntries, read_coco_entries
-from sparsevod_core.prepare.coco.groups import group_images
-from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos
+from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos, group_images
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
 from sparsevod_core.prepare.reading.class_names import categories_of
 from sparsevod_core.prepare.reading.image_size import read_image_size
@@ -74,7 +73,7 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
 
 @dataclass(frozen=True, slots=True)
 class CocoReader:
-    """Reads a video, and checks that its frames exist and have the size given in the JSON."""
+    """Reader of one video; checks that its frames exist and have the size given in the JSON."""
 
     root: Path
     first_frame: int
@@ -94,8 +93,7 @@ class CocoReader:
         path = self.root / str(source.file)
         numbers = [frame.number - self.first_frame for frame in source.frames]
         height, width, existing = frames_in_file(path, numbers, problems)
-        for position, frame in enumerate(source.frames[: len(existing)]):
-            number = numbers[position]
+        for position, (frame, number) in enumerate(zip(source.frames, existing, strict=False)):
             if number < 0:
                 problems.append(
                     f"{source.path}: image {frame.image_id}: frame {number} of {source.file}, "
@@ -219,7 +217,10 @@ def _find_place(root: Path, split: str, entries: CocoEntries, hints: Hints) -> P
     if not probes:
         reason = (entries.problems or ["'images' is empty"])[0]
         raise DataError(f"{entries.path}: no usable image: {reason}")
-    hits = [sum(_is_there(place, probe) for probe in probes) for place in candidates]
+    hits = [
+        sum(any((place / name).is_file() for name in names) for names in probes)
+        for place in candidates
+    ]
     if not any(hits):
         searched = ", ".join(map(str, dict.fromkeys(candidates))) or str(hints.images)
         raise DataError(
@@ -242,7 +243,3 @@ def _probes(entries: CocoEntries) -> list[list[str]]:
         else:
             probes.append([*([f"{file}/{name}"] if file else []), name])
     return probes
-
-
-def _is_there(place: Path, names: list[str]) -> bool:
-    return any((place / name).is_file() for name in names)

@@ -19,7 +19,7 @@ ProjectData; annotation.py, TrackManager).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -36,7 +36,7 @@ from sparsevod_core.prepare.cvat.tracks import extent, fill_track
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.reading.frame_names import ImageFrames, split_number
-from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
+from sparsevod_core.prepare.reading.image_size import image_files
 from sparsevod_core.prepare.reading.label_set import (
     SPLIT_NAMES,
     Hints,
@@ -174,9 +174,12 @@ def _add_file(
     except DataError as error:
         found.setdefault(split, Split()).problems.append(f"{error.message}, file skipped")
         return
-    for task, offset in _with_offsets(meta):
-        subset = task.fields.get("subset", "").lower()
-        key = next((key for key, names in SPLIT_NAMES.items() if subset in names), split)
+    ends: dict[str, int] = {}
+    for task in sorted(meta.tasks, key=lambda task: task.number("id", 0)):
+        subset = task.fields.get("subset", "")
+        offset = ends.get(subset, 0)  # frames of the subset's earlier tasks
+        ends[subset] = offset + task.number("start_frame", 0) + task.step * task.number("size", 0)
+        key = next((key for key, names in SPLIT_NAMES.items() if subset.lower() in names), split)
         target = found.setdefault(split if split != "all" else key, Split())
         try:
             source = _open_task(path, meta, task, offset, root)
@@ -184,16 +187,6 @@ def _add_file(
             target.problems.append(f"{error.message}, task skipped")
             continue
         target.sources = [*target.sources, source]
-
-
-def _with_offsets(meta: CvatMeta) -> Iterator[tuple[CvatTask, int]]:
-    """Yield each task with the number of frames in earlier tasks of its subset."""
-    ends: dict[str, int] = {}
-    for task in sorted(meta.tasks, key=lambda task: task.number("id", 0)):
-        subset = task.fields.get("subset", "")
-        offset = ends.get(subset, 0)
-        ends[subset] = offset + task.number("start_frame", 0) + task.step * task.number("size", 0)
-        yield task, offset
 
 
 def _open_task(path: Path, meta: CvatMeta, task: CvatTask, offset: int, root: Path) -> CvatVideo:
@@ -234,14 +227,10 @@ def _find_media(path: Path, task: CvatTask, root: Path, *, is_project: bool) -> 
             alike = sorted(file for file in folder.iterdir() if file.stem in stems)
             for candidate in (folder / name, *alike):
                 is_video = is_video_file(candidate.name) and candidate.is_file()
-                if is_video or (candidate.is_dir() and _images(candidate)):
+                if is_video or image_files(candidate):
                     return candidate
     images = path.parent / "images"
-    return images if not is_project and images in folders and _images(images) else None
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    return images if not is_project and images in folders and image_files(images) else None
 
 
 def _task_images(folder: Path, root: Path, numbers: range) -> tuple[tuple[int, str], ...]:
@@ -250,7 +239,7 @@ def _task_images(folder: Path, root: Path, numbers: range) -> tuple[tuple[int, s
     CVAT exports `frame_000012.png` by number. Otherwise images are in the order of their names:
     one for each frame of the task, or all images from which the task was created.
     """
-    paths = _images(folder)
+    paths = image_files(folder)
     by_number = {
         split_number(path.stem)[1]: path for path in paths if path.stem.startswith("frame_")
     }

@@ -18,12 +18,8 @@ def fill_track(
 ) -> Iterator[tuple[CvatBox, int]]:
     """Yield the visible boxes of a track with their frames, interpolated where the file has gaps.
 
-    Interpolated boxes have the line of the box before them and are not keyframes.
-
-    Args:
-        boxes: Boxes of one track.
-        numbers: Frames of the task.
-        offset: Number to subtract from the frames of the boxes.
+    Interpolated boxes have the line of the box before them and are not keyframes. `numbers` are the
+    frames of the task; `offset` is subtracted from the frames of the boxes.
     """
     ordered = sorted(boxes, key=lambda box: box.frame)
     for place, box in enumerate(ordered):

@@ -19,7 +19,6 @@ from __future__ import annotations
 import configparser
 import math
 import re
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from sparsevod_core.prepare.mot.parser import MotEntry, read_ground_truth
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.reading.frame_names import ImageFrames, split_number
-from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
+from sparsevod_core.prepare.reading.image_size import image_files
 from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split, find_by_split
 from sparsevod_core.prepare.reading.media import (
     AnnotatedMedia,
@@ -80,18 +79,19 @@ def find_mot(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     splits: dict[str, Split] = {}
     sequences: list[MotSequence] = []
     for split, found in folders.items():
-        kept, copies = _without_copies(found)
-        splits[split] = Split()
-        opened = []
-        for folder in kept:
+        kept: dict[str, Path] = {}
+        for folder in found:
+            kept.setdefault(_DETECTOR.sub("", folder.name), folder)
+        opened, problems = [], []
+        for folder in kept.values():
             try:
                 opened.append(_open_sequence(root, folder, hints))
             except DataError as error:
-                splits[split].problems.append(f"{error.message}, sequence skipped")
-        splits[split].sources = opened
+                problems.append(f"{error.message}, sequence skipped")
+        splits[split] = Split(opened, problems)
         sequences += opened
-        if copies:
-            some = ", ".join(folder.name for folder in copies[:3])
+        if copies := [folder.name for folder in found if folder not in kept.values()]:
+            some = ", ".join(copies[:3])
             notes.append(f"skipping {len(copies)} copies of sequences for other detectors: {some}")
     names = _class_names(root, sequences, hints, reporter)
     return LabelSet(root, categories_of(names, root), splits, MotReader(root, names), notes)
@@ -145,23 +145,16 @@ def _sequence_folders(root: Path) -> list[Path]:
     return [folder for folder in candidates if (folder / GROUND_TRUTH).is_file()]
 
 
-def _without_copies(folders: list[Path]) -> tuple[list[Path], list[Path]]:
-    by_name: defaultdict[str, list[Path]] = defaultdict(list)
-    for folder in folders:
-        by_name[_DETECTOR.sub("", folder.name)].append(folder)
-    kept = [copies[0] for copies in by_name.values()]
-    return kept, [folder for copies in by_name.values() for folder in copies[1:]]
-
-
 def _open_sequence(root: Path, folder: Path, hints: Hints) -> MotSequence:
     info = _read_seqinfo(folder / "seqinfo.ini")
     written_by_cvat = (folder / "gt" / "labels.txt").is_file()
-    images = _numbered_images(folder / (info.get("imdir") or "img1"))
+    paths = image_files(folder / (info.get("imdir") or "img1"))
+    numbered = ((split_number(path.stem)[1], path.relative_to(root).as_posix()) for path in paths)
+    images = sorted((number, file) for number, file in numbered if number is not None)
     media: Media
     first_frame = 0
     if images:
-        relative = tuple((number, path.relative_to(root).as_posix()) for number, path in images)
-        media = ImageFrames(folder.name, relative)
+        media = ImageFrames(folder.name, tuple(images))
     else:
         file = _video_file(root, folder)
         first_frame = 1 if hints.first_frame is None else hints.first_frame
@@ -193,14 +186,6 @@ def _read_seqinfo(path: Path) -> dict[str, str]:
     if not (length.isascii() and length.isdigit() and len(length) < 10):
         raise DataError(f"{path}: seqLength: expected an integer, got {length[:40]!r}")
     return info
-
-
-def _numbered_images(folder: Path) -> list[tuple[int, Path]]:
-    if not folder.is_dir():
-        return []
-    paths = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    numbered = ((split_number(path.stem)[1], path) for path in paths)
-    return sorted((number, path) for number, path in numbered if number is not None)
 
 
 def _video_file(root: Path, folder: Path) -> Path:

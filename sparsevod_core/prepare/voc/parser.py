@@ -23,11 +23,10 @@ _NUMBER_LIMIT = 1 << 31
 _SIDE_LIMIT = 1 << 16
 """Exclusive limit on a JPEG's height and width."""
 _DEEPEST_FIELD = 4  # annotation/object/bndbox/xmin
-
-_SIZE = {f"annotation/size/{side}": side for side in ("width", "height")}
-_OBJECT = {
-    f"annotation/object/{name}": name for name in ("name", "trackid", "occluded", "generated")
-} | {f"annotation/object/bndbox/{side}": side for side in ("xmin", "ymin", "xmax", "ymax")}
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+_SIZE = {"annotation/size/width", "annotation/size/height"}
+_FIELDS = ("name", "trackid", "occluded", "generated", *(f"bndbox/{x}" for x in _SIDES))
+_OBJECT = {f"annotation/object/{name}" for name in _FIELDS}
 
 _PLAIN_START = b"<annotation>"
 _PLAIN_ENDS = (b"</annotation>\n", b"</annotation>", b"</annotation>\r\n")
@@ -118,9 +117,12 @@ class _Parser(StrictXmlParser):
             return
         path = "/".join(self.open_tags)
         if path in _OBJECT:
-            self._fields[_OBJECT[path]] = self.text.strip()
+            self._fields[tag] = self.text.strip()
         elif path in _SIZE:
-            setattr(self.result, _SIZE[path], self._size(_SIZE[path]))
+            value = int(self._number(int, tag, self.text.strip(), self.line))
+            if not 0 < value < _SIDE_LIMIT:
+                raise self.error(f"<{tag}>: expected 1 to {_SIDE_LIMIT - 1} pixels, got {value}")
+            setattr(self.result, tag, value)
         elif path == "annotation/object":
             self.result.objects.append(self._object())
 
@@ -129,8 +131,7 @@ class _Parser(StrictXmlParser):
         if not fields.get("name"):
             raise self.error("<object> without <name>", line)
         left, top, right, bottom = (
-            self._number(float, name, fields.get(name), line)
-            for name in ("xmin", "ymin", "xmax", "ymax")
+            self._number(float, side, fields.get(side), line) for side in _SIDES
         )
         has_track = "trackid" in fields
         return VocObject(
@@ -141,12 +142,6 @@ class _Parser(StrictXmlParser):
             self._number(int, "occluded", fields.get("occluded", "0"), line) != 0,
             self._number(int, "generated", fields.get("generated", "0"), line) != 0,
         )
-
-    def _size(self, name: str) -> int:
-        value = int(self._number(int, name, self.text.strip(), self.line))
-        if not 0 < value < _SIDE_LIMIT:
-            raise self.error(f"<{name}>: expected 1 to {_SIDE_LIMIT - 1} pixels, got {value}")
-        return value
 
     def _number(
         self, convert: Callable[[str], float], name: str, text: str | None, line: int

@@ -1,1 +1,1 @@
-"""YOLO: `labels.py` finds and reads the videos, `parser.py` parses a line of a label file."""
+"""YOLO: `labels.py` finds and reads the videos, `data_yaml.py` reads classes and splits."""

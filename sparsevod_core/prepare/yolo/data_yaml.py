@@ -21,7 +21,7 @@ _SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation")}
 
 def find_data_yaml(root: Path) -> Path | None:
     """Return the YAML file in `root` that has `names`, preferably `data.yaml`."""
-    files = [file for suffix in ("*.yaml", "*.yml") for file in sorted(root.glob(suffix))]
+    files = [*sorted(root.glob("*.yaml")), *sorted(root.glob("*.yml"))]
     for file in sorted(files, key=lambda file: file.stem != "data"):
         try:
             if "names" in read_data_yaml(file):

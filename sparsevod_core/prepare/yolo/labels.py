@@ -14,13 +14,14 @@ Source: docs.ultralytics.com/datasets/detect, docs.cvat.ai (Ultralytics YOLO, YO
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabeledBox
+from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, Box, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.reading.label_set import Hints, LabelSet
 from sparsevod_core.prepare.reading.label_tree import (
@@ -32,7 +33,6 @@ from sparsevod_core.prepare.reading.label_tree import (
 )
 from sparsevod_core.prepare.reading.media import add_box
 from sparsevod_core.prepare.yolo.data_yaml import find_data_yaml, read_data_yaml, split_by_yaml
-from sparsevod_core.prepare.yolo.parser import parse_label
 from sparsevod_core.reporting import Reporter
 
 CLASS_LISTS = ("classes.txt", "obj.names", "labels/classes.txt")
@@ -69,27 +69,61 @@ class YoloReader:
     def _add_boxes(self, video: AnnotatedVideo, frame: AnnotatedFrame, label: Path) -> bool:
         try:
             with label.open(encoding="utf-8-sig", errors="replace") as file:
-                for number, line in enumerate(file, start=1):
-                    if line.strip():
-                        self._add_line(video, frame, line, f"{label}:{number}")
+                lines = [(n, line.strip()) for n, line in enumerate(file, start=1) if line.strip()]
         except OSError as error:
             video.problems.append(f"{label}: cannot read the labels: {error.strerror}, skipped")
             return False
+        for number, line in lines:
+            where = f"{label}:{number}"
+            try:
+                class_id, box, track = _parse_label(line, frame.width, frame.height)
+            except ValueError as error:
+                video.problems.append(f"{where}: {error}, got {line[:60]!r}, skipped")
+                continue
+            if class_id in self.names:
+                labeled = LabeledBox(class_id, box, track)
+                add_box(video, frame, labeled, where, slack_px=_ROUNDING_PX)
+            else:
+                video.problems.append(
+                    f"{where}: class {class_id} is not in the class list, skipped"
+                )
         return True
 
-    def _add_line(
-        self, video: AnnotatedVideo, frame: AnnotatedFrame, line: str, where: str
-    ) -> None:
-        try:
-            class_id, box, track = parse_label(line, frame.width, frame.height)
-        except ValueError as error:
-            video.problems.append(f"{where}: {error}, got {line.strip()[:60]!r}, skipped")
-            return
-        if class_id not in self.names:
-            video.problems.append(f"{where}: class {class_id} is not in the class list, skipped")
-            return
-        labeled = LabeledBox(class_id, box, track)
-        add_box(video, frame, labeled, where, slack_px=_ROUNDING_PX)
+
+def _parse_label(line: str, width: int, height: int) -> tuple[int, Box, int | None]:
+    """Return the class, the box in pixels and the track of a line, for a frame of this size.
+
+    Raises:
+        ValueError: Not a label; the message says what was expected.
+    """
+    words = line.split()
+    try:
+        class_id, values = float(words[0]), [float(word) for word in words[1:]]
+    except ValueError:
+        raise ValueError("expected numbers `class cx cy width height`") from None
+    if not class_id.is_integer() or not all(map(math.isfinite, values)):
+        raise ValueError("expected an integer class and finite fractions")
+    if len(values) >= 6 and len(values) % 2 == 0:
+        xs, ys = values[0::2], values[1::2]
+        return int(class_id), _scaled(min(xs), min(ys), max(xs), max(ys), width, height), None
+    if len(values) not in (4, 5):
+        raise ValueError("expected 5 numbers `class cx cy width height`, or 6 with a track")
+    x, y, w, h = values[:4]
+    if max(map(abs, values[:4])) > 2:
+        raise ValueError("expected fractions of the frame's size, not pixels")
+    if w <= 0 or h <= 0:
+        raise ValueError("expected a positive width and height")
+    box = _scaled(x - w / 2, y - h / 2, x + w / 2, y + h / 2, width, height)
+    # Detectors write a confidence score in this column, which is not an integer.
+    track = int(values[4]) if len(values) == 5 and "." not in words[5] else None
+    return int(class_id), box, track
+
+
+def _scaled(left: float, top: float, right: float, bottom: float, width: int, height: int) -> Box:
+    # Six decimals hold no more than thousandths of a pixel; rounding keeps whole pixels whole.
+    x = [round(value * width, 3) for value in (left, right)]
+    y = [round(value * height, 3) for value in (top, bottom)]
+    return x[0], y[0], x[1], y[1]
 
 
 def _class_names(
