@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 from sparsevod_core.errors import DataError
+from sparsevod_core.pixel_limit import require_few_pixels
 from sparsevod_core.prepare.reading.file_bytes import READ_FLAGS
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -59,6 +60,7 @@ def read_jpeg_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         raise _cannot_read(path, error) from error
     if size is None or 0 in size:
         raise DataError(f"{path}: not a JPEG, or its header is cut off")
+    require_few_pixels(path, size[1], size[0], DataError)
     return size
 
 
