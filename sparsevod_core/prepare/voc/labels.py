@@ -17,6 +17,7 @@ from pathlib import Path
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
+from sparsevod_core.prepare.reading.image_size import size_problem
 from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split
 from sparsevod_core.prepare.reading.label_tree import (
     LabeledVideo,
@@ -66,10 +67,9 @@ class VocReader:
             video.problems.append(f"{error.message}, frame skipped")
             return False
         if (annotation.width, annotation.height) != (frame.width, frame.height):
-            video.problems.append(
-                f"{self.root / frame.file_name}: {frame.width}x{frame.height} pixels, but {label} "
-                f"says {annotation.width}x{annotation.height}, frame skipped"
-            )
+            size, stated = (frame.height, frame.width), (annotation.height, annotation.width)
+            problem = size_problem(self.root / frame.file_name, size, stated, f"{label} says")
+            video.problems.append(f"{problem}, frame skipped")
             return False
         for item in annotation.objects:
             where = f"{label}:{item.line}"
