@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from sparsevod_core.errors import DataError
+from sparsevod_core.input_file import read_limited
 from sparsevod_core.prepare.reading.file_bytes import read_up_to
 
 MAX_BYTES = 16 << 20
@@ -27,11 +28,9 @@ def read_text(path: Path) -> str:
         DataError: Unreadable, larger than 16 MiB, or of another encoding; with the line.
     """
     try:
-        data = read_up_to(path, MAX_BYTES + 1)
+        data = read_limited(path, MAX_BYTES, DataError)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MiB: not a list or labels")
     encoding = _encoding(data)
     try:
         text = data.decode(encoding)
