@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import ModuleType
 
 from sparsevod_core.errors import ConfigError, SparseVodError
 
@@ -25,6 +26,15 @@ def max_pixels() -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 12 and int(text)):
         raise ConfigError(f"{VARIABLE}={text[:40]}: expected a number of pixels, e.g. {MAX_PIXELS}")
     return int(text)
+
+
+def pillow_image() -> ModuleType:
+    """Return the module `PIL.Image`, whose own limit is lifted if this one is."""
+    from PIL import Image
+
+    if max_pixels() > MAX_PIXELS:
+        Image.MAX_IMAGE_PIXELS = None
+    return Image
 
 
 def require_few_pixels(

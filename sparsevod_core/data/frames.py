@@ -19,6 +19,10 @@ from sparsevod_core.video.overlap import DEPTH, map_ahead
 from sparsevod_core.video.reader import VideoReader
 
 _OPEN_VIDEOS = 4
+_EXCHANGED_SIDES = (
+    "images are read upright, as their EXIF orientation asks; if an earlier version wrote the "
+    "annotations, run `sparsevod prepare-vid` again"
+)
 _INDEXED_VIDEOS = 8192  # closed readers that still know the positions of their frames, 6 KB each
 
 
@@ -122,7 +126,9 @@ class FrameReader:
         """Refuse an image of another size, on which all boxes would be wrong."""
         height, width = self._videos.frame_size(frame)
         if image.shape[:2] != (height, width):
+            exchanged = image.shape[:2] == (width, height)
             raise DataError(
                 f"{self._videos.frame_name(frame)}: {image.shape[1]}x{image.shape[0]} pixels, but "
-                f"{self._videos.annotations_path} has {width}x{height}"
+                f"{self._videos.annotations_path} has {width}x{height}",
+                hint=_EXCHANGED_SIDES if exchanged else None,
             )

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from sparsevod_core.errors import SparseVodError, VideoError
 from sparsevod_core.input_file import read_limited
-from sparsevod_core.pixel_limit import MAX_PIXELS, max_pixels, require_few_pixels
+from sparsevod_core.pixel_limit import max_pixels, pillow_image, require_few_pixels
 
 _BYTES_PER_PIXEL = 8  # of uncompressed 16-bit RGBA, the largest supported kind
 _OTHER_BYTES = 2**26  # for headers and profiles
@@ -95,12 +95,8 @@ def _jpeg_size(encoded: bytes) -> tuple[int, int] | None:
 
 
 def _size_by_pillow(encoded: bytes) -> tuple[int, int] | None:
-    from PIL import Image
-
-    if max_pixels() > MAX_PIXELS:  # Pillow has this limit too
-        Image.MAX_IMAGE_PIXELS = None
     try:
-        with Image.open(io.BytesIO(encoded)) as image:  # reads only the header
+        with pillow_image().open(io.BytesIO(encoded)) as image:  # reads only the header
             return image.size
     except (OSError, ValueError, SyntaxError):
         return None
