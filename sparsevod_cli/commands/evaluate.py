@@ -96,7 +96,8 @@ def evaluate(
     classes. Several --from-predictions are compared, each under NAME or the name of its file.
 
     AP is COCO's, from 0 to 1: AP (IoU 0.50 to 0.95), AP50 and AP75, overall and per class. A class
-    without ground-truth boxes has no AP ("-" in the tables, null in the JSON) and is not averaged.
+    without ground-truth boxes has no AP ("-" in the tables, null in the JSON) and is not averaged;
+    classes_without_boxes lists such classes. Crowd boxes do not count.
     Objects are fast at a motion IoU below 0.7, medium up to 0.9 and slow above.
 
     Errors are counted among detections with a score above 0.3. Each is assigned to the box that it
