@@ -228,11 +228,12 @@ def _show(results: Mapping[str, dict[str, Any]], json_out: Path | None) -> None:
     from sparsevod_cli.evaluation_tables import show_result, show_results
 
     first, *others = results.values()
-    if str(json_out) != "-":
-        if others:
-            show_results(results)
-        else:
-            show_result(first)
     if json_out is not None:
         together = {"schema": SCHEMA_OF_SEVERAL, "results": results}
         console.write_json(json_out, together if others else first)
+    if str(json_out) == "-":
+        return
+    if others:
+        show_results(results)
+    else:
+        show_result(first)

@@ -203,4 +203,4 @@ def train(
     if json_out is not None:
         console.write_json(json_out, {"schema": SCHEMA, **result.to_dict()})
     if str(json_out) != "-":
-        typer.echo(result.checkpoint)
+        console.out(result.checkpoint)
