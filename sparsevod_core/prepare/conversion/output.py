@@ -186,8 +186,8 @@ class Journal:
         for line in lines:
             try:
                 self.finished.append(_parse(line))
-            except (ValueError, TypeError, KeyError, AttributeError):  # cut off by the interruption
-                break
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+                break  # cut off by the interruption
             self._ends.append(self._ends[-1] + len(line))
 
     def truncate(self, num_finished: int) -> None:
@@ -221,4 +221,8 @@ def _parse(line: bytes) -> Finished:
         raise ValueError
     entry = json.loads(line)
     counts, position = Counts(**entry.pop("counts")), Position(**entry.pop("position"))
+    for made in (counts, position):
+        for name, default in asdict(type(made)()).items():
+            if type(getattr(made, name)) is not type(default):
+                raise TypeError(name)
     return Finished(**entry, counts=counts, position=position)
