@@ -25,6 +25,8 @@ from sparsevod_core.allocator import keep_freed_memory
 from sparsevod_core.errors import SparseVodError
 from sparsevod_core.spinning import spin_only_on_free_cores
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="sparsevod",
     help="Video object detection with SparseVOD: prepare data, train, evaluate, detect, inspect.",
@@ -87,6 +89,8 @@ def run() -> None:
         with ctrl_c_raises():
             app(args=arguments, prog_name="sparsevod")
     except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer turns a KeyboardInterrupt into this
+            console.error("interrupted", None)
         if not end.code and console.stdout_is_lost():
             sys.exit(1)
         raise
@@ -99,7 +103,7 @@ def run() -> None:
         if debug:
             raise
         console.error("interrupted", None)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         if debug:
             raise
