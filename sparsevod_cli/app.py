@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -26,6 +27,7 @@ from sparsevod_core.errors import SparseVodError
 from sparsevod_core.spinning import spin_only_on_free_cores
 
 INTERRUPTED = 130
+STDOUT_ERRORS = (errno.EBADF, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPIPE)
 
 app = typer.Typer(
     name="sparsevod",
@@ -44,7 +46,7 @@ def _show_version(value: bool) -> None:
     if value:
         from sparsevod_core.version import version
 
-        typer.echo(f"sparsevod {version()}")
+        console.out(f"sparsevod {version()}")
         raise typer.Exit
 
 
@@ -107,6 +109,9 @@ def run() -> None:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno in STDOUT_ERRORS:  # of the help texts
+            console.lose_stdout(error)
+            sys.exit(1)
         first_line = (str(error).splitlines() or [""])[0]
         console.error(
             f"unexpected {type(error).__name__}: {first_line}",

@@ -7,6 +7,8 @@ the terminal's encoding lacks are replaced. A closed or full stdout or stderr lo
 from __future__ import annotations
 
 import codecs
+import errno
+import io
 import json
 import os
 import sys
@@ -14,8 +16,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-from sparsevod_core.errors import ConfigError
 
 _lost = False
 
@@ -30,10 +30,13 @@ def prepare_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            # Takes the lowest free number. Writing fails if it is stdout: what is lost is noted.
+            os.open(os.devnull, os.O_RDONLY if descriptor == 1 else os.O_RDWR)
     codecs.register_error("sparsevod", _replaced)
-    if reconfigure := getattr(sys.stdout, "reconfigure", None):  # a closed stdout is None
-        reconfigure(errors="sparsevod")
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="sparsevod")
 
 
 def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -52,18 +55,24 @@ def stdout_is_lost() -> bool:
 @contextmanager
 def _writing_to_stdout() -> Iterator[None]:
     """Report an error of stdout, and discard what is written to it from then on."""
-    global _lost
     try:
         yield
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError as failure:
-        _lost = True
-        if not isinstance(failure, BrokenPipeError):  # the reader has seen enough, as `head`
-            error(f"stdout: cannot write: {failure.strerror}", None)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # Python flushes once more at its end
-        os.close(nowhere)
+        lose_stdout(failure)
+
+
+def lose_stdout(failure: OSError) -> None:
+    """Report that stdout cannot be written, and discard what is written to it from then on."""
+    global _lost
+    _lost = True
+    if failure.errno == errno.EBADF:
+        error("stdout: cannot write: it is closed", None)
+    elif not isinstance(failure, BrokenPipeError):  # the reader has seen enough, as `head`
+        error(f"stdout: cannot write: {failure.strerror}", None)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)  # Python flushes once more at its end
+    os.close(nowhere)
 
 
 def out(text: object = "") -> None:
@@ -126,15 +135,9 @@ def _printable(text: str) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON under its final name only when complete; `-` is stdout.
-
-    Raises:
-        ConfigError: stdout is closed.
-    """
+    """Write `value` as JSON under its final name only when complete; `-` is stdout."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     if str(path) == "-":
-        if sys.stdout is None:
-            raise ConfigError("--json -: stdout is closed", hint="name a file")
         with _writing_to_stdout():
             print(text, end="")
         return
