@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from sparsevod_core.printable import printable
+
 _lost = False
 
 
@@ -78,13 +80,13 @@ def lose_stdout(failure: OSError) -> None:
 def out(text: object = "") -> None:
     """Print a line of the result to stdout."""
     with _writing_to_stdout():
-        print(text)
+        print(_safe(str(text)))
 
 
 def say(text: str) -> None:
     """Print a message to stderr."""
     with suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print(_safe(text), file=sys.stderr, flush=True)
 
 
 def is_first_process() -> bool:
@@ -98,9 +100,32 @@ def is_first_process() -> bool:
 
 def error(message: str, hint: str | None) -> None:
     """Print an error and its hint to stderr."""
-    say(f"error: {message}")
+    say(f"error: {_one_line(message)}")
     if hint:
-        say(f"  hint: {hint}")
+        say(f"  hint: {_one_line(hint)}")
+
+
+def _safe(text: str) -> str:
+    """Return text without controls of the terminal; names in it may come from untrusted files.
+
+    Bytes of file names that are not text stay as they are: see `_replaced`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter == "\n" or "\udc80" <= letter <= "\udcff" else printable(letter)
+        for letter in text
+    )
+
+
+def _one_line(text: str) -> str:
+    """Replace line breaks, with which a name could write lines of its own."""
+    return " ".join(text.splitlines())
+
+
+def show_warning(message: Warning | str, *_: object) -> None:
+    """Print a warning of a library on one line; takes the arguments of `warnings.showwarning`."""
+    say(f"warning: {_one_line(str(message))}")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -125,13 +150,9 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def _printable(text: str) -> str:
-    """Replace control characters, as class names may come from untrusted files.
-
-    Letters that stdout cannot show are replaced too, so that columns stay aligned.
-    """
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    """Replace controls, and letters that stdout cannot show, so that columns stay aligned."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding)
+    return printable(text).encode(encoding, "replace").decode(encoding)
 
 
 def write_json(path: Path, value: Any) -> None:
