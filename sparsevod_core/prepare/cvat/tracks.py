@@ -5,12 +5,11 @@ Source: cvat/apps/dataset_manager/annotation.py, TrackManager.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from sparsevod_core.prepare.cvat.parser import CvatBox
-from sparsevod_core.prepare.reading.annotated import Box
+from sparsevod_core.prepare.reading.annotated import Box, rotated_extent
 
 
 def fill_track(
@@ -48,15 +47,5 @@ def _interpolate(box: CvatBox, following: CvatBox, fraction: float) -> CvatBox:
 
 
 def extent(box: CvatBox) -> Box:
-    """Return the axis-aligned bounding box of a box that is rotated about its center."""
-    if not box.rotation:
-        return box.box_xyxy
-    left, top, right, bottom = box.box_xyxy
-    angle = math.radians(box.rotation)
-    cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
-    half_width = ((right - left) * cosine + (bottom - top) * sine) / 2
-    half_height = ((right - left) * sine + (bottom - top) * cosine) / 2
-    x, y = (left + right) / 2, (top + bottom) / 2
-    sides = (x - half_width, y - half_height, x + half_width, y + half_height)
-    left, top, right, bottom = (round(side, 3) for side in sides)
-    return left, top, right, bottom
+    """Return the axis-aligned bounding box of a box."""
+    return rotated_extent(box.box_xyxy, box.rotation) if box.rotation else box.box_xyxy
