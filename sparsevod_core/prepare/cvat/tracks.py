@@ -5,6 +5,7 @@ Source: cvat/apps/dataset_manager/annotation.py, TrackManager.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -13,23 +14,30 @@ from sparsevod_core.prepare.reading.annotated import Box, rotated_extent
 
 
 def fill_track(
-    boxes: Sequence[CvatBox], numbers: range, offset: int = 0
+    boxes: Sequence[CvatBox], numbers: Sequence[int], offset: int = 0
 ) -> Iterator[tuple[CvatBox, int]]:
     """Yield the visible boxes of a track with their frames, interpolated where the file has gaps.
 
     Interpolated boxes have the line of the box before them and are not keyframes. `numbers` are the
-    frames of the task; `offset` is subtracted from the frames of the boxes.
+    existing frames, ascending; no others are yielded, whatever frames the boxes are in. `offset` is
+    subtracted from the frames of the boxes.
     """
     ordered = sorted(boxes, key=lambda box: box.frame)
     for place, box in enumerate(ordered):
         if box.is_outside:
             continue
         number = box.frame - offset
-        yield box, number
+        first = bisect_right(numbers, number)
+        if first and numbers[first - 1] == number:
+            yield box, number
         following = ordered[place + 1] if place + 1 < len(ordered) else None
-        end = numbers.stop if following is None else following.frame - offset
-        for between in range(number + numbers.step, end, numbers.step):
-            fraction = 0.0 if following is None else (between - number) / (end - number)
+        end = len(numbers)
+        if following is not None:
+            end = bisect_left(numbers, following.frame - offset)
+        for between in numbers[first:end]:
+            fraction = 0.0
+            if following is not None:
+                fraction = (between - number) / (following.frame - box.frame)
             yield _interpolate(box, following or box, fraction), between
 
 
