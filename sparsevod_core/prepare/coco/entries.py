@@ -34,6 +34,7 @@ from sparsevod_core.data.json_fields import (
     text,
     whole,
 )
+from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.annotated import rotated_extent
 
 CROWD, OCCLUDED, GENERATED = 1, 2, 4
@@ -166,8 +167,9 @@ class CocoEntries(AnnotationFile):
 
     def _box(self, entry: dict[str, Any], attributes: dict[str, Any]) -> list[float]:
         if not entry.get("bbox") and entry.get("segmentation"):
+            box_ltwh = _outline(entry)
             self.num_outlined += 1
-            return _outline(entry)
+            return box_ltwh
         box_ltwh = box_xywh(entry, from_text=True)
         if min(box_ltwh[2:]) < 0:
             raise FieldError.of(entry, "bbox", "no negative size")
@@ -191,7 +193,13 @@ def read_coco_entries(path: Path) -> CocoEntries:
         entries.skip(entry_place(section, position, entry), problem)
 
     entries = CocoEntries(path)
-    positions = read_valid_entries(entries, report, lists=())
+    positions = read_valid_entries(entries, report, lists=("categories",))
+    if not entries.names:
+        reason = next((line for line in entries.problems if "categories[" in line), "it is empty")
+        raise DataError(
+            f"{path}: `categories`: no class: {reason}",
+            hint='use a list such as [{"id": 1, "name": "dog"}]',
+        )
     image_ids, wanted = as_numbers(entries.images.ids), as_numbers(entries.annotations.image_ids)
     entries.file_names = entries.images.file_names.names()
     entries.is_usable = np.ones(len(image_ids), bool)

@@ -72,9 +72,11 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     reader = CocoReader(common, first_frame)
     notes = [f"annotations count the frames of a video file from {first_frame}"] * first_frame
     if found.left_out:
-        names_left_out = ", ".join(str(path.relative_to(root)) for path in found.left_out[:8])
-        read = " and ".join(str(path.relative_to(root)) for path in files.values())
-        notes.append(f"only {read} is read; left out: {names_left_out}")
+        lists = [
+            ", ".join(path.relative_to(root).as_posix() for path in paths)
+            for paths in (files.values(), found.left_out[:8])
+        ]
+        notes.append(f"reading {lists[0]}; left out: {lists[1]}")
     notes += [note for entries in contents.values() for note in entries.notes]
     return LabelSet(common, categories_of(names, next(iter(files.values()))), splits, reader, notes)
 

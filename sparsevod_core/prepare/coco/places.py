@@ -46,7 +46,7 @@ def find_place(root: Path, split: str, entries: CocoEntries, hints: Hints) -> Pa
     tried = list(dict.fromkeys(_existing(usual)))
     if not is_outside and (best := _best(tried, probes)):
         return best[0]
-    others = [folder for folder in _existing(unusual) if folder not in tried]
+    others = [folder for folder in dict.fromkeys(_existing(unusual)) if folder not in tried]
     best = [] if is_outside else _best(others, probes)
     for num_removed in range(1, len(leading) + 1):
         if best or any(len(names) > 1 for names in probes):
