@@ -172,11 +172,11 @@ class LossConfig:
     """Weights of the matching cost and the loss (paper, section 3.1; values of Sparse R-CNN)."""
 
     class_weight: Factor = 2.0
-    """Weight of the focal loss."""
+    """Weight of the focal loss, in the matching cost and in the loss."""
     l1_weight: Factor = 5.0
-    """Weight of the L1 loss of boxes."""
+    """Weight of the L1 distance of boxes, in the matching cost and in the loss."""
     giou_weight: Factor = 2.0
-    """Weight of the GIoU loss of boxes."""
+    """Weight of the GIoU of boxes, in the matching cost and in the loss."""
     focal_alpha: Fraction = 0.25
     """Weight of positives in the focal loss; negatives have 1 - alpha."""
     focal_gamma: Annotated[float, Range(0, 100)] = 2.0
