@@ -1,11 +1,13 @@
 """Users' own COCO-VID JSON, or plain COCO JSON whose images are frames of videos.
 
 The `file_name` of an entry of `videos` is a video file or a folder. Without `videos`, images with
-the same `video_id` form a video; without that, those of a folder do (`frame_names.py`). Ids of
-images and classes are kept, so they must be whole numbers; gaps and a start at 0 or 1 are fine.
-Tracks are `instance_id` or `track_id`. Optional are tracks, sizes (read from the file), `frame_id`
-(read from the name), `area`, `iscrowd` and ids of annotations. Boxes are `[x, y, width, height]` in
-pixels from 0, and are kept.
+the same video form one; without that, those of a folder do (`videos.py`). Ids of images and classes
+are kept, so they must be whole numbers; gaps and a start at 0 or 1 are fine. Optional are tracks,
+sizes (read from the file), frame numbers (read from the name), `area`, `iscrowd` and ids of
+annotations. Boxes are `[x, y, width, height]` in pixels from 0, and are kept.
+
+`files.py` finds the JSON files, `entries.py` reads them, `box_form.py` checks the form of boxes,
+`places.py` finds the images, and `overlap.py` compares train and val.
 
 Source: cocodataset.org/#format-data; MMTracking's CocoVID.
 """

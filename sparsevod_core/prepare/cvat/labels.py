@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath
 from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.cvat.parser import (
+    CvatBox,
     CvatMeta,
     CvatTask,
     CvatTrack,
@@ -132,8 +133,10 @@ class CvatReader:
         where = f"{source.annotation}:{track.line}"
         video.problems += track.problems
         if track.num_broken > len(track.problems):
-            more = track.num_broken - len(track.problems)
-            video.problems.append(f"{where}: {more} more boxes like these in the track, skipped")
+            num_more = track.num_broken - len(track.problems)
+            video.problems.append(
+                f"{where}: {num_more} more boxes like these in the track, skipped"
+            )
         if track.other_shapes:
             kinds = ", ".join(f"{count} {kind}" for kind, count in track.other_shapes.items())
             video.problems.append(
