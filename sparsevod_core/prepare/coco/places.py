@@ -16,7 +16,8 @@ import numpy as np
 
 from sparsevod_core.data.annotation_file import is_video_file, place
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.coco.entries import STAYS, CocoEntries, leads_out
+from sparsevod_core.prepare.coco.entries import CocoEntries
+from sparsevod_core.prepare.coco.fields import STAYS, leads_out
 from sparsevod_core.prepare.reading.label_set import SPLIT_NAMES, Hints
 
 _PROBES = 20

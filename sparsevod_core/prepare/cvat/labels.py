@@ -19,6 +19,7 @@ ProjectData; annotation.py, TrackManager).
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -51,6 +52,7 @@ from sparsevod_core.prepare.reading.media import (
     VideoFrames,
     add_box,
     finish,
+    media_inputs,
     open_media,
 )
 from sparsevod_core.prepare.reading.strict_xml import root_element
@@ -90,6 +92,7 @@ def find_cvat(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     for split, paths in files.items():
         for path in paths:
             _add_file(path, split, media_root, found, labels)
+    _report_overlap(found)
     if not {"train", "val"} <= found.keys():
         sources = [source for split in found.values() for source in split.sources]
         problems = [problem for split in found.values() for problem in split.problems]
@@ -182,6 +185,28 @@ def _xml_files(folder: Path) -> list[Path]:
     """Return the CVAT files in a folder, or one level below it."""
     paths = [*folder.glob("*.xml"), *folder.glob("*/*.xml")]
     return sorted(path for path in paths if root_element(path) == "annotations")
+
+
+def _report_overlap(found: Mapping[str, Split]) -> None:
+    """Report tasks of val that have frames of a task of train."""
+    train: defaultdict[str, list[CvatVideo]] = defaultdict(list)
+    for source in _tasks(found, "train"):
+        for place in media_inputs(source.media, every_file=False):
+            train[place].append(source)
+    for source in _tasks(found, "val"):
+        for place in media_inputs(source.media, every_file=False):
+            for other in train[place]:
+                start = max(source.numbers[0], other.numbers[0])
+                if start <= min(source.numbers[-1], other.numbers[-1]):
+                    found["val"].problems.append(
+                        f"{source.annotation}: {place} is in train from frame {start} on, too "
+                        f"({other.annotation}), so that validation scores too high"
+                    )
+
+
+def _tasks(found: Mapping[str, Split], split: str) -> list[CvatVideo]:
+    sources = found[split].sources if split in found else ()
+    return [source for source in sources if isinstance(source, CvatVideo)]
 
 
 def _add_file(
