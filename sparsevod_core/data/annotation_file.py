@@ -268,7 +268,10 @@ def entry_place(section: str, position: int, entry: Any) -> str:
 
 def place(section: str, position: int, id_: object = None) -> str:
     """Return what errors call the entry at `position` with an id, if it is given."""
-    return f"{section}[{position}]" + ("" if id_ is None else f" (id {str(id_)[:40]})")
+    text_id = str(id_)[:40]
+    if not text_id.isprintable():
+        text_id = ascii(text_id)
+    return f"{section}[{position}]" + ("" if id_ is None else f" (id {text_id})")
 
 
 def is_video_file(file_name: str | None) -> TypeGuard[str]:

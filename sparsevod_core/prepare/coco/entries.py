@@ -111,7 +111,9 @@ class CocoEntries(AnnotationFile):
         if video_id in self.video_of:
             raise FieldError(f"video id {entry['id']} is repeated")
         file = name_below_root(entry, "file_name") if entry.get("file_name") is not None else None
-        name = str(entry["name"]) if entry.get("name") else file or str(entry["id"])
+        name = str(entry.get("name") or file or entry["id"])
+        if not name.isprintable():
+            raise FieldError.of(entry, "name", "printable text")
         self.video_of[video_id] = name, file
 
     def _add_image(self, entry: Any) -> None:
@@ -159,6 +161,7 @@ class CocoEntries(AnnotationFile):
         key = first_key(entry, keys)
         value = entry.get(key) if isinstance(entry, dict) else None
         if isinstance(value, str) and value.strip() and not is_whole_text(value):
+            printable(entry, key)
             return whole_or_text(self._text_ids, entry, key)
         return number(entry, key, None if keys == ("id",) else MISSING)
 
