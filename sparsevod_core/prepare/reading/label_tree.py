@@ -12,14 +12,15 @@ videos/a.mp4                labels/a_000000.txt
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
-from sparsevod_core.prepare.reading.frame_names import group_frames, split_number
+from sparsevod_core.prepare.reading.frame_groups import group_frames
+from sparsevod_core.prepare.reading.frame_names import split_number
 from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
 from sparsevod_core.prepare.reading.label_set import (
     SPLIT_NAMES,
@@ -138,7 +139,12 @@ def pair_labels(
         shifted = tuple(zip((n - first for n in numbers), labels_of_file, strict=True))
         video = LabeledVideo(VideoFrames(name, file), shifted)
         (videos if shifted else unlabeled)[split].append(video)
-    splits = {split: Split(videos[split]) for split in ("train", "val", "all") if videos[split]}
+    shared = _remove_shared(videos)
+    splits = {
+        split: Split(videos[split], shared[split])
+        for split in ("train", "val", "all")
+        if videos[split] or shared[split]
+    }
     _report_unpaired(tree, paired, splits)
     for split, target in splits.items():
         target.problems += map(_no_labels, unlabeled[split])
@@ -220,10 +226,43 @@ def _labels_of_video_files(
     return found
 
 
+def _remove_shared(
+    videos: Mapping[str | None, list[LabeledVideo]],
+) -> defaultdict[str | None, list[str]]:
+    """Remove the videos that match the same label file, since it describes only one of them.
+
+    Returns:
+        The problems of each split.
+    """
+    problems: defaultdict[str | None, list[str]] = defaultdict(list)
+    owners: dict[str, LabeledVideo] = {}
+    shared: dict[int, LabeledVideo] = {}
+    for split, group in videos.items():
+        for video in group:
+            for _, label in video.labels:
+                owner = owners.setdefault(label, video)
+                if owner is not video:
+                    shared |= {id(owner): owner, id(video): video}
+                    problems[split].append(
+                        f"{label}: matches both {_place(owner)} and {_place(video)}, both skipped "
+                        "(rename one, and its labels)"
+                    )
+                    break
+    for group in videos.values():
+        group[:] = [video for video in group if id(video) not in shared]
+    return problems
+
+
+def _place(video: LabeledVideo) -> str:
+    """Return the video file, or the first image, of a video."""
+    media = video.media
+    return media.file if isinstance(media, VideoFrames) else media.files[0][1]
+
+
 def _no_labels(video: LabeledVideo) -> str:
     """Return the problem of a video without labels, which counts as not annotated, not as empty."""
-    media = video.media
-    file = media.file if isinstance(media, VideoFrames) else media.files[0][1].rpartition("/")[0]
+    place = _place(video)
+    file = place if isinstance(video.media, VideoFrames) else place.rpartition("/")[0]
     return (
         f"{file or video.name}: video {video.name} has no label file for any frame, skipped (add "
         "an empty one if it has no objects)"
