@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
@@ -229,28 +229,57 @@ def _labels_of_video_files(
 def _remove_shared(
     videos: Mapping[str | None, list[LabeledVideo]],
 ) -> defaultdict[str | None, list[str]]:
-    """Remove the videos that match the same label file, since it describes only one of them.
+    """Remove what matches a label file together with something else: the file describes only one.
 
     Returns:
         The problems of each split.
     """
     problems: defaultdict[str | None, list[str]] = defaultdict(list)
     owners: dict[str, LabeledVideo] = {}
-    shared: dict[int, LabeledVideo] = {}
+    shared: set[int] = set()
     for split, group in videos.items():
-        for video in group:
-            for _, label in video.labels:
-                owner = owners.setdefault(label, video)
-                if owner is not video:
-                    shared |= {id(owner): owner, id(video): video}
-                    problems[split].append(
-                        f"{label}: matches both {_place(owner)} and {_place(video)}, both skipped "
-                        "(rename one, and its labels)"
-                    )
-                    break
+        if split is None:  # not used
+            continue
+        for place, video in enumerate(group):
+            group[place] = video = _without_twins(video, problems[split])
+            owner, label = next(
+                (
+                    (owner, label)
+                    for _, label in video.labels
+                    if (owner := owners.setdefault(label, video)) is not video
+                ),
+                (video, ""),
+            )
+            if label:
+                shared |= {id(owner), id(video)}
+                problems[split].append(_matches_both(label, _place(owner), _place(video)))
     for group in videos.values():
         group[:] = [video for video in group if id(video) not in shared]
     return problems
+
+
+def _without_twins(video: LabeledVideo, problems: list[str]) -> LabeledVideo:
+    """Return still images without those that differ only in their suffix, e.g. `a.jpg`, `a.png`."""
+    media = video.media
+    if isinstance(media, VideoFrames) or media.is_video:
+        return video
+    files = dict(media.files)
+    first: dict[str, int] = {}
+    twins: set[int] = set()
+    for number, label in video.labels:
+        other = first.setdefault(label, number)
+        if other != number:
+            twins |= {other, number}
+            problems.append(_matches_both(label, files[other], files[number]))
+    if not twins:
+        return video
+    kept = tuple((number, file) for number, file in media.files if number not in twins)
+    labels = tuple((number, label) for number, label in video.labels if number not in twins)
+    return LabeledVideo(replace(media, files=kept), labels)
+
+
+def _matches_both(label: str, one: str, other: str) -> str:
+    return f"{label}: matches both {one} and {other}, both skipped (rename one, and its labels)"
 
 
 def _place(video: LabeledVideo) -> str:
