@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -64,6 +64,13 @@ def group_images(entries: CocoEntries, hints: Hints) -> list[ImageGroup]:
         reason = f"video_id {video_id} is not in 'videos' ({len(images)} such images)"
         entries.skip(f"image {entries.images.ids[images[0]]}", reason)
     return [*groups, _stills(stills, "stills")] if stills else groups
+
+
+def alone(entries: CocoEntries, groups: Iterable[ImageGroup]) -> list[str]:
+    """Return the names of the videos that are one image; see `Split`."""
+    if entries.video_of or any(video_id != MISSING for video_id in entries.images.video_ids):
+        return []  # the file says what the videos are
+    return [group.name for group in groups if group.is_video and len(group.numbers) == 1]
 
 
 def _group(entries: CocoEntries, name: str, file: str | None, images: list[int]) -> ImageGroup:

@@ -12,14 +12,14 @@ videos/a.mp4                labels/a_000000.txt
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
-from sparsevod_core.prepare.reading.frame_groups import group_frames
+from sparsevod_core.prepare.reading.frame_groups import ImageFrames, group_frames
 from sparsevod_core.prepare.reading.frame_names import split_number
 from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
 from sparsevod_core.prepare.reading.label_set import (
@@ -141,7 +141,7 @@ def pair_labels(
         (videos if shifted else unlabeled)[split].append(video)
     shared = _remove_shared(videos)
     splits = {
-        split: Split(videos[split], shared[split])
+        split: Split(videos[split], shared[split], _alone(videos[split]))
         for split in ("train", "val", "all")
         if videos[split] or shared[split]
     }
@@ -280,6 +280,16 @@ def _without_twins(video: LabeledVideo, problems: list[str]) -> LabeledVideo:
 
 def _matches_both(label: str, one: str, other: str) -> str:
     return f"{label}: matches both {one} and {other}, both skipped (rename one, and its labels)"
+
+
+def _alone(videos: Iterable[LabeledVideo]) -> list[str]:
+    """Return the names of the videos that are one image; see `Split`."""
+    media = (video.media for video in videos)
+    return [
+        one.name
+        for one in media
+        if isinstance(one, ImageFrames) and one.is_video and len(one.files) == 1
+    ]
 
 
 def _place(video: LabeledVideo) -> str:
