@@ -16,7 +16,7 @@ from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.data.json_fields import MISSING
 from sparsevod_core.prepare.coco.entries import CROWD, GENERATED, OCCLUDED, CocoEntries
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, LabeledBox
-from sparsevod_core.prepare.reading.frame_groups import group_frames
+from sparsevod_core.prepare.reading.frame_groups import group_frames, lone_frames
 from sparsevod_core.prepare.reading.frame_names import split_number
 from sparsevod_core.prepare.reading.label_set import Hints
 from sparsevod_core.prepare.reading.media import inputs_of
@@ -67,10 +67,15 @@ def group_images(entries: CocoEntries, hints: Hints) -> list[ImageGroup]:
 
 
 def alone(entries: CocoEntries, groups: Iterable[ImageGroup]) -> list[str]:
-    """Return the names of the videos that are one image; see `Split`."""
+    """See `Split.alone`."""
     if entries.video_of or any(video_id != MISSING for video_id in entries.images.video_ids):
         return []  # the file says what the videos are
-    return [group.name for group in groups if group.is_video and len(group.numbers) == 1]
+    names = entries.file_names
+    return lone_frames(
+        (group.name, [names[image] for image in group.images.tolist()])
+        for group in groups
+        if group.is_video
+    )
 
 
 def _group(entries: CocoEntries, name: str, file: str | None, images: list[int]) -> ImageGroup:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
-from sparsevod_core.prepare.reading.frame_groups import ImageFrames, group_frames
+from sparsevod_core.prepare.reading.frame_groups import ImageFrames, group_frames, lone_frames
 from sparsevod_core.prepare.reading.frame_names import split_number
 from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
 from sparsevod_core.prepare.reading.label_set import (
@@ -283,13 +283,12 @@ def _matches_both(label: str, one: str, other: str) -> str:
 
 
 def _alone(videos: Iterable[LabeledVideo]) -> list[str]:
-    """Return the names of the videos that are one image; see `Split`."""
     media = (video.media for video in videos)
-    return [
-        one.name
+    return lone_frames(
+        (one.name, [file for _, file in one.files])
         for one in media
-        if isinstance(one, ImageFrames) and one.is_video and len(one.files) == 1
-    ]
+        if isinstance(one, ImageFrames) and one.is_video
+    )
 
 
 def _place(video: LabeledVideo) -> str:
