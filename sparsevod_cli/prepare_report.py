@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sparsevod_cli import console
+from sparsevod_core.reporting import counted
 
 if TYPE_CHECKING:
     from sparsevod_core.prepare.conversion.counts import Example
@@ -142,14 +143,10 @@ def _examples(prepared: Sequence[PreparedSplit]) -> list[str]:
     lines = [line for video in videos for line in _taken_for(video, f"video {video.name}")]
     stills = next((split.stills for split in prepared if split.stills is not None), None)
     if stills is not None:
-        lines.extend(_taken_for(stills, _counted(stills.num_frames, "still image")))
+        lines.extend(_taken_for(stills, counted(stills.num_frames, "still image")))
     if sum(split.num_boxes for split in prepared) and not any(s.num_tracks for s in prepared):
         lines.append("no tracks, so nothing is known about the speed of the objects")
     return lines + list(dict.fromkeys(note for split in prepared for note in split.notes))
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _taken_for(example: Example, what: str) -> list[str]:
