@@ -14,7 +14,6 @@ from typing import NamedTuple
 from sparsevod_core.errors import DataError, VideoError
 from sparsevod_core.prepare.reading.annotated import Box
 from sparsevod_core.prepare.reading.file_bytes import READ_FLAGS
-from sparsevod_core.video.image_folder import read_image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Suffixes of files that are used as frames."""
@@ -181,6 +180,8 @@ def _size_by_pillow(path: Path) -> tuple[int, int]:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not an image that can be read: {error}") from error
     if is_transposed:  # which formats are turned depends on the versions of OpenCV and Pillow
+        from sparsevod_core.video.image_folder import read_image  # imports PyTorch
+
         try:
             height, width = read_image(path).shape[:2]
         except VideoError as error:
