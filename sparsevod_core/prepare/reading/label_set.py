@@ -21,9 +21,9 @@ class Hints:
     Attributes:
         classes: Path of a file with class names (`class_names.read_class_list`).
         images: Folder of the images or videos, if they are not beside the annotations.
-        first_frame: Number that the annotations give the first frame of a video file, and in MOT
-            text files also the first image. None: 1 if
-            every video has a frame 1 and none has a 0, otherwise 0.
+        first_frame: Number that the annotations give the first frame of a video file, or the first
+            image in MOT text files. None: 1 if every video has a frame 1 and none has a 0,
+            otherwise 0; for MOT, see `mot.sequences`.
         group_by_folder: If True, the frames of a folder are one video, whatever their names.
     """
 
