@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from sparsevod_core.checkpoint.digest import digest
 from sparsevod_core.errors import ConfigError, VideoError
 from sparsevod_core.inference.drawing import Drawing, Painter
 from sparsevod_core.inference.journal import Journal
@@ -188,7 +187,7 @@ def _journal_header(predictor: Predictor, source: Source) -> dict[str, Any]:
     return {
         "video": path.name,
         "bytes": path.stat().st_size if is_file else None,
-        "model": None if predictor.checkpoint is None else digest(predictor.checkpoint),
+        "model": predictor.model_digest,
         **dataclasses.asdict(predictor.config.inference),
         "short_side": predictor.config.data.short_side,
         "long_side": predictor.config.data.long_side,

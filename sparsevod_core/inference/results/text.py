@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.structures import FrameDetections
@@ -50,6 +51,15 @@ class ResultsFile(Protocol):
     ) -> None: ...
 
 
+def _standard_output() -> TextIO:
+    """Return stdout, which becomes UTF-8 as in a file, whatever the terminal's encoding."""
+    if sys.stdout is None:
+        raise DataError("-: stdout is closed", hint="name a file")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="")
+    return sys.stdout
+
+
 class ResultsText:
     """Text file of any format.
 
@@ -67,7 +77,7 @@ class ResultsText:
         self._partial = path.with_name(path.name + ".partial")
         try:
             if str(path) == "-":
-                self._file = sys.stdout
+                self._file = _standard_output()
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 # Formats write their own line ends.
