@@ -107,7 +107,7 @@ def first_frames(
     names. Elsewhere, the first and the last frame with a label, `labeled`, tell.
 
     Raises:
-        DataError: Names count from 0, and labels could use them or count from 1.
+        DataError: Labels could use the names or count from 0 or 1, or fit none of these.
     """
     pairs = list(zip(sequences, labeled, strict=True))
     pairs = [(sequence, labels) for sequence, labels in pairs if labels[0] <= labels[1]]
@@ -142,21 +142,27 @@ def _first_of_folders(folders: list[_Numbers]) -> int | None:
 
     starts = {numbers.first for numbers in folders}
     has_zero = any(numbers.first_labeled == 0 for numbers in folders)
-    if starts <= {1}:
-        return 0 if has_zero and fits(0) else None
-    if starts == {0} and not has_zero and fits(1):
-        if not fits(None):
+    if not starts:
+        return None
+    if starts == {1} and not has_zero:
+        return None
+    if starts == {1} and fits(0):
+        return 0
+    if starts == {0} and not has_zero:
+        if fits(1) and not fits(None):
             return 1
         if all(numbers.sequence.class_list for numbers in folders):
             # Datumaro, and CVAT with it: the name if it is a number, or else the position from 1.
             return None if all(numbers.sequence.is_numbered for numbers in folders) else 1
-        sequence, first, last, first_labeled, last_labeled = folders[0]
-        raise DataError(
-            f"{sequence.annotation}: cannot tell which frame a label belongs to: images are "
-            f"numbered {first} to {last}, labels {first_labeled} to {last_labeled}",
-            hint=_FIRST_FRAME_HINT,
-        )
-    return next((first for first in (None, 1, 0) if fits(first)), None)
+    elif starts != {1} and (fitting := [first for first in (None, 1, 0) if fits(first)]):
+        return fitting[0]
+    first = folders[0]
+    raise DataError(
+        f"{first.sequence.annotation}: cannot tell which frame a label belongs to: images are "
+        f"numbered {first.first} to {first.last}, labels {first.first_labeled} to "
+        f"{first.last_labeled}",
+        hint=_FIRST_FRAME_HINT,
+    )
 
 
 def _read_seqinfo(path: Path) -> dict[str, str]:

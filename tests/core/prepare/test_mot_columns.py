@@ -222,14 +222,25 @@ def test_frames_are_found_whatever_they_are_counted_from(
     assert studio.shown()["A"] == [(number - 1 + images, [1], [0]) for number in labeled]
 
 
-def test_frame_numbers_that_nothing_tells(studio: Studio) -> None:
-    images_from(studio, 0)
-    labels_from(studio, 1, range(1, 3))
-    with pytest.raises(DataError, match="images are numbered 0 to 2, labels 1 to 2") as caught:
+@pytest.mark.parametrize(
+    ("images", "labeled"),
+    [(0, (1, 2)), (0, (1, 3, 9)), (1, (0, 1, 3))],
+)
+def test_frame_numbers_that_nothing_tells(
+    studio: Studio, images: int, labeled: tuple[int, ...]
+) -> None:
+    images_from(studio, images)
+    rows = [row(number, 1, ",1,1,1", origin=1) for number in labeled]
+    studio.write("A/gt/gt.txt", "".join(rows))
+    words = f"images are numbered {images} to {images + 2}, labels {labeled[0]} to {labeled[-1]}"
+    with pytest.raises(DataError, match=words) as caught:
         studio.prepare("mot")
     assert "--first-frame 1" in (caught.value.hint or "")
-    assert studio.problems("mot", hints=Hints(first_frame=1)) == []
-    assert [number for number, _, _ in studio.shown()["A"]] == [0, 1]
+    problems = studio.problems("mot", hints=Hints(first_frame=1))
+    assert len(problems) == sum(not 1 <= number <= 3 for number in labeled)
+    assert [number for number, _, _ in studio.shown()["A"]] == [
+        number - 1 + images for number in labeled if 1 <= number <= 3
+    ]
 
 
 @pytest.mark.parametrize(("names", "labels"), [("frame_{:06d}.png", 1), ("{:06d}.png", 0)])
