@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.reading.frame_names import ImageFrames, split_number
+from sparsevod_core.prepare.reading.frame_groups import ImageFrames
+from sparsevod_core.prepare.reading.frame_names import split_number
 from sparsevod_core.prepare.reading.image_size import image_files
 from sparsevod_core.prepare.reading.media import Media, VideoFrames
 from sparsevod_core.prepare.reading.text_file import read_text
