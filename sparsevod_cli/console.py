@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from sparsevod_core.files.check import check_outputs as check
+from sparsevod_core.files.kinds import Kind, json_with
+from sparsevod_core.files.stdout import write_stdout
+from sparsevod_core.files.unfinished import write_text
 
 
 def say(text: str) -> None:
@@ -56,18 +61,34 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON under its final name only when complete; `-` is stdout."""
+def check_outputs(
+    json_out: Path | None,
+    schema: str,
+    inputs: Mapping[str, Path | None],
+    others: Sequence[tuple[Path, Kind | None]] = (),
+) -> None:
+    """Check that outputs can be written and no other file is lost, before the work begins.
+
+    Args:
+        json_out: Value of `--json`.
+        schema: Its `schema`.
+        inputs: Files and folders that the command reads, by what they are, e.g. `the checkpoint`.
+        others: Other outputs, see `sparsevod_core.files.check`.
+
+    Raises:
+        ConfigError, DataError: See `sparsevod_core.files.check`; or stdout is closed.
+    """
+    outputs = list(others)
+    if json_out is not None and str(json_out) != "-":
+        outputs.append((json_out, json_with(schema)))
+    check(outputs, {path: what for what, path in inputs.items() if path is not None})
+    write_stdout("")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a result, which has a `schema`, as JSON; `-` is stdout."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     if str(path) == "-":
-        sys.stdout.write(text)
-        return
-    write_text(path, text)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` under its final name only when complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+        write_stdout(text)
+    else:
+        write_text(path, text, json_with(value["schema"]))
