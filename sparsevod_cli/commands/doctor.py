@@ -35,7 +35,7 @@ def doctor(json_out: JsonOut = None) -> None:
         console.write_json(json_out, {"schema": SCHEMA, **asdict(machine)})
     if str(json_out) != "-":
         for label, value in _lines(machine):
-            typer.echo(f"{label:<22} {value}")
+            console.out(f"{label:<22} {value}")
     for problem in machine.problems:
         console.say(f"problem: {problem}")
     if machine.problems:

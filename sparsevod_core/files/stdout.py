@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from sparsevod_core.errors import DataError
@@ -9,7 +10,7 @@ from sparsevod_core.files.names import cannot_write
 
 
 def write_stdout(text: str) -> None:
-    """Write text to stdout at once.
+    """Write text to stdout at once, in UTF-8 as in a file, whatever the encoding of the terminal.
 
     Raises:
         DataError: stdout is closed, or cannot be written.
@@ -18,6 +19,8 @@ def write_stdout(text: str) -> None:
     if sys.stdout is None or sys.stdout.closed:
         raise DataError("stdout: cannot write: it is closed")
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", newline="")
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:

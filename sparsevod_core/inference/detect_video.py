@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from sparsevod_core.checkpoint.digest import digest
 from sparsevod_core.errors import ConfigError, VideoError
 from sparsevod_core.files.lock import locked
 from sparsevod_core.inference.drawing import Drawing, Painter
@@ -206,7 +205,7 @@ def _journal_header(predictor: Predictor, source: Source) -> dict[str, Any]:
         "video": path.name,
         "bytes": path.stat().st_size if is_file else None,
         "content": fingerprint(source),
-        "model": None if predictor.checkpoint is None else digest(predictor.checkpoint),
+        "model": predictor.model_digest,
         **dataclasses.asdict(predictor.config.inference),
         "short_side": predictor.config.data.short_side,
         "long_side": predictor.config.data.long_side,
