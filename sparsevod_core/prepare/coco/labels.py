@@ -25,7 +25,7 @@ from sparsevod_core.prepare.coco.entries import CocoEntries, read_coco_entries
 from sparsevod_core.prepare.coco.files import find_files
 from sparsevod_core.prepare.coco.overlap import SplitFrames, describe_overlap
 from sparsevod_core.prepare.coco.places import find_place
-from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos, group_images
+from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos, alone, group_images
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
 from sparsevod_core.prepare.reading.class_names import categories_of
 from sparsevod_core.prepare.reading.image_size import read_image_size, size_problem
@@ -70,7 +70,11 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     splits = {}
     for split, entries in contents.items():
         base = "/".join(places[split].relative_to(common).parts)
-        splits[split] = Split(CocoVideos(entries, groups[split], base), entries.problems)
+        splits[split] = Split(
+            CocoVideos(entries, groups[split], base),
+            entries.problems,
+            alone(entries, groups[split]),
+        )
     reader = CocoReader(common, first_frame)
     notes = [f"annotations count the frames of a video file from {first_frame}"] * first_frame
     if found.left_out:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import overload
@@ -16,7 +16,8 @@ from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.data.json_fields import MISSING
 from sparsevod_core.prepare.coco.entries import CROWD, GENERATED, OCCLUDED, CocoEntries
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, LabeledBox
-from sparsevod_core.prepare.reading.frame_names import group_frames, split_number
+from sparsevod_core.prepare.reading.frame_groups import group_frames, lone_frames
+from sparsevod_core.prepare.reading.frame_names import split_number
 from sparsevod_core.prepare.reading.label_set import Hints
 from sparsevod_core.prepare.reading.media import inputs_of
 
@@ -71,10 +72,33 @@ def group_images(entries: CocoEntries, hints: Hints) -> list[ImageGroup]:
     return [*groups, _stills(stills, "stills")] if stills else groups
 
 
-def _group(entries: CocoEntries, name: str, file: str | None, images: list[int]) -> ImageGroup:
-    """Return a video's images in order of time; two for one frame become a problem."""
+def alone(entries: CocoEntries, groups: Iterable[ImageGroup]) -> list[str]:
+    """See `Split.alone`."""
+    if entries.video_of or any(video_id != MISSING for video_id in entries.images.video_ids):
+        return []  # the file says what the videos are
+    names = entries.file_names
+    return lone_frames(
+        (group.name, [names[image] for image in group.images.tolist()])
+        for group in groups
+        if group.is_video
+    )
+
+
+def _group(
+    entries: CocoEntries,
+    name: str,
+    file: str | None,
+    images: list[int],
+    by_name: Sequence[int] | None = None,
+) -> ImageGroup:
+    """Return a video's images in order of time; two for one frame become a problem.
+
+    `by_name` are the frame numbers that the names give, if they are known already.
+    """
     numbers = [entries.images.frame_ids[image] for image in images]
-    if MISSING in numbers:
+    if MISSING in numbers and by_name is not None:
+        numbers = list(by_name)
+    elif MISSING in numbers:
         stems = (entries.file_names[image].rpartition(".")[0] for image in images)
         from_names = [split_number(stem)[1] for stem in stems]
         numbers = [number for number in from_names if number is not None]
@@ -126,7 +150,8 @@ def _by_name(entries: CocoEntries, images: list[int], hints: Hints) -> list[Imag
                 f"{folder}, because {sign}"
             )
         elif group.is_video:
-            groups.append(_group(entries, group.name, None, positions))
+            numbers = [number for number, _ in group.files]
+            groups.append(_group(entries, group.name, None, positions, numbers))
         else:
             groups.append(_stills(positions, group.name))
     return groups
