@@ -146,7 +146,7 @@ class AnnotationFile:
         if self.for_scoring:
             area = finite(entry, "area", math.nan)
             motion_iou = finite(entry, "motion_iou", math.nan)
-        is_crowd = flag(entry, "iscrowd") or flag(entry, "ignore")
+        is_crowd = flag(entry, "iscrowd") or ("ignore" in entry and flag(entry, "ignore"))
         try:
             x, y, width, height = entry["bbox"]
             annotations.boxes_xywh.extend((x, y, width, height))

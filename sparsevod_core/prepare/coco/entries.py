@@ -143,7 +143,7 @@ class CocoEntries(AnnotationFile):
         track = number(entry, first_key(entry, TRACK_KEYS), MISSING)
         if track == MISSING and attributes:
             track = number(attributes, first_key(attributes, TRACK_KEYS), MISSING)
-        bits = CROWD * (flag(entry, "iscrowd") or flag(entry, "ignore"))
+        bits = CROWD * (flag(entry, "iscrowd") or ("ignore" in entry and flag(entry, "ignore")))
         with_occluded = attributes if entry.get("occluded") is None else entry
         bits |= OCCLUDED * self._unused_flag(with_occluded, "occluded", entry)
         bits |= GENERATED * self._unused_flag(entry, "generated", entry)
