@@ -1,7 +1,8 @@
 """Conversion of labeled videos in any format to COCO-VID JSON.
 
 Frames stay where they are, and the JSON records their paths. If the data have splits `train` and
-`val`, these are kept. Otherwise all videos go into one file, or some are drawn for `val`.
+`val`, these are kept. Otherwise all videos go into one file, or some are drawn for `val`. Splits
+such as `test` are left out.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sparsevod_core.prepare.imagenet_vid.convert import prepare_imagenet_vid
 from sparsevod_core.prepare.imagenet_vid.layout import find_root
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
 from sparsevod_core.prepare.reading.label_set import Hints, Part, Split, last_change
+from sparsevod_core.prepare.reading.split_names import HELD_OUT
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 
@@ -50,7 +52,7 @@ def prepare_labeled(
         include_det: If False, skip DET's still images; only for ImageNet VID.
         val_fraction: Fraction of the videos to draw for `val` if the data have no splits.
         seed: Seed of that draw; None for 0.
-        splits: `train`, `val` or both; empty for those of the data.
+        splits: Splits to convert; empty for `train` and `val` if the data have them.
         strict: If True, stop at the first problem instead of skipping what is broken.
         dry_run: If True, read and check everything, but write nothing.
         workers: Number of reading processes; 0 or 1 reads in this process.
@@ -90,6 +92,7 @@ def prepare_labeled(
         labels = FORMATS[label_format].find(root, hints, reporter)
         for note in labels.notes:
             reporter.message(f"{root}: {note}")
+        _report_held_out(root, labels.splits, splits, reporter)
         chosen = _choose_splits(root, labels.splits, splits, val_fraction, seed or 0, output)
         files = output_files(output, chosen, dry_run=dry_run)
         if not any(len(split.sources) or split.problems for split in chosen.values()):
@@ -134,12 +137,16 @@ def _choose_splits(
     seed: int,
     output: Path | None,
 ) -> dict[str, Split]:
-    """Return the splits to write, by name."""
+    """Return the splits to write, by name. Those that are held out must be asked for by name."""
+    asked = {name: found[name] for name in splits if name in HELD_OUT and name in found}
+    found = {name: split for name, split in found.items() if name not in HELD_OUT}
+    if asked and len(asked) == len(splits):
+        return asked
     if {"train", "val"} <= found.keys():
         if val_fraction is not None:
             raise ConfigError(f"{root} already has a train and a val: leave out --val-fraction")
     else:
-        (undivided,) = found.values() if len(found) == 1 else (Split(),)
+        undivided = _joined(list(found.values()))
         if val_fraction is not None:
             found = _draw_val(root, undivided, val_fraction, seed)
         elif output is None or output.suffix == ".json":
@@ -150,10 +157,44 @@ def _choose_splits(
                 hint="use --val-fraction 0.1 to draw entire videos for val, or -o NAME.json for "
                 "one file with all",
             )
+    found |= asked
     for name in splits:
         if name not in found:
             raise ConfigError(f"unknown split {name!r}: expected {' or '.join(found)}")
     return {name: split for name, split in found.items() if not splits or name in splits}
+
+
+def _joined(splits: list[Split]) -> Split:
+    if len(splits) == 1:
+        return splits[0]
+    return Split(
+        [source for split in splits for source in split.sources],
+        [problem for split in splits for problem in split.problems],
+    )
+
+
+def _report_held_out(
+    root: Path, found: dict[str, Split], splits: Sequence[str], reporter: Reporter
+) -> None:
+    """Say which splits are left out.
+
+    Raises:
+        DataError: Nothing is left.
+    """
+    held_out = [name for name in HELD_OUT if name in found and name not in splits]
+    for name in held_out:
+        sources = found[name].sources
+        names = ", ".join(source.name for source in sources[:3])
+        more = ", ..." if len(sources) > 3 else ""
+        reporter.message(
+            f"{root}: {name}: {len(sources)} videos left out ({names}{more}): {HELD_OUT[name]}"
+        )
+    if held_out and len(held_out) == len(found):
+        raise DataError(
+            f"{root}: only {' and '.join(held_out)} data here",
+            hint=f"use --splits {held_out[0]} to convert them, or rename the folder if it is not a "
+            "split",
+        )
 
 
 def _draw_val(root: Path, split: Split, fraction: float, seed: int) -> dict[str, Split]:

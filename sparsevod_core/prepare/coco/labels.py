@@ -13,7 +13,6 @@ Source: cocodataset.org/#format-data; MMTracking's CocoVID.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,13 +25,13 @@ from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVi
 from sparsevod_core.prepare.reading.class_names import categories_of
 from sparsevod_core.prepare.reading.image_size import read_image_size
 from sparsevod_core.prepare.reading.label_set import (
-    SPLIT_NAMES,
     Hints,
     LabelSet,
     Split,
     first_frame_number,
 )
 from sparsevod_core.prepare.reading.media import add_box, finish, frames_in_file
+from sparsevod_core.prepare.reading.split_names import HELD_OUT, split_in_words
 from sparsevod_core.reporting import Reporter
 
 _PROBES = 20
@@ -49,7 +48,13 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
             with different names for one class.
     """
     files = coco_files(root)
+    held_out = {split: files.pop(split) for split in HELD_OUT if split in files}
     if not files:
+        if held_out:
+            raise DataError(
+                f"{root}: only {' and '.join(held_out)} data here",
+                hint=f"give the file itself to convert it: {next(iter(held_out.values()))}",
+            )
         raise DataError(f"{root}: no COCO file: expected a .json with images and annotations")
     contents: dict[str, CocoEntries] = {}
     with reporter.progress("reading annotations", len(files), "files") as progress:
@@ -68,6 +73,9 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
         splits[split] = Split(CocoVideos(entries, groups[split], base), entries.problems)
     reader = CocoReader(common, first_frame)
     notes = [f"annotations count the frames of a video file from {first_frame}"] * first_frame
+    notes += [
+        f"{split}: {path.name} left out: {HELD_OUT[split]}" for split, path in held_out.items()
+    ]
     return LabelSet(common, categories_of(names, next(iter(files.values()))), splits, reader, notes)
 
 
@@ -142,9 +150,11 @@ def _sized(
 
 
 def coco_files(root: Path) -> dict[str, Path]:
-    """Return the JSON files by split, or one as `all`; files that we wrote only without others.
+    """Return the JSON files by split, or one as `all`, also those that are held out.
 
-    They are in `root` or in its folder `annotations`. Those of a split are called `train.json`,
+    Files that we wrote are only returned if there are no others.
+
+    Files are in `root` or in its folder `annotations`. Those of a split are called `train.json`,
     `instances_val2017.json` or the like.
     """
     if root.is_file():
@@ -155,19 +165,18 @@ def coco_files(root: Path) -> dict[str, Path]:
     paths = [path for path in paths if _OURS not in heads[path]] or paths
     splits: dict[str, Path] = {}
     for path in paths:
-        words = set(re.split("[^a-z]+", path.stem.lower()))
-        for split, names in SPLIT_NAMES.items():
-            if words & set(names):
-                splits.setdefault(split, path)
+        splits.setdefault(split_in_words(path.stem) or "all", path)
+    held_out = {split: path for split, path in splits.items() if split in HELD_OUT}
     if {"train", "val"} <= splits.keys():
-        return {split: splits[split] for split in SPLIT_NAMES}
-    if len(paths) > 1:
+        return {split: splits[split] for split in ("train", "val")} | held_out
+    rest = [path for path in paths if split_in_words(path.stem) not in HELD_OUT]
+    if len(rest) > 1:
         found = ", ".join(path.name for path in paths[:4])
         raise DataError(
             f"{root}: {len(paths)} JSON files, but not one for train and one for val: {found}",
             hint="give the file to convert instead of the folder",
         )
-    return {"all": paths[0]} if paths else {}
+    return ({"all": rest[0]} if rest else {}) | held_out
 
 
 def is_prepared(path: Path) -> bool:

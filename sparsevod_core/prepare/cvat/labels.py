@@ -37,13 +37,7 @@ from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVi
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.reading.frame_names import ImageFrames, split_number
 from sparsevod_core.prepare.reading.image_size import image_files
-from sparsevod_core.prepare.reading.label_set import (
-    SPLIT_NAMES,
-    Hints,
-    LabelSet,
-    Split,
-    find_by_split,
-)
+from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split
 from sparsevod_core.prepare.reading.media import (
     AnnotatedMedia,
     Media,
@@ -52,6 +46,7 @@ from sparsevod_core.prepare.reading.media import (
     finish,
     open_media,
 )
+from sparsevod_core.prepare.reading.split_names import find_by_split, split_named
 from sparsevod_core.prepare.reading.strict_xml import root_element
 from sparsevod_core.reporting import Reporter
 
@@ -74,7 +69,7 @@ class CvatVideo(AnnotatedMedia):
 
 
 def find_cvat(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
-    """Find the tasks of one XML, or of all in a folder, or in its `train` and `val`.
+    """Find the tasks of one XML, or of all in a folder and in its folders such as `train`.
 
     Raises:
         DataError: No such file, or an invalid class list.
@@ -89,10 +84,6 @@ def find_cvat(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     for split, paths in files.items():
         for path in paths:
             _add_file(path, split, media_root, found, labels)
-    if not {"train", "val"} <= found.keys():
-        sources = [source for split in found.values() for source in split.sources]
-        problems = [problem for split in found.values() for problem in split.problems]
-        found = {"all": Split(sources, problems)}
     if hints.classes is not None:
         names = read_class_list(hints.classes, first_id=1)
     else:
@@ -179,8 +170,8 @@ def _add_file(
         subset = task.fields.get("subset", "")
         offset = ends.get(subset, 0)  # frames of the subset's earlier tasks
         ends[subset] = offset + task.number("start_frame", 0) + task.step * task.number("size", 0)
-        key = next((key for key, names in SPLIT_NAMES.items() if subset.lower() in names), split)
-        target = found.setdefault(split if split != "all" else key, Split())
+        named = split_named(subset) if split == "all" else None
+        target = found.setdefault(named or split, Split())
         try:
             source = _open_task(path, meta, task, offset, root)
         except DataError as error:

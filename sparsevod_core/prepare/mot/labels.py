@@ -30,7 +30,7 @@ from sparsevod_core.prepare.reading.annotated import AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.reading.frame_names import ImageFrames, split_number
 from sparsevod_core.prepare.reading.image_size import image_files
-from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split, find_by_split
+from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split
 from sparsevod_core.prepare.reading.media import (
     AnnotatedMedia,
     Media,
@@ -39,6 +39,7 @@ from sparsevod_core.prepare.reading.media import (
     finish,
     open_media,
 )
+from sparsevod_core.prepare.reading.split_names import find_by_split
 from sparsevod_core.reporting import Reporter
 
 GROUND_TRUTH = "gt/gt.txt"
@@ -66,7 +67,7 @@ class MotSequence(AnnotatedMedia):
 
 
 def find_mot(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
-    """Find the sequences in a folder, or in its `train` and `val`.
+    """Find the sequences in a folder, and in its folders such as `train`.
 
     Raises:
         DataError: No sequence with a ground truth, a class without a name, or an invalid

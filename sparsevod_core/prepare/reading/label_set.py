@@ -10,9 +10,6 @@ from typing import Any, Protocol, overload
 
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
 
-SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
-"""Names of the folders and files of a split."""
-
 
 @dataclass(frozen=True, slots=True)
 class Hints:
@@ -87,7 +84,8 @@ class LabelSet:
     Attributes:
         root: Folder that file names are relative to.
         categories: `{"id": ..., "name": ...}` records, in the order of the labels.
-        splits: Splits `train` and `val`, or `all` if the data are not divided.
+        splits: Videos by split: `train`, `val`, `all`, and those that are held out
+            (`split_names`).
         read: Reads one source; must be picklable.
         notes: Messages for the user about how the data were interpreted.
     """
@@ -97,6 +95,10 @@ class LabelSet:
     splits: dict[str, Split]
     read: Callable[[Any], AnnotatedVideo]
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if {"train", "val"} <= self.splits.keys() and "all" in self.splits:
+            self.splits["neither"] = self.splits.pop("all")
 
 
 def last_change(root: Path, source: Source, every_file: bool) -> int:
@@ -108,18 +110,6 @@ def last_change(root: Path, source: Source, every_file: bool) -> int:
         except OSError:  # reported when the source is read
             times.append(1)
     return max(times)
-
-
-def find_by_split(root: Path, find: Callable[[Path], list[Path]]) -> dict[str, list[Path]]:
-    """Return what `find` returns for `root` as `all`, or else for its folders `train` and `val`."""
-    if found := find(root):
-        return {"all": found}
-    by_split = {}
-    for split, names in SPLIT_NAMES.items():
-        folder = next((root / name for name in names if (root / name).is_dir()), None)
-        if folder is not None and (found := find(folder)):
-            by_split[split] = found
-    return by_split
 
 
 def walk_files(folder: Path) -> Iterator[str]:

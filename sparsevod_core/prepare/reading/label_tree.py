@@ -22,7 +22,6 @@ from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVi
 from sparsevod_core.prepare.reading.frame_names import group_frames, split_number
 from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
 from sparsevod_core.prepare.reading.label_set import (
-    SPLIT_NAMES,
     Hints,
     Split,
     first_frame_number,
@@ -36,12 +35,16 @@ from sparsevod_core.prepare.reading.media import (
     media_inputs,
     open_media,
 )
+from sparsevod_core.prepare.reading.split_names import (
+    HELD_OUT,
+    IMAGE_FOLDERS,
+    LABEL_FOLDERS,
+    is_split_word,
+    split_of_file,
+)
 
-_IMAGE_FOLDERS = ("images", "Images", "JPEGImages", "frames", "videos", "imgs")
-_LABEL_FOLDERS = ("labels", "Labels", "Annotations", "annotations")
-_SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
-SplitOf = Callable[[str], str | None]
-"""Returns the split of an image or video file; None skips the file."""
+SplitOf = Callable[[str], str]
+"""Returns the split of an image or video file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +92,21 @@ def list_files(root: Path, label_suffix: str) -> FileTree:
 
 
 def split_by_folder(tree: FileTree) -> SplitOf:
-    """Return a function that gives the split of a file by its folders, or `all` without splits.
+    """Return a function that gives the split of a file by its folders.
 
-    If there are folders for both splits, it gives None for files in neither.
+    Without folders for both `train` and `val`, it gives `all` for all that is not held out. With
+    both, it gives `neither` for files in no split.
     """
-    found = {_named_split(file) for file in (*tree.images, *tree.videos)}
-    return _named_split if {"train", "val"} <= found else lambda _: "all"
+    found = {split_of_file(file) for file in (*tree.images, *tree.videos)}
+    is_divided = {"train", "val"} <= found
 
+    def split_of(file: str) -> str:
+        split = split_of_file(file)
+        if is_divided:
+            return split or "neither"
+        return split if split in HELD_OUT else "all"
 
-def _named_split(file: str) -> str | None:
-    parts = PurePosixPath(file).parts[:2]
-    return next((_SPLIT_OF[part] for part in parts if part in _SPLIT_OF), None)
+    return split_of
 
 
 def pair_labels(
@@ -112,12 +119,12 @@ def pair_labels(
         hints: How to group frames, and how labels number the frames of video files.
     """
     # By split, and by the leading folders that are not part of video names.
-    files: defaultdict[tuple[str | None, str], list[str]] = defaultdict(list)
+    files: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for image in tree.images:
         files[split_of(image), _base(image)].append(image)
     paired: set[str] = set()
-    videos: defaultdict[str | None, list[LabeledVideo]] = defaultdict(list)
-    unlabeled: defaultdict[str | None, list[LabeledVideo]] = defaultdict(list)
+    videos: defaultdict[str, list[LabeledVideo]] = defaultdict(list)
+    unlabeled: defaultdict[str, list[LabeledVideo]] = defaultdict(list)
     for (split, base), images in files.items():
         for group in group_frames(images, base, by_folder=hints.group_by_folder):
             labels = [
@@ -138,16 +145,16 @@ def pair_labels(
         shifted = tuple(zip((n - first for n in numbers), labels_of_file, strict=True))
         video = LabeledVideo(VideoFrames(name, file), shifted)
         (videos if shifted else unlabeled)[split].append(video)
-    splits = {split: Split(videos[split]) for split in ("train", "val", "all") if videos[split]}
+    for split in HELD_OUT:
+        videos[split] += unlabeled.pop(split, [])
+    order = ("train", "val", "all", *HELD_OUT)
+    splits = {split: Split(videos[split]) for split in order if videos[split]}
     _report_unpaired(tree, paired, splits)
     for split, target in splits.items():
         target.problems += map(_no_labels, unlabeled[split])
     notes = []
     if in_files and first:
         notes.append(f"labels count the frames of a video file from {first}")
-    if videos[None]:
-        names = ", ".join(video.name for video in videos[None][:3])
-        notes.append(f"skipping {len(videos[None])} videos in neither train nor val ({names})")
     return splits, notes
 
 
@@ -178,8 +185,8 @@ def read_labeled(
 
 def _base(file: str) -> str:
     """Return the leading folders such as `images` or `train`, which video names do not include."""
-    words = {*_IMAGE_FOLDERS, *_SPLIT_OF}
-    return "/".join(takewhile(words.__contains__, PurePosixPath(file).parent.parts))
+    folders = PurePosixPath(file).parent.parts
+    return "/".join(takewhile(lambda name: name in IMAGE_FOLDERS or is_split_word(name), folders))
 
 
 def _label_of(image: str, suffix: str, labels: set[str]) -> str | None:
@@ -192,17 +199,17 @@ def _label_stems(stem: str) -> Iterator[str]:
     yield stem
     parts = stem.split("/")
     for place, part in reversed(list(enumerate(parts[:-1]))):
-        if part in _IMAGE_FOLDERS:
-            for name in _LABEL_FOLDERS:
+        if part in IMAGE_FOLDERS:
+            for name in LABEL_FOLDERS:
                 yield "/".join([*parts[:place], name, *parts[place + 1 :]])
     for place in range(min(len(parts), 2)):
-        for name in _LABEL_FOLDERS:
+        for name in LABEL_FOLDERS:
             yield "/".join([*parts[:place], name, *parts[place:]])
 
 
 def _labels_of_video_files(
     tree: FileTree, paired: set[str], split_of: SplitOf
-) -> list[tuple[str | None, str, list[int], list[str]]]:
+) -> list[tuple[str, str, list[int], list[str]]]:
     """Return split, video file, annotated frame numbers (ascending) and their label files."""
     by_video: defaultdict[str, dict[int, str]] = defaultdict(dict)
     for label in sorted(tree.labels - paired):
@@ -237,11 +244,10 @@ def _report_unpaired(tree: FileTree, paired: set[str], splits: dict[str, Split])
     for label in sorted(tree.labels - paired):
         folder, _, name = label.rpartition("/")
         is_label = split_number(PurePosixPath(name).stem)[1] is not None
-        if is_label and (folder in folders_of_labels or {*_LABEL_FOLDERS} & {*folder.split("/")}):
+        if is_label and (folder in folders_of_labels or {*LABEL_FOLDERS} & {*folder.split("/")}):
             unpaired[folder].append(name)
     for folder, names in unpaired.items():
-        split = _named_split(folder + "/_")
-        target = splits.get(split or "") or next(iter(splits.values()), None)
+        target = splits.get(split_of_file(folder + "/_") or "") or next(iter(splits.values()), None)
         if target is not None:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             target.problems.append(f"{folder}/{names[0]}{more}: no matching image or video")
