@@ -187,7 +187,8 @@ def _read_boxes(
     if problems:  # parse again with the slow reader, which knows line numbers
         annotation = parse_voc_xml(xml, text)
         boxes, num_other, problems = _boxes(annotation, xml, class_ids, video.is_video)
-    video.num_other_boxes += num_other
+    if num_other:
+        video.left_out["boxes of other classes"] += num_other
     video.problems += problems
     return boxes
 
