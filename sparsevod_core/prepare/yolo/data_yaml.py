@@ -127,12 +127,7 @@ def _keypoint_numbers(path: Path, value: Any) -> int:
     shape = _texts(path, "kpt_shape", value)
     if not shape:
         return 0
-    if (
-        len(shape) != 2
-        or not re.fullmatch("[1-9][0-9]{0,2}", shape[0])
-        or shape[1] not in ("2", "3")
-    ):
-        raise DataError(
-            f"{path}: kpt_shape: expected [number of key points, 2 or 3], got {str(shape)[:40]}"
-        )
-    return int(shape[0]) * int(shape[1])
+    if len(shape) == 2 and re.fullmatch("[1-9][0-9]{0,2}", shape[0]) and shape[1] in ("2", "3"):
+        return int(shape[0]) * int(shape[1])
+    got = str(value)[:40]
+    raise DataError(f"{path}: kpt_shape: expected [number of key points, 2 or 3], got {got}")
