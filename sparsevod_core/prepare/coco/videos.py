@@ -16,7 +16,8 @@ from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.data.json_fields import MISSING
 from sparsevod_core.prepare.coco.entries import CROWD, GENERATED, OCCLUDED, CocoEntries
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, LabeledBox
-from sparsevod_core.prepare.reading.frame_names import group_frames, split_number
+from sparsevod_core.prepare.reading.frame_groups import group_frames
+from sparsevod_core.prepare.reading.frame_names import split_number
 from sparsevod_core.prepare.reading.label_set import Hints
 from sparsevod_core.prepare.reading.media import inputs_of
 

@@ -28,7 +28,8 @@ from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.mot.parser import MotEntry, read_ground_truth
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
-from sparsevod_core.prepare.reading.frame_names import ImageFrames, split_number
+from sparsevod_core.prepare.reading.frame_groups import ImageFrames
+from sparsevod_core.prepare.reading.frame_names import split_number
 from sparsevod_core.prepare.reading.image_size import image_files
 from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split
 from sparsevod_core.prepare.reading.media import (

@@ -14,6 +14,7 @@ from pathlib import Path
 IMAGE_FOLDERS = ("images", "Images", "JPEGImages", "frames", "videos", "imgs")
 LABEL_FOLDERS = ("labels", "Labels", "Annotations", "annotations")
 
+USED = ("train", "val", "all")
 HELD_OUT = {
     "test": "test data are used neither for training nor for validation",
     "unlabeled": "nobody has labeled these",
