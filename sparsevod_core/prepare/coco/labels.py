@@ -17,13 +17,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
+from sparsevod_core.prepare.coco.box_form import require_sizes_in_pixels
 from sparsevod_core.prepare.coco.entries import CocoEntries, read_coco_entries
+from sparsevod_core.prepare.coco.files import find_files
+from sparsevod_core.prepare.coco.overlap import SplitFrames, describe_overlap
+from sparsevod_core.prepare.coco.places import find_place
 from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos, group_images
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
 from sparsevod_core.prepare.reading.class_names import categories_of
-from sparsevod_core.prepare.reading.image_size import read_image_size, size_problem
+from sparsevod_core.prepare.reading.image_size import read_image_size
 from sparsevod_core.prepare.reading.label_set import (
     Hints,
     LabelSet,
@@ -31,13 +34,7 @@ from sparsevod_core.prepare.reading.label_set import (
     first_frame_number,
 )
 from sparsevod_core.prepare.reading.media import add_box, finish, frames_in_file
-from sparsevod_core.prepare.reading.split_names import HELD_OUT, split_in_words
 from sparsevod_core.reporting import Reporter
-
-_PROBES = 20
-"""Number of names to look for when choosing the folder that names start from."""
-_HEAD_BYTES = 1 << 16
-_OURS = b'"tool": "sparsevod'
 
 
 def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
@@ -47,14 +44,9 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
         DataError: no such file, an unreadable one, none of its images or videos found, or two files
             with different names for one class.
     """
-    files = coco_files(root)
-    held_out = {split: files.pop(split) for split in HELD_OUT if split in files}
+    found = find_files(root)
+    files = found.splits
     if not files:
-        if held_out:
-            raise DataError(
-                f"{root}: only {' and '.join(held_out)} data here",
-                hint=f"give the file itself to convert it: {next(iter(held_out.values()))}",
-            )
         raise DataError(f"{root}: no COCO file: expected a .json with images and annotations")
     contents: dict[str, CocoEntries] = {}
     with reporter.progress("reading annotations", len(files), "files") as progress:
@@ -62,9 +54,15 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
             contents[split] = read_coco_entries(path)
             progress.advance(note=path.name)
     names = _common_names(list(contents.values()))
-    places = {split: _find_place(root, split, contents[split], hints) for split in contents}
+    places = {split: find_place(root, split, contents[split], hints) for split in contents}
+    for entries in contents.values():
+        require_sizes_in_pixels(entries)
     common = Path(os.path.commonpath(list(places.values())))
     groups = {split: group_images(entries, hints) for split, entries in contents.items()}
+    if len(contents) == 2:
+        frames = [SplitFrames(contents[key], places[key], groups[key]) for key in contents]
+        if overlap := describe_overlap(*frames):
+            contents["val"].problems.append(overlap)
     in_files = [group.numbers for split in groups.values() for group in split if group.file]
     first_frame = first_frame_number(in_files, hints.first_frame)
     splits = {}
@@ -73,9 +71,11 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
         splits[split] = Split(CocoVideos(entries, groups[split], base), entries.problems)
     reader = CocoReader(common, first_frame)
     notes = [f"annotations count the frames of a video file from {first_frame}"] * first_frame
-    notes += [
-        f"{split}: {path.name} left out: {HELD_OUT[split]}" for split, path in held_out.items()
-    ]
+    if found.left_out:
+        names_left_out = ", ".join(str(path.relative_to(root)) for path in found.left_out[:8])
+        read = " and ".join(str(path.relative_to(root)) for path in files.values())
+        notes.append(f"only {read} is read; left out: {names_left_out}")
+    notes += [note for entries in contents.values() for note in entries.notes]
     return LabelSet(common, categories_of(names, next(iter(files.values()))), splits, reader, notes)
 
 
@@ -142,55 +142,11 @@ def _sized(
     """Return a copy of the frame with the (height, width) of its pixels; None if they disagree."""
     if (frame.height, frame.width) in ((0, 0), size):
         return replace(frame, height=size[0], width=size[1], boxes=[])
-    where = f"{source.path}, image {frame.image_id}, has"
-    problems.append(f"{size_problem(path, size, (frame.height, frame.width), where)}, skipped")
+    problems.append(
+        f"{path}: {size[1]}x{size[0]} pixels, but {source.path} has {frame.width}x{frame.height} "
+        f"for image {frame.image_id}, skipped"
+    )
     return None
-
-
-def coco_files(root: Path) -> dict[str, Path]:
-    """Return the JSON files by split, or one as `all`, also those that are held out.
-
-    Files that we wrote are only returned if there are no others.
-
-    Files are in `root` or in its folder `annotations`. Those of a split are called `train.json`,
-    `instances_val2017.json` or the like.
-    """
-    if root.is_file():
-        return {"all": root}
-    paths = [*sorted(root.glob("*.json")), *sorted(root.glob("annotations/*.json"))]
-    heads = {path: _head(path) for path in paths}
-    paths = [path for path in paths if b'"images"' in heads[path] or b'"videos"' in heads[path]]
-    paths = [path for path in paths if _OURS not in heads[path]] or paths
-    splits: dict[str, Path] = {}
-    for path in paths:
-        splits.setdefault(split_in_words(path.stem) or "all", path)
-    held_out = {split: path for split, path in splits.items() if split in HELD_OUT}
-    if {"train", "val"} <= splits.keys():
-        return {split: splits[split] for split in ("train", "val")} | held_out
-    rest = [path for path in paths if split_in_words(path.stem) not in HELD_OUT]
-    if len(rest) > 1:
-        found = ", ".join(path.name for path in paths[:4])
-        raise DataError(
-            f"{root}: {len(paths)} JSON files, but not one for train and one for val: {found}",
-            hint="give the file to convert instead of the folder",
-        )
-    return ({"all": rest[0]} if rest else {}) | held_out
-
-
-def is_prepared(path: Path) -> bool:
-    """Return True if `prepare-vid` wrote the file."""
-    return _OURS in _head(path)
-
-
-def _head(path: Path) -> bytes:
-    """Return the start and the end of a file: sections can have any order."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-            file.seek(-min(path.stat().st_size, _HEAD_BYTES), os.SEEK_END)
-            return head + file.read()
-    except OSError:
-        return b""
 
 
 def _common_names(contents: list[CocoEntries]) -> dict[int, str]:
@@ -203,50 +159,3 @@ def _common_names(contents: list[CocoEntries]) -> dict[int, str]:
                     f"{contents[0].path}"
                 )
     return names
-
-
-def _find_place(root: Path, split: str, entries: CocoEntries, hints: Hints) -> Path:
-    """Return the folder that names start from: the first of those that have most of the files."""
-    beside = entries.path.parent
-    if hints.images is not None:
-        candidates = [hints.images]
-    else:
-        folders = [root] if root.is_dir() else []
-        folders += [beside, *([beside.parent] if beside.name == "annotations" else [])]
-        stem = entries.path.stem.rpartition("_")[2]
-        below = ["", "images", stem, f"images/{stem}", split, f"images/{split}", "videos"]
-        candidates = [beside / entries.root] if entries.root else []
-        candidates += [folder / name for folder in folders for name in below]
-    candidates = [
-        Path(os.path.normpath(place.absolute())) for place in candidates if place.is_dir()
-    ]
-    probes = _probes(entries)
-    if not probes:
-        reason = (entries.problems or ["'images' is empty"])[0]
-        raise DataError(f"{entries.path}: no usable image: {reason}")
-    hits = [
-        sum(any((place / name).is_file() for name in names) for names in probes)
-        for place in candidates
-    ]
-    if not any(hits):
-        searched = ", ".join(map(str, dict.fromkeys(candidates))) or str(hints.images)
-        raise DataError(
-            f"{entries.path}: {probes[0][-1]} and the others that it names are in none of: "
-            f"{searched}",
-            hint="use --images FOLDER to give the folder of the images or videos",
-        )
-    return candidates[hits.index(max(hits))]
-
-
-def _probes(entries: CocoEntries) -> list[list[str]]:
-    """Return, for some images, the names of which the right folder has one."""
-    total = len(entries.images.ids)
-    probes = []
-    for position in range(0, total, max(1, total // _PROBES)):
-        name = entries.file_names[position]
-        _, file = entries.video_of.get(entries.images.video_ids[position], ("", None))
-        if is_video_file(file):
-            probes.append([file])
-        else:
-            probes.append([*([f"{file}/{name}"] if file else []), name])
-    return probes

@@ -102,7 +102,7 @@ class CvatReader:
 
     def __call__(self, source: CvatVideo) -> AnnotatedVideo:
         video = open_media(self.root, source.media)
-        frames = {frame.number: frame for frame in video.frames}
+        frames = {frame.number: frame for frame in video.frames}  # ascending
         if isinstance(source.media, ImageFrames) and len(source.media.files) < len(source.numbers):
             video.problems.append(
                 f"{source.annotation}: the task has {len(source.numbers)} frames, but there are "
@@ -123,21 +123,28 @@ class CvatReader:
     ) -> None:
         where = f"{source.annotation}:{track.line}"
         video.problems += track.problems
-        if track.num_other_shapes:
+        if track.num_broken > len(track.problems):
+            more = track.num_broken - len(track.problems)
+            video.problems.append(f"{where}: {more} more boxes like these in the track, skipped")
+        if track.other_shapes:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in track.other_shapes.items())
             video.problems.append(
-                f"{where}: {track.num_other_shapes} shapes that are not boxes, skipped"
+                f"{where}: {track.other_shapes.total()} shapes that are not boxes ({kinds}), "
+                "skipped"
             )
         class_id = self.class_ids.get(track.label)
         if class_id is None:
             video.problems.append(f"{where}: unknown label {track.label[:40]!r}, track skipped")
             return
-        for box, number in fill_track(track.boxes, source.numbers, source.offset):
+        # A missing or broken frame of the task has been reported already.
+        if stray := [box for box in track.boxes if _is_stray(box, source)]:
+            more = f" ({len(stray)} such boxes in the track)" if len(stray) > 1 else ""
+            video.problems.append(
+                f"{source.annotation}:{stray[0].line}: frame {stray[0].frame - source.offset} is "
+                f"not in the task, skipped{more}"
+            )
+        for box, number in fill_track(track.boxes, list(frames), source.offset):
             place = f"{source.annotation}:{box.line}"
-            if number not in frames:
-                # A missing or broken frame of the task has been reported already.
-                if number not in source.numbers:
-                    video.problems.append(f"{place}: frame {number} is not in the task, skipped")
-                continue
             labeled = LabeledBox(
                 class_id,
                 extent(box),
@@ -147,6 +154,17 @@ class CvatReader:
             )
             slack_px = math.inf if box.rotation else _ROUNDING_PX
             add_box(video, frames[number], labeled, place, slack_px=slack_px)
+
+
+def _is_stray(box: CvatBox, source: CvatVideo) -> bool:
+    """Return True if the frame of a box is not in the task.
+
+    A box that ends a track may be in the frame behind the last one, or between two of the task's.
+    """
+    number, numbers = box.frame - source.offset, source.numbers
+    if box.is_outside:
+        return not numbers.start <= number <= numbers[-1] + numbers.step
+    return number not in numbers
 
 
 def _xml_files(folder: Path) -> list[Path]:
@@ -238,8 +256,8 @@ def _task_images(folder: Path, root: Path, numbers: range) -> tuple[tuple[int, s
     if numbers[0] not in by_number:
         is_complete = len(paths) == len(numbers)
         by_number = dict(zip(numbers if is_complete else range(len(paths)), paths, strict=True))
-    return tuple(
+    return tuple(  # there are fewer images than a wrong `stop_frame` has numbers
         (number, by_number[number].relative_to(root).as_posix())
-        for number in numbers
-        if number in by_number
+        for number in sorted(key for key in by_number if key is not None)
+        if number in numbers
     )

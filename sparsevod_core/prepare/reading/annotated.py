@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -96,6 +97,19 @@ def box_within_frame(box_xyxy: Box, width: int, height: int) -> tuple[Box | None
     if clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
         return None, f"{text} lies outside the {width}x{height} frame, skipped"
     return clipped, f"{text} leaves the {width}x{height} frame, clipped"
+
+
+def rotated_extent(box_xyxy: Box, degrees: float) -> Box:
+    """Return the axis-aligned bounding box of a box that is rotated about its center."""
+    left, top, right, bottom = box_xyxy
+    angle = math.radians(degrees)
+    cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
+    half_width = ((right - left) * cosine + (bottom - top) * sine) / 2
+    half_height = ((right - left) * sine + (bottom - top) * cosine) / 2
+    x, y = (left + right) / 2, (top + bottom) / 2
+    sides = (x - half_width, y - half_height, x + half_width, y + half_height)
+    left, top, right, bottom = (round(side, 3) for side in sides)
+    return left, top, right, bottom
 
 
 def add_motion(frames: list[AnnotatedFrame]) -> None:

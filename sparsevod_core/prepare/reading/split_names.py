@@ -22,7 +22,7 @@ HELD_OUT = {
 }
 """Splits that are converted only if the user asks for them, and why."""
 
-_WORDS = {
+WORDS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
     "test": (
@@ -31,7 +31,8 @@ _WORDS = {
     ),
     "unlabeled": ("unlabeled", "unlabelled", "unannotated"),
 }  # fmt: skip
-_SPLIT_OF = {word: split for split, words in _WORDS.items() for word in words}
+"""Names of each split."""
+_SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
 # `val2017`, `obj_train_data`, `train_images`, `VisDrone2019-MOT-test-dev`
 _NAME = re.compile(
     rf"(?:.+-)?({'|'.join(sorted(_SPLIT_OF, key=len, reverse=True))})"
