@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, overload
 
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
+from sparsevod_core.prepare.reading.split_names import USED
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,8 @@ class Hints:
     Attributes:
         classes: Path of a file with class names (`class_names.read_class_list`).
         images: Folder of the images or videos, if they are not beside the annotations.
-        first_frame: Number that the annotations give the first frame of a video file. None: 1 if
-            every video has a frame 1 and none has a 0, otherwise 0.
+        first_frame: Number that the annotations give the first frame of a video file. None: see
+            `first_frame.first_frames`.
         group_by_folder: If True, the frames of a folder are one video, whatever their names.
     """
 
@@ -101,6 +102,12 @@ class LabelSet:
             self.splits["neither"] = self.splits.pop("all")
 
 
+def used_sources(splits: Mapping[str, Split]) -> list[Source]:
+    """Return the sources of all splits but those that are held out, or of these if all are."""
+    used = [split for name, split in splits.items() if name in USED] or splits.values()
+    return [source for split in used for source in split.sources]
+
+
 def last_change(root: Path, source: Source, every_file: bool) -> int:
     """Return when the inputs of a source last changed, in nanoseconds; see `Origin`."""
     times = [0]
@@ -128,14 +135,3 @@ def walk_files(folder: Path) -> Iterator[str]:
         relative = os.path.relpath(place, folder).replace(os.sep, "/")
         prefix = "" if relative == "." else f"{relative}/"
         yield from (prefix + name for name in sorted(files) if not name.startswith("."))
-
-
-def first_frame_number(numbers: Sequence[Sequence[int]], hint: int | None) -> int:
-    """Return the number that annotations give the first frame of a video file; see `Hints`.
-
-    `numbers` are the annotated frame numbers of each video file, ascending.
-    """
-    if hint is not None:
-        return hint
-    annotated = [video for video in numbers if len(video)]
-    return int(bool(annotated) and all(video[0] == 1 for video in annotated))

@@ -18,14 +18,15 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from sparsevod_core.data.annotation_file import is_video_file
+from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
+from sparsevod_core.prepare.reading.first_frame import first_frames
 from sparsevod_core.prepare.reading.frame_groups import group_frames
 from sparsevod_core.prepare.reading.frame_names import split_number
 from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
 from sparsevod_core.prepare.reading.label_set import (
     Hints,
     Split,
-    first_frame_number,
     walk_files,
 )
 from sparsevod_core.prepare.reading.media import (
@@ -42,6 +43,7 @@ from sparsevod_core.prepare.reading.split_names import (
     LABEL_FOLDERS,
     USED,
     is_split_word,
+    split_named,
     split_of_file,
 )
 
@@ -112,13 +114,16 @@ def split_by_folder(tree: FileTree) -> SplitOf:
 
 
 def pair_labels(
-    tree: FileTree, label_suffix: str, split_of: SplitOf, hints: Hints
+    root: Path, tree: FileTree, label_suffix: str, split_of: SplitOf, hints: Hints
 ) -> tuple[dict[str, Split], list[str]]:
     """Return the videos with their labels, by split, and notes for the user.
 
     Args:
         label_suffix: Suffix of label files, e.g. `.txt`.
         hints: How to group frames, and how labels number the frames of video files.
+
+    Raises:
+        DataError: There are labels and media, but no label belongs to any of them.
     """
     # By split, and by the leading folders that are not part of video names.
     files: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
@@ -137,14 +142,15 @@ def pair_labels(
             paired.update(label for _, label in labels)
             video = LabeledVideo(group, tuple(labels))
             (videos if labels or not group.is_video else unlabeled)[split].append(video)
-    in_files = _labels_of_video_files(tree, paired, split_of)
-    first = first_frame_number([numbers for _, _, numbers, _ in in_files], hints.first_frame)
-    for split, file, numbers, labels_of_file in in_files:
-        paired.update(labels_of_file)
+    in_files, notes = _labels_of_video_files(tree, paired, split_of)
+    numbers = {file: sorted(labels) for _, file, labels in in_files}
+    first, more = first_frames(root, numbers, hints.first_frame)
+    for split, file, labels_of_file in in_files:
+        paired.update(labels_of_file.values())
         name = PurePosixPath(file).relative_to(_base(file)).with_suffix("").as_posix()
         if any(video.name == name for video in videos[split]):
             name += PurePosixPath(file).suffix
-        shifted = tuple(zip((n - first for n in numbers), labels_of_file, strict=True))
+        shifted = tuple((n - first[file], labels_of_file[n]) for n in numbers[file])
         video = LabeledVideo(VideoFrames(name, file), shifted)
         (videos if shifted else unlabeled)[split].append(video)
     for split in HELD_OUT:
@@ -159,10 +165,9 @@ def pair_labels(
     _report_unpaired(tree, paired, splits)
     for split, target in splits.items():
         target.problems += map(_no_labels, unlabeled[split])
-    notes = []
-    if in_files and first:
-        notes.append(f"labels count the frames of a video file from {first}")
-    return splits, notes
+    if not splits:
+        _refuse_unpaired(tree, paired)
+    return splits, notes + more
 
 
 def read_labeled(
@@ -216,8 +221,8 @@ def _label_stems(stem: str) -> Iterator[str]:
 
 def _labels_of_video_files(
     tree: FileTree, paired: set[str], split_of: SplitOf
-) -> list[tuple[str, str, list[int], list[str]]]:
-    """Return split, video file, annotated frame numbers (ascending) and their label files."""
+) -> tuple[list[tuple[str, str, dict[int, str]]], list[str]]:
+    """Return the split, path and label files by frame number of each video file, and notes."""
     by_video: defaultdict[str, dict[int, str]] = defaultdict(dict)
     for label in sorted(tree.labels - paired):
         path = PurePosixPath(label)
@@ -225,13 +230,34 @@ def _labels_of_video_files(
         if number is not None:
             inside = prefix in ("", path.parent.name)
             by_video[str(path.parent if inside else path.parent / prefix)][number] = label
-    found = []
+    labels_of: dict[str, dict[int, str]] = {}
     for file in tree.videos:
         stems = _label_stems(file.rpartition(".")[0])
-        labels = next((by_video[stem] for stem in stems if stem in by_video), {})
-        numbers = sorted(labels)
-        found.append((split_of(file), file, numbers, [labels[number] for number in numbers]))
-    return found
+        labels_of[file] = next((by_video[stem] for stem in stems if stem in by_video), {})
+    notes = []
+    if len(tree.videos) == len(by_video) == 1 and not labels_of[tree.videos[0]]:
+        ((place, labels),) = by_video.items()
+        if _is_of_any_video(place):
+            labels_of[tree.videos[0]] = labels
+            notes.append(f"{place}: taken for the labels of {tree.videos[0]}, the only video here")
+    found = []
+    for file, labels in labels_of.items():
+        split = split_of(file)
+        splits = {split_of(label) for label in labels.values()}
+        if split == "neither" or splits & HELD_OUT.keys() - {"neither"}:
+            order = (*HELD_OUT, "val", "train", "all")
+            split = min(splits or {split}, key=order.index)
+            if len(splits) > 1:
+                names = " and ".join(sorted(splits))
+                notes.append(f"{file}: has frames in {names}: the video is in {split}")
+        found.append((split, file, labels))
+    return found, notes
+
+
+def _is_of_any_video(folder: str) -> bool:
+    """Return True if the name of a folder of labels is not that of a video."""
+    name = PurePosixPath(folder).name
+    return name in ("", *LABEL_FOLDERS) or split_named(name) is not None
 
 
 def _remove_shared(
@@ -301,6 +327,26 @@ def _no_labels(video: LabeledVideo) -> str:
     return (
         f"{file or video.name}: video {video.name} has no label file for any frame, skipped (add "
         "an empty one if it has no objects)"
+    )
+
+
+def _refuse_unpaired(tree: FileTree, paired: set[str]) -> None:
+    """Raise if there are labels and media that do not belong together."""
+    labels = [
+        label
+        for label in sorted(tree.labels - paired)
+        if split_number(PurePosixPath(label).stem)[1] is not None
+    ]
+    if not labels or not (tree.videos or tree.images):
+        return
+    more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+    media = (tree.videos or tree.images)[0]
+    stem = PurePosixPath(media).relative_to(_base(media)).with_suffix("").as_posix()
+    suffix = PurePosixPath(labels[0]).suffix
+    place = f"labels/{stem}/000000{suffix}" if tree.videos else f"labels/{stem}{suffix}"
+    raise DataError(
+        f"{labels[0]}{more}: no matching image or video",
+        hint=f"put the labels of {media} into {place}" + (" and so on" if tree.videos else ""),
     )
 
 

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.class_names import read_class_list
-from sparsevod_core.prepare.reading.file_bytes import read_up_to
+from sparsevod_core.prepare.reading.text_file import read_text
 from sparsevod_core.prepare.yolo.data_yaml import DataFile
 
-_MAX_BYTES = 1 << 16
 _SPLIT_KEYS = {"train": "train", "val": "valid", "test": "test"}
 
 
@@ -28,11 +26,7 @@ def read_obj_data(path: Path) -> DataFile:
     Raises:
         DataError: Unreadable, or invalid class names.
     """
-    try:
-        text = read_up_to(path, _MAX_BYTES).decode("utf-8-sig", errors="replace")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
+    pairs = (line.split("=", 1) for line in read_text(path).splitlines() if "=" in line)
     settings = {key.strip(): value.strip() for key, value in pairs}
     places = {
         split: [settings[key]] if settings.get(key) else [] for split, key in _SPLIT_KEYS.items()

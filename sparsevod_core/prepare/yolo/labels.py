@@ -19,7 +19,7 @@ from pathlib import Path
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, Box, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
-from sparsevod_core.prepare.reading.label_set import Hints, LabelSet
+from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, used_sources
 from sparsevod_core.prepare.reading.label_tree import (
     LabeledVideo,
     list_files,
@@ -28,7 +28,6 @@ from sparsevod_core.prepare.reading.label_tree import (
     split_by_folder,
 )
 from sparsevod_core.prepare.reading.media import add_box
-from sparsevod_core.prepare.reading.split_names import HELD_OUT
 from sparsevod_core.prepare.yolo.darknet import find_obj_data, read_obj_data
 from sparsevod_core.prepare.yolo.data_yaml import DataFile, find_data_yaml, read_data_yaml
 from sparsevod_core.prepare.yolo.line_form import decide_form, read_lines
@@ -51,10 +50,9 @@ def find_yolo(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     names = _class_names(root, data, hints)
     tree = list_files(root, ".txt")
     split_of, notes = (None, []) if data is None else split_by_locations(root, data, tree)
-    splits, more = pair_labels(tree, ".txt", split_of or split_by_folder(tree), hints)
-    used = [split for name, split in splits.items() if name not in HELD_OUT] or splits.values()
-    sources = [source for split in used for source in split.sources]
-    labels = [label for source in sources for _, label in source.labels]  # type: ignore[attr-defined]
+    splits, more = pair_labels(root, tree, ".txt", split_of or split_by_folder(tree), hints)
+    videos = [source for source in used_sources(splits) if isinstance(source, LabeledVideo)]
+    labels = [label for video in videos for _, label in video.labels]
     form = decide_form(root, labels, 0 if data is None else data.keypoint_numbers)
     notes += [*([] if data is None else data.notes), *more, *_notes_on(form)]
     categories = categories_of(names, root if data is None else data.path)

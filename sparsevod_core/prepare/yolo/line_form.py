@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.file_bytes import read_up_to
+from sparsevod_core.prepare.reading.text_file import MAX_BYTES, encoding_of
 from sparsevod_core.prepare.yolo.lines import LineForm, box_of, numbers_of
 
-_MAX_BYTES = 1 << 24  # of one label file
 _FILES_PER_PASS, _MAX_FILES, _MAX_LINES = 1_000, 20_000, 5_000
 _SLACK = 0.02  # fraction of the frame by which boxes may leave it: rounding, tools that do not clip
 _MIN_EVIDENCE = 3  # lines
@@ -38,10 +38,10 @@ def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     Raises:
         OSError: Unreadable, or larger than 16 MiB.
     """
-    content = read_up_to(path, _MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise OSError(None, f"larger than {_MAX_BYTES >> 20} MiB", str(path))
-    lines = content.decode("utf-8-sig", errors="replace").splitlines()
+    content = read_up_to(path, MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise OSError(None, f"larger than {MAX_BYTES >> 20} MiB", str(path))
+    lines = content.decode(encoding_of(content), errors="replace").splitlines()
     return ((n, words) for n, line in enumerate(lines, start=1) if (words := line.split()))
 
 

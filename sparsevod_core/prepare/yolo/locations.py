@@ -14,6 +14,7 @@ from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.label_tree import FileTree
 from sparsevod_core.prepare.reading.split_names import IMAGE_FOLDERS
 from sparsevod_core.prepare.reading.split_places import SplitPlaces, without_suffix
+from sparsevod_core.prepare.reading.text_file import read_text
 from sparsevod_core.prepare.yolo.data_yaml import DataFile
 
 
@@ -81,10 +82,7 @@ class _Finder:
 
     def _listed(self, split: str, path: Path) -> set[str]:
         """Return the files that a list has, without suffix; some may not exist."""
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: cannot read the list of images: {error}") from error
+        lines = read_text(path).splitlines()
         if self._files is None:
             names = [*self._tree.images, *self._tree.videos, *self._tree.labels]
             self._files = set(map(without_suffix, names))
