@@ -186,10 +186,11 @@ def _report_held_out(
     held_out = [name for name in HELD_OUT if name in found and name not in splits]
     for name in held_out:
         sources = found[name].sources
+        noun = "video" if len(sources) == 1 else "videos"
         names = ", ".join(source.name for source in sources[:3])
         more = ", ..." if len(sources) > 3 else ""
         reporter.message(
-            f"{root}: {name}: {len(sources)} videos left out ({names}{more}): {HELD_OUT[name]}"
+            f"{root}: {name}: {len(sources)} {noun} left out ({names}{more}): {HELD_OUT[name]}"
         )
     if held_out and len(held_out) == len(found):
         raise DataError(

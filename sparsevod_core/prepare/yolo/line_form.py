@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +20,12 @@ from sparsevod_core.prepare.yolo.lines import LineForm, box_of, numbers_of
 
 _FILES_PER_PASS, _MAX_FILES, _MAX_LINES = 1_000, 20_000, 5_000
 _SLACK = 0.02  # fraction of the frame by which boxes may leave it: rounding, tools that do not clip
+_ROUNDING = 1e-3
 _MIN_EVIDENCE = 3  # lines
+_MAX_COMPARED, _MAX_POINTS = 200, 20  # lines, and points of each, whose sides are compared
 _POSE_HINT = "for key points, add their form to data.yaml, e.g. kpt_shape: [17, 3]"
+
+Point = tuple[float, float]
 
 
 class Line(NamedTuple):
@@ -159,15 +164,22 @@ def _refuse_pose(lines: Sequence[Line]) -> None:
     """Raise if lines that would be polygons can also be boxes with key points.
 
     All lines of a pose set have the same number of columns. Its key points are in the box, or are
-    zeros. The second point of a polygon is then in the box, too; a width and height seldom are.
+    zeros. If such lines are polygons after all, the second point is mostly near the others, so in
+    that box, too, and the sides do not cross. A width and a height mostly are not in it.
     """
-    if not lines or len({len(line.values) for line in lines}) > 1 or len(lines[0].values) < 6:
+    if not lines or len({len(line.values) for line in lines}) > 1:
+        return
+    if all(_is_parallelogram(line.values) for line in lines):  # an oriented box
         return
     for dims in (3, 2):
         if (len(lines[0].values) - 4) % dims:
             continue
         are_points = [_keypoints_in_box(line.values, dims) for line in lines]
-        if all(are_points) and (dims == 3 or not all(_size_in_box(line.values) for line in lines)):
+        if not all(are_points):
+            continue
+        some = lines[:_MAX_COMPARED]
+        num_polygons = sum(_size_in_box(line.values) and not _crosses(line.values) for line in some)
+        if dims == 3 or num_polygons < len(some) / 2:
             raise DataError(
                 f"{lines[0].place}: {1 + len(lines[0].values)} numbers: these look like boxes with "
                 "key points, not like polygons",
@@ -193,6 +205,28 @@ def _keypoints_in_box(values: Sequence[float], dims: int) -> bool:
 def _size_in_box(values: Sequence[float]) -> bool:
     x, y, w, h = values[:4]
     return abs(w - x) <= w / 2 and abs(h - y) <= h / 2
+
+
+def _is_parallelogram(values: Sequence[float]) -> bool:
+    if len(values) != 8:
+        return False
+    x1, y1, x2, y2, x3, y3, x4, y4 = values
+    return max(abs(x1 + x3 - x2 - x4), abs(y1 + y3 - y2 - y4)) < _ROUNDING
+
+
+def _crosses(values: Sequence[float]) -> bool:
+    """Return True if two sides of a polygon cross."""
+    points = list(zip(values[0::2], values[1::2], strict=True))[:_MAX_POINTS]
+    sides = list(pairwise([*points, points[0]]))
+    return any(
+        _turn(a, b, c) * _turn(a, b, d) < 0 and _turn(c, d, a) * _turn(c, d, b) < 0
+        for (a, b), (c, d) in combinations(sides, 2)
+    )
+
+
+def _turn(a: Point, b: Point, c: Point) -> float:
+    """Return a positive number if c is on one side of the line from a to b, else a negative."""
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
 
 def _refuse_corners(lines: Sequence[Line]) -> None:
