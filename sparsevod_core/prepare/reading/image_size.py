@@ -129,7 +129,8 @@ def _find_header(file: int) -> JpegHeader | None:
                 return None
         marker, length = _two_shorts(head, at)
         if marker in _START_OF_FRAME:
-            return JpegHeader(*_two_shorts(head, at + 5), orientation or 1)
+            height, width = _two_shorts(head, at + 5)
+            return JpegHeader(height, width, orientation or 1)
         if marker == _FILL_BYTE:
             at += 1
         elif marker < 0xFF00 or marker == _START_OF_SCAN or length < 2:
