@@ -8,7 +8,7 @@ such as `test` are left out.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,11 @@ from typing import Any
 from sparsevod_core.errors import ConfigError, DataError, SparseVodError
 from sparsevod_core.prepare.conversion.convert import convert, root_info
 from sparsevod_core.prepare.conversion.output import Origin
-from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit, output_files
+from sparsevod_core.prepare.conversion.prepared_split import (
+    GROUPING_HINT,
+    PreparedSplit,
+    output_files,
+)
 from sparsevod_core.prepare.imagenet_vid.convert import prepare_imagenet_vid
 from sparsevod_core.prepare.imagenet_vid.layout import find_root
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
@@ -92,9 +96,9 @@ def prepare_labeled(
     try:
         labels = FORMATS[label_format].find(root, hints, reporter)
         names = similar_names(str(category["name"]) for category in labels.categories)
+        labels.notes += _held_out_notes(labels.splits, splits)
         for note in (*labels.notes, *names):
             reporter.message(f"{root}: {note}")
-        _report_held_out(root, labels.splits, splits, reporter)
         chosen = _choose_splits(root, labels.splits, splits, val_fraction, seed or 0, output)
         files = output_files(output, chosen, dry_run=dry_run)
         if not any(len(split.sources) or split.problems for split in chosen.values()):
@@ -104,7 +108,9 @@ def prepare_labeled(
             convert(
                 split.sources,
                 partial(_read_or_skip, labels.read),
-                PreparedSplit(name, files[name], problems=list(split.problems)),
+                PreparedSplit(
+                    name, files[name], problems=list(split.problems), notes=list(labels.notes)
+                ),
                 categories=labels.categories,
                 info=root_info(labels.root, files[name]) | {"format": label_format, **drawn},
                 origin=Origin(
@@ -141,9 +147,15 @@ def _choose_splits(
 ) -> dict[str, Split]:
     """Return the splits to write, by name. Those that are held out must be asked for by name."""
     asked = {name: found[name] for name in splits if name in HELD_OUT and name in found}
-    found = {name: split for name, split in found.items() if name not in HELD_OUT}
     if asked and len(asked) == len(splits):
         return asked
+    if found and found.keys() <= HELD_OUT.keys():
+        raise DataError(
+            f"{root}: only {' and '.join(found)} data here",
+            hint=f"use --splits {next(iter(found))} to convert them, or rename the folder if it is "
+            "not a split",
+        )
+    found = {name: split for name, split in found.items() if name not in HELD_OUT}
     if {"train", "val"} <= found.keys():
         if val_fraction is not None:
             raise ConfigError(f"{root} already has a train and a val: leave out --val-fraction")
@@ -172,39 +184,36 @@ def _joined(splits: list[Split]) -> Split:
     return Split(
         [source for split in splits for source in split.sources],
         [problem for split in splits for problem in split.problems],
+        [name for split in splits for name in split.alone],
     )
 
 
-def _report_held_out(
-    root: Path, found: dict[str, Split], splits: Sequence[str], reporter: Reporter
-) -> None:
-    """Say which splits are left out.
-
-    Raises:
-        DataError: Nothing is left.
-    """
-    held_out = [name for name in HELD_OUT if name in found and name not in splits]
-    for name in held_out:
+def _held_out_notes(found: Mapping[str, Split], splits: Sequence[str]) -> list[str]:
+    """Return which splits are left out, and why."""
+    notes = []
+    for name in (name for name in HELD_OUT if name in found and name not in splits):
         sources = found[name].sources
         noun = "video" if len(sources) == 1 else "videos"
         names = ", ".join(source.name for source in sources[:3])
         more = ", ..." if len(sources) > 3 else ""
-        reporter.message(
-            f"{root}: {name}: {len(sources)} {noun} left out ({names}{more}): {HELD_OUT[name]}"
-        )
-    if held_out and len(held_out) == len(found):
-        raise DataError(
-            f"{root}: only {' and '.join(held_out)} data here",
-            hint=f"use --splits {held_out[0]} to convert them, or rename the folder if it is not a "
-            "split",
-        )
+        notes.append(f"{name}: {len(sources)} {noun} left out ({names}{more}): {HELD_OUT[name]}")
+    return notes
 
 
 def _draw_val(root: Path, split: Split, fraction: float, seed: int) -> dict[str, Split]:
     """Draw entire videos for `val`, reproducibly by seed."""
     total = len(split.sources)
     if total < 2:
-        raise ConfigError(f"{root}: --val-fraction needs at least 2 videos, got {total}")
+        raise ConfigError(
+            f"{root}: --val-fraction needs at least 2 videos, got {total}",
+            hint="the still images of a folder count as one, since they may show the same scene",
+        )
+    if len(split.alone) > 1 and 2 * len(split.alone) > total:
+        raise ConfigError(
+            f"{root}: --val-fraction would divide frames that may belong together: by their names, "
+            f"{len(split.alone)} of {total} videos have one frame, e.g. {split.alone[0]}",
+            hint=f"{GROUPING_HINT}; or divide the images into folders train and val yourself",
+        )
     count = min(max(round(fraction * total), 1), total - 1)
     drawn = set(random.Random(seed).sample(range(total), count))
     rest = tuple(sorted(set(range(total)) - drawn))

@@ -23,7 +23,7 @@ from sparsevod_core.prepare.coco.entries import CocoEntries, read_coco_entries
 from sparsevod_core.prepare.coco.files import find_files
 from sparsevod_core.prepare.coco.overlap import SplitFrames, describe_overlap
 from sparsevod_core.prepare.coco.places import find_place
-from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos, below, group_images
+from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos, alone, below, group_images
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
 from sparsevod_core.prepare.reading.class_names import categories_of
 from sparsevod_core.prepare.reading.first_frame import first_frames
@@ -73,7 +73,11 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
                 numbers[file] = sorted([*numbers.get(file, ()), *group.numbers])
     first, notes = first_frames(common, numbers, hints.first_frame)
     splits = {
-        split: Split(CocoVideos(entries, groups[split], bases[split], first), entries.problems)
+        split: Split(
+            CocoVideos(entries, groups[split], bases[split], first),
+            entries.problems,
+            alone(entries, groups[split]),
+        )
         for split, entries in contents.items()
     }
     reader = CocoReader(common)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -92,6 +92,19 @@ def group_frames(
             name = "/".join(filter(None, [folder, "stills"]))
             groups.append(ImageFrames(name, tuple(enumerate(sorted(stills))), False))
     return sorted(groups, key=lambda group: group.name)
+
+
+def lone_frames(groups: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """Return the names of the groups of one file whose folder holds other groups, too.
+
+    They were taken for a video because of their file names only, which may be a wrong guess.
+
+    Args:
+        groups: Name and files of each group.
+    """
+    found = [(name, files[0].rpartition("/")[0], len(files)) for name, files in groups if files]
+    groups_in = Counter(folder for _, folder, _ in found)
+    return [name for name, folder, number in found if number == 1 and groups_in[folder] > 1]
 
 
 def _group_folder(files: list[str], *, is_named: bool) -> tuple[dict[str, Frames], list[str]]:

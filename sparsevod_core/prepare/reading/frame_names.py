@@ -61,7 +61,7 @@ def split_name(stem: str) -> FrameName:
         name = FrameName(_joined(match["head"], tail), int(match["number"]), not tail)
     else:
         return FrameName(stem, None)
-    return name if name.number <= _MAX_NUMBER else FrameName(stem, None)
+    return FrameName(stem, None) if (name.number or 0) > _MAX_NUMBER else name
 
 
 def split_number(stem: str) -> tuple[str, int | None]:

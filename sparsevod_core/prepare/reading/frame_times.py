@@ -55,7 +55,7 @@ def split_time(stem: str) -> tuple[str, int, str] | None:
         head = match["head"]
         if date := _DATE.fullmatch(head):
             try:
-                day = datetime(*map(int, date.groups()[1:]), tzinfo=UTC)
+                day = datetime(int(date[2]), int(date[3]), int(date[4]), tzinfo=UTC)
             except ValueError:  # such as February 30
                 return None
             head, seconds = date["head"], seconds + int(day.timestamp())

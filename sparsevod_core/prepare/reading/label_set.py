@@ -72,10 +72,13 @@ class Split:
     Attributes:
         sources: Videos in output order; their `repr` identifies them.
         problems: Problems that belong to none of them.
+        alone: Names of the sources that are one image, taken for a video because of its file name
+            only; see `frame_groups.lone_frames`.
     """
 
     sources: Sequence[Source] = ()
     problems: list[str] = field(default_factory=list)
+    alone: Sequence[str] = ()
 
 
 @dataclass(slots=True)

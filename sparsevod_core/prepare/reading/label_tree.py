@@ -12,7 +12,7 @@ videos/a.mp4                labels/a_000000.txt
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -21,7 +21,7 @@ from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
 from sparsevod_core.prepare.reading.first_frame import first_frames
-from sparsevod_core.prepare.reading.frame_groups import group_frames
+from sparsevod_core.prepare.reading.frame_groups import ImageFrames, group_frames, lone_frames
 from sparsevod_core.prepare.reading.frame_names import split_number
 from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
 from sparsevod_core.prepare.reading.label_set import (
@@ -158,7 +158,7 @@ def pair_labels(
     # Problems are those of the splits that are used, which come last.
     shared = _remove_shared({split: videos[split] for split in (*HELD_OUT, *USED)})
     splits = {
-        split: Split(videos[split], shared[split])
+        split: Split(videos[split], shared[split], _alone(videos[split]))
         for split in (*USED, *HELD_OUT)
         if videos[split] or shared[split]
     }
@@ -312,6 +312,15 @@ def _without_twins(video: LabeledVideo, problems: list[str]) -> LabeledVideo:
 
 def _matches_both(label: str, one: str, other: str) -> str:
     return f"{label}: matches both {one} and {other}, both skipped (rename one, and its labels)"
+
+
+def _alone(videos: Iterable[LabeledVideo]) -> list[str]:
+    media = (video.media for video in videos)
+    return lone_frames(
+        (one.name, [file for _, file in one.files])
+        for one in media
+        if isinstance(one, ImageFrames) and one.is_video
+    )
 
 
 def _place(video: LabeledVideo) -> str:
