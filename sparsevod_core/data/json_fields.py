@@ -62,11 +62,16 @@ def whole(entry: Any, key: str, default: int | None = None, *, from_text: bool =
     if value is None and default is not None:
         return default
     is_whole = type(value) is float and value.is_integer()  # as pandas and spreadsheets write ids
-    if is_whole or (from_text and type(value) is str and _DIGITS.fullmatch(value)):
+    if is_whole or (from_text and type(value) is str and is_whole_text(value)):
         number = int(value[:30] if type(value) is str else value)
         if LEAST_WHOLE <= number < 2**63:
             return number
     raise FieldError.of(entry, key, "a whole number")
+
+
+def is_whole_text(value: str) -> bool:
+    """Return True if a text is a whole number in decimal digits."""
+    return _DIGITS.fullmatch(value) is not None
 
 
 def size(entry: dict[str, Any], key: str) -> int:

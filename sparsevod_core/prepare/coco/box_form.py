@@ -13,6 +13,8 @@ from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.coco.entries import CocoEntries
 
 _CLOSE = 0.01
+_FAR = 1.1
+"""A box that reaches this far, relative to the image, does not only leave it by rounding."""
 _MOST = 0.9
 """Share of the boxes that must show another form; the others may be broken in other ways."""
 
@@ -41,7 +43,7 @@ def require_sizes_in_pixels(entries: CocoEntries) -> None:
         of_corners, of_sizes = (width - x) * (height - y), width * height
         shown_by_area = are_corners & _is_close(area, of_corners) & ~_is_close(area, of_sizes)
         fits = are_corners & (width <= image_width + 1) & (height <= image_height + 1)
-        leaves = (x + width > image_width + 1) | (y + height > image_height + 1)
+        leaves = (x + width > _FAR * image_width) | (y + height > _FAR * image_height)
     num_areas, num_sizes = int((area > 0).sum()), int((image_width * image_height > 0).sum())
     got = "corners [x1, y1, x2, y2]"
     if num_areas and shown_by_area.sum() >= _MOST * num_areas:

@@ -7,7 +7,6 @@ that tools name differently, or put into `attributes` as CVAT does, are read und
 
 from __future__ import annotations
 
-import math
 from array import array
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,20 +30,28 @@ from sparsevod_core.data.json_fields import (
     box_xywh,
     finite,
     flag,
-    text,
-    whole,
+    is_whole_text,
+)
+from sparsevod_core.errors import DataError
+from sparsevod_core.prepare.coco.fields import (
+    FRAME_KEYS,
+    TRACK_KEYS,
+    VIDEO_KEYS,
+    box_area,
+    first_key,
+    name_below_root,
+    number,
+    outline_ltwh,
+    pixels,
+    printable,
+    slashed_name,
 )
 from sparsevod_core.prepare.reading.annotated import rotated_extent
 
 CROWD, OCCLUDED, GENERATED = 1, 2, 4
 """Bits of `CocoEntries.box_flags`."""
 
-_TRACK_KEYS = ("instance_id", "track_id", "tracking_id", "object_id")
-_VIDEO_KEYS = ("video_id", "video")
-_FRAME_KEYS = ("frame_id", "frame_index", "frame_number")
 _NO_ATTRIBUTES: dict[str, Any] = {}
-_whole = partial(whole, from_text=True)
-_MOST_PIXELS = (1 << 16) - 1
 
 
 @dataclass(slots=True)
@@ -92,7 +99,7 @@ class CocoEntries(AnnotationFile):
         self.root = root if isinstance(root, str) else None
 
     def _add_category(self, entry: Any) -> None:
-        class_id, name = _whole(entry, "id"), _printable(entry, "name")
+        class_id, name = number(entry, "id"), printable(entry, "name")
         if class_id in self.names:
             raise FieldError(f"class id {class_id} is repeated")
         self.names[class_id] = name
@@ -103,18 +110,18 @@ class CocoEntries(AnnotationFile):
         video_id = self._video_id(entry, ("id",))
         if video_id in self.video_of:
             raise FieldError(f"video id {entry['id']} is repeated")
-        file = _path(entry, "file_name") if entry.get("file_name") is not None else None
+        file = name_below_root(entry, "file_name") if entry.get("file_name") is not None else None
         name = str(entry["name"]) if entry.get("name") else file or str(entry["id"])
         self.video_of[video_id] = name, file
 
     def _add_image(self, entry: Any) -> None:
-        image_id, video_id = _whole(entry, "id"), self._video_id(entry, _VIDEO_KEYS)
-        frame_id = _whole(entry, _first_key(entry, _FRAME_KEYS), MISSING)
+        image_id, video_id = number(entry, "id"), self._video_id(entry, VIDEO_KEYS)
+        frame_id = number(entry, first_key(entry, FRAME_KEYS), MISSING)
         before = entry.get("prev_image_id")
-        height, width = _size(entry, "height"), _size(entry, "width")
+        height, width = pixels(entry, "height"), pixels(entry, "width")
         is_target, images = entry.get("is_vid_train_frame"), self.images
         is_target = -1 if is_target is None else flag(entry, "is_vid_train_frame")
-        images.file_names.append(_slashed(entry, "file_name"))
+        images.file_names.append(slashed_name(entry, "file_name"))
         images.ids.append(image_id)
         images.video_ids.append(video_id)
         images.frame_ids.append(frame_id)
@@ -127,13 +134,13 @@ class CocoEntries(AnnotationFile):
             self.num_first += not has_frame_before
 
     def _add_annotation(self, entry: Any) -> None:
-        image_id, class_id = _whole(entry, "image_id"), _whole(entry, "category_id")
+        image_id, class_id = number(entry, "image_id"), number(entry, "category_id")
         attributes, annotations = entry.get("attributes"), self.annotations
         if not isinstance(attributes, dict):  # some tools have a list of names
             attributes = _NO_ATTRIBUTES
-        track = _whole(entry, _first_key(entry, _TRACK_KEYS), MISSING)
+        track = number(entry, first_key(entry, TRACK_KEYS), MISSING)
         if track == MISSING and attributes:
-            track = _whole(attributes, _first_key(attributes, _TRACK_KEYS), MISSING)
+            track = number(attributes, first_key(attributes, TRACK_KEYS), MISSING)
         bits = CROWD * (flag(entry, "iscrowd") or flag(entry, "ignore"))
         with_occluded = attributes if entry.get("occluded") is None else entry
         bits |= OCCLUDED * self._unused_flag(with_occluded, "occluded", entry)
@@ -144,16 +151,16 @@ class CocoEntries(AnnotationFile):
         annotations.image_ids.append(image_id)
         annotations.category_ids.append(class_id)
         annotations.instance_ids.append(track if track >= 0 else MISSING)  # -1 is no track
-        annotations.areas.append(_area(entry))
+        annotations.areas.append(box_area(entry))
         self.box_flags.append(bits)
 
     def _video_id(self, entry: Any, keys: tuple[str, ...]) -> int:
         """Return the id of a video, or the number that stands for a name; see `ids_of`."""
-        key = _first_key(entry, keys)
+        key = first_key(entry, keys)
         value = entry.get(key) if isinstance(entry, dict) else None
-        if isinstance(value, str) and not value.isdigit():
+        if isinstance(value, str) and value.strip() and not is_whole_text(value):
             return whole_or_text(self._text_ids, entry, key)
-        return _whole(entry, key, None if keys == ("id",) else MISSING)
+        return number(entry, key, None if keys == ("id",) else MISSING)
 
     def _unused_flag(self, fields: dict[str, Any], key: str, entry: dict[str, Any]) -> bool:
         """Return a flag that training and scoring do not use: the box stays if it is unclear."""
@@ -166,8 +173,9 @@ class CocoEntries(AnnotationFile):
 
     def _box(self, entry: dict[str, Any], attributes: dict[str, Any]) -> list[float]:
         if not entry.get("bbox") and entry.get("segmentation"):
+            box_ltwh = outline_ltwh(entry)
             self.num_outlined += 1
-            return _outline(entry)
+            return box_ltwh
         box_ltwh = box_xywh(entry, from_text=True)
         if min(box_ltwh[2:]) < 0:
             raise FieldError.of(entry, "bbox", "no negative size")
@@ -191,7 +199,13 @@ def read_coco_entries(path: Path) -> CocoEntries:
         entries.skip(entry_place(section, position, entry), problem)
 
     entries = CocoEntries(path)
-    positions = read_valid_entries(entries, report, lists=())
+    positions = read_valid_entries(entries, report, lists=("categories",))
+    if not entries.names:
+        reason = next((line for line in entries.problems if "categories[" in line), "it is empty")
+        raise DataError(
+            f"{path}: `categories`: no class: {reason}",
+            hint='use a list such as [{"id": 1, "name": "dog"}]',
+        )
     image_ids, wanted = as_numbers(entries.images.ids), as_numbers(entries.annotations.image_ids)
     entries.file_names = entries.images.file_names.names()
     entries.is_usable = np.ones(len(image_ids), bool)
@@ -220,77 +234,3 @@ def _describe(entries: CocoEntries) -> None:
         entries.notes.append(f"{entries.num_outlined} boxes without `bbox` are around polygons")
     if entries.num_rotated:
         entries.notes.append(f"{entries.num_rotated} rotated boxes are replaced by their extent")
-
-
-def _size(entry: dict[str, Any], key: str) -> int:
-    pixels = _whole(entry, key, 0)
-    if 0 <= pixels <= _MOST_PIXELS:
-        return pixels
-    raise FieldError.of(entry, key, "a size in pixels")
-
-
-def _printable(entry: dict[str, Any], key: str) -> str:
-    value = text(entry, key)
-    if value.isprintable():
-        return value
-    raise FieldError.of(entry, key, "printable text")
-
-
-def _first_key(entry: Any, keys: tuple[str, ...]) -> str:
-    """Return the first of the keys that has a value, or the first key."""
-    if isinstance(entry, dict):
-        for key in keys:
-            if entry.get(key) is not None:
-                return key
-    return keys[0]
-
-
-def _area(entry: dict[str, Any]) -> float:
-    """Return `area`, which only helps to recognize the form of boxes; NaN if it is unusable."""
-    try:
-        return float(entry.get("area", math.nan))
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
-def _outline(entry: dict[str, Any]) -> list[float]:
-    """Return the box around the polygons of `segmentation`."""
-    polygons = entry["segmentation"]
-    try:
-        if not isinstance(polygons, list):
-            raise TypeError
-        if not isinstance(polygons[0], list):  # VGG Image Annotator does not nest a polygon
-            polygons = [polygons]
-        numbers = [list(map(float, polygon)) for polygon in polygons]
-        x = [number for polygon in numbers for number in polygon[::2]]
-        y = [number for polygon in numbers for number in polygon[1::2]]
-        if len(x) == len(y) and all(map(math.isfinite, x + y)):
-            return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
-    except (KeyError, TypeError, ValueError, OverflowError):
-        pass
-    raise FieldError("`bbox` is missing, and `segmentation` is not a list of polygons")
-
-
-def _slashed(entry: dict[str, Any], key: str) -> str:
-    """Return a file name with forward slashes."""
-    # Label Studio writes images of a local folder as /data/local-files/?d=FOLDER/NAME.
-    name = _printable(entry, key).replace("\\", "/").rpartition("?d=")[2]
-    if name.endswith(".."):
-        raise FieldError.of(entry, key, STAYS)
-    return name.removeprefix("./")
-
-
-def _path(entry: dict[str, Any], key: str) -> str:
-    """Return a file name that stays below the root."""
-    name = _slashed(entry, key)
-    if leads_out(name):
-        raise FieldError.of(entry, key, STAYS)
-    return name
-
-
-STAYS = "a name that stays in the data set's folder"
-
-
-def leads_out(name: str) -> bool:
-    """Return True if a file name is absolute, an address, or leads up."""
-    return name[:1] == "/" or ":/" in name or ".." in name.split("/")

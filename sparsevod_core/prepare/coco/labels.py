@@ -1,11 +1,13 @@
 """Users' own COCO-VID JSON, or plain COCO JSON whose images are frames of videos.
 
 The `file_name` of an entry of `videos` is a video file or a folder. Without `videos`, images with
-the same `video_id` form a video; without that, those of a folder do (`frame_names.py`). Ids of
-images and classes are kept, so they must be whole numbers; gaps and a start at 0 or 1 are fine.
-Tracks are `instance_id` or `track_id`. Optional are tracks, sizes (read from the file), `frame_id`
-(read from the name), `area`, `iscrowd` and ids of annotations. Boxes are `[x, y, width, height]` in
-pixels from 0, and are kept.
+the same video form one; without that, those of a folder do (`videos.py`). Ids of images and classes
+are kept, so they must be whole numbers; gaps and a start at 0 or 1 are fine. Optional are tracks,
+sizes (read from the file), frame numbers (read from the name), `area`, `iscrowd` and ids of
+annotations. Boxes are `[x, y, width, height]` in pixels from 0, and are kept.
+
+`files.py` finds the JSON files, `entries.py` reads them, `box_form.py` checks the form of boxes,
+`places.py` finds the images, and `overlap.py` compares train and val.
 
 Source: cocodataset.org/#format-data; MMTracking's CocoVID.
 """
@@ -82,9 +84,11 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     }
     reader = CocoReader(common)
     if found.left_out:
-        names_left_out = ", ".join(str(path.relative_to(root)) for path in found.left_out[:8])
-        read = " and ".join(str(path.relative_to(root)) for path in files.values())
-        notes.append(f"only {read} is read; left out: {names_left_out}")
+        lists = [
+            ", ".join(path.relative_to(root).as_posix() for path in paths)
+            for paths in (files.values(), found.left_out[:8])
+        ]
+        notes.append(f"reading {lists[0]}; left out: {lists[1]}")
     notes += [note for entries in contents.values() for note in entries.notes]
     return LabelSet(common, categories_of(names, next(iter(files.values()))), splits, reader, notes)
 

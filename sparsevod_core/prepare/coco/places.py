@@ -16,7 +16,8 @@ import numpy as np
 
 from sparsevod_core.data.annotation_file import is_video_file, place
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.coco.entries import STAYS, CocoEntries, leads_out
+from sparsevod_core.prepare.coco.entries import CocoEntries
+from sparsevod_core.prepare.coco.fields import STAYS, leads_out
 from sparsevod_core.prepare.reading.label_set import Hints
 from sparsevod_core.prepare.reading.split_names import WORDS
 
@@ -47,7 +48,7 @@ def find_place(root: Path, split: str, entries: CocoEntries, hints: Hints) -> Pa
     tried = list(dict.fromkeys(_existing(usual)))
     if not is_outside and (best := _best(tried, probes)):
         return best[0]
-    others = [folder for folder in _existing(unusual) if folder not in tried]
+    others = [folder for folder in dict.fromkeys(_existing(unusual)) if folder not in tried]
     best = [] if is_outside else _best(others, probes)
     for num_removed in range(1, len(leading) + 1):
         if best or any(len(names) > 1 for names in probes):

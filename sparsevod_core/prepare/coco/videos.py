@@ -63,8 +63,8 @@ def group_images(entries: CocoEntries, hints: Hints) -> list[ImageGroup]:
     for video_id in entries.video_of or sorted(by_id):
         name, file = entries.video_of.get(video_id, (labels.get(video_id, ""), None))
         # Some files name the video of an image, instead of giving its id.
-        images = by_id.pop(video_id, None) or by_id.pop(by_label.get(name, MISSING), [])
-        if images:
+        named = by_label.get(name, MISSING)
+        if images := by_id.pop(video_id if video_id in by_id else named, []):
             groups.append(_group(entries, name, file, images))
     for video_id, images in by_id.items():
         reason = f"video_id {labels[video_id]} is not in 'videos' ({len(images)} such images)"

@@ -19,6 +19,7 @@ ProjectData; annotation.py, TrackManager).
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,7 @@ from pathlib import Path, PurePosixPath
 from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.cvat.parser import (
+    CvatBox,
     CvatMeta,
     CvatTask,
     CvatTrack,
@@ -45,6 +47,7 @@ from sparsevod_core.prepare.reading.media import (
     VideoFrames,
     add_box,
     finish,
+    media_inputs,
     open_media,
 )
 from sparsevod_core.prepare.reading.split_names import find_by_split, split_named
@@ -85,6 +88,7 @@ def find_cvat(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     for split, paths in files.items():
         for path in paths:
             _add_file(path, split, media_root, found, labels)
+    _report_overlap(found)
     if hints.classes is not None:
         names = read_class_list(hints.classes, first_id=1)
     else:
@@ -124,8 +128,10 @@ class CvatReader:
         where = f"{source.annotation}:{track.line}"
         video.problems += track.problems
         if track.num_broken > len(track.problems):
-            more = track.num_broken - len(track.problems)
-            video.problems.append(f"{where}: {more} more boxes like these in the track, skipped")
+            num_more = track.num_broken - len(track.problems)
+            video.problems.append(
+                f"{where}: {num_more} more boxes like these in the track, skipped"
+            )
         if track.other_shapes:
             kinds = ", ".join(f"{count} {kind}" for kind, count in track.other_shapes.items())
             video.problems.append(
@@ -171,6 +177,28 @@ def _xml_files(folder: Path) -> list[Path]:
     """Return the CVAT files in a folder, or one level below it."""
     paths = [*folder.glob("*.xml"), *folder.glob("*/*.xml")]
     return sorted(path for path in paths if root_element(path) == "annotations")
+
+
+def _report_overlap(found: Mapping[str, Split]) -> None:
+    """Report tasks of val that have frames of a task of train."""
+    train: defaultdict[str, list[CvatVideo]] = defaultdict(list)
+    for source in _tasks(found, "train"):
+        for place in media_inputs(source.media, every_file=False):
+            train[place].append(source)
+    for source in _tasks(found, "val"):
+        for place in media_inputs(source.media, every_file=False):
+            for other in train[place]:
+                start = max(source.numbers[0], other.numbers[0])
+                if start <= min(source.numbers[-1], other.numbers[-1]):
+                    found["val"].problems.append(
+                        f"{source.annotation}: {place} is in train from frame {start} on, too "
+                        f"({other.annotation}), so that validation scores too high"
+                    )
+
+
+def _tasks(found: Mapping[str, Split], split: str) -> list[CvatVideo]:
+    sources = found[split].sources if split in found else ()
+    return [source for source in sources if isinstance(source, CvatVideo)]
 
 
 def _add_file(

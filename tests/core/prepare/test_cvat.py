@@ -137,6 +137,20 @@ def test_frame_numbers_continue_across_tasks_of_a_project(studio: Studio) -> Non
     assert studio.shown(studio.out / "val.json") == {"c": [(2, [2], [0])]}
 
 
+@pytest.mark.parametrize("start", [3, 6])
+def test_a_video_in_both_subsets(studio: Studio, start: int) -> None:
+    studio.video("a.mp4", 10)
+    tasks = [
+        task(identity=7, more="<subset>Train</subset><source>a.mp4</source>"),
+        task(start, 9, identity=8, more="<subset>Validation</subset><source>a.mp4</source>"),
+    ]
+    text = xml([], f"<project><id>3</id><tasks>{''.join(tasks)}</tasks></project>")
+    studio.write("annotations.xml", text)
+    _, val = studio.prepare("cvat", output=studio.out)
+    assert len(val.problems) == (start == 3)
+    assert all("a.mp4 is in train from frame 3 on, too" in problem for problem in val.problems)
+
+
 def test_flags_as_words(studio: Studio) -> None:
     studio.video("clip.mp4", 6)
     flags = 'outside="false" occluded="true" keyframe="false"'

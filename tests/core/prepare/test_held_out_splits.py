@@ -84,6 +84,7 @@ def test_only_test_data_is_an_error_unless_asked_for(studio: Studio) -> None:
         converted(studio)
     assert "--splits test" in str(error.value.hint)
     assert converted(studio, splits=["test"])[0] == {"test": ["a"]}
+    yolo(studio, "images/train/b", "labels/train/b")
     with pytest.raises(ConfigError, match="unknown split 'best'"):
         converted(studio, splits=["best", "test"])
 
