@@ -79,7 +79,9 @@ def find_cvat(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
         DataError: No such file, or an invalid class list.
     """
     folder = root.parent if root.is_file() else root
-    files = {"all": [root]} if root.is_file() else find_by_split(folder, _xml_files)
+    files = (
+        {"all": [root]} if root.is_file() else find_by_split(folder, _xml_files, by_file_name=True)
+    )
     if not files:
         raise DataError(f"{root}: no CVAT file here: expected an .xml with <annotations>")
     media_root = hints.images or folder

@@ -19,8 +19,8 @@ class Hints:
     Attributes:
         classes: Path of a file with class names (`class_names.read_class_list`).
         images: Folder of the images or videos, if they are not beside the annotations.
-        first_frame: Number that the annotations give the first frame of a video file. None: see
-            `first_frame.first_frames`.
+        first_frame: Number that the annotations give the first frame of a video file, or the first
+            image in MOT text files. None: see `first_frame.first_frames` and `mot.sequences`.
         group_by_folder: If True, the frames of a folder are one video, whatever their names.
     """
 

@@ -71,18 +71,23 @@ def split_of_file(file: str) -> str | None:
     return split_of_folder(file.rpartition("/")[0])
 
 
-def find_by_split(root: Path, find: Callable[[Path], list[Path]]) -> dict[str, list[Path]]:
-    """Return what `find` returns for `root` and for its folders such as `train`, by split."""
+def find_by_split(
+    root: Path, find: Callable[[Path], list[Path]], *, by_file_name: bool = False
+) -> dict[str, list[Path]]:
+    """Return what `find` returns for `root` and for its folders such as `train`, by split.
+
+    With `by_file_name`, files outside such folders belong to the splits in their own names, if
+    there are several: one alone may be a video called `test`.
+    """
     found = dict.fromkeys(find(root))
     for folder in sorted(root.iterdir()):
         if folder.is_dir() and split_named(folder.name):
             found |= dict.fromkeys(find(folder))
-    stems = {path: split_in_words(path.stem) for path in found if path.is_file()}
-    has_named_files = len(set(stems.values()) - {None}) > 1  # one may be a video called `test`
+    named = {path: split_in_words(path.stem) for path in found} if by_file_name else {}
+    if len({*named.values()} - {None}) < 2:
+        named = {}
     by_split: dict[str, list[Path]] = {}
     for path in found:
-        name = path.relative_to(root).as_posix()
-        split = split_of_file(name) if path in stems else split_of_folder(name)
-        split = split or (stems.get(path) if has_named_files else None) or "all"
+        split = split_of_file(path.relative_to(root).as_posix()) or named.get(path) or "all"
         by_split.setdefault(split, []).append(path)
     return by_split

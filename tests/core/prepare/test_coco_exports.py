@@ -116,7 +116,7 @@ def test_tracks_in_attributes_make_a_video_of_numbered_frames(studio: Studio) ->
     def box(n: int) -> dict[str, Any]:
         return {"attributes": {"track_id": 0, "occluded": n == 1, "keyframe": n == 0}}
 
-    names = "frame_{:06}.png"
+    names = "{:06}.png"
     place = "annotations/instances_default.json"
     export(studio, names, files=f"images/default/{names}", place=place, box=box)
     split, messages = convert(studio)
