@@ -45,7 +45,7 @@ def first_frames(
         if file in reasons:
             continue
         if len(proven) == 1:
-            reasons[file] = *proven, "other videos of the data set do"
+            reasons[file] = min(proven), "other videos of the data set do"
         elif found[0] == 1:
             reasons[file] = 1, "frame 1 has a label, but no frame 0"
         elif starts_at_1 and not proven:
@@ -77,8 +77,8 @@ def _has_frames(path: Path, number: int) -> bool:
 def _notes(reasons: Mapping[str, tuple[int, str]]) -> list[str]:
     """Return a line for each reason."""
     files: defaultdict[tuple[int, str], list[str]] = defaultdict(list)
-    for file, reason in reasons.items():
-        files[reason].append(file)
+    for file, found in reasons.items():
+        files[found].append(file)
     notes = []
     for (first, reason), of_reason in files.items():
         names = ", ".join(of_reason[:3])

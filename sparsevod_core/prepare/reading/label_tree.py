@@ -13,22 +13,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
+from sparsevod_core.prepare.reading.file_tree import FileTree, SplitOf, base_of, label_of
 from sparsevod_core.prepare.reading.first_frame import first_frames
 from sparsevod_core.prepare.reading.frame_groups import ImageFrames, group_frames, lone_frames
 from sparsevod_core.prepare.reading.frame_names import split_number
-from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
-from sparsevod_core.prepare.reading.label_set import (
-    Hints,
-    Split,
-    walk_files,
-)
+from sparsevod_core.prepare.reading.label_set import Hints, Split
 from sparsevod_core.prepare.reading.media import (
     Media,
     VideoFrames,
@@ -39,16 +33,11 @@ from sparsevod_core.prepare.reading.media import (
 )
 from sparsevod_core.prepare.reading.split_names import (
     HELD_OUT,
-    IMAGE_FOLDERS,
     LABEL_FOLDERS,
     USED,
-    is_split_word,
-    split_named,
     split_of_file,
 )
-
-SplitOf = Callable[[str], str]
-"""Returns the split of an image or video file."""
+from sparsevod_core.prepare.reading.video_file_labels import labels_of_video_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,46 +62,6 @@ class LabeledVideo:
         yield from inputs_of((label for _, label in self.labels), every_file)
 
 
-@dataclass(slots=True)
-class FileTree:
-    """Paths of the images, video files and label files below a root, relative to it."""
-
-    images: list[str] = field(default_factory=list)
-    videos: list[str] = field(default_factory=list)
-    labels: set[str] = field(default_factory=set)
-
-
-def list_files(root: Path, label_suffix: str) -> FileTree:
-    """List the images, the video files, and the files that end in `label_suffix`."""
-    tree = FileTree()
-    for path in walk_files(root):
-        if path.lower().endswith(IMAGE_SUFFIXES):
-            tree.images.append(path)
-        elif is_video_file(path):
-            tree.videos.append(path)
-        elif path.endswith(label_suffix):
-            tree.labels.add(path)
-    return tree
-
-
-def split_by_folder(tree: FileTree) -> SplitOf:
-    """Return a function that gives the split of a file by its folders.
-
-    Without folders for both `train` and `val`, it gives `all` for all that is not held out. With
-    both, it gives `neither` for files in no split.
-    """
-    found = {split_of_file(file) for file in (*tree.images, *tree.videos)}
-    is_divided = {"train", "val"} <= found
-
-    def split_of(file: str) -> str:
-        split = split_of_file(file)
-        if is_divided:
-            return split or "neither"
-        return split if split in HELD_OUT else "all"
-
-    return split_of
-
-
 def pair_labels(
     root: Path, tree: FileTree, label_suffix: str, split_of: SplitOf, hints: Hints
 ) -> tuple[dict[str, Split], list[str]]:
@@ -128,7 +77,7 @@ def pair_labels(
     # By split, and by the leading folders that are not part of video names.
     files: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for image in tree.images:
-        files[split_of(image), _base(image)].append(image)
+        files[split_of(image), base_of(image)].append(image)
     paired: set[str] = set()
     videos: defaultdict[str, list[LabeledVideo]] = defaultdict(list)
     unlabeled: defaultdict[str, list[LabeledVideo]] = defaultdict(list)
@@ -137,17 +86,17 @@ def pair_labels(
             labels = [
                 (number, label)
                 for number, image in group.files
-                if (label := _label_of(image, label_suffix, tree.labels))
+                if (label := label_of(image, label_suffix, tree.labels))
             ]
             paired.update(label for _, label in labels)
             video = LabeledVideo(group, tuple(labels))
             (videos if labels or not group.is_video else unlabeled)[split].append(video)
-    in_files, notes = _labels_of_video_files(tree, paired, split_of)
+    in_files, notes = labels_of_video_files(tree, paired, split_of)
     numbers = {file: sorted(labels) for _, file, labels in in_files}
     first, more = first_frames(root, numbers, hints.first_frame)
     for split, file, labels_of_file in in_files:
         paired.update(labels_of_file.values())
-        name = PurePosixPath(file).relative_to(_base(file)).with_suffix("").as_posix()
+        name = PurePosixPath(file).relative_to(base_of(file)).with_suffix("").as_posix()
         if any(video.name == name for video in videos[split]):
             name += PurePosixPath(file).suffix
         shifted = tuple((n - first[file], labels_of_file[n]) for n in numbers[file])
@@ -193,71 +142,6 @@ def read_labeled(
                 f"{len(frames)} frames"
             )
     return finish(video)
-
-
-def _base(file: str) -> str:
-    """Return the leading folders such as `images` or `train`, which video names do not include."""
-    folders = PurePosixPath(file).parent.parts
-    return "/".join(takewhile(lambda name: name in IMAGE_FOLDERS or is_split_word(name), folders))
-
-
-def _label_of(image: str, suffix: str, labels: set[str]) -> str | None:
-    stem = image.rpartition(".")[0]
-    return next((stem + suffix for stem in _label_stems(stem) if stem + suffix in labels), None)
-
-
-def _label_stems(stem: str) -> Iterator[str]:
-    """Yield the paths without suffix where the label of `stem` may be, most likely first."""
-    yield stem
-    parts = stem.split("/")
-    for place, part in reversed(list(enumerate(parts[:-1]))):
-        if part in IMAGE_FOLDERS:
-            for name in LABEL_FOLDERS:
-                yield "/".join([*parts[:place], name, *parts[place + 1 :]])
-    for place in range(min(len(parts), 2)):
-        for name in LABEL_FOLDERS:
-            yield "/".join([*parts[:place], name, *parts[place:]])
-
-
-def _labels_of_video_files(
-    tree: FileTree, paired: set[str], split_of: SplitOf
-) -> tuple[list[tuple[str, str, dict[int, str]]], list[str]]:
-    """Return the split, path and label files by frame number of each video file, and notes."""
-    by_video: defaultdict[str, dict[int, str]] = defaultdict(dict)
-    for label in sorted(tree.labels - paired):
-        path = PurePosixPath(label)
-        prefix, number = split_number(path.stem)
-        if number is not None:
-            inside = prefix in ("", path.parent.name)
-            by_video[str(path.parent if inside else path.parent / prefix)][number] = label
-    labels_of: dict[str, dict[int, str]] = {}
-    for file in tree.videos:
-        stems = _label_stems(file.rpartition(".")[0])
-        labels_of[file] = next((by_video[stem] for stem in stems if stem in by_video), {})
-    notes = []
-    if len(tree.videos) == len(by_video) == 1 and not labels_of[tree.videos[0]]:
-        ((place, labels),) = by_video.items()
-        if _is_of_any_video(place):
-            labels_of[tree.videos[0]] = labels
-            notes.append(f"{place}: taken for the labels of {tree.videos[0]}, the only video here")
-    found = []
-    for file, labels in labels_of.items():
-        split = split_of(file)
-        splits = {split_of(label) for label in labels.values()}
-        if split == "neither" or splits & HELD_OUT.keys() - {"neither"}:
-            order = (*HELD_OUT, "val", "train", "all")
-            split = min(splits or {split}, key=order.index)
-            if len(splits) > 1:
-                names = " and ".join(sorted(splits))
-                notes.append(f"{file}: has frames in {names}: the video is in {split}")
-        found.append((split, file, labels))
-    return found, notes
-
-
-def _is_of_any_video(folder: str) -> bool:
-    """Return True if the name of a folder of labels is not that of a video."""
-    name = PurePosixPath(folder).name
-    return name in ("", *LABEL_FOLDERS) or split_named(name) is not None
 
 
 def _remove_shared(
@@ -350,7 +234,7 @@ def _refuse_unpaired(tree: FileTree, paired: set[str]) -> None:
         return
     more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
     media = (tree.videos or tree.images)[0]
-    stem = PurePosixPath(media).relative_to(_base(media)).with_suffix("").as_posix()
+    stem = PurePosixPath(media).relative_to(base_of(media)).with_suffix("").as_posix()
     suffix = PurePosixPath(labels[0]).suffix
     place = f"labels/{stem}/000000{suffix}" if tree.videos else f"labels/{stem}{suffix}"
     raise DataError(

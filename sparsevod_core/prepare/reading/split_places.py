@@ -20,7 +20,7 @@ def without_suffix(file: str) -> str:
 
 
 class SplitPlaces:
-    """Function from a file to its split, a `label_tree.SplitOf`.
+    """Function from a file to its split, a `file_tree.SplitOf`.
 
     Args:
         places: Folders, and files without suffix, of each split, relative to the root with forward

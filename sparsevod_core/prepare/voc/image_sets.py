@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from sparsevod_core.prepare.reading.file_tree import FileTree, SplitOf, split_by_folder
 from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
-from sparsevod_core.prepare.reading.label_tree import FileTree, SplitOf, split_by_folder
 from sparsevod_core.prepare.reading.split_names import IMAGE_FOLDERS, WORDS
 from sparsevod_core.prepare.reading.split_places import SplitPlaces, without_suffix
 from sparsevod_core.prepare.reading.text_file import read_text

@@ -19,14 +19,10 @@ from pathlib import Path
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
+from sparsevod_core.prepare.reading.file_tree import list_files
 from sparsevod_core.prepare.reading.image_size import size_problem
 from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split, used_sources
-from sparsevod_core.prepare.reading.label_tree import (
-    LabeledVideo,
-    list_files,
-    pair_labels,
-    read_labeled,
-)
+from sparsevod_core.prepare.reading.label_tree import LabeledVideo, pair_labels, read_labeled
 from sparsevod_core.prepare.reading.media import add_box
 from sparsevod_core.prepare.voc.image_sets import split_by_lists
 from sparsevod_core.prepare.voc.parser import read_voc_xml

@@ -19,14 +19,9 @@ from pathlib import Path
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, Box, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
+from sparsevod_core.prepare.reading.file_tree import list_files, split_by_folder
 from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, used_sources
-from sparsevod_core.prepare.reading.label_tree import (
-    LabeledVideo,
-    list_files,
-    pair_labels,
-    read_labeled,
-    split_by_folder,
-)
+from sparsevod_core.prepare.reading.label_tree import LabeledVideo, pair_labels, read_labeled
 from sparsevod_core.prepare.reading.media import add_box
 from sparsevod_core.prepare.yolo.darknet import find_obj_data, read_obj_data
 from sparsevod_core.prepare.yolo.data_yaml import DataFile, find_data_yaml, read_data_yaml

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.reading.label_tree import FileTree
+from sparsevod_core.prepare.reading.file_tree import FileTree
 from sparsevod_core.prepare.reading.split_names import IMAGE_FOLDERS
 from sparsevod_core.prepare.reading.split_places import SplitPlaces, without_suffix
 from sparsevod_core.prepare.reading.text_file import read_text
