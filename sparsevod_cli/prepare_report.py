@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sparsevod_cli import console
+from sparsevod_core.reporting import counted
 
 if TYPE_CHECKING:
     from sparsevod_core.prepare.conversion.counts import Example
@@ -142,27 +143,26 @@ def _examples(prepared: Sequence[PreparedSplit]) -> list[str]:
     lines = [line for video in videos for line in _taken_for(video, f"video {video.name}")]
     stills = next((split.stills for split in prepared if split.stills is not None), None)
     if stills is not None:
-        lines.extend(_taken_for(stills, _counted(stills.num_frames, "still image")))
+        lines.extend(_taken_for(stills, counted(stills.num_frames, "still image")))
     if sum(split.num_boxes for split in prepared) and not any(s.num_tracks for s in prepared):
         lines.append("no tracks, so nothing is known about the speed of the objects")
     return lines + list(dict.fromkeys(note for split in prepared for note in split.notes))
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def _taken_for(example: Example, what: str) -> list[str]:
+    """Return the files of an example and what they were taken for, in short lines if possible."""
     first, last = example.first_file, example.last_file.rpartition("/")[2]
     if example.num_frames == 1:
-        files = first
+        parts = [first]
     elif example.first_file == example.last_file:
-        files = f"frames {example.first_number} ... {example.last_number} of {first}"
+        parts = [f"frames {example.first_number} ... {example.last_number} of {first}"]
     else:
-        files = f"{first} ... {last}"
-    if len(files) + len(what) < LINE_LENGTH - 4:
-        return [f"{files} -> {what}"]
-    return [files, f"    -> {what}"]
+        parts = [first, f"... {last}"]
+    if len(" ".join(parts)) <= LINE_LENGTH:
+        parts = [" ".join(parts)]
+    if len(parts[0]) + len(what) <= LINE_LENGTH - 4 and len(parts) == 1:
+        return [f"{parts[0]} -> {what}"]
+    return [parts[0], *(f"    {part}" for part in (*parts[1:], f"-> {what}"))]
 
 
 def _warn(split: PreparedSplit) -> None:

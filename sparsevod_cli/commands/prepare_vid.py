@@ -49,9 +49,7 @@ def prepare_vid(
     ] = None,
     splits: Annotated[
         str | None,
-        typer.Option(
-            "--splits", help="Splits to convert, e.g. val or test; default: train and val."
-        ),
+        typer.Option("--splits", help="Splits to convert, e.g. test; default: train and val."),
     ] = None,
     no_det: Annotated[bool, typer.Option("--no-det", help="Skip DET's still images.")] = False,
     classes: Annotated[

@@ -34,7 +34,10 @@ def labels_of_video_files(
     found = []
     for file, labels in labels_of.items():
         split = split_of(file)
-        splits = {split_of(label) for label in labels.values()}
+        # The folder `labels/test` is that of `test.mp4`, before it is that of test data.
+        own = PurePosixPath(file).stem
+        places = [label for label in labels.values() if PurePosixPath(label).parent.name != own]
+        splits = {split_of(label) for label in places}
         if split == "neither" or splits & HELD_OUT.keys() - {"neither"}:
             order = (*HELD_OUT, "val", "train", "all")
             split = min(splits or {split}, key=order.index)

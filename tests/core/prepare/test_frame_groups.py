@@ -24,6 +24,8 @@ from sparsevod_core.prepare.reading.frame_names import split_number
         ("cam1_frame_000012", ("cam1", 12)),
         ("clip.mp4_000012", ("clip.mp4", 12)),
         ("clip (12)", ("clip", 12)),
+        ("clip (1)_0012", ("clip (1)", 12)),
+        ("[left]_12", ("[left]", 12)),
         ("2024-05-01_12", ("2024-05-01", 12)),
         ("clip_mp4-12_jpg.rf.0123abcd4567", ("clip_mp4", 12)),
         ("dataframe12", ("dataframe", 12)),

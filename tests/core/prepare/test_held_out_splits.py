@@ -77,6 +77,14 @@ def test_folders(studio: Studio, image: str, name: str, others: tuple[str, ...])
     assert f"{split}: 1 video left out (" in text
 
 
+def test_a_video_file_may_be_called_test(studio: Studio) -> None:
+    studio.write("classes.txt", "cat\n")
+    for name in ("test", "train"):
+        studio.video(f"{name}.mp4", 2)
+        studio.write(f"labels/{name}/0.txt", f"0 {fractions(0)}\n")
+    assert converted(studio)[0] == {"all": ["test", "train"]}
+
+
 def test_only_test_data_is_an_error_unless_asked_for(studio: Studio) -> None:
     studio.write("data.yaml", NAMES)
     yolo(studio, "images/test/a", "labels/test/a")
