@@ -49,7 +49,7 @@ def prepare_vid(
     ] = None,
     splits: Annotated[
         str | None,
-        typer.Option("--splits", help="train, val or train,val; default: all that exist."),
+        typer.Option("--splits", help="Splits to convert, e.g. test; default: train and val."),
     ] = None,
     no_det: Annotated[bool, typer.Option("--no-det", help="Skip DET's still images.")] = False,
     classes: Annotated[
@@ -136,9 +136,10 @@ def prepare_vid(
 
     Your own videos may have labels in COCO or COCO-VID JSON, MOT text files, YOLO text,
     Pascal VOC XML or CVAT for video XML, with frames in folders or inside video files. If the data
-    have the splits train and val, both files are written. Otherwise use --val-fraction and
-    --seed to select videos at random for val, or -o NAME.json for one file. Class ids are kept. Use
-    --classes, --images, --first-frame and --group-by-folder to specify what a layout leaves open.
+    have the splits train and val, both files are written; test data are left out. Otherwise use
+    --val-fraction and --seed to select videos at random for val, or -o NAME.json for one file.
+    Class ids are kept. Use --classes, --images, --first-frame and --group-by-folder to specify what
+    a layout leaves open.
 
     Frames are not copied: the JSON records their paths. Broken labels are skipped and reported with
     file and line. Run the same command again to resume an interrupted conversion.

@@ -13,16 +13,14 @@ may hold the same images.
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.reading.label_set import SPLIT_NAMES
+from sparsevod_core.prepare.reading.split_names import HELD_OUT, split_in_words, split_named
 
-_TEST_NAMES = ("test", "testing")
 _HEAD_BYTES = 1 << 16
 _OURS = b'"tool": "sparsevod'
 _MOST_FILES = 200
@@ -57,16 +55,22 @@ def find_files(root: Path) -> CocoFiles:
     for split, found in by_split.items():
         instances = [path for path in found if path.stem.startswith("instances")]
         by_split[split] = instances if len(instances) == 1 else found
-    test = by_split.pop("test", [])
-    if all(len(by_split[split]) == 1 for split in SPLIT_NAMES):
-        splits = {split: by_split[split][0] for split in SPLIT_NAMES}
+    held_out = [path for split in HELD_OUT for path in by_split.pop(split, [])]
+    if all(len(by_split[split]) == 1 for split in ("train", "val")):
+        splits = {split: by_split[split][0] for split in ("train", "val")}
     else:
-        candidates = [path for found in by_split.values() for path in found] or test
+        candidates = [path for found in by_split.values() for path in found]
         if len(candidates) > 1:
             names = ", ".join(path.relative_to(root).as_posix() for path in sorted(paths)[:8])
             raise DataError(
                 f"{root}: {len(paths)} JSON files, but not one for train and one for val: {names}",
                 hint="give the file to convert instead of the folder, one file at a time",
+            )
+        if held_out and not candidates:
+            names = ", ".join(path.relative_to(root).as_posix() for path in held_out[:8])
+            raise DataError(
+                f"{root}: only test or unlabeled data here: {names}",
+                hint="give the file instead of the folder to convert it anyway",
             )
         splits = {"all": candidates[0]} if candidates else {}
     return CocoFiles(splits, [path for path in paths if path not in splits.values()])
@@ -83,21 +87,15 @@ def _json_files(root: Path) -> Iterator[Path]:
 
 
 def _split_folders(root: Path) -> Iterator[str]:
-    for names in (*SPLIT_NAMES.values(), _TEST_NAMES):
-        for name in names:
-            if (root / name).is_dir():
-                yield from (name, f"{name}/annotations")
+    for folder in sorted(root.iterdir()):
+        if split_named(folder.name) and folder.is_dir():
+            yield from (folder.name, f"{folder.name}/annotations")
 
 
 def _split_of(path: Path, root: Path) -> str:
-    """Return the split that a file's folder or name states: train, val, test, or ""."""
-    folder = path.relative_to(root).parts[0]
-    splits = {**SPLIT_NAMES, "test": _TEST_NAMES}
-    for words in ({folder}, set(re.split("[^a-z]+", path.stem.lower()))):
-        stated = [split for split, names in splits.items() if words & set(names)]
-        if len(stated) == 1:
-            return stated[0]
-    return ""
+    """Return the split that a file's folder or name states, or ""."""
+    folder = path.relative_to(root).parent.parts[:1]
+    return (folder and split_named(folder[0])) or split_in_words(path.stem) or ""
 
 
 def _is_coco(head: bytes) -> bool:

@@ -25,15 +25,15 @@ from sparsevod_core.prepare.coco.entries import CocoEntries, read_coco_entries
 from sparsevod_core.prepare.coco.files import find_files
 from sparsevod_core.prepare.coco.overlap import SplitFrames, describe_overlap
 from sparsevod_core.prepare.coco.places import find_place
-from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos, alone, group_images
+from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos, alone, below, group_images
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
 from sparsevod_core.prepare.reading.class_names import categories_of
+from sparsevod_core.prepare.reading.first_frame import first_frames
 from sparsevod_core.prepare.reading.image_size import read_image_size, size_problem
 from sparsevod_core.prepare.reading.label_set import (
     Hints,
     LabelSet,
     Split,
-    first_frame_number,
 )
 from sparsevod_core.prepare.reading.media import add_box, finish, frames_in_file
 from sparsevod_core.reporting import Reporter
@@ -65,18 +65,24 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
         frames = [SplitFrames(contents[key], places[key], groups[key]) for key in contents]
         if overlap := describe_overlap(*frames):
             contents["val"].problems.append(overlap)
-    in_files = [group.numbers for split in groups.values() for group in split if group.file]
-    first_frame = first_frame_number(in_files, hints.first_frame)
-    splits = {}
-    for split, entries in contents.items():
-        base = "/".join(places[split].relative_to(common).parts)
-        splits[split] = Split(
-            CocoVideos(entries, groups[split], base),
+    bases = {split: place.relative_to(common).as_posix() for split, place in places.items()}
+    bases = {split: "" if base == "." else base for split, base in bases.items()}
+    numbers: dict[str, list[int]] = {}
+    for split, found_groups in groups.items():
+        for group in found_groups:
+            if group.file:
+                file = below(bases[split], group.file)
+                numbers[file] = sorted([*numbers.get(file, ()), *group.numbers])
+    first, notes = first_frames(common, numbers, hints.first_frame)
+    splits = {
+        split: Split(
+            CocoVideos(entries, groups[split], bases[split], first),
             entries.problems,
             alone(entries, groups[split]),
         )
-    reader = CocoReader(common, first_frame)
-    notes = [f"annotations count the frames of a video file from {first_frame}"] * first_frame
+        for split, entries in contents.items()
+    }
+    reader = CocoReader(common)
     if found.left_out:
         lists = [
             ", ".join(path.relative_to(root).as_posix() for path in paths)
@@ -92,7 +98,6 @@ class CocoReader:
     """Reader of one video; checks that its frames exist and have the size given in the JSON."""
 
     root: Path
-    first_frame: int
 
     def __call__(self, source: CocoVideo) -> AnnotatedVideo:
         video = AnnotatedVideo(source.name, source.is_video, source.file)
@@ -107,13 +112,13 @@ class CocoReader:
         self, source: CocoVideo, problems: list[str]
     ) -> Iterator[tuple[int, AnnotatedFrame]]:
         path = self.root / str(source.file)
-        numbers = [frame.number - self.first_frame for frame in source.frames]
+        numbers = [frame.number - source.first_frame for frame in source.frames]
         height, width, existing = frames_in_file(path, numbers, problems)
         for position, (frame, number) in enumerate(zip(source.frames, existing, strict=False)):
             if number < 0:
                 problems.append(
                     f"{source.path}: image {frame.image_id}: frame {number} of {source.file}, "
-                    f"skipped: numbers start at {self.first_frame}"
+                    f"skipped: numbers start at {source.first_frame}"
                 )
                 continue
             sized = _sized(source, frame, path, (height, width), problems)

@@ -18,7 +18,8 @@ from sparsevod_core.data.annotation_file import is_video_file, place
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.coco.entries import CocoEntries
 from sparsevod_core.prepare.coco.fields import STAYS, leads_out
-from sparsevod_core.prepare.reading.label_set import SPLIT_NAMES, Hints
+from sparsevod_core.prepare.reading.label_set import Hints
+from sparsevod_core.prepare.reading.split_names import WORDS
 
 _PROBES = 20
 """Number of names to look for when choosing the folder that names start from."""
@@ -87,7 +88,7 @@ def _folders(
     folders = [root] if root.is_dir() else []
     folders += [beside, *([beside.parent] if beside.name == "annotations" else [])]
     stem = entries.path.stem.rpartition("_")[2]
-    names = dict.fromkeys([stem, split, *SPLIT_NAMES.get(split, ())])
+    names = dict.fromkeys([stem, split, *WORDS.get(split, ())])
     below = ["", "images", *names, *(f"images/{name}" for name in names), "videos", "data"]
     usual = [beside / entries.root] if entries.root else []
     usual += [folder / name for folder in folders for name in below]

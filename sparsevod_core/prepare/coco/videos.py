@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import overload
@@ -184,6 +184,7 @@ class CocoVideo:
         path: Path of the JSON.
         base: Folder below the root that file names start from, or "".
         name, file, folder, is_video: As in `ImageGroup`; `file` and `folder` start with `base`.
+        first_frame: Number that the annotations give the first frame of `file`.
         frames: Frames as annotated, without boxes; width and height are 0 if one is missing.
         box_ends: End of each frame's annotations.
         boxes: Position in the file, class, track (or `MISSING`) and flags of each annotation.
@@ -200,6 +201,7 @@ class CocoVideo:
     box_ends: Int[np.ndarray, " n"]
     boxes: Int[np.ndarray, "m 4"]
     boxes_ltwh: Float[np.ndarray, "m 4"]
+    first_frame: int = 0
 
     def inputs(self, every_file: bool) -> Iterator[str | Path]:
         """See `label_set.Source`."""
@@ -233,12 +235,20 @@ class CocoVideos(Sequence[CocoVideo]):
         entries: Columns of the file.
         groups: Images by video.
         base: Prefix of every name: "" or a folder below the root.
+        first_frames: Number that the annotations give the first frame of each video file.
     """
 
-    def __init__(self, entries: CocoEntries, groups: list[ImageGroup], base: str) -> None:
+    def __init__(
+        self,
+        entries: CocoEntries,
+        groups: list[ImageGroup],
+        base: str,
+        first_frames: Mapping[str, int],
+    ) -> None:
         self._entries = entries
         self._groups = groups
         self._base = base
+        self._first_frames = first_frames
         images, annotations = entries.image_of_box, entries.annotations
         order = np.argsort(images, kind="stable")
         self._rows = order[np.searchsorted(images[order], 0) :]
@@ -251,7 +261,7 @@ class CocoVideos(Sequence[CocoVideo]):
 
     def __repr__(self) -> str:
         names = [(group.name, group.file, len(group.numbers)) for group in self._groups]
-        return f"CocoVideos({self._entries.path}, {self._base!r}, {names})"
+        return f"CocoVideos({self._entries.path}, {self._base!r}, {names}, {self._first_frames})"
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -264,6 +274,7 @@ class CocoVideos(Sequence[CocoVideo]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         group, entries = self._groups[index], self._entries
+        file = group.file and below(self._base, group.file)
         images = group.images.tolist()
         spans = [self._rows[self._starts[image] : self._starts[image + 1]] for image in images]
         rows = np.concatenate([np.empty(0, np.int64), *spans])
@@ -271,7 +282,8 @@ class CocoVideos(Sequence[CocoVideo]):
             path=entries.path,
             base=self._base,
             name=group.name,
-            file=group.file and below(self._base, group.file),
+            file=file,
+            first_frame=self._first_frames.get(file or "", 0),
             folder=group.folder and below(self._base, group.folder),
             is_video=group.is_video,
             frames=list(map(self._frame, images, group.numbers)),

@@ -40,13 +40,7 @@ from sparsevod_core.prepare.reading.class_names import categories_of, read_class
 from sparsevod_core.prepare.reading.frame_groups import ImageFrames
 from sparsevod_core.prepare.reading.frame_names import split_number
 from sparsevod_core.prepare.reading.image_size import image_files
-from sparsevod_core.prepare.reading.label_set import (
-    SPLIT_NAMES,
-    Hints,
-    LabelSet,
-    Split,
-    find_by_split,
-)
+from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split
 from sparsevod_core.prepare.reading.media import (
     AnnotatedMedia,
     Media,
@@ -56,6 +50,7 @@ from sparsevod_core.prepare.reading.media import (
     media_inputs,
     open_media,
 )
+from sparsevod_core.prepare.reading.split_names import find_by_split, split_named
 from sparsevod_core.prepare.reading.strict_xml import root_element
 from sparsevod_core.reporting import Reporter
 
@@ -78,13 +73,15 @@ class CvatVideo(AnnotatedMedia):
 
 
 def find_cvat(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
-    """Find the tasks of one XML, or of all in a folder, or in its `train` and `val`.
+    """Find the tasks of one XML, or of all in a folder and in its folders such as `train`.
 
     Raises:
         DataError: No such file, or an invalid class list.
     """
     folder = root.parent if root.is_file() else root
-    files = {"all": [root]} if root.is_file() else find_by_split(folder, _xml_files)
+    files = (
+        {"all": [root]} if root.is_file() else find_by_split(folder, _xml_files, by_file_name=True)
+    )
     if not files:
         raise DataError(f"{root}: no CVAT file here: expected an .xml with <annotations>")
     media_root = hints.images or folder
@@ -94,10 +91,6 @@ def find_cvat(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
         for path in paths:
             _add_file(path, split, media_root, found, labels)
     _report_overlap(found)
-    if not {"train", "val"} <= found.keys():
-        sources = [source for split in found.values() for source in split.sources]
-        problems = [problem for split in found.values() for problem in split.problems]
-        found = {"all": Split(sources, problems)}
     if hints.classes is not None:
         names = read_class_list(hints.classes, first_id=1)
     else:
@@ -226,8 +219,8 @@ def _add_file(
         subset = task.fields.get("subset", "")
         offset = ends.get(subset, 0)  # frames of the subset's earlier tasks
         ends[subset] = offset + task.number("start_frame", 0) + task.step * task.number("size", 0)
-        key = next((key for key, names in SPLIT_NAMES.items() if subset.lower() in names), split)
-        target = found.setdefault(split if split != "all" else key, Split())
+        named = split_named(subset) if split == "all" else None
+        target = found.setdefault(named or split, Split())
         try:
             source = _open_task(path, meta, task, offset, root)
         except DataError as error:
