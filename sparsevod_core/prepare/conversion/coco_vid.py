@@ -16,7 +16,12 @@ from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any
 
+from sparsevod_core.files.check import require_own
+from sparsevod_core.files.kinds import starting
+from sparsevod_core.files.names import beside
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabeledBox
+
+OWN_JSON = starting("COCO-VID JSON of prepare-vid", rb'\{"info": \{"tool": "sparsevod ')
 
 
 @dataclass(slots=True)
@@ -222,8 +227,15 @@ class CocoVidWriter:
 
 def partial_files(path: Path) -> tuple[Path, Path]:
     """Return the files that hold the images and the annotations while `path` is written."""
-    name = f"{path.name}.partial"
-    return path.with_name(name), path.with_name(f"{name}.annotations")
+    return beside(path, ".partial"), beside(path, ".partial.annotations")
+
+
+def require_own_parts(path: Path, *, has_journal: bool) -> None:
+    """Raise a ConfigError if a file of another program has the name of one of `partial_files`."""
+    images, annotations = partial_files(path)
+    require_own(images, OWN_JSON)
+    if not has_journal:  # nothing tells the annotations of an earlier conversion from other files
+        require_own(annotations, starting("of a conversion", rb'\n\{"id": 1, "image_id": '))
 
 
 def _lines(records: list[str], *, is_first: bool) -> bytes:
