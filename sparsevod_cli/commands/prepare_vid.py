@@ -175,7 +175,7 @@ def prepare_vid(
 
     from sparsevod_cli.progress import ConsoleReporter
 
-    inputs = {"the source": root, "the list of classes": classes, "the folder of images": images}
+    inputs = {"the source": root, "the class list": classes, "the folder of images": images}
     console.check_outputs(json_out, SCHEMA, inputs)
     reporter = ConsoleReporter()
     assert root is not None  # by _check_usage

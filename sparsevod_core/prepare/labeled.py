@@ -96,7 +96,7 @@ def prepare_labeled(
         chosen = _choose_splits(root, labels.splits, splits, val_fraction, seed or 0, output)
         sources = [root, *(coco_files(root).values() if label_format == "coco" else ())]
         inputs = dict.fromkeys(sources, "the source")
-        inputs |= {} if hints.classes is None else {hints.classes: "the list of classes"}
+        inputs |= {} if hints.classes is None else {hints.classes: "the class list"}
         files = output_files(output, chosen, dry_run=dry_run, inputs=inputs)
         if not any(len(split.sources) or split.problems for split in chosen.values()):
             raise DataError(f"{root}: no video or image with labels here")

@@ -31,7 +31,8 @@ def hold_out(annotations: Path, output: Path, share: float, reporter: Reporter) 
         DataError: `annotations` cannot be read, or a file cannot be written.
     """
     files = {part: output / f"{part}.json" for part in ("train", "choose")}
-    check_outputs([(file, OWN_PART) for file in files.values()], {annotations: "the annotations"})
+    inputs = {annotations: "the annotation file"}
+    check_outputs([(file, OWN_PART) for file in files.values()], inputs)
     content = read_json(annotations, "give a COCO-VID JSON, e.g. from `sparsevod prepare-vid`")
     # File names start from the same folder as before.
     root = annotations.resolve().parent / content.get("info", {}).get("root", "")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
@@ -219,7 +219,8 @@ class CocoVidWriter:
 
     def close(self, *, keep_partial: bool) -> None:
         """Close the files; remove the partial ones unless `keep_partial`."""
-        self._files.close()
+        with suppress(OSError):  # of a full disk, which has raised an error already
+            self._files.close()
         if not keep_partial:
             self._partial.unlink(missing_ok=True)
             self._partial_annotations.unlink(missing_ok=True)

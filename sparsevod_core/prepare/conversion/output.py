@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -17,7 +18,7 @@ from typing import Any, Protocol, Self
 from sparsevod_core.files.check import require_own
 from sparsevod_core.files.kinds import starting
 from sparsevod_core.files.lock import locked
-from sparsevod_core.files.names import beside
+from sparsevod_core.files.names import beside, cannot_write
 from sparsevod_core.prepare.conversion.coco_vid import (
     OWN_JSON,
     CocoVidWriter,
@@ -85,8 +86,7 @@ class ConversionOutput:
 
     Raises:
         ConfigError: There is a file of another kind, or one with a name that is needed.
-        DataError: Another process is writing the file.
-        OSError: The file cannot be written.
+        DataError: Another process is writing the file, or it cannot be written.
     """
 
     def __init__(
@@ -99,13 +99,16 @@ class ConversionOutput:
         origin: Origin | None,
     ) -> None:
         require_own(file, OWN_JSON)
+        self._file = file
         self._journal: Journal | None = None
         self.finished: Sequence[Finished] = ()
         self.num_outdated = 0
         self.is_kept = False
         with ExitStack() as lock:
             lock.enter_context(locked([file]))
-            self._begin(file, info, categories, sources, origin)
+            place = Path(os.path.realpath(file))
+            with self._reported():
+                self._begin(place, info, categories, sources, origin)
             self._lock = lock.pop_all()
 
     def _begin(
@@ -133,10 +136,22 @@ class ConversionOutput:
         )
 
     def add(self, video: SerializedVideo, counts: Counts, last_change: int) -> None:
-        """Write the next video."""
-        self._writer.add(video)
-        if self._journal is not None:
-            self._journal.add(Finished(last_change, counts, video.video, self._writer.position))
+        """Write the next video.
+
+        Raises:
+            DataError: The file cannot be written.
+        """
+        with self._reported():
+            self._writer.add(video)
+            if self._journal is not None:
+                self._journal.add(Finished(last_change, counts, video.video, self._writer.position))
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise cannot_write(self._file, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -145,7 +160,8 @@ class ConversionOutput:
         is_complete = False
         try:
             if kind is None:
-                self._writer.finish()
+                with self._reported():
+                    self._writer.finish()
                 is_complete = True
         finally:
             has_frames = self._writer.position.num_images > 0
@@ -225,7 +241,8 @@ class Journal:
         """Close the file; remove it if the output is complete or nothing is finished."""
         if remove:
             self._path.unlink(missing_ok=True)
-        self._file.close()
+        with suppress(OSError):  # of a full disk, which has raised an error already
+            self._file.close()
 
     def _write(self, line: bytes) -> None:
         self._file.write(line)
