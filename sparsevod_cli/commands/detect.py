@@ -212,7 +212,8 @@ def detect(
 
     For several videos, and for -o without a suffix, each output is a folder of files named after
     the videos. In -o 'found/*.webm' the * stands for these names. Existing outputs of the same
-    video and model are skipped. Use --gpus to share the videos among processes and --shard to share them among machines.
+    video and model are skipped. Use --gpus to share the videos among processes and --shard to share
+    them among machines.
 
     A stream or camera always gives its newest frame: frames that arrive while the model is busy are
     dropped. It only has past frames as support frames (--support-mode causal, the default for
