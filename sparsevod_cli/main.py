@@ -22,6 +22,7 @@ from sparsevod_cli.commands import (
 from sparsevod_cli.options import current_name
 from sparsevod_core.allocator import keep_freed_memory
 from sparsevod_core.errors import SparseVodError
+from sparsevod_core.files.stdout import write_stdout
 from sparsevod_core.spinning import spin_only_on_free_cores
 
 app = typer.Typer(
@@ -41,7 +42,7 @@ def _show_version(value: bool) -> None:
     if value:
         from sparsevod_core.version import version
 
-        typer.echo(f"sparsevod {version()}")
+        write_stdout(f"sparsevod {version()}\n")
         raise typer.Exit
 
 
@@ -98,6 +99,12 @@ def main() -> None:
             raise
         console.error("interrupted", None)
         sys.exit(130)
+    except OSError as error:
+        if debug:
+            raise
+        place = "" if error.filename is None else f"{error.filename}: "
+        console.error(f"{place}{error.strerror or error}", None)
+        sys.exit(1)
     except Exception as error:
         if debug:
             raise

@@ -44,7 +44,7 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
     _require_plain(contents, "checkpoint")
     try:
         with writing_bytes(path) as file:
-            torch.save(contents, file)  # type: ignore[arg-type]
+            torch.save(contents, file)
             file.flush()
             os.fsync(file.fileno())
         _sync_folder(path.parent)

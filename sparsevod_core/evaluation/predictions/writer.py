@@ -58,8 +58,9 @@ class PredictionsWriter:
     ) -> None:
         self.path = path
         room = ".0000"  # for the ranks
-        self._partial = path.with_name(fitted(path.name, f".partial{room}").removesuffix(room))
-        self._journal = path.with_name(self._partial.name + f".{rank}") if rank else self._partial
+        place = Path(os.path.realpath(path))
+        self._partial = place.with_name(fitted(place.name, f".partial{room}").removesuffix(room))
+        self._journal = place.with_name(self._partial.name + f".{rank}") if rank else self._partial
         self._videos = videos
         self._last_ids = {ids[-1] for ids in videos}
         self._header = json.loads(json.dumps({"schema": SCHEMA, **made_by}))
@@ -101,7 +102,7 @@ class PredictionsWriter:
 
     def __enter__(self) -> PredictionsWriter:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._journal.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._journal.open("ab", buffering=0)
             self._is_empty = self._file.tell() == 0
             if self._is_empty:
@@ -181,7 +182,7 @@ class PredictionsWriter:
     def _journals(self) -> list[Path]:
         """Return the journals of all processes of earlier runs and this one."""
         name = re.compile(re.escape(self._partial.name) + r"(\.\d+)?")
-        return sorted(path for path in self.path.parent.glob("*") if name.fullmatch(path.name))
+        return sorted(path for path in self._partial.parent.glob("*") if name.fullmatch(path.name))
 
     def _recover(self, journal: Path, video_of: Mapping[int, int]) -> list[FramePredictions]:
         """Return the frames of a journal's finished videos, and truncate it after them."""
