@@ -155,11 +155,11 @@ def _show_classes(report: DatasetReport) -> None:
             name,
             "-" if size.median_side_px is None else f"{size.median_side_px:.0f}",
             *_shares(size.small, size.medium, size.large),
-            *_shares(motion.fast, motion.medium, motion.slow),
+            *_shares(motion.fast, motion.medium, motion.slow, motion.unknown),
         ]
         for name, size, motion in zip(names, sizes, motions, strict=True)
     ]
-    columns = ["", "side px", "small", "medium", "large", "fast", "medium", "slow"]
+    columns = ["", "side px", "small", "medium", "large", "fast", "medium", "slow", "unknown"]
     console.table("Sizes (as in COCO) and motion of boxes", columns, rows)
 
 

@@ -115,6 +115,18 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         output.print()
 
 
+def lines(title: str, texts: Sequence[str]) -> None:
+    """Print a title and lines of text to stdout, in the style of `table`."""
+    from rich.console import Console
+    from rich.text import Text
+
+    output = Console(highlight=False, soft_wrap=True)
+    output.print(Text(_printable(title), "bold"))
+    for text in texts:
+        output.print(Text(_printable(text)))
+    output.print()
+
+
 def _printable(text: str) -> str:
     """Replace control characters, as class names may come from untrusted files.
 

@@ -122,8 +122,9 @@ def evaluate(
     "sparsevod.evals/1".
 
     motion has AP by speed: coco (fast, medium, slow with AP, AP50, AP75, num_boxes; other boxes are
-    ignored) and fgfa (AP of all, fast, medium, slow by FGFA's rules). If the annotations do not say
-    how objects move, both are null and unknown is the reason. degraded and clean (AP, AP50, AP75,
+    ignored), fgfa (AP of all, fast, medium, slow by FGFA's rules) and num_unknown (boxes that no
+    speed counts: labels of their track are too far apart). If the annotations do not say how
+    objects move, both are null and unknown is the reason. degraded and clean (AP, AP50, AP75,
     num_frames, num_boxes) are of frames whose `degradation` in the annotations is set or empty, as
     in a rendered set; otherwise they are null.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sparsevod_cli import console
 from sparsevod_cli.options import DEFAULT_BACKBONE, ConfigFile, Device, Overrides
 from sparsevod_core.errors import ConfigError
 
