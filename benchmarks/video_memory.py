@@ -1,12 +1,12 @@
 """Memory of evaluation and detection over many video files: the curve against frames.
 
 Renders small videos of moving squares, with labels, and runs a small model with random weights on
-them, in this process and with the allocator configured as `sparsevod` does. After every 1,000 frames
-it reads how much anonymous memory the process has (/proc/self/smaps_rollup). Evaluation keeps all
-detections, 46 bytes each; nothing else may grow.
+them, in this process and with the allocator configured as `sparsevod` does. After every 500
+frames it reads how much anonymous memory the process has (/proc/self/smaps_rollup). Evaluation
+keeps all detections, 46 bytes each; nothing else may grow.
 
     python benchmarks/video_memory.py --frames 20000 --out video_memory.json
-    python benchmarks/video_memory.py --frames 4000 --size 512x640 --run detect
+    python benchmarks/video_memory.py --frames 1500 --size 512x640 --model bundled
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from hardware import about_this_machine
 
-EVERY = 1000
+EVERY = 500
 FRAMES_PER_VIDEO = 50
 DETECTIONS_PER_FRAME = 100  # COCO's limit
 
@@ -35,6 +35,7 @@ def main() -> None:
     )
     parser.add_argument("--frames", type=int, default=20_000)
     parser.add_argument("--size", default="64x64", help="HEIGHTxWIDTH of the videos")
+    parser.add_argument("--model", choices=("small", "bundled"), default="small")
     parser.add_argument("--run", choices=("eval", "detect"), default="eval")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -45,10 +46,16 @@ def main() -> None:
     height, width = map(int, arguments.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
         annotations = render(Path(folder), arguments.frames, height, width)
-        samples = {"eval": evaluate, "detect": detect}[arguments.run](annotations)
+        run = {"eval": evaluate, "detect": detect}[arguments.run]
+        samples = run(annotations, small_model() if arguments.model == "small" else bundled_model())
     if arguments.out:
         machine = about_this_machine("torch")
-        conditions = {"run": arguments.run, "frames": arguments.frames, "size": [height, width]}
+        conditions = {
+            "run": arguments.run,
+            "model": arguments.model,
+            "frames": arguments.frames,
+            "size": [height, width],
+        }
         content = {"machine": machine, **conditions, "samples": samples}
         arguments.out.write_text(json.dumps(content, indent=1) + "\n")
 
@@ -92,29 +99,35 @@ def render(folder: Path, num_frames: int, height: int, width: int) -> Path:
     return path
 
 
-def evaluate(annotations: Path) -> list[dict[str, float]]:
+def evaluate(annotations: Path, predictor: Any) -> list[dict[str, float]]:
     """Evaluate on all videos and return the samples."""
     from sparsevod_core.data.records import VideoSet
     from sparsevod_core.evaluation.evaluate import evaluate as run
 
     sampler = Sampler()
-    run(_predictor(), VideoSet.load(annotations, for_scoring=True), reporter=sampler)
+    run(predictor, VideoSet.load(annotations, for_scoring=True), reporter=sampler)
     sampler.sample("scored")
     return sampler.samples
 
 
-def detect(annotations: Path) -> list[dict[str, float]]:
+def detect(annotations: Path, predictor: Any) -> list[dict[str, float]]:
     """Detect in all videos, each with a file of detections, and return the samples."""
     from sparsevod_core.inference.detect_video import detect_video
 
-    predictor, sampler = _predictor(), Sampler()
+    sampler = Sampler()
     for video in sorted(annotations.parent.glob("*.mp4")):
         files = {"json": video.with_suffix(".json")}
         detect_video(predictor, video, None, results=files, reporter=sampler)
     return sampler.samples
 
 
-def _predictor() -> Any:
+def bundled_model() -> Any:
+    from sparsevod_core.inference import Predictor
+
+    return Predictor.from_checkpoint(device="cpu")
+
+
+def small_model() -> Any:
     import torch
 
     from sparsevod_core.config import load_config

@@ -142,11 +142,8 @@ class DetectionCollector:
     def table(self) -> DetectionTable:
         """Return everything collected so far."""
         parts = [block.rows() for block in self._blocks or [_Block(0, compact_positions(0))]]
-        columns = list(zip(*parts, strict=True))
-        images = np.concatenate(columns[0])
-        order = np.argsort(images, kind="stable")
-        others = (np.concatenate(column)[order] for column in columns[1:])
-        return DetectionTable.grouped(len(self._image_at), images[order], *others)
+        columns = map(np.concatenate, zip(*parts, strict=True))
+        return DetectionTable.grouped(len(self._image_at), *columns)
 
 
 BLOCK_ROWS = 1 << 16
