@@ -50,7 +50,8 @@ def evaluate(
         typer.Option(
             "--from-predictions",
             metavar="[NAME=]FILE",
-            help="Score a COCO results file without a model; repeatable, to compare several.",
+            help="Score a COCO results file, or a folder of them with other frames each, without a "
+            "model; repeatable, to compare several.",
         ),
     ] = None,
     save_predictions: Annotated[

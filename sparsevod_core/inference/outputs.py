@@ -16,6 +16,7 @@ from sparsevod_core.files.names import beside
 from sparsevod_core.inference.drawing import Painter
 from sparsevod_core.inference.predictor import Predictor
 from sparsevod_core.inference.results import KINDS, ResultsFile, open_results
+from sparsevod_core.inference.results.coco import CocoIds
 from sparsevod_core.inference.results.crops import Crops
 from sparsevod_core.inference.support_frames import support_header
 from sparsevod_core.structures import Detections, FrameDetections
@@ -142,10 +143,12 @@ def open_outputs(
     painter: Painter,
     encoding: Encoding,
     published: Collection[str] = (),
+    coco_ids: CocoIds | None = None,
 ) -> Iterator[Outputs]:
     """Open all outputs; they appear under their names if the block ends without an exception.
 
-    Folders in `published` are from an earlier attempt of this run and are replaced.
+    Folders in `published` are from an earlier attempt of this run and are replaced. `coco_ids` are
+    for COCO results, see `CocoResults`.
 
     Raises:
         VideoError, DataError: An output cannot be written.
@@ -162,10 +165,11 @@ def open_outputs(
         results: list[ResultsFile] = []
         for kind, path in files.results.items():
             is_own = path.name in published
+            classes = predictor.categories
             opened: ResultsFile = (
-                Crops(path, predictor.categories, painter.shown, is_own=is_own)
+                Crops(path, classes, painter.shown, is_own=is_own)
                 if kind == "crop"
-                else open_results(kind, path, header, predictor.categories, is_own=is_own)
+                else open_results(kind, path, header, classes, coco_ids=coco_ids, is_own=is_own)
             )
             results.append(stack.enter_context(opened))
         yield Outputs(writer, results, painter, video.start_s)
