@@ -40,7 +40,7 @@ class Range:
 Count = Annotated[int, Range(1, 1_000_000_000)]
 CountOrZero = Annotated[int, Range(0, 1_000_000_000)]
 Fraction = Annotated[float, Range(0, 1)]
-Factor = Annotated[float, Range(0, 1_000_000)]
+Factor = Annotated[float, Range(0, 1e30)]
 
 MAX_HEAD_PARAMETERS = 1_000_000_000
 """Maximum number of parameters of all head stages, estimated; the paper's model has 70 million."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from sparsevod_cli.main import app
+from sparsevod_cli.app import app
 from sparsevod_core.config import (
     PRESETS_DIR,
     Config,

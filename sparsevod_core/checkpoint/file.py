@@ -13,12 +13,12 @@ from torch import Tensor
 
 from sparsevod_core.checkpoint.contents import Checkpoint
 from sparsevod_core.checkpoint.foreign import from_foreign, state_dict_in
-from sparsevod_core.checkpoint.reading import read_weights
 from sparsevod_core.config import config_from_dict
 from sparsevod_core.errors import CheckpointError, SparseVodError
 from sparsevod_core.files.names import cannot_write
 from sparsevod_core.files.unfinished import writing_bytes
 from sparsevod_core.structures import Category
+from sparsevod_core.weights_file import read_weights, require_finite
 
 VERSION = 1
 FORMAT_PREFIX = "sparsevod/"
@@ -56,7 +56,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     """Load a checkpoint of SparseVOD, or of MMDetection's or the original Sparse R-CNN.
 
     Raises:
-        CheckpointError: missing, corrupt, unsafe, of a newer version, or of another model.
+        CheckpointError: missing, corrupt, unsafe, of a newer version, of another model, or with
+            weights that are not finite.
     """
     path = Path(path)
     contents = read_weights(path)
@@ -70,6 +71,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             f"Sparse R-CNN, got {_description(contents)}",
             _other_use(contents),
         )
+    require_finite(path, checkpoint.model)
     return checkpoint
 
 
@@ -88,16 +90,28 @@ def _from_ours(contents: Any) -> Checkpoint | None:
     if missing:
         raise CheckpointError(f"SparseVOD checkpoint without {', '.join(missing)}")
     model = contents["model"]
-    if not isinstance(model, dict) or not all(isinstance(v, Tensor) for v in model.values()):
+    if not isinstance(model, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in model.items()
+    ):
         raise CheckpointError("SparseVOD checkpoint whose model is not a dict of tensors")
     if not isinstance(contents["training"], dict | None):
         raise CheckpointError("SparseVOD checkpoint whose training is not a dict")
-    try:
-        categories = tuple(Category(int(c["id"]), str(c["name"])) for c in contents["categories"])
-        config = config_from_dict(contents["config"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"SparseVOD checkpoint with invalid settings: {error!r}") from error
-    return Checkpoint(config, categories, model, contents["training"])
+    categories = _categories(contents["categories"])
+    return Checkpoint(config_from_dict(contents["config"]), categories, model, contents["training"])
+
+
+def _categories(records: Any) -> tuple[Category, ...]:
+    if not isinstance(records, list | tuple):
+        raise CheckpointError("SparseVOD checkpoint whose categories are not a list")
+    categories = []
+    for record in records:
+        number, name = map(record.get, ("id", "name")) if isinstance(record, dict) else (None, None)
+        if type(number) is not int or abs(number) >= 2**63 or not isinstance(name, str):
+            raise CheckpointError(
+                "SparseVOD checkpoint with a category without a number `id` and a text `name`"
+            )
+        categories.append(Category(number, name))
+    return tuple(categories)
 
 
 def _description(contents: Any) -> str:

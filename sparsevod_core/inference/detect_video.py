@@ -139,7 +139,9 @@ def detect_video(
         journal_file = files.journal()
         if journal_file is not None and not source.is_live:
             run = _journal_header(predictor, source)
-            journal = stack.enter_context(Journal(journal_file, run, resume=resume))
+            journal = stack.enter_context(
+                Journal(journal_file, run, resume=resume, num_classes=len(predictor.categories))
+            )
             if journal.num_frames:
                 reporter.message(f"{journal_file}: resuming after {journal.num_frames:,} frames")
         outputs = stack.enter_context(

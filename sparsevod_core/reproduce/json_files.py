@@ -23,7 +23,10 @@ def read_json(path: Path, hint: str) -> dict[str, Any]:
         DataError: The file is missing or broken. `hint` says what to do.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read: {reason}", hint=hint) from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a JSON object", hint=hint)
+    return content

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparsevod_core.errors import VideoError
+from sparsevod_core.input_file import require_regular_file
+from sparsevod_core.pixel_limit import max_pixels, require_few_pixels
 
 if TYPE_CHECKING:
     import av
@@ -35,8 +37,7 @@ def open_video(path: Path, threads: int = 0) -> tuple[InputContainer, VideoStrea
     """
     import av
 
-    if path.is_dir():
-        raise VideoError(f"{path}: expected a video file, got a folder")
+    require_regular_file(path, VideoError)
     try:
         if path.stat().st_size == 0:
             raise VideoError(f"{path}: the file is empty (0 bytes)")
@@ -55,8 +56,11 @@ def open_video(path: Path, threads: int = 0) -> tuple[InputContainer, VideoStrea
         kinds = ", ".join(sorted({other.type for other in container.streams})) or "no streams"
         container.close()
         raise VideoError(f"{path}: no video stream (found: {kinds})")
+    context = stream.codec_context
+    require_few_pixels(path, context.width, context.height, VideoError)
+    context.options = {"max_pixels": str(max_pixels())}  # the size may change within the video
     stream.thread_type = "AUTO"
-    stream.codec_context.thread_count = threads
+    context.thread_count = threads
     return container, stream
 
 

@@ -8,11 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-from jaxtyping import UInt8
-
 from sparsevod_core.errors import VideoError
 from sparsevod_core.structures import Frame
+from sparsevod_core.video.image_file import read_image
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -106,27 +104,6 @@ class ImageFolder:
 def is_image(path: Path) -> bool:
     """Return True if the name has an image suffix and the file is not hidden."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """Return RGB pixels 0..255, upright, without alpha, scaled to 8 bits.
-
-    Raises:
-        VideoError: The file cannot be read or decoded.
-    """
-    import cv2
-
-    try:
-        encoded = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise VideoError(f"{path}: cannot read the image: {error.strerror}") from error
-    try:
-        bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
-    except cv2.error:
-        bgr = None
-    if bgr is None:
-        raise VideoError(f"{path}: cannot decode the image ({len(encoded):,} bytes)")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:

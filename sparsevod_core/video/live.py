@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from sparsevod_core.errors import ConfigError, VideoError
+from sparsevod_core.pixel_limit import max_pixels, require_few_pixels
 from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.structures import Frame
 from sparsevod_core.video.pixels import Orientation, ToRgb
@@ -249,7 +250,11 @@ class LiveStream:
         if not container.streams.video:
             container.close()
             raise VideoError(f"{self.path}: no video stream")
-        container.streams.video[0].thread_type = "SLICE"  # frame threads delay frames
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        require_few_pixels(self.path, context.width, context.height, VideoError)
+        context.options = {"max_pixels": str(max_pixels())}  # the size may change
+        stream.thread_type = "SLICE"  # frame threads delay frames
         return container, self._frames(container)
 
     def _frames(self, container: InputContainer) -> Iterator[av.VideoFrame]:

@@ -215,8 +215,8 @@ class Journal:
         for line in lines:
             try:
                 self.finished.append(_parse(line))
-            except (ValueError, TypeError, KeyError, AttributeError):  # cut off by the interruption
-                break
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+                break  # cut off by the interruption
             self._ends.append(self._ends[-1] + len(line))
 
     @staticmethod
@@ -258,6 +258,10 @@ def _parse(line: bytes) -> Finished:
         raise ValueError
     entry = json.loads(line)
     counts, position = Counts(**entry.pop("counts")), Position(**entry.pop("position"))
+    for made in (counts, position):
+        for name, default in asdict(type(made)()).items():
+            if default is not None and type(getattr(made, name)) is not type(default):
+                raise TypeError(name)
     if counts.example is not None:
         counts.example = Example(**counts.example)  # type: ignore[arg-type]
     return Finished(**entry, counts=counts, position=position)
