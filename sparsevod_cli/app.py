@@ -111,8 +111,12 @@ def run() -> None:
     except Exception as error:
         if debug:
             raise
-        if isinstance(error, OSError) and error.errno in STDOUT_ERRORS:  # of the help texts
-            console.lose_stdout(error)
+        if isinstance(error, OSError):
+            if error.filename is None and error.errno in STDOUT_ERRORS:  # of the help texts
+                console.lose_stdout(error)
+            else:
+                place = "" if error.filename is None else f"{error.filename}: "
+                console.error(f"{place}{error.strerror or error}", None)
             sys.exit(1)
         first_line = (str(error).splitlines() or [""])[0]
         console.error(

@@ -151,6 +151,19 @@ def detect(
     jsonl: Annotated[Path | None, _results("--jsonl", "JSON lines, one per frame.")] = None,
     csv: Annotated[Path | None, _results("--csv", "CSV table, one row per detection.")] = None,
     coco: Annotated[Path | None, _results("--coco", "COCO results file.")] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            "--annotations",
+            help="COCO-VID JSON of these videos, whose image and class ids --coco then uses.",
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            "--root", help="Folder of the frames of --annotations; default: as the JSON says."
+        ),
+    ] = None,
     mot: Annotated[Path | None, _results("--mot", "MOT Challenge's det.txt.")] = None,
     yolo: Annotated[Path | None, _results("--yolo", "Folder of YOLO label files.")] = None,
     crop: Annotated[
@@ -211,15 +224,17 @@ def detect(
     its detections; use --resume to continue.
 
     For several videos, and for -o without a suffix, each output is a folder of files named after
-    the videos. In -o 'found/*.webm' the * stands for these names. Existing outputs are skipped. Use
-    --gpus to share the videos among processes and --shard to share them among machines.
+    the videos. In -o 'found/*.webm' the * stands for these names. Existing outputs of the same
+    video and model are skipped. Use --gpus to share the videos among processes and --shard to share
+    them among machines.
 
     A stream or camera always gives its newest frame: frames that arrive while the model is busy are
     dropped. It only has past frames as support frames (--support-mode causal, the default for
     streams).
 
     --json, --jsonl, --csv, --coco and --mot accept - for stdout. They contain every detection,
-    whatever its score; docs/detections.md shows the formats. Keys of --json: schema
+    whatever its score; docs/detections.md shows the formats. To score --coco with `sparsevod eval`,
+    also give --annotations. Keys of --json: schema
     ("sparsevod.detections/1"), video, width, height (in pixels, rotation applied), frame_rate
     ("30000/1001", or null), checkpoint ("embedded" for the bundled model), support (mode, supports,
     window_stride), seed, run (version, device, precision, threads), categories (id, name), frames,
@@ -233,6 +248,8 @@ def detect(
     Example: sparsevod detect car.mp4 -o boxes.mp4 --checkpoint best.pth --json boxes.json
 
     Example: sparsevod detect 'clips/*.mp4' -o found --csv found
+
+    Example: sparsevod detect 'videos/*.mp4' --no-video --annotations gt.json --coco found
 
     Example: sparsevod detect car.mp4 --compare --frame-size x640 -o compared.gif
 
@@ -258,6 +275,8 @@ def detect(
         output,
         results={kind: path for kind, path in paths.items() if path is not None},
         has_video=not no_video,
+        annotations=annotations,
+        root=root,
         checkpoint=checkpoint,
         overrides=overrides_with(
             overrides,

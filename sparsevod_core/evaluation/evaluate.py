@@ -16,13 +16,17 @@ import numpy as np
 from sparsevod_core import distributed
 from sparsevod_core.checkpoint.digest import digest
 from sparsevod_core.config import override_pairs
+from sparsevod_core.data.class_match import ClassMatch
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.distributed.launch import launch
 from sparsevod_core.embedded import checkpoint_name
 from sparsevod_core.errors import DataError
 from sparsevod_core.evaluation.metrics.detection_table import DetectionCollector
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.predictions.from_detector import ClassMatch, detect_annotated_frames
+from sparsevod_core.evaluation.predictions.from_detector import (
+    detect_annotated_frames,
+    scored_detections,
+)
 from sparsevod_core.evaluation.predictions.writer import FramePredictions, PredictionsWriter
 from sparsevod_core.evaluation.score import Evaluation, score
 from sparsevod_core.inference import Predictor, resolve_device
@@ -76,7 +80,7 @@ def evaluate(
     if only is not None:
         truth = truth.restricted_to([id_ for ids in image_ids for id_ in ids])
     collector = DetectionCollector(truth)
-    classes = ClassMatch(predictor.categories, truth)
+    classes = ClassMatch(predictor.categories, truth.path, truth.category_names, truth.category_ids)
     classes.report(reporter)
     settings = _settings(predictor, clip)
 
@@ -105,7 +109,9 @@ def evaluate(
             if decision := predictor.expect(sum(lengths[position] for position in shard)):
                 reporter.message(decision)
             for frame, detections in detect_annotated_frames(predictor, videos, mine, clip=clip):
-                predictions = FramePredictions(videos.image_id(frame), *classes.select(detections))
+                predictions = FramePredictions(
+                    videos.image_id(frame), *scored_detections(detections, classes)
+                )
                 collector.update(*predictions)
                 if writer is not None:
                     writer.write(predictions)

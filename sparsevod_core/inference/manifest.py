@@ -70,6 +70,8 @@ class Manifest:
                 reason = f"already exists, and {self.path} does not say of which video"
             elif entry.get("model") != made_from["model"]:
                 reason = "is the result of another model"
+            elif entry.get("ids") != made_from["ids"]:
+                reason = "was made with other --annotations, or without"
             else:
                 reason = f"is the result of {entry.get('video')}, not of {made_from['video']}"
                 if entry.get("video") == made_from["video"]:
@@ -104,5 +106,5 @@ class Manifest:
 def _is_same(entry: dict[str, Any], made_from: dict[str, Any]) -> bool:
     # A video that was moved is still the same. What comes from stdin is never known to be.
     return made_from["content"] is not None and all(
-        entry.get(key) == made_from[key] for key in ("content", "model")
+        entry.get(key) == made_from[key] for key in ("content", "model", "ids")
     )

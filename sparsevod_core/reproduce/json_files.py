@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from sparsevod_core.errors import DataError
+from sparsevod_core.files.kinds import Kind
+from sparsevod_core.files.unfinished import write_text
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a file that appears under its name only when complete."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+def write_json(path: Path, value: Any, kind: Kind | None = None) -> None:
+    """Write a file that appears under its name only when complete; see `write_text`."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n", kind)
 
 
 def read_json(path: Path, hint: str) -> dict[str, Any]:

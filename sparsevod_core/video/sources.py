@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from sparsevod_core.errors import ConfigError, VideoError
+from sparsevod_core.input_file import read_limited
 from sparsevod_core.video.image_folder import is_image, natural_order
 
 STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "tcp", "udp", "srt")
@@ -63,8 +64,8 @@ def find_sources(words: Iterable[str]) -> list[Source]:
 
 
 def _sources(word: str) -> Iterator[Source]:
-    if word == "-":
-        yield Source("stdin", word)
+    if word in ("-", "/dev/stdin"):
+        yield Source("stdin", "-")
     elif scheme := _URL.match(word):
         if scheme[1].lower() not in STREAM_SCHEMES:
             raise ConfigError(
@@ -108,9 +109,8 @@ def _of_folder(folder: Path) -> Iterator[Source]:
 def _of_list(path: Path) -> Iterator[Source]:
     """Yield the videos of a list; blank lines and lines that start with # are skipped."""
     try:
-        if path.stat().st_size > _MAX_LIST_BYTES:
-            raise VideoError(f"{path}: too large for a list of videos")
-        lines = path.read_text("utf-8").splitlines()
+        content = read_limited(path, _MAX_LIST_BYTES, VideoError)
+        lines = content.decode().splitlines()
     except OSError as error:
         raise VideoError(f"{path}: cannot read the list: {error.strerror}") from error
     except UnicodeDecodeError as error:

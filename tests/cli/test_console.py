@@ -129,4 +129,6 @@ def test_bars_have_no_controls_of_names() -> None:
             shown += more
     os.close(terminal)
     assert b"EVIL" in shown and b"[/x]" in shown
-    assert not any(control in shown for control in (b"\x1b]0", b"\x07", b"\x1b[31mEVIL", b"\xc2\x9b"))
+    assert not any(
+        control in shown for control in (b"\x1b]0", b"\x07", b"\x1b[31mEVIL", b"\xc2\x9b")
+    )

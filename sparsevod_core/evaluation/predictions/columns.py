@@ -46,6 +46,8 @@ def columns_of(entries: Sequence[Any], known: KnownIds) -> Columns:
             that is not four finite numbers or a score that is not finite.
     """
     try:
+        if set(map(len, entries)) - {4} and any("video" in entry for entry in entries):
+            return _one_by_one(entries, known)
         images = [known.images[entry["image_id"]] for entry in entries]
         categories = [known.categories[entry["category_id"]] for entry in entries]
         boxes = [entry["bbox"] for entry in entries]
@@ -65,6 +67,7 @@ def _one_by_one(entries: Sequence[Any], known: KnownIds) -> Columns:
     images, categories, boxes, scores = array("q"), array("q"), array("d"), array("d")
     for position, entry in enumerate(entries):
         try:
+            _require_ids_of_a_set(entry, known)
             among = f"among the images of {known.file}"
             images.append(_position_of(entry, "image_id", known.images, among))
             among = f"among the categories of {known.file}"
@@ -74,6 +77,15 @@ def _one_by_one(entries: Sequence[Any], known: KnownIds) -> Columns:
         except FieldError as error:
             raise InvalidEntryError(position, str(error)) from None
     return _columns(known, images, categories, boxes, scores)
+
+
+def _require_ids_of_a_set(entry: Any, known: KnownIds) -> None:
+    """Refuse what `sparsevod detect` writes without annotations, see `CocoResults`."""
+    if isinstance(entry, dict) and "video" in entry:
+        raise FieldError(
+            f"image_id {entry.get('image_id')} is the frame's number in {entry['video']}, "
+            f"not the id of an image of {known.file}"
+        )
 
 
 def _position_of(entry: Any, key: str, positions: Mapping[Id, int], among: str) -> int:

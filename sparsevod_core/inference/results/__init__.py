@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparsevod_core.files.kinds import Kind, json_with, starting
-from sparsevod_core.inference.results.coco import CocoResults
+from sparsevod_core.files.kinds import COCO_RESULTS, Kind, json_with, starting
+from sparsevod_core.inference.results.coco import CocoIds, CocoResults
 from sparsevod_core.inference.results.csv_table import COLUMNS, CsvTable
 from sparsevod_core.inference.results.json_files import DetectionsJson, JsonLines
 from sparsevod_core.inference.results.mot import MotDetections
@@ -25,16 +25,15 @@ _TEXTS: dict[str, Callable[[dict[str, Any], Sequence[Category]], TextFormat]] = 
     "json": DetectionsJson,
     "jsonl": JsonLines,
     "csv": CsvTable,
-    "coco": CocoResults,
     "mot": MotDetections,
 }
-FORMATS = (*_TEXTS, "yolo")
+FORMATS = (*_TEXTS, "coco", "yolo")
 _MOT_LINE = rb"\d+,-1(,-?\d+\.\d{3}){4},\d\.\d{6},-1,-1,-1\n"
 KINDS: dict[str, Kind | None] = {
     "json": json_with("sparsevod.detections"),
     "jsonl": json_with("sparsevod.detections.lines"),
     "csv": starting("a table of detections", ",".join(COLUMNS).encode() + rb"\r?\n"),
-    "coco": starting("a COCO results file of sparsevod", rb'\[\n(\{"image_id": |\])'),
+    "coco": COCO_RESULTS,
     "mot": starting("a det.txt of sparsevod", _MOT_LINE),
     "yolo": None,
     "crop": None,
@@ -48,6 +47,7 @@ def open_results(
     header: dict[str, Any],
     categories: Sequence[Category],
     *,
+    coco_ids: CocoIds | None = None,
     is_own: bool = False,
 ) -> ResultsFile:
     """Open a file, or for `yolo` a folder, that appears under its name when it is complete.
@@ -57,6 +57,7 @@ def open_results(
         path: Path of the file or folder; `-` is stdout, for all but `yolo`.
         header: Values known before the first frame; `width` and `height` at least.
         categories: The model's classes, `categories[label]`.
+        coco_ids: For `coco`, see `CocoResults`.
         is_own: For `yolo`, see `NewFolder`.
 
     Raises:
@@ -66,4 +67,6 @@ def open_results(
     if kind == "yolo":
         size = header["width"], header["height"]
         return YoloLabels(path, size, categories, is_own=is_own)
+    if kind == "coco":
+        return ResultsText(path, CocoResults(header, categories, coco_ids), KINDS[kind])
     return ResultsText(path, _TEXTS[kind](header, categories), KINDS[kind])

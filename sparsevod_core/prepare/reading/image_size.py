@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.input_file import require_regular_file
 from sparsevod_core.pixel_limit import pillow_image, require_few_pixels
 from sparsevod_core.prepare.reading.annotated import Box
-from sparsevod_core.prepare.reading.file_bytes import READ_FLAGS
+from sparsevod_core.prepare.reading.file_bytes import READ_FLAGS, read_up_to
 from sparsevod_core.video.image_file import read_image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Suffixes of files that are used as frames."""
@@ -50,8 +53,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
     """
     require_regular_file(path, DataError)
     try:
-        with path.open("rb") as file:
-            is_jpeg = file.read(2) == b"\xff\xd8"
+        is_jpeg = read_up_to(path, 2) == b"\xff\xd8"
     except OSError as error:
         raise _cannot_read(path, error) from error
     if not is_jpeg:
@@ -169,19 +171,26 @@ def _is_turned(path: Path) -> bool:
 
     try:
         with Image.open(path) as image:
-            return image.getexif().get(_ORIENTATION) in _TRANSPOSED
+            return _is_transposed(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
+
+
+def _is_transposed(image: Image.Image) -> bool:
+    # Pillow would decode all of a PNG to look for EXIF behind the pixels.
+    has_exif = image.format != "PNG" or "exif" in image.info
+    return has_exif and image.getexif().get(_ORIENTATION) in _TRANSPOSED
 
 
 def _size_by_pillow(path: Path) -> tuple[int, int]:
     from PIL import Image, UnidentifiedImageError
 
+    require_regular_file(path, DataError)
     try:
         with pillow_image().open(path) as image:  # reads only the header
             width, height = image.size
             require_few_pixels(path, width, height, DataError)
-            is_transposed = image.getexif().get(_ORIENTATION) in _TRANSPOSED
+            is_transposed = _is_transposed(image)
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not an image that can be read") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

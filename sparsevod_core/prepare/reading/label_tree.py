@@ -12,22 +12,17 @@ videos/a.mp4                labels/a_000000.txt
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import takewhile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from sparsevod_core.data.annotation_file import is_video_file
+from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
-from sparsevod_core.prepare.reading.frame_names import group_frames, split_number
-from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
-from sparsevod_core.prepare.reading.label_set import (
-    SPLIT_NAMES,
-    Hints,
-    Split,
-    first_frame_number,
-    walk_files,
-)
+from sparsevod_core.prepare.reading.file_tree import FileTree, SplitOf, base_of, label_of
+from sparsevod_core.prepare.reading.first_frame import first_frames
+from sparsevod_core.prepare.reading.frame_groups import ImageFrames, group_frames, lone_frames
+from sparsevod_core.prepare.reading.frame_names import split_number
+from sparsevod_core.prepare.reading.label_set import Hints, Split
 from sparsevod_core.prepare.reading.media import (
     Media,
     VideoFrames,
@@ -36,12 +31,13 @@ from sparsevod_core.prepare.reading.media import (
     media_inputs,
     open_media,
 )
-
-_IMAGE_FOLDERS = ("images", "Images", "JPEGImages", "frames", "videos", "imgs")
-_LABEL_FOLDERS = ("labels", "Labels", "Annotations", "annotations")
-_SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
-SplitOf = Callable[[str], str | None]
-"""Returns the split of an image or video file; None skips the file."""
+from sparsevod_core.prepare.reading.split_names import (
+    HELD_OUT,
+    LABEL_FOLDERS,
+    USED,
+    split_of_file,
+)
+from sparsevod_core.prepare.reading.video_file_labels import labels_of_video_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,89 +62,61 @@ class LabeledVideo:
         yield from inputs_of((label for _, label in self.labels), every_file)
 
 
-@dataclass(slots=True)
-class FileTree:
-    """Paths of the images, video files and label files below a root, relative to it."""
-
-    images: list[str] = field(default_factory=list)
-    videos: list[str] = field(default_factory=list)
-    labels: set[str] = field(default_factory=set)
-
-
-def list_files(root: Path, label_suffix: str) -> FileTree:
-    """List the images, the video files, and the files that end in `label_suffix`."""
-    tree = FileTree()
-    for path in walk_files(root):
-        if path.lower().endswith(IMAGE_SUFFIXES):
-            tree.images.append(path)
-        elif is_video_file(path):
-            tree.videos.append(path)
-        elif path.endswith(label_suffix):
-            tree.labels.add(path)
-    return tree
-
-
-def split_by_folder(tree: FileTree) -> SplitOf:
-    """Return a function that gives the split of a file by its folders, or `all` without splits.
-
-    If there are folders for both splits, it gives None for files in neither.
-    """
-    found = {_named_split(file) for file in (*tree.images, *tree.videos)}
-    return _named_split if {"train", "val"} <= found else lambda _: "all"
-
-
-def _named_split(file: str) -> str | None:
-    parts = PurePosixPath(file).parts[:2]
-    return next((_SPLIT_OF[part] for part in parts if part in _SPLIT_OF), None)
-
-
 def pair_labels(
-    tree: FileTree, label_suffix: str, split_of: SplitOf, hints: Hints
+    root: Path, tree: FileTree, label_suffix: str, split_of: SplitOf, hints: Hints
 ) -> tuple[dict[str, Split], list[str]]:
     """Return the videos with their labels, by split, and notes for the user.
 
     Args:
         label_suffix: Suffix of label files, e.g. `.txt`.
         hints: How to group frames, and how labels number the frames of video files.
+
+    Raises:
+        DataError: There are labels and media, but no label belongs to any of them.
     """
     # By split, and by the leading folders that are not part of video names.
-    files: defaultdict[tuple[str | None, str], list[str]] = defaultdict(list)
+    files: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for image in tree.images:
-        files[split_of(image), _base(image)].append(image)
+        files[split_of(image), base_of(image)].append(image)
     paired: set[str] = set()
-    videos: defaultdict[str | None, list[LabeledVideo]] = defaultdict(list)
-    unlabeled: defaultdict[str | None, list[LabeledVideo]] = defaultdict(list)
+    videos: defaultdict[str, list[LabeledVideo]] = defaultdict(list)
+    unlabeled: defaultdict[str, list[LabeledVideo]] = defaultdict(list)
     for (split, base), images in files.items():
         for group in group_frames(images, base, by_folder=hints.group_by_folder):
             labels = [
                 (number, label)
                 for number, image in group.files
-                if (label := _label_of(image, label_suffix, tree.labels))
+                if (label := label_of(image, label_suffix, tree.labels))
             ]
             paired.update(label for _, label in labels)
             video = LabeledVideo(group, tuple(labels))
             (videos if labels or not group.is_video else unlabeled)[split].append(video)
-    in_files = _labels_of_video_files(tree, paired, split_of)
-    first = first_frame_number([numbers for _, _, numbers, _ in in_files], hints.first_frame)
-    for split, file, numbers, labels_of_file in in_files:
-        paired.update(labels_of_file)
-        name = PurePosixPath(file).relative_to(_base(file)).with_suffix("").as_posix()
+    in_files, notes = labels_of_video_files(tree, paired, split_of)
+    numbers = {file: sorted(labels) for _, file, labels in in_files}
+    first, more = first_frames(root, numbers, hints.first_frame)
+    for split, file, labels_of_file in in_files:
+        paired.update(labels_of_file.values())
+        name = PurePosixPath(file).relative_to(base_of(file)).with_suffix("").as_posix()
         if any(video.name == name for video in videos[split]):
             name += PurePosixPath(file).suffix
-        shifted = tuple(zip((n - first for n in numbers), labels_of_file, strict=True))
+        shifted = tuple((n - first[file], labels_of_file[n]) for n in numbers[file])
         video = LabeledVideo(VideoFrames(name, file), shifted)
         (videos if shifted else unlabeled)[split].append(video)
-    splits = {split: Split(videos[split]) for split in ("train", "val", "all") if videos[split]}
+    for split in HELD_OUT:
+        videos[split] += unlabeled.pop(split, [])
+    # Problems are those of the splits that are used, which come last.
+    shared = _remove_shared({split: videos[split] for split in (*HELD_OUT, *USED)})
+    splits = {
+        split: Split(videos[split], shared[split], _alone(videos[split]))
+        for split in (*USED, *HELD_OUT)
+        if videos[split] or shared[split]
+    }
     _report_unpaired(tree, paired, splits)
     for split, target in splits.items():
         target.problems += map(_no_labels, unlabeled[split])
-    notes = []
-    if in_files and first:
-        notes.append(f"labels count the frames of a video file from {first}")
-    if videos[None]:
-        names = ", ".join(video.name for video in videos[None][:3])
-        notes.append(f"skipping {len(videos[None])} videos in neither train nor val ({names})")
-    return splits, notes
+    if not splits:
+        _refuse_unpaired(tree, paired)
+    return splits, notes + more
 
 
 def read_labeled(
@@ -176,57 +144,102 @@ def read_labeled(
     return finish(video)
 
 
-def _base(file: str) -> str:
-    """Return the leading folders such as `images` or `train`, which video names do not include."""
-    words = {*_IMAGE_FOLDERS, *_SPLIT_OF}
-    return "/".join(takewhile(words.__contains__, PurePosixPath(file).parent.parts))
+def _remove_shared(
+    videos: Mapping[str, list[LabeledVideo]],
+) -> defaultdict[str, list[str]]:
+    """Remove what matches a label file together with something else: the file describes only one.
+
+    Returns:
+        The problems of each split.
+    """
+    problems: defaultdict[str, list[str]] = defaultdict(list)
+    owners: dict[str, LabeledVideo] = {}
+    shared: set[int] = set()
+    for split, group in videos.items():
+        for place, video in enumerate(group):
+            group[place] = video = _without_twins(video, problems[split])
+            owner, label = next(
+                (
+                    (owner, label)
+                    for _, label in video.labels
+                    if (owner := owners.setdefault(label, video)) is not video
+                ),
+                (video, ""),
+            )
+            if label:
+                shared |= {id(owner), id(video)}
+                problems[split].append(_matches_both(label, _place(owner), _place(video)))
+    for group in videos.values():
+        group[:] = [video for video in group if id(video) not in shared]
+    return problems
 
 
-def _label_of(image: str, suffix: str, labels: set[str]) -> str | None:
-    stem = image.rpartition(".")[0]
-    return next((stem + suffix for stem in _label_stems(stem) if stem + suffix in labels), None)
+def _without_twins(video: LabeledVideo, problems: list[str]) -> LabeledVideo:
+    """Return still images without those that differ only in their suffix, e.g. `a.jpg`, `a.png`."""
+    media = video.media
+    if isinstance(media, VideoFrames) or media.is_video:
+        return video
+    files = dict(media.files)
+    first: dict[str, int] = {}
+    twins: set[int] = set()
+    for number, label in video.labels:
+        other = first.setdefault(label, number)
+        if other != number:
+            twins |= {other, number}
+            problems.append(_matches_both(label, files[other], files[number]))
+    if not twins:
+        return video
+    kept = tuple((number, file) for number, file in media.files if number not in twins)
+    labels = tuple((number, label) for number, label in video.labels if number not in twins)
+    return LabeledVideo(replace(media, files=kept), labels)
 
 
-def _label_stems(stem: str) -> Iterator[str]:
-    """Yield the paths without suffix where the label of `stem` may be, most likely first."""
-    yield stem
-    parts = stem.split("/")
-    for place, part in reversed(list(enumerate(parts[:-1]))):
-        if part in _IMAGE_FOLDERS:
-            for name in _LABEL_FOLDERS:
-                yield "/".join([*parts[:place], name, *parts[place + 1 :]])
-    for place in range(min(len(parts), 2)):
-        for name in _LABEL_FOLDERS:
-            yield "/".join([*parts[:place], name, *parts[place:]])
+def _matches_both(label: str, one: str, other: str) -> str:
+    return f"{label}: matches both {one} and {other}, both skipped (rename one, and its labels)"
 
 
-def _labels_of_video_files(
-    tree: FileTree, paired: set[str], split_of: SplitOf
-) -> list[tuple[str | None, str, list[int], list[str]]]:
-    """Return split, video file, annotated frame numbers (ascending) and their label files."""
-    by_video: defaultdict[str, dict[int, str]] = defaultdict(dict)
-    for label in sorted(tree.labels - paired):
-        path = PurePosixPath(label)
-        prefix, number = split_number(path.stem)
-        if number is not None:
-            inside = prefix in ("", path.parent.name)
-            by_video[str(path.parent if inside else path.parent / prefix)][number] = label
-    found = []
-    for file in tree.videos:
-        stems = _label_stems(file.rpartition(".")[0])
-        labels = next((by_video[stem] for stem in stems if stem in by_video), {})
-        numbers = sorted(labels)
-        found.append((split_of(file), file, numbers, [labels[number] for number in numbers]))
-    return found
+def _alone(videos: Iterable[LabeledVideo]) -> list[str]:
+    media = (video.media for video in videos)
+    return lone_frames(
+        (one.name, [file for _, file in one.files])
+        for one in media
+        if isinstance(one, ImageFrames) and one.is_video
+    )
+
+
+def _place(video: LabeledVideo) -> str:
+    """Return the video file, or the first image, of a video."""
+    media = video.media
+    return media.file if isinstance(media, VideoFrames) else media.files[0][1]
 
 
 def _no_labels(video: LabeledVideo) -> str:
     """Return the problem of a video without labels, which counts as not annotated, not as empty."""
-    media = video.media
-    file = media.file if isinstance(media, VideoFrames) else media.files[0][1].rpartition("/")[0]
+    place = _place(video)
+    file = place if isinstance(video.media, VideoFrames) else place.rpartition("/")[0]
     return (
         f"{file or video.name}: video {video.name} has no label file for any frame, skipped (add "
         "an empty one if it has no objects)"
+    )
+
+
+def _refuse_unpaired(tree: FileTree, paired: set[str]) -> None:
+    """Raise if there are labels and media that do not belong together."""
+    labels = [
+        label
+        for label in sorted(tree.labels - paired)
+        if split_number(PurePosixPath(label).stem)[1] is not None
+    ]
+    if not labels or not (tree.videos or tree.images):
+        return
+    more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+    media = (tree.videos or tree.images)[0]
+    stem = PurePosixPath(media).relative_to(base_of(media)).with_suffix("").as_posix()
+    suffix = PurePosixPath(labels[0]).suffix
+    place = f"labels/{stem}/000000{suffix}" if tree.videos else f"labels/{stem}{suffix}"
+    raise DataError(
+        f"{labels[0]}{more}: no matching image or video",
+        hint=f"put the labels of {media} into {place}" + (" and so on" if tree.videos else ""),
     )
 
 
@@ -237,11 +250,10 @@ def _report_unpaired(tree: FileTree, paired: set[str], splits: dict[str, Split])
     for label in sorted(tree.labels - paired):
         folder, _, name = label.rpartition("/")
         is_label = split_number(PurePosixPath(name).stem)[1] is not None
-        if is_label and (folder in folders_of_labels or {*_LABEL_FOLDERS} & {*folder.split("/")}):
+        if is_label and (folder in folders_of_labels or {*LABEL_FOLDERS} & {*folder.split("/")}):
             unpaired[folder].append(name)
     for folder, names in unpaired.items():
-        split = _named_split(folder + "/_")
-        target = splits.get(split or "") or next(iter(splits.values()), None)
+        target = splits.get(split_of_file(folder + "/_") or "") or next(iter(splits.values()), None)
         if target is not None:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             target.problems.append(f"{folder}/{names[0]}{more}: no matching image or video")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.input_file import read_limited
+from sparsevod_core.input_file import read_limited, require_regular_file
 from sparsevod_core.prepare.reading.file_bytes import read_up_to
 
 MAX_BYTES = 16 << 20
@@ -31,7 +31,7 @@ def read_text(path: Path) -> str:
         data = read_limited(path, MAX_BYTES, DataError)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    encoding = _encoding(data)
+    encoding = encoding_of(data)
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -50,10 +50,13 @@ def open_lines(path: Path) -> IO[str]:
     """Open a file of any size to read its lines; what is not text becomes U+FFFD.
 
     Raises:
+        DataError: It is no regular file.
         OSError: It cannot be opened.
     """
-    return path.open(encoding=_encoding(read_up_to(path, 2)), errors="replace")
+    require_regular_file(path, DataError)
+    return path.open(encoding=encoding_of(read_up_to(path, 2)), errors="replace")
 
 
-def _encoding(start: bytes) -> str:
+def encoding_of(start: bytes) -> str:
+    """Return the encoding that the first two bytes of a file tell."""
     return "utf-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"

@@ -132,3 +132,27 @@ def test_invalid_annotations_are_reported(
 def test_entries_of_a_frame_may_be_apart(tmp_path: Path) -> None:
     elsewhere = FOUND | {"image_id": 2, "score": 0.1}
     assert score(tmp_path, TRUTH, [FOUND, elsewhere, FOUND | {"score": 0.2}]) == pytest.approx(1)
+
+
+def test_a_folder_is_read_as_one_file(tmp_path: Path) -> None:
+    folder = tmp_path / "found"
+    folder.mkdir()
+    truth = write(tmp_path / "truth.json", TRUTH)
+    with pytest.raises(DataError, match="no JSON file in the folder"):
+        evaluate_predictions(truth, folder)
+    write(folder / "a.coco.json", [FOUND])
+    write(folder / "b.coco.json", [FOUND | {"image_id": 2, "score": 0.9}])
+    write(folder / "a.json", {"schema": "sparsevod.detections/1"})
+    result = evaluate_predictions(truth, folder)
+    assert result.boxes.num_detections == 2
+    assert pytest.approx(0.5) == result.boxes.AP  # a false positive comes first
+    write(folder / "c.coco.json", [FOUND])
+    message = "c.coco.json: image_id 1 has detections in another file"
+    with pytest.raises(DataError, match=message):
+        evaluate_predictions(truth, folder)
+
+
+def test_unknown_ids_come_with_the_way_to_write_others(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        score(tmp_path, TRUTH, [FOUND | {"image_id": 99}])
+    assert "sparsevod detect VIDEOS --no-video --annotations GT.json" in str(error.value.hint)
