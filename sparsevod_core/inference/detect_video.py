@@ -160,6 +160,8 @@ def detect_video(
         if outputs.num_frames == 0 and breaks:
             raise breaks[0]
         outputs.finish(truncated=bool(breaks) or is_interrupted())
+        for note in (*video.notes, *(outputs.writer.notes if outputs.writer else ())):
+            reporter.warning(f"{source}: {note}")
         detected = DetectedVideo(
             outputs.num_frames,
             outputs.num_detections,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparsevod_core.errors import VideoError
+from sparsevod_core.video.kinds import kind_of
 
 if TYPE_CHECKING:
     import av
     from av.audio.stream import AudioStream
     from av.container import InputContainer
+    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
 # Containers that declare their length in a header, which reveals a truncated file. (For others,
@@ -42,28 +45,45 @@ def open_video(path: Path, threads: int = 0) -> tuple[InputContainer, VideoStrea
             raise VideoError(f"{path}: the file is empty (0 bytes)")
         # `file:` allows names like `-clip.mp4` or `rtsp:clip.mp4`. The whitelist keeps a playlist
         # that is disguised as a video from accessing the network.
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
-    except av.FFmpegError as error:
-        raise VideoError(
-            f"{path}: cannot open as a video: {_reason(error)}",
-            hint="check that the file is complete; an MP4 cut off during writing has no index",
-        ) from error
+        container = av.open(
+            f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace"
+        )
+    except foreign_errors() as error:
+        raise _cannot_open(path, error) from error
     except OSError as error:
         raise VideoError(f"{path}: cannot open the video: {error.strerror}") from error
+    try:
+        return container, _main_decoder(path, container, threads)
+    except foreign_errors() as error:
+        container.close()
+        raise _cannot_open(path, error) from error
+    except VideoError:
+        container.close()
+        raise
+
+
+def _main_decoder(path: Path, container: InputContainer, threads: int) -> VideoStream:
+    """Return the main video stream with its decoder set up."""
     stream = _main_stream(container)
     if stream is None:
         kinds = ", ".join(sorted({other.type for other in container.streams})) or "no streams"
-        container.close()
         raise VideoError(f"{path}: no video stream (found: {kinds})")
+    # Typed as always present, but None without a decoder.
+    context: VideoCodecContext | None = stream.codec_context
+    if context is None:
+        raise VideoError(
+            f"{path}: cannot decode its video: FFmpeg has no decoder for this codec",
+            hint="convert the file to H.264 with the software that made it",
+        )
     stream.thread_type = "AUTO"
-    stream.codec_context.thread_count = threads
-    return container, stream
+    context.thread_count = threads
+    return stream
 
 
 def decode_all(
     path: Path, container: InputContainer, stream: VideoStream
 ) -> Iterator[av.VideoFrame]:
-    """Yield every frame from the start, in presentation order.
+    """Yield every frame from the start, in presentation order, with its time stamp as it is.
 
     Raises:
         VideoError: The file breaks off, raised after the frames that decode: undecodable data, an
@@ -74,6 +94,7 @@ def decode_all(
     count, end_s, longest_gap_s = 0, Fraction(0), Fraction(0)
     previous_s: Fraction | None = None
     is_cut_off = False
+    errors = foreign_errors()  # evaluated here, because Python may be shutting down later
     try:
         for packet in container.demux():  # all streams: any may be the longest
             if packet.pts is not None and packet.time_base is not None:
@@ -85,13 +106,13 @@ def decode_all(
                 is_cut_off = packet.is_corrupt
             for frame in packet.decode():
                 assert isinstance(frame, av.VideoFrame)  # from a video stream
+                time_s = frame_time(frame)
                 yield frame
                 count += 1
-                time_s = frame_time(frame)
                 if time_s is not None and previous_s is not None:
                     longest_gap_s = max(longest_gap_s, time_s - previous_s)
                 previous_s = time_s
-    except (av.FFmpegError, EOFError) as error:
+    except errors as error:
         raise broken_off(path, count, previous_s, _reason(error)) from error
     if is_cut_off:
         raise broken_off(path, count, previous_s, "its last packet is incomplete")
@@ -101,6 +122,22 @@ def decode_all(
         if end_s + _ROUNDING_S + 2 * longest_gap_s < declared_s:
             reason = f"the file declares {float(declared_s):.2f} s"
             raise broken_off(path, count, previous_s, reason)
+
+
+def foreign_errors() -> tuple[type[Exception], ...]:
+    """Return what PyAV raises for broken files: FFmpeg's errors, and Python's for odd values."""
+    import av
+
+    return (
+        av.FFmpegError,
+        EOFError,
+        ValueError,  # e.g. text that is not UTF-8
+        ArithmeticError,  # e.g. a number that is too large, or a division by zero
+        LookupError,
+        AttributeError,  # a stream without a decoder
+        MemoryError,
+        RuntimeError,
+    )
 
 
 def codec_name(stream: VideoStream | AudioStream) -> str:
@@ -131,6 +168,20 @@ def _main_stream(container: InputContainer) -> VideoStream | None:
     if best is None or int(getattr(best, "disposition", 0)) & _ATTACHED_PICTURE:
         return None
     return best  # type: ignore[return-value]
+
+
+def _cannot_open(path: Path, error: Exception) -> VideoError:
+    """Return the error for a file that does not open, which says what it is if that is known."""
+    kind = None
+    with suppress(OSError):
+        kind = kind_of(path)
+    if kind is not None:
+        what, hint = kind
+        return VideoError(f"{path}: cannot open as a video: it is {what}", hint or None)
+    return VideoError(
+        f"{path}: cannot open as a video: {_reason(error)}",
+        hint="check that the file is complete, and that a player shows it",
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -37,6 +37,7 @@ class ImageFolder:
     pixel_aspect: Fraction | None = None
     start_s = Fraction(0)
     has_audio = False
+    notes: Sequence[str] = ()
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)

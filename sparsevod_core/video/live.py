@@ -65,6 +65,7 @@ class LiveStream:
     time_base = CLOCK
     start_s = Fraction(0)
     has_audio = False
+    notes: Sequence[str] = ()
     declared_num_frames: int | None = None
 
     def __init__(

@@ -141,6 +141,48 @@ def test_a_broadcast_clock_that_starts_late(tmp_path: Path) -> None:
     assert_random_access_agrees(path, [39], [11, 12], [0])
 
 
+def two_clocks(tmp_path: Path, second_s: int) -> Path:
+    """Write a transport stream whose clock jumps from an hour to `second_s` after 20 frames."""
+    parts = []
+    for number, start_s in enumerate((3600, second_s)):
+        times = [10 * start_s + i for i in range(20)]
+        copy_times = {"mpegts_copyts": "1"}
+        path = tmp_path / f"part{number}.ts"
+        encode(path, 20, times=times, time_base=Fraction(1, 10), container=copy_times, g="10")
+        parts.append(path.read_bytes())
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+@pytest.mark.parametrize("second_s", [20, 40_000], ids=["starts again", "jumps"])
+def test_recordings_glued_together_play_one_after_the_other(tmp_path: Path, second_s: int) -> None:
+    path = two_clocks(tmp_path, second_s)
+    with VideoReader(path) as reader:
+        found = [(number_of(frame.image), frame.time_s) for frame in reader]
+        assert [number for number, _ in found] == [*range(20), *range(20)]
+        assert [time_s - reader.start_s for _, time_s in found] == [
+            Fraction(i, 10) for i in range(40)
+        ]
+        assert "frame 20 (2.00 s) jumps" in reader.notes[0]
+        assert reader.declared_num_frames is None  # ten hours, by the header
+    assert_random_access_agrees(path, [39], [19, 20], [0])
+
+
+def test_a_raw_stream_follows_its_own_rate(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.h264", 4, time_base=Fraction(1, 10))
+    with VideoReader(path) as reader:
+        assert (reader.frame_rate, reader.notes) == (10, [])
+        assert [frame.time_s for frame in reader] == [Fraction(i, 10) for i in range(4)]
+
+
+def test_a_guessed_rate_is_said(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.mjpeg", 4, codec="mjpeg", pixels="yuvj420p")
+    with VideoReader(path) as reader:
+        assert reader.frame_rate == 25
+        assert reader.notes == ["the file states no frame rate: 25 frames per second assumed"]
+
+
 # --- some frames, by number ----------------------------------------------------------------------
 
 GROUPS = {
