@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sparsevod_core.errors import ConfigError, VideoError
 from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.structures import Frame
+from sparsevod_core.video.hdr import HdrToSdr
 from sparsevod_core.video.pixels import Orientation, ToRgb
 from sparsevod_core.video.sources import Source
 
@@ -96,7 +97,8 @@ class LiveStream:
         self.frame_rate: Fraction | None = stream.average_rate
         self.pixel_aspect: Fraction | None = stream.sample_aspect_ratio or None
         orientation = Orientation.of(first)
-        self._to_rgb = ToRgb(first.width, first.height, orientation)
+        hdr = HdrToSdr.of(stream.codec_context)
+        self._to_rgb = ToRgb(first.width, first.height, orientation, hdr)
         self.width, self.height = first.width, first.height
         if orientation.is_transposed:
             self.width, self.height = self.height, self.width

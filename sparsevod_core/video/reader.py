@@ -19,6 +19,7 @@ from sparsevod_core.video.decode import (
     foreign_errors,
     open_video,
 )
+from sparsevod_core.video.hdr import HdrToSdr
 from sparsevod_core.video.pixels import Orientation, ToRgb
 from sparsevod_core.video.random_access import RandomAccess
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
+_DOLBY_VISION = (14, 15)  # ICtCp and IPT, codes of ITU-T H.273
 _FOREIGN_START_S = 10  # a start after this is the clock of a recorder, not a pause
 _SAMPLED_PACKETS = 64
 
@@ -80,6 +82,9 @@ class VideoReader:
             self.codec: str = codec_name(stream)
             self.has_audio: bool = bool(container.streams.audio)
             pixel_aspect = stream.sample_aspect_ratio or None
+            hdr = HdrToSdr.of(stream.codec_context)
+            if stream.codec_context.colorspace in _DOLBY_VISION:
+                self._notes.append("the colors are Dolby Vision's, which are not converted")
             self._is_free = is_free_running(container)
             start_s = Fraction(container.start_time or 0, 1_000_000)
             self.declared_num_frames = _declared_num_frames(self.path, container, stream)
@@ -93,7 +98,7 @@ class VideoReader:
             self.start_s = min(start_s, first_s)
         self._random_access = RandomAccess(self.path, first.pts, self._new_clock, threads)
         orientation = Orientation.of(first)
-        self._to_rgb = ToRgb(first.width, first.height, orientation)
+        self._to_rgb = ToRgb(first.width, first.height, orientation, hdr)
         self.width, self.height = first.width, first.height
         self.pixel_aspect: Fraction | None = pixel_aspect
         if orientation.is_transposed:

@@ -318,6 +318,58 @@ def test_colors_are_right_in_any_range_and_depth(
     assert np.abs(frames[0].image[16, 16].astype(int) - wanted).max() <= 4
 
 
+def pq(light: float) -> float:
+    """Return the PQ signal of light relative to diffuse white (203 nits)."""
+    power = (203 * light / 10_000) ** 0.1593017578125
+    return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+
+
+def hlg(light: float) -> float:
+    """Return the HLG signal of light relative to diffuse white (scene light of 0.265)."""
+    scene = 0.265 * light
+    bright = 0.17883277 * np.log(max(12 * scene - 0.28466892, 1e-9)) + 0.55991073
+    return np.sqrt(3 * scene) if scene <= 1 / 12 else bright
+
+
+# A red of BT.709 in BT.2020's primaries.
+RED_IN_BT2020 = (0.6274, 0.0691, 0.0164)
+
+
+@pytest.mark.parametrize(("transfer", "signal"), [(16, pq), (18, hlg)], ids=["pq", "hlg"])
+@pytest.mark.parametrize(
+    ("light", "expected"),
+    [
+        ((1.0,) * 3, (255,) * 3),
+        ((0.18,) * 3, (118,) * 3),
+        ((0.0,) * 3, (0,) * 3),
+        ((5.0,) * 3, (255,) * 3),
+        (RED_IN_BT2020, (253, 0, 0)),
+    ],
+    ids=["white", "gray", "black", "highlight", "red"],
+)
+def test_hdr_is_mapped_to_sdr(
+    tmp_path: Path, transfer: int, signal: Any, light: tuple[float, ...], expected: tuple[int, ...]
+) -> None:
+    red, green, blue = (signal(value) for value in light)
+    y = 0.2627 * red + 0.6780 * green + 0.0593 * blue
+    planes = [64 + 876 * y, 512 + 896 * (blue - y) / 1.8814, 512 + 896 * (red - y) / 1.4746]
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as file:
+        stream: Any = file.add_stream("libx265", rate=25)
+        stream.options = {"x265-params": "log-level=error:lossless=1:pools=1"}
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv444p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc = 9, 9, transfer
+        context.color_range = 1
+        frame = av.VideoFrame(64, 32, "yuv444p10le")
+        for plane, value in zip(frame.planes, planes, strict=True):
+            plane.update(np.full(plane.buffer_size // 2, round(value), np.uint16).tobytes())
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    ((frame,), _) = read(path)
+    assert np.abs(frame.image[16, 16].astype(int) - expected).max() <= 4
+
+
 def yuv(rgb: np.ndarray, matrix: int, is_full: bool, depth: int) -> list[int]:
     red_weight, blue_weight = {1: (0.2126, 0.0722), 6: (0.299, 0.114)}[matrix]
     y = np.dot(rgb, [red_weight, 1 - red_weight - blue_weight, blue_weight])
