@@ -99,7 +99,9 @@ def detect_videos(
             only video.
     """
     reporter = reporter or SilentReporter()
-    jobs = plan(find_sources(videos), output, results or {}, shard=shard, has_video=has_video)
+    jobs = plan(
+        find_sources(videos, reporter), output, results or {}, shard=shard, has_video=has_video
+    )
     to_do = [job for job in jobs if not job.is_done]
     if not jobs:
         reporter.message(f"--shard {shard}: no videos in this shard")

@@ -1,8 +1,20 @@
-"""Names of what a file is, by its first bytes: for errors about files that are not videos."""
+"""What a file is: a video or an image by its suffix, anything else by its first bytes."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Suffixes of files that are used as frames."""
+
+_VIDEO_SUFFIXES = (
+    *(".264", ".265", ".360", ".3g2", ".3gp", ".amv", ".apng", ".asf", ".av1", ".avc", ".avi"),
+    *(".dav", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h261", ".h263", ".h264", ".h265"),
+    *(".hevc", ".insv", ".ivf", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mj2", ".mjpeg"),
+    *(".mjpg", ".mkv", ".mod", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf"),
+    *(".nut", ".obu", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".trp", ".ts", ".vob"),
+    *(".webm", ".wmv", ".wtv", ".y4m"),
+)
 
 _HEAD_BYTES = 512
 
@@ -25,6 +37,16 @@ _CUT_OFF = (
     "copy it again, or repair it, e.g. with untrunc",
 )
 _BOXES = (b"ftyp", b"mdat", b"wide", b"free", b"skip", b"moov")
+
+
+def is_image(name: str) -> bool:
+    """Return True if the name has an image suffix and is not that of a hidden file."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def is_video(name: str) -> bool:
+    """Return True if the name has a suffix by which videos are found in a folder."""
+    return name.lower().endswith(_VIDEO_SUFFIXES)
 
 
 def kind_of(path: Path) -> tuple[str, str] | None:

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.file_bytes import READ_FLAGS
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-"""Suffixes of files that are used as frames."""
+from sparsevod_core.video.kinds import IMAGE_SUFFIXES
 
 # Start-of-frame markers C0..CF hold the size; C4, C8 and CC are tables (ITU-T T.81, table B.1).
 _START_OF_FRAME = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}

@@ -20,7 +20,6 @@ from pathlib import Path, PurePosixPath
 from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
 from sparsevod_core.prepare.reading.frame_names import group_frames, split_number
-from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
 from sparsevod_core.prepare.reading.label_set import (
     SPLIT_NAMES,
     Hints,
@@ -36,6 +35,7 @@ from sparsevod_core.prepare.reading.media import (
     media_inputs,
     open_media,
 )
+from sparsevod_core.video.kinds import IMAGE_SUFFIXES
 
 _IMAGE_FOLDERS = ("images", "Images", "JPEGImages", "frames", "videos", "imgs")
 _LABEL_FOLDERS = ("labels", "Labels", "Annotations", "annotations")
