@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparsevod_core.errors import VideoError
+from sparsevod_core.video.cut_off import is_cut_off
 from sparsevod_core.video.kinds import kind_of
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 # Containers that declare their length in a header, which reveals a truncated file. (For others,
 # FFmpeg estimates the length from the size of the file.)
-_DECLARES_DURATION = ("matroska", "webm", "mov", "mp4")
+_DECLARES_DURATION = ("matroska", "webm", "mov", "mp4", "avi", "flv", "mxf")
 
 _ROUNDING_S = Fraction(3, 20)
 _ATTACHED_PICTURE = 0x400  # FFmpeg's AV_DISPOSITION_ATTACHED_PIC
@@ -65,11 +66,13 @@ def open_video(path: Path, threads: int = 0) -> tuple[InputContainer, VideoStrea
 def _main_decoder(path: Path, container: InputContainer, threads: int) -> VideoStream:
     """Return the main video stream with its decoder set up."""
     stream = _main_stream(container)
+    # Typed as always present, but None without a decoder.
+    context: VideoCodecContext | None = stream and stream.codec_context
+    if context is None and (not len(container.streams) or is_cut_off(path)):
+        raise _cannot_open(path, ValueError("its streams are not described"))
     if stream is None:
         kinds = ", ".join(sorted({other.type for other in container.streams})) or "no streams"
         raise VideoError(f"{path}: no video stream (found: {kinds})")
-    # Typed as always present, but None without a decoder.
-    context: VideoCodecContext | None = stream.codec_context
     if context is None:
         raise VideoError(
             f"{path}: cannot decode its video: FFmpeg has no decoder for this codec",
@@ -81,19 +84,28 @@ def _main_decoder(path: Path, container: InputContainer, threads: int) -> VideoS
 
 
 def decode_all(
-    path: Path, container: InputContainer, stream: VideoStream
+    path: Path,
+    container: InputContainer,
+    stream: VideoStream,
+    damaged: list[int] | None = None,
 ) -> Iterator[av.VideoFrame]:
     """Yield every frame from the start, in presentation order, with its time stamp as it is.
 
+    Args:
+        path: Path of the file.
+        container, stream: As returned by `open_video`.
+        damaged: List to which the number of the frame is appended where FFmpeg finds damage that
+            does not end the video.
+
     Raises:
         VideoError: The file breaks off, raised after the frames that decode: undecodable data, an
-            incomplete last packet, or an end long before the length declared in the header.
+            incomplete last packet, or an end long before the length or size that it declares.
     """
     import av
 
     count, end_s, longest_gap_s = 0, Fraction(0), Fraction(0)
     previous_s: Fraction | None = None
-    is_cut_off = False
+    is_last_incomplete = False
     errors = foreign_errors()  # evaluated here, because Python may be shutting down later
     try:
         for packet in container.demux():  # all streams: any may be the longest
@@ -103,10 +115,14 @@ def decode_all(
             if packet.stream.index != stream.index:
                 continue
             if packet.size:
-                is_cut_off = packet.is_corrupt
+                if is_last_incomplete and damaged is not None:
+                    damaged.append(count)
+                is_last_incomplete = packet.is_corrupt
             for frame in packet.decode():
                 assert isinstance(frame, av.VideoFrame)  # from a video stream
                 time_s = frame_time(frame)
+                if frame.is_corrupt and damaged is not None:
+                    damaged.append(count)
                 yield frame
                 count += 1
                 if time_s is not None and previous_s is not None:
@@ -114,8 +130,10 @@ def decode_all(
                 previous_s = time_s
     except errors as error:
         raise broken_off(path, count, previous_s, _reason(error)) from error
-    if is_cut_off:
+    if is_last_incomplete:
         raise broken_off(path, count, previous_s, "its last packet is incomplete")
+    if count and is_cut_off(path):
+        raise broken_off(path, count, previous_s, "the file is cut off")
     if container.duration and container.format.name.split(",")[0] in _DECLARES_DURATION:
         declared_s = Fraction(container.duration, av.time_base)
         # Headers round, and the last frame may be shown longer than any other.
@@ -156,6 +174,8 @@ def frame_time(frame: av.VideoFrame) -> Fraction | None:
 def broken_off(path: Path, count: int, time_s: Fraction | None, reason: str) -> VideoError:
     """Return the error for a file that breaks off after `count` frames, the last at `time_s`."""
     if count == 0:
+        if is_cut_off(path):
+            reason = f"the file is cut off ({reason})"
         return VideoError(f"{path}: cannot decode any frame: {reason}")
     at = "" if time_s is None else f" (last at {float(time_s):.2f} s)"
     return VideoError(f"{path}: the video breaks off after {count} frames{at}: {reason}")
@@ -178,8 +198,11 @@ def _cannot_open(path: Path, error: Exception) -> VideoError:
     if kind is not None:
         what, hint = kind
         return VideoError(f"{path}: cannot open as a video: it is {what}", hint or None)
+    reason = _reason(error)
+    if is_cut_off(path):
+        reason = f"the file is cut off ({reason})"
     return VideoError(
-        f"{path}: cannot open as a video: {_reason(error)}",
+        f"{path}: cannot open as a video: {reason}",
         hint="check that the file is complete, and that a player shows it",
     )
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from sparsevod_core.errors import VideoError
+from sparsevod_core.reporting import counted
 from sparsevod_core.structures import Frame
 from sparsevod_core.video.clock import GUESSED_RATE, Clock, Jump, has_times, is_free_running
 from sparsevod_core.video.decode import (
@@ -89,6 +90,7 @@ class VideoReader:
             start_s = Fraction(container.start_time or 0, 1_000_000)
             self.declared_num_frames = _declared_num_frames(self.path, container, stream)
         self.jumps: list[Jump] = []
+        self._damaged: list[int] = []
         self._clock = self._new_clock()
         self.start_s = Fraction(0)
         first_s = (first.pts or 0) * self._clock.time_base
@@ -128,10 +130,10 @@ class VideoReader:
             VideoError: The file breaks off; raised after all frames that decode.
         """
         container, stream = open_video(self.path, self._threads)
-        del self.jumps[:]
+        del self.jumps[:], self._damaged[:]
         clock = self._clock = self._new_clock(self.jumps)
         with container:
-            for index, frame in enumerate(decode_all(self.path, container, stream)):
+            for index, frame in enumerate(decode_all(self.path, container, stream, self._damaged)):
                 yield self._frame(index, frame, clock.time_of(frame.pts))
 
     def num_frames(self) -> int:
@@ -163,8 +165,16 @@ class VideoReader:
     @property
     def notes(self) -> list[str]:
         """What is assumed about the video, and what was repaired in it while iterating."""
-        clock = self._clock.note
-        return [*self._notes, *([] if clock is None else [clock])]
+        notes = list(self._notes)
+        if self._clock.note is not None:
+            notes.append(self._clock.note)
+        # Where recordings were glued together, the packet at the end of each looks damaged.
+        if len(self._damaged) > len(self.jumps):
+            notes.append(
+                f"the file is damaged in {counted(len(self._damaged), 'place')}, first near frame "
+                f"{self._damaged[0]:,}: frames there may be wrong or missing"
+            )
+        return notes
 
     def _frame(self, index: int, frame: av.VideoFrame, tick: int) -> Frame:
         return Frame(index, tick * self._clock.time_base, self._to_rgb(frame))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -462,6 +463,83 @@ def test_a_truncated_file_yields_its_frames_and_an_error(tmp_path: Path, name: s
     assert_random_access_agrees(path, [9, 2, len(frames) - 1])
 
 
+CUT = {  # name: codec, muxer, options of the muxer
+    "moov last.mp4": ("libx264", "mp4", {}),
+    "fragments.mp4": ("libx264", "mp4", {"movflags": "+frag_keyframe+empty_moov"}),
+    "clip.mkv": ("libx264", "matroska", {}),
+    "clip.webm": ("libvpx", "webm", {}),
+    "clip.ts": ("libx264", "mpegts", {}),
+    "clip.m2ts": ("libx264", "mpegts", {"mpegts_m2ts_mode": "1"}),
+    "clip.avi": ("mpeg4", "avi", {}),
+    "clip.flv": ("flv", "flv", {}),
+    "clip.ogg": ("libvpx", "ogg", {}),
+    "clip.mxf": ("mpeg2video", "mxf", {}),
+    "clip.vob": ("mpeg2video", "vob", {}),
+    "clip.mpg": ("mpeg1video", "mpeg", {}),
+    "clip.wmv": ("wmv2", "asf", {}),
+    "clip.gif": ("gif", "gif", {}),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_every_container_that_is_cut_off_says_so(tmp_path: Path, name: str) -> None:
+    codec, muxer, options = CUT[name]
+    path = tmp_path / name
+    with av.open(str(path), "w", format=muxer, options=options) as file:
+        stream: Any = file.add_stream(codec, rate=25)
+        stream.width, stream.height = WIDTH, HEIGHT
+        stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
+        for number in range(40):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(draw_number(number), format="rgb24")))
+        file.mux(stream.encode(None))
+    frames, error = read(path)
+    assert (len(frames), error) == (40, None)
+    content = path.read_bytes()
+    for part in (0.3, 0.7):
+        path.write_bytes(content[: int(part * len(content))])
+        try:
+            frames, error = read(path)
+        except VideoError as no_frame:
+            error = no_frame
+        else:
+            assert 0 < len(frames) <= 40
+            assert VideoReader(path).num_frames() == len(frames)
+        assert error is not None
+        assert re.search("cut off|declares|incomplete|Invalid data", error.message)
+
+
+def test_damage_that_does_not_end_the_video_is_said(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.ts", g="10", bf="0")
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2 // 188 * 188
+    content[middle : middle + 5 * 188] = bytes(5 * 188)
+    path.write_bytes(content)
+    with VideoReader(path) as reader:
+        frames = list(reader)
+        assert 20 < len(frames) <= 40
+        assert "the file is damaged in 1 place" in reader.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"%PDF-1.7\n" + bytes(100), "a PDF document"),
+        (b"PK\x03\x04" + bytes(100), "a ZIP archive"),
+        (b"<!DOCTYPE html>\n<html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (b"a.mp4\nb.mp4\n", "a text file"),
+        (bytes(5000), "nothing but zero bytes"),
+        (b"\0\0\0\x18ftypheic" + bytes(100), "a HEIF, AVIF or raw photo"),
+    ],
+)
+def test_a_file_that_is_no_video_is_called_what_it_is(
+    tmp_path: Path, content: bytes, says: str
+) -> None:
+    (tmp_path / "clip.mp4").write_bytes(content)
+    with pytest.raises(VideoError, match=says):
+        VideoReader(tmp_path / "clip.mp4")
+
+
 def test_a_long_last_frame_is_not_a_break(tmp_path: Path) -> None:
     times = [0, 40, 80, 4000, 8000]
     for name in ("clip.mp4", "clip.mkv"):
@@ -489,7 +567,7 @@ def test_files_that_are_not_videos(tmp_path: Path) -> None:
         tmp_path / "missing.mp4": "No such file",
         tmp_path / "empty.mp4": "empty",
         tmp_path / "text.mp4": "cannot open as a video",
-        no_index: "cannot open as a video",
+        no_index: r"without its index \(moov\): it was cut off",
         tmp_path: "got a folder",
         sound: "no video stream",
     }.items():
