@@ -8,8 +8,6 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-import typer
-
 from sparsevod_cli import console
 from sparsevod_cli.check_page import dataset_page
 from sparsevod_core.errors import ConfigError, DataError
@@ -60,16 +58,16 @@ def check_sets(
                 hint="without -o, each FILE gets a page beside it",
             )
     reports, shared = check_datasets(files, root, decode=decode, reporter=ConsoleReporter())
-    if str(json_out) != "-":
-        for report in reports:
-            show(report)
-        show_findings(shared)
     for report in reports:
         _save_page(report, page)
     if json_out is not None:
         sets = [report.to_dict() for report in reports]
         overlap = [asdict(finding) for finding in shared]
         console.write_json(json_out, {"schema": SCHEMA, "sets": sets, "overlap": overlap})
+    if str(json_out) != "-":
+        for report in reports:
+            show(report)
+        show_findings(shared)
     problems = sum(report.count("problem") for report in reports) + len(shared)
     errors = sum(report.count("error") for report in reports)
     return int(errors > 0 or (strict and problems > 0))
@@ -77,15 +75,15 @@ def check_sets(
 
 def show(report: DatasetReport) -> None:
     """Print a report, at most 79 characters wide."""
-    typer.echo(f"{report.file}\n")
+    console.out(f"{report.file}\n")
     if not report.is_complete:
-        typer.echo("  These numbers do not include broken entries, which are listed below.\n")
+        console.out("  These numbers do not include broken entries, which are listed below.\n")
     for name, text in _overview(report):
-        typer.echo(f"  {name:<10}{text}")
-    typer.echo()
+        console.out(f"  {name:<10}{text}")
+    console.out()
     _show_classes(report)
     show_findings(report.findings)
-    typer.echo(_verdict(report) + "\n")
+    console.out(_verdict(report) + "\n")
 
 
 def show_findings(findings: Sequence[Finding]) -> None:
@@ -93,13 +91,13 @@ def show_findings(findings: Sequence[Finding]) -> None:
     for finding in findings:
         line = f"{finding.severity}: {finding.text}: {finding.count:,}"
         for text in (*wrap(line, WIDTH), *wrap(finding.advice, WIDTH, initial_indent="  ")):
-            typer.echo(text)
+            console.out(text)
         for place in finding.places[:SHOWN_PLACES]:
-            typer.echo(f"    {place}")
+            console.out(f"    {place}")
         if finding.places and finding.count > SHOWN_PLACES:
-            typer.echo("    ...")
+            console.out("    ...")
     if findings:
-        typer.echo()
+        console.out()
 
 
 def _overview(report: DatasetReport) -> list[tuple[str, str]]:

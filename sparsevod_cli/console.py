@@ -1,18 +1,81 @@
-"""Output of the command line: results to stdout, messages to stderr, files only when complete."""
+"""Output of the command line: results to stdout, messages to stderr, files only when complete.
+
+A command writes its files first: what happens to the terminal must not cost a result. Letters that
+the terminal's encoding lacks are replaced. A closed or full stdout or stderr loses only its text.
+"""
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from sparsevod_core.errors import ConfigError
+
+_lost = False
+
+
+def prepare_streams() -> None:
+    """Make stdout replace what its encoding lacks, as stderr does, instead of raising an error.
+
+    Closed standard streams are opened on nothing. Otherwise, the next file opened would take their
+    place, and get what libraries print.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    codecs.register_error("sparsevod", _replaced)
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):  # a closed stdout is None
+        reconfigure(errors="sparsevod")
+
+
+def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Return the original bytes of a file name that is not text, and escapes of other letters."""
+    for handler in ("surrogateescape", "backslashreplace"):
+        with suppress(UnicodeError):
+            return codecs.lookup_error(handler)(error)
+    raise error
+
+
+def stdout_is_lost() -> bool:
+    """Return True if some text could not be written to stdout."""
+    return _lost
+
+
+@contextmanager
+def _writing_to_stdout() -> Iterator[None]:
+    """Report an error of stdout, and discard what is written to it from then on."""
+    global _lost
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as failure:
+        _lost = True
+        if not isinstance(failure, BrokenPipeError):  # the reader has seen enough, as `head`
+            error(f"stdout: cannot write: {failure.strerror}", None)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # Python flushes once more at its end
+        os.close(nowhere)
+
+
+def out(text: object = "") -> None:
+    """Print a line of the result to stdout."""
+    with _writing_to_stdout():
+        print(text)
 
 
 def say(text: str) -> None:
     """Print a message to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def is_first_process() -> bool:
@@ -42,25 +105,38 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
     lines = [[_printable(cell) for cell in line] for line in (columns, *rows)]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-    output = Console(highlight=False, soft_wrap=True)
-    output.print(Text(_printable(title), "bold"))
-    for number, (name, *numbers) in enumerate(lines):
-        cells = [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
-        line = "  ".join([name + " " * (widths[0] - cell_len(name)), *cells]).rstrip()
-        output.print(Text(line, "dim" if number == 0 else ""))
-    output.print()
+    with _writing_to_stdout():
+        output = Console(highlight=False, soft_wrap=True)
+        output.print(Text(_printable(title), "bold"))
+        for number, (name, *numbers) in enumerate(lines):
+            cells = [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
+            line = "  ".join([name + " " * (widths[0] - cell_len(name)), *cells]).rstrip()
+            output.print(Text(line, "dim" if number == 0 else ""))
+        output.print()
 
 
 def _printable(text: str) -> str:
-    """Replace control characters, as class names may come from untrusted files."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    """Replace control characters, as class names may come from untrusted files.
+
+    Letters that stdout cannot show are replaced too, so that columns stay aligned.
+    """
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON under its final name only when complete; `-` is stdout."""
+    """Write `value` as JSON under its final name only when complete; `-` is stdout.
+
+    Raises:
+        ConfigError: stdout is closed.
+    """
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     if str(path) == "-":
-        sys.stdout.write(text)
+        if sys.stdout is None:
+            raise ConfigError("--json -: stdout is closed", hint="name a file")
+        with _writing_to_stdout():
+            print(text, end="")
         return
     write_text(path, text)
 
@@ -69,5 +145,5 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` under its final name only when complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     partial.replace(path)

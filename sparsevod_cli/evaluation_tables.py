@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsevod_cli import console
+from sparsevod_core.reporting import some_of
 
 AP_COLUMNS = ("AP", "AP50", "AP75")
 ERRORS = ("correct", "wrong", "missed", "false")
@@ -32,6 +33,7 @@ def show_result(result: Result) -> None:
     ]
     title = f"{_title(result)}; errors at a score > {confusion['score']:g}"
     console.table(title, ["", *AP_COLUMNS, "boxes", *ERRORS], rows)
+    _classes_without_boxes(result)
     _by_iou({"AP": result})
     _by_speed(result)
     _by_condition(result)
@@ -60,6 +62,7 @@ def show_results(results: Mapping[str, Result]) -> None:
     ]
     first = next(iter(results.values()))
     console.table(_title(first), ["", *columns, *SPEEDS, "detections"], rows)
+    _classes_without_boxes(first)
     _by_iou(results)
     if len(results) <= MAX_SIDE_BY_SIDE:
         rows = [
@@ -77,6 +80,17 @@ def show_results(results: Mapping[str, Result]) -> None:
 def _title(result: Result) -> str:
     name = Path(result["annotations"]).name
     return f"{name}: {result['num_frames']:,} frames, {result['num_boxes']:,} boxes"
+
+
+def _classes_without_boxes(result: Result) -> None:
+    missing, num_classes = result["classes_without_boxes"], len(result["per_class"])
+    if len(missing) == num_classes:
+        console.say("AP is undefined: there are no boxes to find (crowds do not count)")
+    elif missing:
+        console.say(
+            f"AP is the mean over {num_classes - len(missing)} of {num_classes} classes; without "
+            f"boxes: {some_of(missing)}"
+        )
 
 
 def _by_iou(results: Mapping[str, Result]) -> None:

@@ -79,10 +79,15 @@ def main() -> None:
     """Run the command line. Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    console.prepare_streams()
     keep_freed_memory()
     spin_only_on_free_cores()
     try:
         app(args=arguments, prog_name="sparsevod")
+    except SystemExit as end:
+        if not end.code and console.stdout_is_lost():
+            sys.exit(1)
+        raise
     except SparseVodError as error:
         if debug:
             raise

@@ -14,16 +14,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from sparsevod_core.errors import ConfigError
+from sparsevod_core.safe_yaml import read_yaml
 
 PRESETS_DIR = Path(__file__).parent / "presets"
+_EXCERPT = 80  # characters of a value in an error message
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Values that a setting may have, both ends included; a file from a stranger states some too.
+
+    The upper ends of sizes and numbers are far above any useful value. They keep a typing error or
+    a hostile file from allocating all memory.
+    """
+
+    low: float
+    high: float
+
+
+Count = Annotated[int, Range(1, 1_000_000_000)]
+CountOrZero = Annotated[int, Range(0, 1_000_000_000)]
+Fraction = Annotated[float, Range(0, 1)]
+Factor = Annotated[float, Range(0, 1_000_000)]
+
+MAX_HEAD_PARAMETERS = 1_000_000_000
+"""Maximum number of parameters of all head stages, estimated; the paper's model has 70 million."""
 
 Backbone = Literal["tiny", "r50", "r101", "x101_32x8d", "x101_64x4d"]
 Aggregation = Literal["off", "average", "attention"]
+
+_YES, _NO = ("true", "on", "yes"), ("false", "off", "no")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,60 +65,68 @@ class ModelConfig:
     """Norm of P2..P5. `none`: as in the reference. `layer`: LayerNorm over the channels of each
     position, to train from scratch. Without it, the scale of the maps grows until TFE's softmax
     selects one frame and learns nothing."""
-    frozen_stages: int = 2
+    frozen_stages: Annotated[int, Range(0, 5)] = 2
     """Number of ResNet stages that are not trained, counted from the stem; 2: stem and layer1."""
-    num_classes: int = 30
+    num_classes: Annotated[int, Range(1, 100_000)] = 30
     """Number of classes; `train` sets it to the number of categories in the annotations."""
-    num_proposals: int = 100
+    num_proposals: Annotated[int, Range(1, 10_000)] = 100
     """Number of learned proposals per frame."""
     proposal_init: Literal["image", "random", "grid"] = "image"
     """Initial boxes of the learned proposals. `image`: the entire image (the reference). `random`
     and `grid` scatter them, as in the paper's Fig. 3(a)."""
-    channels: int = 256
+    channels: Annotated[int, Range(1, 8192)] = 256
     """Number of channels of pyramid levels, RoI features and proposal features."""
-    num_heads: int = 8
+    num_heads: Annotated[int, Range(1, 1024)] = 8
     """Number of heads of the self-attention among proposals."""
-    ffn_dim: int = 2048
+    ffn_dim: Annotated[int, Range(1, 65_536)] = 2048
     """Hidden size of the feed-forward network of a head stage."""
-    dynamic_dim: int = 64
+    dynamic_dim: Annotated[int, Range(1, 8192)] = 64
     """Hidden size of the instance interaction."""
-    num_stages: int = 6
+    num_stages: Annotated[int, Range(1, 6)] = 6
     """Number of head stages, 1 to 6."""
     tfe: Aggregation = "attention"
     """Temporal RoI feature extraction; `average` is "Avg." in the paper's Table 4."""
-    tfe_blocks: int = 4
+    tfe_blocks: Annotated[int, Range(1, 1024)] = 4
     """Number of channel blocks (heads) of TFE's attention."""
-    tfe_top_k: int = 2
+    tfe_top_k: Annotated[int, Range(1, 1024)] = 2
     """Number of similar positions used per RoI bin and support frame."""
     support_level: Literal["p2", "p3", "p4", "p5"] = "p5"
     """Pyramid level of the support frames in which TFE searches for similar features."""
     spfa: Aggregation = "attention"
     """Semantic proposal feature aggregation; `average` is "Avg." in the paper's Table 4."""
-    spfa_heads: int = 8
+    spfa_heads: Annotated[int, Range(1, 1024)] = 8
     """Number of heads of SPFA's attention."""
     box_decode: Literal["mmdetection", "original"] = "mmdetection"
     """Clamp of the size deltas: to +-4.135 (MMDetection), or only from above to 8.74 (original)."""
 
     def __post_init__(self) -> None:
-        _check_range("model.num_stages", self.num_stages, 1, 6)
-        _check_range("model.num_proposals", self.num_proposals, 1)
-        _check_range("model.num_classes", self.num_classes, 1)
-        _check_range("model.frozen_stages", self.frozen_stages, 0, 5)
-        for name in ("channels", "ffn_dim", "dynamic_dim", "tfe_top_k"):
-            _check_range(f"model.{name}", getattr(self, name), 1)
+        _check_ranges(self, "model.")
         for name in ("num_heads", "tfe_blocks", "spfa_heads"):
             parts = getattr(self, name)
-            _check_range(f"model.{name}", parts, 1)
             if self.channels % parts:
                 raise ConfigError(
                     f"model.{name}={parts}: expected a divisor of model.channels={self.channels}"
                 )
+        num_parameters = self.num_head_parameters()
+        if num_parameters > MAX_HEAD_PARAMETERS:
+            raise ConfigError(
+                f"model: expected at most {MAX_HEAD_PARAMETERS:,} parameters in the head, "
+                f"got about {num_parameters:,}",
+                hint="use smaller model.channels, model.dynamic_dim or model.ffn_dim",
+            )
         if self.norm == "group" and self.frozen_stages:
             raise ConfigError(
                 f"model.frozen_stages={self.frozen_stages} would freeze random weights: "
                 "model.norm=group is for training from scratch",
                 hint="add --set model.frozen_stages=0",
             )
+
+    def num_head_parameters(self) -> int:
+        """Return the number of parameters of the large layers of all head stages."""
+        interaction = self.channels**2 * (2 * self.dynamic_dim + 49)
+        attention = 4 * self.channels**2
+        others = self.channels * (2 * self.ffn_dim + self.num_classes + self.num_proposals)
+        return self.num_stages * (interaction + 3 * attention + others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,56 +141,49 @@ class DataConfig:
     """Path of the validation annotations; none: no validation."""
     val_root: str | None = None
     """Folder of the validation frames, as `train_root`."""
-    short_side: int = 600
+    short_side: Annotated[int, Range(32, 8192)] = 600
     """Length of the shorter side of resized frames, in pixels."""
-    long_side: int = 1000
+    long_side: Annotated[int, Range(32, 16_384)] = 1000
     """Maximum length of the longer side of resized frames, in pixels."""
-    flip: float = 0.5
+    flip: Fraction = 0.5
     """Probability of flipping a training clip horizontally."""
-    crop: float = 0.0
+    crop: Annotated[float, Range(0, 0.9)] = 0.0
     """Maximum share of each side that a random crop of a training clip removes; for small sets."""
-    colour: float = 0.0
+    colour: Annotated[float, Range(0, 0.9)] = 0.0
     """Maximum relative change of brightness, contrast, saturation and hue; for small sets."""
-    supports: int = 2
+    supports: Annotated[int, Range(0, 1000)] = 2
     """Number of support frames of a training clip."""
-    support_range: int = 9
+    support_range: Count = 9
     """Maximum distance of support frames from the target frame of a training clip, in frames."""
-    workers: int = 2
+    workers: Annotated[int, Range(0, 1024)] = 2
     """Number of loader processes per rank; 0: load in the training process."""
 
     def __post_init__(self) -> None:
-        _check_range("data.short_side", self.short_side, 32)
+        _check_ranges(self, "data.")
         if self.long_side < self.short_side:
             raise ConfigError(
                 f"data.long_side={self.long_side}: expected at least data.short_side, "
                 f"{self.short_side}"
             )
-        _check_range("data.flip", self.flip, 0, 1)
-        _check_range("data.crop", self.crop, 0, 0.9)
-        _check_range("data.colour", self.colour, 0, 0.9)
-        _check_range("data.supports", self.supports, 0)
-        _check_range("data.support_range", self.support_range, 1)
-        _check_range("data.workers", self.workers, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossConfig:
     """Weights of the matching cost and the loss (paper, section 3.1; values of Sparse R-CNN)."""
 
-    class_weight: float = 2.0
-    """Weight of the focal loss."""
-    l1_weight: float = 5.0
-    """Weight of the L1 loss of boxes."""
-    giou_weight: float = 2.0
-    """Weight of the GIoU loss of boxes."""
-    focal_alpha: float = 0.25
+    class_weight: Factor = 2.0
+    """Weight of the focal loss, in the matching cost and in the loss."""
+    l1_weight: Factor = 5.0
+    """Weight of the L1 distance of boxes, in the matching cost and in the loss."""
+    giou_weight: Factor = 2.0
+    """Weight of the GIoU of boxes, in the matching cost and in the loss."""
+    focal_alpha: Fraction = 0.25
     """Weight of positives in the focal loss; negatives have 1 - alpha."""
-    focal_gamma: float = 2.0
+    focal_gamma: Annotated[float, Range(0, 100)] = 2.0
     """Exponent of the focal loss."""
 
     def __post_init__(self) -> None:
-        for field_ in dataclasses.fields(self):
-            _check_range(f"loss.{field_.name}", getattr(self, field_.name), 0)
+        _check_ranges(self, "loss.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,31 +195,31 @@ class TrainConfig:
     needs model.norm=group), or the path of a file."""
     init_from: str | None = None
     """Checkpoint to start from: ours, MMDetection's or the original Sparse R-CNN's."""
-    clips_per_gpu: int = 1
+    clips_per_gpu: Annotated[int, Range(1, 4096)] = 1
     """Number of clips per batch on each GPU."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Number of batches whose gradients are summed before a step."""
-    epochs: int = 12
+    epochs: Count = 12
     """Number of epochs."""
-    max_steps: int | None = None
+    max_steps: Count | None = None
     """Stop after this step; the schedule still spans `epochs`, so that training can be resumed."""
-    learning_rate: float = 2.5e-5
+    learning_rate: Factor = 2.5e-5
     """Learning rate after warm-up."""
-    backbone_rate: float = 1.0
+    backbone_rate: Factor = 1.0
     """Learning rate of the backbone without the FPN, as a multiple of `learning_rate`."""
-    weight_decay: float = 1e-4
+    weight_decay: Factor = 1e-4
     """Weight decay of AdamW."""
-    clip_grad_norm: float = 1.0
+    clip_grad_norm: Factor = 1.0
     """Maximum norm of the gradient."""
-    warmup_steps: int = 1000
+    warmup_steps: CountOrZero = 1000
     """Number of steps of linear warm-up."""
-    warmup_start: float = 0.01
+    warmup_start: Fraction = 0.01
     """Initial learning rate of the warm-up as a fraction of `learning_rate`."""
     schedule: Literal["step", "cosine"] = "step"
     """Schedule of the learning rate after warm-up."""
-    milestones: tuple[int, ...] = (8, 11)
+    milestones: tuple[CountOrZero, ...] = (8, 11)
     """Epochs after which the `step` schedule divides the learning rate by 10."""
-    ema: float = 0.0
+    ema: Fraction = 0.0
     """Decay per step of the moving average of the weights, which is evaluated and saved; 0: off."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """`tf32`: fp32 with TensorFloat-32 products on a GPU, same as fp32 elsewhere; `bf16`:
@@ -203,28 +229,21 @@ class TrainConfig:
     recompute_stages: bool = False
     """Compute the head stages again in the backward pass instead of storing their activations:
     less memory, more time, same gradients."""
-    log_every: int = 50
+    log_every: Count = 50
     """Steps between log lines."""
     tensorboard: bool = False
     """Also write the metrics of metrics.jsonl for TensorBoard."""
-    checkpoint_every: int = 1000
+    checkpoint_every: Count = 1000
     """Steps between checkpoints; the end of each epoch is saved too."""
-    eval_every: int = 1
+    eval_every: CountOrZero = 1
     """Epochs between evaluations on `data.val_annotations`; 0: never."""
-    patience: int = 0
+    patience: CountOrZero = 0
     """Stop after this many evaluations in a row without a better AP; 0: never."""
 
     def __post_init__(self) -> None:
-        for name in ("clips_per_gpu", "accumulate", "epochs", "log_every", "checkpoint_every"):
-            _check_range(f"train.{name}", getattr(self, name), 1)
-        if self.max_steps is not None:
-            _check_range("train.max_steps", self.max_steps, 1)
-        not_negative = ("learning_rate", "backbone_rate", "weight_decay", "clip_grad_norm")
-        for name in (*not_negative, "warmup_steps", "eval_every", "patience"):
-            _check_range(f"train.{name}", getattr(self, name), 0)
-        if not 0 <= self.ema < 1:
+        _check_ranges(self, "train.")
+        if self.ema == 1:
             raise ConfigError(f"train.ema={self.ema}: expected at least 0 and less than 1")
-        _check_range("train.warmup_start", self.warmup_start, 0, 1)
         if self.patience and not self.eval_every:
             raise ConfigError(
                 f"train.patience={self.patience} counts evaluations, but train.eval_every=0",
@@ -236,11 +255,11 @@ class TrainConfig:
 class InferenceConfig:
     """Inference on videos (paper, section 4.4)."""
 
-    supports: int = 6
+    supports: Annotated[int, Range(0, 10_000)] = 6
     """Number of support frames."""
     support: Literal["uniform", "window", "causal"] = "uniform"
     """Choice of support frames: spread over the video, around the target frame, or before it."""
-    window_stride: int = 1
+    window_stride: Count = 1
     """Distance in frames between the support frames of `window`."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "fp32"
     """Precision of maps and RoI features. `fp32`: full fp32 on every device. `tf32`: fp32 with
@@ -250,15 +269,12 @@ class InferenceConfig:
     """Use the optimized implementation (`sparsevod_core.fast`): same results, faster."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the model on a GPU; `auto`: only if there are enough frames to make up for it."""
-    batch: int | None = None
+    batch: Annotated[int, Range(1, 4096)] | None = None
     """Number of target frames of a video per forward pass; none: 16 on a GPU, else 1, and always 1
     with `causal` support frames, so that a stream is not delayed."""
 
     def __post_init__(self) -> None:
-        _check_range("inference.supports", self.supports, 0)
-        _check_range("inference.window_stride", self.window_stride, 1)
-        if self.batch is not None:
-            _check_range("inference.batch", self.batch, 1)
+        _check_ranges(self, "inference.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,11 +286,11 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """Seed of all random choices of a run."""
 
     def __post_init__(self) -> None:
-        _check_range("seed", self.seed, 0, 2**63 - 1)
+        _check_ranges(self, "")
 
     def replace(self, overrides: Mapping[str, Any]) -> Config:
         """Return a copy with dotted keys set, e.g. `{"train.epochs": 1}`; text is cast.
@@ -324,9 +340,9 @@ def load_config(
                 f"unknown backbone preset {preset!r}: expected one of {', '.join(preset_names())}",
                 hint=_did_you_mean(preset, preset_names()),
             )
-        settings |= _read_yaml(PRESETS_DIR / f"{preset}.yaml")
+        settings |= _read_settings(PRESETS_DIR / f"{preset}.yaml")
     if file is not None:
-        settings |= _read_yaml(Path(file))
+        settings |= _read_settings(Path(file))
     return Config().replace(settings | override_pairs(overrides))
 
 
@@ -351,10 +367,13 @@ def file_overrides(file: Path | str) -> list[str]:
     Raises:
         ConfigError: unreadable file or an unknown key.
     """
-    settings = _read_yaml(Path(file))
+    settings = _read_settings(Path(file))
     for key, value in settings.items():
         _require_setting(key, value)
-    return [f"{key}={value}" for key, value in settings.items()]
+    return [
+        f"{key}={','.join(map(str, value)) if isinstance(value, list) else value}"
+        for key, value in settings.items()
+    ]
 
 
 def config_from_dict(tree: Mapping[str, Any]) -> Config:
@@ -366,50 +385,40 @@ def config_from_dict(tree: Mapping[str, Any]) -> Config:
     return Config().replace(_flat(tree))
 
 
-class _SettingsLoader(yaml.SafeLoader):
-    """YAML loader that keeps a bare `on` or `off` as a word; YAML 1.1 reads them as bools."""
-
-    def construct_word_or_bool(self, node: yaml.ScalarNode) -> str | bool:
-        word = str(node.value).lower()
-        return word if word in ("on", "off") else self.construct_yaml_bool(node)
-
-
-_SettingsLoader.add_constructor("tag:yaml.org,2002:bool", _SettingsLoader.construct_word_or_bool)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """Return the settings of a YAML file by dotted key."""
-    try:
-        loaded = _SettingsLoader(path.read_text(encoding="utf-8")).get_single_data()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the config file: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first_line = str(error).replace("\n", " ")
-        raise ConfigError(f"{path}: not a YAML file: {first_line}") from error
+def _read_settings(path: Path) -> dict[str, Any]:
+    """Return the settings of a YAML file by dotted key, as text, lists of text, or None."""
+    loaded = read_yaml(path, ConfigError)
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: expected settings by name, got {type(loaded).__name__}")
+        raise ConfigError(f"{path}: expected settings by name, got {_excerpt(loaded)}")
     return _flat(loaded)
 
 
 def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a nested dict of settings by dotted key."""
+    """Return the values of a dict of settings, nested by section, by dotted key."""
     if not isinstance(tree, Mapping):
-        raise ConfigError(f"expected settings by name, got {tree!r}")
+        raise ConfigError(f"expected settings by name, got {_excerpt(tree)}")
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            flat |= {f"{key}.{name}": setting for name, setting in _flat(value).items()}
+            flat |= {f"{_name(key)}.{_name(name)}": setting for name, setting in value.items()}
         elif value is not None or key not in _sections():  # None: all its lines commented out
-            flat[str(key)] = value
+            flat[_name(key)] = value
     # Older versions wrote a bool; `false` was the default.
-    if isinstance(flat.get("inference.compile"), bool):
-        flat["inference.compile"] = "on" if flat["inference.compile"] else "auto"
+    is_compiled = flat.get("inference.compile")
+    if isinstance(is_compiled, bool) or is_compiled in ("true", "false"):
+        flat["inference.compile"] = "on" if is_compiled in (True, "true") else "auto"
     # Older versions called this setting `checkpoint_stages`.
     if "train.checkpoint_stages" in flat:
         flat["train.recompute_stages"] = flat.pop("train.checkpoint_stages")
     return flat
+
+
+def _name(key: Any) -> str:
+    if not isinstance(key, str):
+        raise ConfigError(f"expected the name of a setting, got {_excerpt(key)}")
+    return key
 
 
 @cache
@@ -434,12 +443,15 @@ def _types() -> dict[str, Any]:
 
 def _require_setting(key: str, value: Any) -> None:
     if key in _sections():
-        raise ConfigError(f"{key}: expected settings by name, got {value!r}")
+        raise ConfigError(f"{key}: expected settings by name, got {_excerpt(value)}")
     if key not in _types():
-        raise ConfigError(f"unknown setting {key!r}", hint=_did_you_mean(key, list(_types())))
+        raise ConfigError(
+            f"unknown setting {key[:_EXCERPT]!r}", hint=_did_you_mean(key, list(_types()))
+        )
 
 
 def _did_you_mean(word: str, choices: Sequence[str]) -> str | None:
+    word = word[:_EXCERPT]  # the comparison takes time with the square of the length
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     if not close:  # a bare name without its section
         close = [name for name in choices if name.rpartition(".")[2] == word.rpartition(".")[2]][:1]
@@ -460,7 +472,7 @@ def _build(settings: Mapping[str, Any]) -> Config:
 
 
 def _cast(value: Any, hint: Any, dotted: str) -> Any:
-    """Cast a value from YAML or text to the type of its field; PyYAML reads 1e-4 as text."""
+    """Cast text, or a value of a checkpoint, to the type of its field."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         is_none = value is None or (isinstance(value, str) and value.lower() in ("none", "null"))
@@ -468,26 +480,27 @@ def _cast(value: Any, hint: Any, dotted: str) -> Any:
             return None
         rest = [argument for argument in arguments if argument is not type(None)]
         return _cast(value, rest[0], dotted)
+    shown = _excerpt(value)
     if origin is Literal:
-        if value not in arguments:
-            choices = ", ".join(map(str, arguments))
+        word = value.lower() if isinstance(value, str) else value
+        if not isinstance(value, str) or word not in arguments:
             raise ConfigError(
-                f"{dotted}={value}: expected one of {choices}",
-                hint=_did_you_mean(str(value), [str(choice) for choice in arguments]),
+                f"{dotted}={shown}: expected one of {', '.join(arguments)}",
+                hint=_did_you_mean(shown, arguments),
             )
-        return value
+        return word
     if origin is tuple:
         items = value
         if isinstance(value, str):
             items = [part for part in value.strip("[]() ").split(",") if part.strip()]
         if not isinstance(items, list | tuple):
-            raise ConfigError(f"{dotted}={value}: expected a list, e.g. [8,11]")
+            raise ConfigError(f"{dotted}={shown}: expected a list, e.g. [8,11]")
         return tuple(_cast(item, arguments[0], dotted) for item in items)
     if hint is bool:
-        text = str(value).lower()
-        if text not in ("true", "on", "false", "off"):
-            raise ConfigError(f"{dotted}={value}: expected true or false")
-        return text in ("true", "on")
+        text = str(value).lower() if isinstance(value, str | bool) else ""
+        if text not in (*_YES, *_NO):
+            raise ConfigError(f"{dotted}={shown}: expected true or false")
+        return text in _YES
     try:
         if hint is int and not isinstance(value, bool):
             if not isinstance(value, float) or value.is_integer():
@@ -495,14 +508,43 @@ def _cast(value: Any, hint: Any, dotted: str) -> Any:
         elif hint is float and not isinstance(value, bool):
             if math.isfinite(float(value)):
                 return float(value)
-        elif hint is str and isinstance(value, str | int | float):
+        elif hint is str and isinstance(value, str | int | float) and "\0" not in str(value):
             return str(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
-    raise ConfigError(f"{dotted}={value}: expected {hint.__name__}, got {value!r}")
+    raise ConfigError(f"{dotted}={shown}: expected {hint.__name__}, got {shown!r}")
 
 
-def _check_range(name: str, value: float, low: float, high: float | None = None) -> None:
-    if value < low or (high is not None and value > high):
-        expected = f"at least {low}" if high is None else f"{low} to {high}"
-        raise ConfigError(f"{name}={value}: expected {expected}")
+def _check_ranges(section: Any, prefix: str) -> None:
+    """Raise ConfigError if a number in a section is outside the range beside its field."""
+    for name, allowed in _ranges(type(section)).items():
+        value = getattr(section, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is not None and not allowed.low <= number <= allowed.high:
+                raise ConfigError(
+                    f"{prefix}{name}={_excerpt(number)}: "
+                    f"expected {allowed.low:,} to {allowed.high:,}"
+                )
+
+
+@cache
+def _ranges(section: type) -> dict[str, Range]:
+    """Return the ranges of the fields that have one."""
+    hints = get_type_hints(section, include_extras=True)
+    return {name: found for name, hint in hints.items() if (found := _range_in(hint)) is not None}
+
+
+def _range_in(hint: Any) -> Range | None:
+    """Return the range in a type hint, which may be part of a union or a tuple."""
+    if get_origin(hint) is Annotated:
+        return next(extra for extra in hint.__metadata__ if isinstance(extra, Range))
+    return next((found for part in get_args(hint) if (found := _range_in(part)) is not None), None)
+
+
+def _excerpt(value: Any) -> str:
+    """Return a short text for an error message, of any value that a file may contain."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a number of {value.bit_length()} bits"  # Python refuses to print long ones
+    if isinstance(value, str | int | float | None):
+        return str(value)[:_EXCERPT]
+    return f"a {type(value).__name__}"

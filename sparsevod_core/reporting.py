@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -17,6 +17,12 @@ def listed(names: Iterable[object]) -> str:
     """Return the names as a list: a, b and c."""
     *rest, last = map(str, names)
     return f"{', '.join(rest)} and {last}" if rest else last
+
+
+def some_of(names: Sequence[str], limit: int = 10) -> str:
+    """Return the first names, and how many more there are: a, b and 3 more."""
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 class Progress(Protocol):

@@ -271,11 +271,11 @@ def train(
 def _output(
     result: dict[str, Any], show: Callable[[dict[str, Any]], None], json_out: Path | None
 ) -> None:
-    """Print the result as a table, unless its JSON goes to stdout, and write the JSON."""
-    if str(json_out) != "-":
-        show(result)
+    """Write the JSON, and print the result as a table, unless the JSON goes to stdout."""
     if json_out is not None:
         console.write_json(json_out, result)
+    if str(json_out) != "-":
+        show(result)
 
 
 def _default_settings(settings: BenchmarkSettings) -> dict[str, object]:

@@ -28,11 +28,11 @@ def doctor(json_out: JsonOut = None) -> None:
     from sparsevod_core.machine import describe_machine
 
     machine = describe_machine()
-    if str(json_out) != "-":
-        for label, value in _lines(machine):
-            typer.echo(f"{label:<22} {value}")
     if json_out is not None:
         console.write_json(json_out, asdict(machine))
+    if str(json_out) != "-":
+        for label, value in _lines(machine):
+            console.out(f"{label:<22} {value}")
     for problem in machine.problems:
         console.say(f"problem: {problem}")
     if machine.problems:

@@ -96,7 +96,8 @@ def evaluate(
     classes. Several --from-predictions are compared, each under NAME or the name of its file.
 
     AP is COCO's, from 0 to 1: AP (IoU 0.50 to 0.95), AP50 and AP75, overall and per class. A class
-    without ground-truth boxes has no AP ("-" in the tables, null in the JSON) and is not averaged.
+    without ground-truth boxes has no AP ("-" in the tables, null in the JSON) and is not averaged;
+    classes_without_boxes lists such classes. Crowd boxes do not count.
     Objects are fast at a motion IoU below 0.7, medium up to 0.9 and slow above.
 
     Errors are counted among detections with a score above 0.3. Each is assigned to the box that it
@@ -227,11 +228,12 @@ def _show(results: Mapping[str, dict[str, Any]], json_out: Path | None) -> None:
     from sparsevod_cli.evaluation_tables import show_result, show_results
 
     first, *others = results.values()
-    if str(json_out) != "-":
-        if others:
-            show_results(results)
-        else:
-            show_result(first)
     if json_out is not None:
         together = {"schema": SCHEMA_OF_SEVERAL, "results": results}
         console.write_json(json_out, together if others else first)
+    if str(json_out) == "-":
+        return
+    if others:
+        show_results(results)
+    else:
+        show_result(first)

@@ -205,10 +205,10 @@ def prepare_vid(
             workers=len(os.sched_getaffinity(0)) if workers is None else workers,
             reporter=reporter,
         )
-    if str(json_out) != "-":
-        prepare_report.show(str(root), prepared)
     if json_out is not None:
         console.write_json(json_out, {"splits": [prepare_report.as_json(s) for s in prepared]})
+    if str(json_out) != "-":
+        prepare_report.show(str(root), prepared)
 
 
 def _check_usage(context: typer.Context, root: Path | None, output: Path | None) -> None:

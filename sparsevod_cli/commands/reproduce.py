@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sparsevod_cli import console
 from sparsevod_cli.options import DEFAULT_BACKBONE, ConfigFile, Device, Overrides
 from sparsevod_core.errors import ConfigError
 
@@ -170,7 +171,7 @@ def reproduce(
         speed_device=None if only else device,
         reporter=ConsoleReporter(),
     )
-    typer.echo(output / "tables.md")
+    console.out(output / "tables.md")
     if failed:
         raise CommandError(f"failed: {', '.join(failed)}", hint="run the same command to try again")
 
@@ -201,8 +202,8 @@ def _list_runs(experiment: Experiment, runs: Sequence[Run]) -> None:
     states = [experiment.state(*run) for run in runs]
     for (cell, seed, _), state in zip(runs, states, strict=True):
         settings = " ".join(cell.settings) or "(the full model)"
-        typer.echo(f"{state:6} {cell.name:13} seed {seed}  {settings}")
-    typer.echo(f"{states.count('done')} of {len(runs)} runs are done")
+        console.out(f"{state:6} {cell.name:13} seed {seed}  {settings}")
+    console.out(f"{states.count('done')} of {len(runs)} runs are done")
 
 
 def _options(**values: object) -> tuple[str, ...]:

@@ -127,8 +127,9 @@ def train(
     checkpoints/best.pth. Ctrl-C finishes the current step and saves;
     --resume continues from exactly there. The path of the checkpoint to use
     is printed. The JSON output has the keys schema, run, steps, seconds,
-    checkpoint and best (step, AP, AP50 and AP75 of the best evaluation, or
-    null).
+    checkpoint, chosen_by ("AP" or "last step") and best (step, AP, AP50 and
+    AP75 of the best evaluation, or null if no evaluation has an AP, because
+    no box of the validation set counts).
 
     With --nodes, run the same command on every machine, with the run folder
     on a shared disk. The variables of torchrun and SLURM are respected: use
@@ -202,4 +203,4 @@ def train(
     if json_out is not None:
         console.write_json(json_out, {"schema": SCHEMA, **result.to_dict()})
     if str(json_out) != "-":
-        typer.echo(result.checkpoint)
+        console.out(result.checkpoint)

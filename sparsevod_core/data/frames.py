@@ -18,6 +18,10 @@ from sparsevod_core.video.overlap import DEPTH, map_ahead
 from sparsevod_core.video.reader import VideoReader
 
 _OPEN_VIDEOS = 4
+_EXCHANGED_SIDES = (
+    "images are read upright, as their EXIF orientation asks; if an earlier version wrote the "
+    "annotations, run `sparsevod prepare-vid` again"
+)
 _INDEXED_VIDEOS = 8192  # closed readers that still know the positions of their frames, 6 KB each
 
 
@@ -119,9 +123,11 @@ class FrameReader:
         """Refuse an image of another size, on which all boxes would be wrong."""
         height, width = self._videos.frame_size(frame)
         if image.shape[:2] != (height, width):
+            exchanged = image.shape[:2] == (width, height)
             raise DataError(
                 f"{self._videos.frame_name(frame)}: {image.shape[1]}x{image.shape[0]} pixels, but "
-                f"{self._videos.annotations_path} has {width}x{height}"
+                f"{self._videos.annotations_path} has {width}x{height}",
+                hint=_EXCHANGED_SIDES if exchanged else None,
             )
 
 
@@ -136,9 +142,8 @@ def _read_image(path: Path, root: Path) -> np.ndarray:
             hint=f"file names start from {root}; use --root if that is the wrong folder",
         ) from error
     try:
-        # Annotations refer to the pixels as stored, whatever orientation EXIF gives.
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        bgr = cv2.imdecode(encoded, flags) if len(encoded) else None
+        # Upright, as EXIF asks: labels, `detect` and people see the image like this.
+        bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
     except cv2.error:
         bgr = None
     if bgr is None:

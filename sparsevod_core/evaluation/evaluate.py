@@ -57,10 +57,11 @@ def evaluate(
         videos: The data set. Unless it was loaded `for_scoring`, its file is read again.
         clip: If True, clip boxes to the frame (False to compare with MMDetection).
         only: Videos to run and score. Default: all.
-        checkpoint: Path of the model, recorded in the result. Resuming needs the same content.
+        checkpoint: Path of the model, recorded in the result. Default: that of the predictor.
         save_predictions: Path of a COCO results file to write. Finished videos are kept beside it
             until all are finished.
-        resume: If True, continue the interrupted evaluation that was writing `save_predictions`.
+        resume: If True, continue the interrupted evaluation that was writing `save_predictions`,
+            which needs a model with the same weights.
         reporter: Receives progress and the classes that do not match, from rank 0.
 
     Raises:
@@ -81,7 +82,7 @@ def evaluate(
 
     writer = None
     if save_predictions is not None:
-        made_by = {**_identity(checkpoint, videos.annotations_path, image_ids), **settings}
+        made_by = {**_identity(predictor, videos.annotations_path, image_ids), **settings}
         writer = PredictionsWriter(save_predictions, image_ids, made_by, distributed.rank())
         finished = set()
         for predictions in writer.begin(resume=resume) if distributed.is_main() else ():
@@ -122,7 +123,7 @@ def evaluate(
     assert result is not None
     return replace(
         result,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint or predictor.checkpoint,
         predictions=save_predictions,
         root=videos.root,
         settings=settings,
@@ -259,12 +260,12 @@ def _settings(predictor: Predictor, clip: bool) -> dict[str, Any]:
 
 
 def _identity(
-    checkpoint: Path | None, annotations: Path, image_ids: Sequence[Sequence[int]]
+    predictor: Predictor, annotations: Path, image_ids: Sequence[Sequence[int]]
 ) -> dict[str, Any]:
     """Identify the model and the selected frames by their content, wherever the files are."""
     frames = np.array([id_ for ids in image_ids for id_ in ids], dtype=np.int64)
     return {
-        "checkpoint": None if checkpoint is None else digest(checkpoint),
+        "model": predictor.model_digest,
         "annotations": digest(annotations),
         "frames": f"{len(frames)} in {len(image_ids)} videos, "
         f"sha256 {hashlib.sha256(frames.tobytes()).hexdigest()[:16]}",

@@ -84,9 +84,10 @@ class Evaluation:
         """Return what goes into the JSON. AP is 0..1, None for a class without boxes.
 
         Keys: `schema`, `AP`, `AP50`, `AP75`, `AR1`, `AR10`, `AR100`, `per_class` (by name: `AP`,
-        `AP50`, `AP75`, `num_boxes`), `num_frames`, `num_boxes`, `num_detections`, `AP_by_iou`,
-        `motion`, `degraded`, `clean`, with `errors` also `confusion`, `worst_frames` and
-        `worst_videos`, then `annotations` and the attributes after it.
+        `AP50`, `AP75`, `num_boxes`), `classes_without_boxes`, `num_frames`, `num_boxes`,
+        `num_detections`, `AP_by_iou`, `motion`, `degraded`, `clean`, with `errors` also
+        `confusion`, `worst_frames` and `worst_videos`, then `annotations` and the attributes after
+        it.
         """
         return {
             "schema": SCHEMA,

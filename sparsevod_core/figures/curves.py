@@ -46,8 +46,8 @@ def draw_ap_by_iou(results: Mapping[str, Mapping[str, float]]) -> Figure:
             )
         axes.set(xlabel="IoU threshold", ylabel="AP (%)", xlim=(0.49, 0.96))
         axes.set_xticks(np.arange(0.50, 0.96, 0.05))
-        highest = max((100 * ap for one in results.values() for ap in one.values()), default=0.0)
-        top = 20 * min(math.ceil((highest + 2) / 20), 5) if highest == highest else 100
+        aps = [100 * ap for one in results.values() for ap in one.values() if not math.isnan(ap)]
+        top = 20 * min(math.ceil((max(aps, default=98.0) + 2) / 20), 5)
         axes.set(ylim=(0, top), yticks=np.arange(0, top + 1, 10 if top < 80 else 20))
         plain_axes(axes)
         legend = axes.legend(

@@ -1,7 +1,8 @@
 """The look of boxes and labels in videos, images and figures: change it here.
 
-Colors, line widths, font sizes, opacities and the text of a label are all decided in this file.
-`boxes.py` and `labels.py` draw them on frames, `shapes.py` draws the pixels.
+Colors, line widths, font sizes, opacities and the text of a label are decided in this file.
+`boxes.py` and `labels.py` draw them on frames, `shapes.py` draws the pixels. Only the colors of
+correct and wrong detections are in `error_frame.py`.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from sparsevod_core.checkpoint.digest import digest
 from sparsevod_core.errors import ConfigError, VideoError
+from sparsevod_core.files.lock import locked
 from sparsevod_core.inference.drawing import Drawing, Painter
 from sparsevod_core.inference.journal import Journal
 from sparsevod_core.inference.outputs import OutputFiles, Outputs, open_outputs
@@ -22,6 +22,7 @@ from sparsevod_core.inference.predictor import Predictor
 from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.structures import FrameDetections
 from sparsevod_core.video.containers import Encoding
+from sparsevod_core.video.fingerprint import fingerprint
 from sparsevod_core.video.live import LiveStream
 from sparsevod_core.video.opening import open_source
 from sparsevod_core.video.overlap import ReadAhead, WriteBehind, depth_for
@@ -100,15 +101,16 @@ def detect_video(
         reporter: Receives progress and warnings.
 
     Raises:
-        VideoError: No frame of the source decodes, or the output video cannot be written.
-        ConfigError: The output is the source, two outputs have one path, a journal exists without
-            `resume` or belongs to another run, the supports of a live source are not causal, or
-            settings do not fit the video, the model or the output.
+        VideoError: No frame of the source decodes.
+        DataError: An output cannot be written, or another process is writing it.
+        ConfigError: An output is the source, another output or a file that is no earlier result, a
+            journal exists without `resume` or belongs to another run, the supports of a live source
+            are not causal, or settings do not fit the video, the model or the output.
     """
     reporter, drawing = reporter or SilentReporter(), drawing or Drawing()
     files = OutputFiles(output, results or {})
     source = Source("file", str(source)) if isinstance(source, Path) else source
-    files.require_not(source)
+    files.require_writable(_inputs(predictor, source))
     if source.is_live and predictor.num_supports and predictor.config.inference.support != "causal":
         raise ConfigError(
             f"{source}: a stream has no future frames to use as support frames",
@@ -117,6 +119,7 @@ def detect_video(
     breaks: list[VideoError] = []
     with ExitStack() as stack:
         is_interrupted = stack.enter_context(_deferred_interrupt())
+        stack.enter_context(locked(files.paths()))
         video = stack.enter_context(
             open_source(source, duration_s=duration_s, patience_s=patience_s, reporter=reporter)
         )
@@ -131,7 +134,14 @@ def detect_video(
             if journal.num_frames:
                 reporter.message(f"{journal_file}: resuming after {journal.num_frames:,} frames")
         outputs = stack.enter_context(
-            open_outputs(files, predictor, video, painter, encoding or Encoding())
+            open_outputs(
+                files,
+                predictor,
+                video,
+                painter,
+                encoding or Encoding(),
+                () if journal is None else journal.published,
+            )
         )
         _report_padding(outputs, source, reporter)
         decision = predictor.expect(None if source.is_live else video.declared_num_frames)
@@ -162,6 +172,8 @@ def detect_video(
         outputs.finish(truncated=bool(breaks) or is_interrupted())
         for note in (*video.notes, *(outputs.writer.notes if outputs.writer else ())):
             reporter.warning(f"{source}: {note}")
+        if journal is not None:
+            journal.publish(files.paths(), is_last=not is_interrupted())
         detected = DetectedVideo(
             outputs.num_frames,
             outputs.num_detections,
@@ -170,10 +182,14 @@ def detect_video(
             is_interrupted(),
             _live_statistics(video, latencies_s) if isinstance(video, LiveStream) else None,
         )
-    # All outputs are complete only after the block: the journal is needed until then.
-    if journal is not None and not detected.is_interrupted:
-        journal.remove()
     return detected
+
+
+def _inputs(predictor: Predictor, source: Source) -> dict[Path, str]:
+    inputs = {Path(source.place): "the source"} if source.kind in ("file", "images") else {}
+    if predictor.checkpoint is not None:
+        inputs[predictor.checkpoint] = "the checkpoint"
+    return inputs
 
 
 def _report_padding(outputs: Outputs, source: Source, reporter: Reporter) -> None:
@@ -190,7 +206,8 @@ def _journal_header(predictor: Predictor, source: Source) -> dict[str, Any]:
     return {
         "video": path.name,
         "bytes": path.stat().st_size if is_file else None,
-        "model": None if predictor.checkpoint is None else digest(predictor.checkpoint),
+        "content": fingerprint(source),
+        "model": predictor.model_digest,
         **dataclasses.asdict(predictor.config.inference),
         "short_side": predictor.config.data.short_side,
         "long_side": predictor.config.data.long_side,

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from sparsevod_core import distributed
+from sparsevod_core.checkpoint.digest import digest
 from sparsevod_core.config import override_pairs
 from sparsevod_core.distributed.launch import launch
+from sparsevod_core.embedded import embedded_checkpoint
 from sparsevod_core.errors import ConfigError, SparseVodError
+from sparsevod_core.files.check import require_distinct, require_not_inputs
+from sparsevod_core.files.names import fitted
 from sparsevod_core.inference.detect_video import DetectedVideo, detect_video
 from sparsevod_core.inference.device import resolve_device
 from sparsevod_core.inference.drawing import Drawing
+from sparsevod_core.inference.manifest import Manifest
 from sparsevod_core.inference.outputs import STDOUT, OutputFiles
 from sparsevod_core.inference.predictor import Predictor
 from sparsevod_core.reporting import MessagesOnly, Reporter, SilentReporter, counted, listed
 from sparsevod_core.video.containers import Encoding
+from sparsevod_core.video.fingerprint import fingerprint
 from sparsevod_core.video.sources import Source, find_sources
 
 SUFFIXES = {
@@ -38,12 +46,12 @@ class Job:
     Attributes:
         source: The video.
         files: Paths of its outputs.
-        is_done: Whether all outputs exist already.
+        folder: Folder of the record of the results; None for a single video.
     """
 
     source: Source
     files: OutputFiles
-    is_done: bool = False
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +107,15 @@ def detect_videos(
             only video.
     """
     reporter = reporter or SilentReporter()
-    jobs = plan(
-        find_sources(videos, reporter), output, results or {}, shard=shard, has_video=has_video
-    )
-    to_do = [job for job in jobs if not job.is_done]
+    sources = _distinct(find_sources(videos, reporter))
+    jobs = plan(sources, output, results or {}, shard=shard, has_video=has_video)
+    paths = [path for job in jobs for path in job.files.paths()]
+    require_not_inputs(paths, _inputs(videos, sources, checkpoint))
+    require_distinct(paths)
+    records = _Records.of(jobs, checkpoint or embedded_checkpoint())
+    to_do = [job for job in jobs if not records.is_done(job)]
+    if len(jobs) == 1 and to_do:  # before the model is loaded
+        jobs[0].files.require_writable()
     if not jobs:
         reporter.message(f"--shard {shard}: no videos in this shard")
     if len(to_do) < len(jobs):
@@ -133,6 +146,7 @@ def detect_videos(
         overrides=[*defaults, *overrides],
         device=device,
         is_single=len(jobs) == 1,
+        records=records,
         reporter=reporter,
     )
 
@@ -159,7 +173,7 @@ def plan(
     is_file = output is None or bool(output.suffix and not output.is_dir())
     if len(sources) == 1 and shard is None and is_file and "*" not in str(output):
         (source,) = sources
-        video = output or Path(f"{source.stem}_detections.mp4")
+        video = output or Path(fitted(source.stem, "_detections.mp4"))
         return [Job(source, OutputFiles(video if has_video else None, dict(results)))]
     if STDOUT in results.values():
         raise ConfigError(
@@ -169,10 +183,73 @@ def plan(
     jobs = []
     for source, name in zip(sources[first::step], names[first::step], strict=True):
         video = _output_video(name, output, len(sources))
-        paths = {kind: path / f"{name}{SUFFIXES[kind]}" for kind, path in results.items()}
+        paths = {kind: path / fitted(name, SUFFIXES[kind]) for kind, path in results.items()}
         files = OutputFiles(video if has_video else None, paths)
-        jobs.append(Job(source, files, files.are_done()))
+        jobs.append(Job(source, files, files.paths()[0].parent))
     return jobs
+
+
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """Records of the folders, and the digest of the model; empty for a single video."""
+
+    manifests: Mapping[Path, Manifest]
+    model: str
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job], checkpoint: Path) -> _Records:
+        folders = {job.folder for job in jobs if job.folder is not None}
+        model = digest(checkpoint) if folders and checkpoint.is_file() else ""
+        return cls({folder: Manifest(folder) for folder in folders}, model)
+
+    def is_done(self, job: Job) -> bool:
+        """Return True if all outputs exist and are of this video and model."""
+        return (
+            job.folder is not None
+            and job.files.are_done()
+            and self.manifests[job.folder].holds(job.files.paths(), self._made_from(job))
+        )
+
+    def begin(self, job: Job) -> None:
+        """Record whose results the outputs will be.
+
+        Raises:
+            ConfigError: They are those of another video or model.
+            DataError: The record cannot be written.
+        """
+        if job.folder is not None:
+            manifest, made_from = self.manifests[job.folder], self._made_from(job)
+            manifest.require_free(job.files.paths(), made_from)
+            manifest.record(job.files.paths(), made_from)
+
+    def _made_from(self, job: Job) -> dict[str, str | None]:
+        return {
+            "video": str(job.source),
+            "content": fingerprint(job.source),
+            "model": self.model,
+        }
+
+
+def _distinct(sources: Sequence[Source]) -> list[Source]:
+    """Return the sources without those that are another one in other words."""
+    by_place: dict[tuple[str, str], Source] = {}
+    for source in sources:
+        is_path = source.kind in ("file", "images")
+        place = os.path.abspath(source.place) if is_path else source.place  # noqa: PTH100
+        by_place.setdefault((source.kind, place), source)
+    return list(by_place.values())
+
+
+def _inputs(
+    words: Sequence[str], sources: Sequence[Source], checkpoint: Path | None
+) -> dict[Path, str]:
+    """Return what the command reads, by path."""
+    name = "the source" if len(sources) == 1 else "a source"
+    inputs = {Path(one.place): name for one in sources if one.kind in ("file", "images")}
+    inputs |= {Path(word[1:]): "the list" for word in words if word.startswith("@")}
+    if checkpoint is not None:
+        inputs[checkpoint] = "the checkpoint"
+    return inputs
 
 
 def _detect_jobs(
@@ -183,6 +260,7 @@ def _detect_jobs(
     overrides: Sequence[str],
     device: str,
     is_single: bool,
+    records: _Records,
     reporter: Reporter,
 ) -> list[JobResult]:
     """Run in each process: take the next job that no process has taken, until none is left."""
@@ -199,6 +277,7 @@ def _detect_jobs(
         )
         for job in distributed.shared_out(jobs):
             try:
+                records.begin(job)
                 detected = detect(
                     predictor,
                     job.source,
@@ -244,25 +323,42 @@ def _output_video(name: str, output: Path | None, count: int) -> Path:
     """Return the path of the output video for the video called `name`."""
     folder = output or Path("detections")
     if "*" in str(folder):
-        return Path(str(folder).replace("*", name))
+        return Path(*(_named(part, name) for part in folder.parts))
     if folder.suffix and not folder.is_dir():
         raise ConfigError(
             f"-o {folder}: cannot write {count} videos to one file",
             hint=f"name a folder, -o {folder.stem}, or use -o '{folder.stem}/*{folder.suffix}'",
         )
-    return folder / f"{name}.mp4"
+    return folder / fitted(name, ".mp4")
+
+
+def _named(pattern: str, name: str) -> str:
+    """Return a file name in which `*` is the name of a video."""
+    before, star, after = pattern.partition("*")
+    return fitted(before + name, after.replace("*", name)) if star else pattern
 
 
 def _unique_names(sources: Sequence[Source]) -> list[str]:
-    """Return a name for each video; equal names from several folders get numbers."""
-    names: list[str] = []
-    for source in sources:
-        name = source.stem or "video"
-        count = sum(other.stem == source.stem for other in sources[: len(names)])
-        names.append(f"{name}_{count + 1}" if count else name)
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ConfigError(f"two videos would be written to {twice}.mp4", hint="rename one")
+    """Return a name for each video: that of its file, with folders before it if others have it too.
+
+    It does not depend on the order, nor on videos with other names.
+    """
+    places = [Path(os.path.abspath(source.place)) for source in sources]  # noqa: PTH100
+    stems = [source.stem or "video" for source in sources]
+    in_folder = Counter((place.parent, stem) for place, stem in zip(places, stems, strict=True))
+    names = []
+    for source, place, stem in zip(sources, places, stems, strict=True):
+        is_alone = source.kind != "file" or in_folder[place.parent, stem] == 1
+        names.append(stem if is_alone else place.name)  # a.mov.mp4 beside a.mp4.mp4
+    for depth in range(1, max((len(place.parts) for place in places), default=0)):
+        # Names that differ only in case are the same file on some systems.
+        counts = Counter(name.casefold() for name in names)
+        for number, (name, place) in enumerate(zip(names, places, strict=True)):
+            if counts[name.casefold()] > 1 and depth < len(place.parts) - 1:
+                names[number] = f"{place.parts[-1 - depth]}_{name}"
+    counts = Counter(name.casefold() for name in names)
+    if twice := [name for name in names if counts[name.casefold()] > 1]:
+        raise ConfigError(f"two videos would be written to {twice[0]}.mp4", hint="rename one")
     return names
 
 

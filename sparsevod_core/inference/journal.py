@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -11,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from sparsevod_core.errors import ConfigError, DataError
+from sparsevod_core.files.names import cannot_write
 from sparsevod_core.structures import Detections
 
 SCHEMA = "sparsevod.journal/1"
@@ -20,8 +23,8 @@ class Journal:
     """A header line for the run, then a line for each frame.
 
     Lines are flushed as they are written, so that a killed run loses at most the last frame.
-    Numbers are stored exactly: detections read back are identical. Use it as a context manager;
-    the file stays until `remove`.
+    Numbers are stored exactly: detections read back are identical. Use it as a context manager
+    around that of the outputs: the file is removed when all of them have got their names.
 
     Args:
         path: Path of the file.
@@ -30,30 +33,31 @@ class Journal:
 
     Attributes:
         num_frames: Number of frames in the journal: the first ones of the video.
+        published: Names of outputs that this run may have written already.
 
     Raises:
-        ConfigError: A journal exists, and `resume` is False or it belongs to another run.
+        ConfigError: A journal exists, and `resume` is False or it belongs to another run; or the
+            file is no journal.
         DataError: The file cannot be read or written.
     """
 
     def __init__(self, path: Path, run: dict[str, Any], *, resume: bool) -> None:
         self.path = path
         self.num_frames = 0
+        self.published: set[str] = set()
+        self._is_needed = True
         header = {"schema": SCHEMA, **run}
         try:
-            if path.exists():
-                if not resume:
-                    raise ConfigError(
-                        f"{path}: left by a run that was cut off",
-                        hint="use --resume to continue that run, or remove the file",
-                    )
-                num_bytes = self._check(header)
+            if os.path.lexists(path):
+                num_bytes = self._check(header, resume=resume)
                 self._file: IO[str] = path.open("r+", encoding="utf-8")
                 self._file.seek(num_bytes)
                 self._file.truncate()
+                if num_bytes == 0:  # killed while the header was written
+                    self._append(header)
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = path.open("w", encoding="utf-8")
+                self._file = path.open("x", encoding="utf-8")
                 self._append(header)
         except OSError as error:
             raise self._failure(error) from error
@@ -76,18 +80,31 @@ class Journal:
             raise self._failure(error) from error
         self.num_frames += 1
 
+    def publish(self, paths: Iterable[Path], *, is_last: bool) -> None:
+        """Record that these outputs are about to get their names.
+
+        Args:
+            paths: All outputs.
+            is_last: Whether they are complete, so that the journal is not needed after that.
+
+        Raises:
+            DataError: The file cannot be written.
+        """
+        self.published |= {path.name for path in paths}
+        try:
+            self._append({"published": sorted(self.published)})
+        except OSError as error:
+            raise self._failure(error) from error
+        self._is_needed = not is_last
+
     def __iter__(self) -> Iterator[Detections]:
         """Yield the detections of the first `num_frames` frames, read one by one."""
         count = self.num_frames
         with self.path.open(encoding="utf-8") as file:
             next(file)
-            for _, line in zip(range(count), file, strict=False):
-                yield _detections(json.loads(line))
-
-    def remove(self) -> None:
-        """Remove the file once the outputs are complete."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+            frames = (entry for entry in map(json.loads, file) if isinstance(entry, list))
+            for _, entry in zip(range(count), frames, strict=False):
+                yield _detections(entry)
 
     def __enter__(self) -> Journal:
         return self
@@ -98,25 +115,35 @@ class Journal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._file.close()
-        if self.num_frames == 0:  # nothing to resume from
+        with suppress(OSError):  # of a full disk, which has raised an error already
+            self._file.close()
+        is_done = kind is None and not self._is_needed
+        if is_done or self.num_frames == 0:  # nothing to resume from
             self.path.unlink(missing_ok=True)
 
     def _append(self, entry: Any) -> None:
-        self._file.write(json.dumps(entry, allow_nan=False) + "\n")
+        self._file.write(_line(entry))
         self._file.flush()
 
-    def _check(self, expected: dict[str, Any]) -> int:
+    def _check(self, expected: dict[str, Any], *, resume: bool) -> int:
         """Check the header and count the frames; return the position after the last full line."""
+        if not self.path.is_file():
+            raise self._is_no_journal()
         with self.path.open("rb") as file:
+            line = file.readline()
+            is_cut = not line.endswith(b"\n")
+            if is_cut and _line(expected).encode().startswith(line):
+                return 0
             try:
-                header = json.loads(file.readline())
+                header = json.loads(line)
             except ValueError:
                 header = None
             if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+                raise self._is_no_journal()
+            if not resume:
                 raise ConfigError(
-                    f"{self.path}: not a journal of detections",
-                    hint="remove the file, or choose another -o",
+                    f"{self.path}: left by a run that was cut off",
+                    hint="use --resume to continue that run, or remove the file",
                 )
             for key, value in expected.items():
                 if header.get(key) != value:
@@ -128,17 +155,31 @@ class Journal:
             end = file.tell()
             for line in file:
                 try:
-                    _detections(json.loads(line))
-                except (ValueError, TypeError):
+                    entry = json.loads(line)
+                    if isinstance(entry, dict):
+                        self.published |= set(map(str, entry["published"]))
+                    else:
+                        _detections(entry)
+                except (ValueError, TypeError, KeyError):
                     break  # the run was killed while writing this line
                 if not line.endswith(b"\n"):
                     break
-                self.num_frames += 1
+                self.num_frames += isinstance(entry, list)
                 end += len(line)
             return end
 
+    def _is_no_journal(self) -> ConfigError:
+        return ConfigError(
+            f"{self.path}: not a journal of detections, which needs this name",
+            hint="rename the file, or choose another -o",
+        )
+
     def _failure(self, error: OSError) -> DataError:
-        return DataError(f"{self.path}: cannot write the journal: {error.strerror}")
+        return cannot_write(self.path, error)
+
+
+def _line(entry: Any) -> str:
+    return json.dumps(entry, allow_nan=False) + "\n"
 
 
 def _detections(entry: Any) -> Detections:

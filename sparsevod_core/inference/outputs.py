@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -11,9 +11,12 @@ from typing import Any
 
 from sparsevod_core.embedded import checkpoint_name
 from sparsevod_core.errors import ConfigError
+from sparsevod_core.files.check import check_outputs, require_distinct
+from sparsevod_core.files.kinds import Kind
+from sparsevod_core.files.names import beside
 from sparsevod_core.inference.drawing import Painter
 from sparsevod_core.inference.predictor import Predictor
-from sparsevod_core.inference.results import ResultsFile, open_results
+from sparsevod_core.inference.results import KINDS, ResultsFile, open_results
 from sparsevod_core.inference.results.crops import Crops
 from sparsevod_core.inference.support_frames import support_header
 from sparsevod_core.structures import Detections, FrameDetections
@@ -21,8 +24,7 @@ from sparsevod_core.video.containers import Encoding
 from sparsevod_core.video.image_writer import ImageWriter, images_folder, is_pattern
 from sparsevod_core.video.opening import OpenVideo
 from sparsevod_core.video.reader import VideoReader
-from sparsevod_core.video.sources import Source
-from sparsevod_core.video.writer import VideoWriter
+from sparsevod_core.video.writer import OWN_VIDEO, VideoWriter
 
 STDOUT = Path("-")
 
@@ -50,13 +52,11 @@ class OutputFiles:
                 "nothing to write: neither a video nor detections",
                 hint="use --no-video with --json, --csv or another file of detections",
             )
-        paths = [path.absolute() for path in self.paths()]
-        twice = [path for path in self.paths() if paths.count(path.absolute()) > 1]
-        if twice or list(self.results.values()).count(STDOUT) > 1:
-            name = twice[0] if twice else "stdout"
+        if list(self.results.values()).count(STDOUT) > 1:
             raise ConfigError(
-                f"{name}: two outputs have this path", hint="give each output its own path"
+                "stdout: two outputs have this path", hint="give each output its own path"
             )
+        require_distinct([*self.paths(), *filter(None, [self.journal()])])
 
     def paths(self) -> list[Path]:
         """Return the paths of all files and folders, without stdout."""
@@ -65,10 +65,17 @@ class OutputFiles:
             paths.insert(0, images_folder(self.video) if is_pattern(self.video) else self.video)
         return paths
 
+    def kinds(self) -> dict[Path, Kind | None]:
+        """Return the kind of each of `paths`, None for folders."""
+        kinds = {path: KINDS[kind] for kind, path in self.results.items() if path != STDOUT}
+        if self.video is not None and not is_pattern(self.video):
+            kinds[self.video] = OWN_VIDEO
+        return {path: kinds.get(path) for path in self.paths()}
+
     def journal(self) -> Path | None:
         """Return the path of the journal: beside the first output; None if all go to stdout."""
         paths = self.paths()
-        return paths[0].with_name(paths[0].name + ".journal.jsonl") if paths else None
+        return beside(paths[0], ".journal.jsonl") if paths else None
 
     def are_done(self) -> bool:
         """Return True if all outputs exist and no run that was remaking them was cut off."""
@@ -76,20 +83,15 @@ class OutputFiles:
         is_cut_off = journal is not None and journal.exists()
         return all(path.exists() for path in self.paths()) and not is_cut_off
 
-    def require_not(self, source: Source) -> None:
-        """Check that no output would overwrite the source.
+    def require_writable(self, inputs: Mapping[Path, str] | None = None) -> None:
+        """Check that no other file would be lost, and that the outputs can be written.
 
         Raises:
-            ConfigError: One would.
+            ConfigError: An output is one of `inputs`, see `check_outputs`, or an existing file
+                that is no result of `detect`.
+            DataError: An output cannot be written.
         """
-        if source.kind != "file":
-            return
-        for path in self.paths():
-            if path.exists() and path.samefile(source.place):
-                raise ConfigError(
-                    f"{path}: this is the source, which is never overwritten",
-                    hint="choose another path",
-                )
+        check_outputs(self.kinds(), inputs)
 
 
 @dataclass(slots=True)
@@ -144,34 +146,45 @@ def open_outputs(
     video: OpenVideo,
     painter: Painter,
     encoding: Encoding,
+    published: Collection[str] = (),
 ) -> Iterator[Outputs]:
     """Open all outputs; they appear under their names if the block ends without an exception.
 
+    Folders in `published` are from an earlier attempt of this run and are replaced.
+
     Raises:
         VideoError, DataError: An output cannot be written.
-        ConfigError: The encoding does not fit the container, or an output folder is not empty.
+        ConfigError: The encoding does not fit the container, an output folder is not empty, or
+            there is a file of another kind.
     """
     header = _header(predictor, video)
     with ExitStack() as stack:
         writer = None
         if files.video is not None:
-            writer = stack.enter_context(_writer(files.video, video, painter.size, encoding))
+            writer = stack.enter_context(
+                _writer(files.video, video, painter.size, encoding, published)
+            )
         results: list[ResultsFile] = []
         for kind, path in files.results.items():
+            is_own = path.name in published
             opened: ResultsFile = (
-                Crops(path, predictor.categories, painter.shown)
+                Crops(path, predictor.categories, painter.shown, is_own=is_own)
                 if kind == "crop"
-                else open_results(kind, path, header, predictor.categories)
+                else open_results(kind, path, header, predictor.categories, is_own=is_own)
             )
             results.append(stack.enter_context(opened))
         yield Outputs(writer, results, painter, video.start_s)
 
 
 def _writer(
-    path: Path, video: OpenVideo, size: tuple[int, int], encoding: Encoding
+    path: Path,
+    video: OpenVideo,
+    size: tuple[int, int],
+    encoding: Encoding,
+    published: Collection[str],
 ) -> AbstractContextManager[VideoWriter | ImageWriter]:
     if is_pattern(path):
-        return ImageWriter(path, *size)
+        return ImageWriter(path, *size, is_own=images_folder(path).name in published)
     return VideoWriter(
         path,
         *size,

@@ -15,6 +15,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from sparsevod_core.checkpoint import embedded_checkpoint, load_detector
+from sparsevod_core.checkpoint.digest import model_digest
 from sparsevod_core.config import Config, override_pairs
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.fast import Plan, computing_in, optimized, plan_for
@@ -290,6 +291,13 @@ class Predictor:
     def run(self) -> dict[str, str | int]:
         """Version, device, precision and threads, to be recorded with results."""
         return describe_run(str(self.device), self.precision)
+
+    @cached_property
+    def model_digest(self) -> str:
+        """Text that identifies weights, architecture and classes, whatever file they come from."""
+        classes = [[category.id, category.name] for category in self.categories]
+        described = {"model": self.config.to_dict()["model"], "classes": classes}
+        return model_digest(self.detector.state_dict(), described)
 
     @property
     def precision(self) -> Precision:

@@ -20,6 +20,7 @@ from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit, outp
 from sparsevod_core.prepare.imagenet_vid.convert import prepare_imagenet_vid
 from sparsevod_core.prepare.imagenet_vid.layout import find_root
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
+from sparsevod_core.prepare.reading.class_names import similar_names
 from sparsevod_core.prepare.reading.label_set import Hints, Part, Split, last_change
 from sparsevod_core.reporting import Reporter, SilentReporter
 
@@ -88,7 +89,8 @@ def prepare_labeled(
     _check_hints(label_format, hints)
     try:
         labels = FORMATS[label_format].find(root, hints, reporter)
-        for note in labels.notes:
+        names = similar_names(str(category["name"]) for category in labels.categories)
+        for note in (*labels.notes, *names):
             reporter.message(f"{root}: {note}")
         chosen = _choose_splits(root, labels.splits, splits, val_fraction, seed or 0, output)
         files = output_files(output, chosen, dry_run=dry_run)

@@ -25,6 +25,7 @@ from sparsevod_core.errors import ConfigError, SparseVodError
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.reproduce.grid import BASELINE, Cell
 from sparsevod_core.reproduce.json_files import write_json
+from sparsevod_core.training.run_folder import RunFolder
 
 MAY_DIFFER = (
     *("data.train_annotations", "data.train_root", "data.val_annotations", "data.val_root"),
@@ -76,7 +77,7 @@ class Experiment:
         eval_data: Options of `sparsevod eval`.
         machine: Options of both.
         chooses_best: If True, `train_data` includes videos that select the best checkpoint. If
-            False, the last checkpoint is evaluated.
+            False, or if these videos have no boxes, the last checkpoint is evaluated.
         run_command: Function that runs `sparsevod` with the given words, and raises CommandError
             if it fails. Each command is a separate process, so that a crash ends one run only.
     """
@@ -176,8 +177,9 @@ class Experiment:
         """
         folder = self.folder(cell, seed)
         self._train(folder, seed, self._row_settings(cell))
-        name = "best" if self.chooses_best else "last"
-        checkpoint = folder / "checkpoints" / f"{name}.pth"
+        trained = RunFolder(folder)
+        has_best = self.chooses_best and trained.best.exists()  # missing if there was no AP
+        checkpoint = trained.best if has_best else trained.last
         for number in (*supports, None):
             self._evaluate(checkpoint, self.result_file(cell, seed, number), number)
 

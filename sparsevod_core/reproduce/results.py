@@ -99,7 +99,7 @@ def _summary(
         **{metric: _spread([of[metric] for of in own.values()], 100) for metric in METRICS},
         # Seed by seed: both runs drew the same random numbers and saw the same clips.
         "gain": {
-            metric: _spread([own[s][metric] - base[s][metric] for s in base], 100)
+            metric: _spread([_gain(own[s][metric], base[s][metric]) for s in base], 100)
             for metric in METRICS
         },
         "groups": {
@@ -138,6 +138,10 @@ def _spread(values: Sequence[float | None], unit: float = 1) -> dict[str, Any] |
         "min": min(known),
         "max": max(known),
     }
+
+
+def _gain(value: float | None, base: float | None) -> float | None:
+    return None if value is None or base is None else value - base
 
 
 def _of_group(result: dict[str, Any], group: str, metric: str) -> float | None:

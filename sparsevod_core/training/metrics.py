@@ -151,12 +151,12 @@ class StepLog:
 def validate(predictor: Predictor, videos: VideoSet, reporter: Reporter) -> dict[str, Any]:
     """Return AP, AP50 and AP75 in 0..1, `per_class` AP by name, and the duration in `seconds`.
 
-    All ranks call this, share the videos and get the same scores. AP is 0 without ground truth.
+    All ranks call this, share the videos and get the same scores. AP is None without boxes.
     """
     start = time.monotonic()
     scores = evaluate(predictor, videos, reporter=reporter).to_dict()
     return {
-        **{name: scores[name] or 0.0 for name in ("AP", "AP50", "AP75")},
+        **{name: scores[name] for name in ("AP", "AP50", "AP75")},
         "per_class": {name: values["AP"] for name, values in scores["per_class"].items()},
         "seconds": round(time.monotonic() - start, 3),
     }

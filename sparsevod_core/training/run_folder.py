@@ -96,8 +96,9 @@ class TrainingResult:
         run: The run folder.
         steps: Total number of optimizer steps.
         seconds: Training time.
-        best: `step`, `AP`, `AP50` and `AP75` of the best evaluation; None if there was none.
-        checkpoint: The checkpoint to use: best.pth, or last.pth without evaluations.
+        best: `step`, `AP`, `AP50` and `AP75` of the best evaluation; None if none has an AP.
+        checkpoint: The checkpoint to use: best.pth, or last.pth if no evaluation has an AP.
+        chosen_by: Why it is this one: `AP` or `last step`.
     """
 
     run: Path
@@ -105,6 +106,7 @@ class TrainingResult:
     seconds: float
     best: dict[str, Any] | None
     checkpoint: Path
+    chosen_by: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dict for JSON, with paths as text."""

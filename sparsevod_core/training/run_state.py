@@ -32,7 +32,8 @@ class RunState:
         world_size: Number of processes.
         step: Number of optimizer steps done.
         evaluated_step: Step of the last evaluation.
-        best: `step`, `AP`, `AP50` and `AP75` of the evaluation that best.pth belongs to.
+        best: `step`, `AP`, `AP50` and `AP75` of the evaluation that best.pth belongs to;
+            None before the first one with an AP.
         num_worse: Number of evaluations since then.
         seconds: Training time.
     """
@@ -46,12 +47,17 @@ class RunState:
     seconds: float = 0.0
 
     def record_evaluation(self, scores: Mapping[str, Any]) -> bool:
-        """Record an evaluation at this step and return True if its AP is the best so far."""
+        """Record an evaluation at this step and return True if its AP is the best so far.
+
+        One without AP, because no box counts, is neither better nor worse.
+        """
+        self.evaluated_step = self.step
+        if scores["AP"] is None:
+            return False
         is_best = self.best is None or scores["AP"] > self.best["AP"]
         if is_best:
             self.best = {"step": self.step} | {k: scores[k] for k in ("AP", "AP50", "AP75")}
         self.num_worse = 0 if is_best else self.num_worse + 1
-        self.evaluated_step = self.step
         return is_best
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sparsevod_core.config import Config, ModelConfig, TrainConfig
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.model.detector import SparseVOD
-from sparsevod_core.reporting import counted
+from sparsevod_core.reporting import counted, some_of
 from sparsevod_core.training.run_state import RunState
 from sparsevod_core.training.schedule import Schedule
 
@@ -26,6 +28,8 @@ def run_summary(
     where = f"{next(detector.parameters()).device.type}, {train.precision}"
     steps = f"{_steps(train, state, schedule, clips_per_step)}; {where}"
     lines = [_data(state, videos, validation), _model(config.model, detector), steps]
+    if validation is not None:
+        lines += _without_boxes(validation, train.patience)
     if clips_per_step != RECIPE_BATCH:
         scaled = train.learning_rate * clips_per_step / RECIPE_BATCH
         lines.append(
@@ -39,17 +43,38 @@ def run_summary(
 def _data(state: RunState, videos: VideoSet, validation: VideoSet | None) -> str:
     names = ", ".join(category.name for category in videos.categories[:6])
     more = ", ..." if len(videos.categories) > 6 else ""
-    held_out = (
-        "no validation set, so last.pth is the result"
-        if validation is None
-        else f"validation: {counted(validation.num_frames, 'frame')} of "
-        f"{counted(validation.num_videos, 'video')}"
-    )
+    held_out = "no validation set, so last.pth is the result"
+    if validation is not None:
+        held_out = (
+            f"validation: {counted(validation.num_frames, 'frame')} of "
+            f"{counted(validation.num_videos, 'video')}"
+        )
     return (
         f"data: {counted(state.num_clips, 'target frame')} of "
         f"{counted(videos.num_videos, 'video')}, {counted(len(videos.categories), 'class')} "
         f"({names}{more}); {held_out}"
     )
+
+
+def _without_boxes(validation: VideoSet, patience: int) -> list[str]:
+    """Return lines about the classes of the validation set that have no AP."""
+    tables, categories = validation.tables, validation.categories
+    with_boxes = set(np.unique(tables.labels[~tables.is_crowd]).tolist())
+    names = [one.name for label, one in enumerate(categories) if label not in with_boxes]
+    if not names:
+        return []
+    path = validation.annotations_path
+    if len(names) < len(categories):
+        return [
+            f"{path}: no boxes and so no AP for {len(names)} of {len(categories)} classes: "
+            f"{some_of(names)}; AP is the mean over the others"
+        ]
+    crowds = f" besides {counted(len(tables.labels), 'crowd box')}" if len(tables.labels) else ""
+    ignored = f"; train.patience={patience} has no effect" if patience else ""
+    return [
+        f"{path}: no boxes{crowds}, so AP is undefined and last.pth is the result{ignored}; "
+        "to select the best checkpoint, use --val with annotated videos"
+    ]
 
 
 def _model(model: ModelConfig, detector: SparseVOD) -> str:

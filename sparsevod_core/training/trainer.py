@@ -6,7 +6,7 @@ The detector is plain single-device code; with several processes, the trainer wr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -181,9 +181,7 @@ class Trainer:
                             self._print_resume_command()
                             interruption.take_effect()
                 self.save()
-        best = self.state.best
-        checkpoint = self.run.last if best is None else self.run.best
-        return TrainingResult(self.run.path, self.state.step, self.state.seconds, best, checkpoint)
+        return self._result()
 
     def _step(self, batches: Sequence[TrainingBatch], num_boxes: float) -> None:
         """Take one optimizer step; only the matching waits for the device.
@@ -262,10 +260,7 @@ class Trainer:
             self.metrics.write({"kind": "eval", "step": state.step, "epoch": epoch, **scores})
             if is_best:
                 save_checkpoint(self.run.best, self._checkpoint())
-        self.reporter.message(
-            f"epoch {epoch}: AP {scores['AP']:.4f}, AP50 {scores['AP50']:.4f}, "
-            f"AP75 {scores['AP75']:.4f}" + (", the best so far" if is_best else "")
-        )
+        self.reporter.message(f"epoch {epoch}: {_described(scores)}{', the best so far' * is_best}")
         self.save()
         if self.is_stopped_early:
             reason = f"{state.num_worse} evaluation(s) without a better AP"
@@ -280,6 +275,25 @@ class Trainer:
             self.run.keep_previous()
             save_checkpoint(self.run.last, self._checkpoint(training))
         self.log.start_lap()
+
+    def _result(self) -> TrainingResult:
+        state, best = self.state, self.state.best
+        checkpoint = self.run.last if best is None else self.run.best
+        if best is not None:
+            reason = f"the best AP, {best['AP']:.4f}, of step {best['step']:,}"
+        elif self.validation is None:
+            reason = "the last step; no evaluation"
+        else:
+            reason = "the last step; no evaluation has an AP"
+        self.reporter.message(f"checkpoint to use: {checkpoint} ({reason})")
+        return TrainingResult(
+            self.run.path,
+            state.step,
+            state.seconds,
+            best,
+            checkpoint,
+            "last step" if best is None else "AP",
+        )
 
     def _checkpoint(self, training: dict[str, Any] | None = None) -> Checkpoint:
         weights = self.result_detector.state_dict()
@@ -302,6 +316,12 @@ class Trainer:
         done = f"stopped after step {self.state.step} of {self.schedule.total_steps}"
         command = self.run.resume_command(distributed.launch_options())
         self.reporter.message(f"{done}; to resume: {command}")
+
+
+def _described(scores: Mapping[str, Any]) -> str:
+    if scores["AP"] is None:
+        return "AP is undefined: no box of the validation set counts"
+    return ", ".join(f"{name} {scores[name]:.4f}" for name in ("AP", "AP50", "AP75"))
 
 
 def _agree(batches: Sequence[TrainingBatch], stop: bool) -> tuple[float, bool]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sparsevod_core.errors import VideoError
-from sparsevod_core.new_folder import NewFolder
+from sparsevod_core.files.new_folder import NewFolder
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _NUMBER = re.compile(r"%0?(\d*)d")
@@ -44,6 +44,7 @@ class ImageWriter:
     Args:
         path: Pattern for the images: `frames/%06d.png`, .jpg or .webp.
         width, height: Size of the frames in pixels.
+        is_own: See `NewFolder`.
 
     Raises:
         VideoError: The pattern has no folder.
@@ -51,11 +52,11 @@ class ImageWriter:
         DataError: The folder cannot be written.
     """
 
-    def __init__(self, path: Path, width: int, height: int) -> None:
+    def __init__(self, path: Path, width: int, height: int, *, is_own: bool = False) -> None:
         self.path = path
         self.size = self.padded_size = width, height
         self._format = FORMATS[path.suffix.lower()]
-        self._folder = NewFolder(images_folder(path))
+        self._folder = NewFolder(images_folder(path), is_own=is_own)
         self._count = 0
         self.notes: list[str] = []
 

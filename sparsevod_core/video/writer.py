@@ -13,6 +13,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sparsevod_core.errors import VideoError
+from sparsevod_core.files.kinds import Kind
+from sparsevod_core.files.names import cannot_write
+from sparsevod_core.files.unfinished import Unfinished
 from sparsevod_core.video.audio import AudioTracks
 from sparsevod_core.video.clock import Jump
 from sparsevod_core.video.containers import Codec, Encoding, container_for
@@ -25,6 +28,27 @@ if TYPE_CHECKING:
 FALLBACK_RATE = Fraction(25)
 _BT709 = 1  # code of matrix, primaries and transfer (ITU-T H.273)
 _LIMITED_RANGE = 1
+_MARK = "made by sparsevod"
+_GIF_END = b";"
+
+
+def _is_own(path: Path) -> bool:
+    """Return True if a file is a video that a `VideoWriter` wrote."""
+    import av
+
+    gif = _gif_comment()
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - len(gif), 0))
+        if file.read() == gif:
+            return True
+    try:
+        with av.open(f"file:{path}") as container:
+            return _MARK in container.metadata.values()
+    except (av.FFmpegError, OSError, ValueError):
+        return False
+
+
+OWN_VIDEO = Kind("a video written by sparsevod", _is_own)
 
 
 class VideoWriter:
@@ -34,8 +58,9 @@ class VideoWriter:
     rounded to 1/1000 s in MKV and WebM and to 1/100 s in GIF.
 
     Use it as a context manager: the file appears under its name if the block ends without an
-    exception, and is removed otherwise. Players need even sizes: an odd last column or row is
-    repeated once (`padded_size`).
+    exception, and is removed otherwise. It replaces only a video of an earlier run, which is
+    recognized by its comment. Players need even sizes: an odd last column or row is repeated once
+    (`padded_size`).
 
     Args:
         path: Path with suffix .mp4, .m4v, .mov, .mkv, .webm or .gif; missing folders are created.
@@ -51,8 +76,9 @@ class VideoWriter:
         jumps: Places where the clock of that file jumps, see `AudioTracks`.
 
     Raises:
-        VideoError: The suffix is not supported, or the file cannot be written.
-        ConfigError: The container does not support the encoding.
+        VideoError: The suffix is not supported.
+        ConfigError: The container does not support the encoding, or there is another file.
+        DataError: The file cannot be written.
     """
 
     def __init__(
@@ -84,18 +110,20 @@ class VideoWriter:
         self._shortest_ticks = max(round(container.shortest_s / self._time_base), 1)
         self._drops_frames = container.shortest_s > 0
         self._last_tick: int | None = None
-        self._partial = self.path.with_name(self.path.name + ".partial")
         self._audio: AudioTracks | None = None
+        self._is_gif = container.muxer == "gif"
+        self._file = Unfinished(self.path, OWN_VIDEO)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._container = av.open(
-                f"file:{self._partial}",
+                f"file:{self._file.temporary}",
                 "w",
                 format=container.muxer,
                 options=dict(container.options),
             )
         except (av.FFmpegError, OSError) as error:
-            raise self._cannot_write(error) from error
+            self._file.discard()
+            raise cannot_write(self.path, error) from error
+        self._container.metadata["comment"] = _MARK
         try:
             self._stream = _add_stream(self._container, self._codec, encoding, rate)
         except (av.FFmpegError, ValueError) as error:
@@ -142,7 +170,7 @@ class VideoWriter:
                 self._audio.write_until(tick * self._time_base)
             self._container.mux(self._stream.encode(frame))
         except (av.FFmpegError, OSError) as error:
-            raise self._cannot_write(error) from error
+            raise cannot_write(self.path, error) from error
 
     @property
     def notes(self) -> list[str]:
@@ -163,7 +191,7 @@ class VideoWriter:
         try:
             self._audio.write_until(end_s if truncated else None)
         except OSError as error:
-            raise self._cannot_write(error) from error
+            raise cannot_write(self.path, error) from error
 
     def __exit__(
         self,
@@ -180,18 +208,19 @@ class VideoWriter:
                 if self._audio is not None:
                     self._audio.flush()
                 self._container.close()
-                self._partial.replace(self.path)
+                if self._is_gif:
+                    _mark_gif(self._file.temporary)
                 is_complete = True
         except (av.FFmpegError, OSError) as failure:
-            raise VideoError(
-                f"{self.path}: cannot write the video: {failure.strerror}"
-            ) from failure
+            raise cannot_write(self.path, failure) from failure
         finally:
             if self._audio is not None:
                 self._audio.close()
             if not is_complete:
                 self._discard()
-        if kind is None and not is_complete:
+        if is_complete:
+            self._file.publish()
+        elif kind is None:
             raise VideoError(f"{self.path}: no frames to write")
 
     def _tick(self, time_s: Fraction | None) -> int | None:
@@ -214,10 +243,6 @@ class VideoWriter:
         frame.pts = tick
         return frame
 
-    def _cannot_write(self, error: Exception) -> VideoError:
-        reason = getattr(error, "strerror", None) or error
-        return VideoError(f"{self.path}: cannot write the video: {reason}")
-
     def _discard(self) -> None:
         import av
 
@@ -225,7 +250,22 @@ class VideoWriter:
             av.FFmpegError, OSError
         ):  # e.g. a full disk, which has raised an error already
             self._container.close()
-        self._partial.unlink(missing_ok=True)
+        self._file.discard()
+
+
+def _gif_comment() -> bytes:
+    """Return a comment extension and the end of a GIF (GIF89a, sections 24 and 27)."""
+    text = _MARK.encode("ascii")
+    return b"\x21\xfe" + bytes([len(text)]) + text + b"\x00" + _GIF_END
+
+
+def _mark_gif(path: Path) -> None:
+    """Add the comment to a GIF, as FFmpeg writes none."""
+    with path.open("r+b") as file:
+        file.seek(-len(_GIF_END), 2)
+        if file.read() == _GIF_END:
+            file.seek(-len(_GIF_END), 2)
+            file.write(_gif_comment())
 
 
 def _add_stream(

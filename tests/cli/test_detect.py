@@ -67,6 +67,10 @@ def times(path: Path) -> list[Fraction | None]:
         return [frame.time_s for frame in reader]
 
 
+def visible(folder: str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir() if not path.name.startswith("."))
+
+
 def make_video(path: Path, frame_times_ms: list[int], width: int = 64, height: int = 48) -> Path:
     time_base = Fraction(1, 1000)
     with VideoWriter(path, width, height, frame_rate=None, time_base=time_base) as writer:
@@ -369,15 +373,15 @@ def test_several_videos_each_once(run: Run, checkpoint: Path, tmp_path: Path, ca
     (tmp_path / "clips" / "c.mp4").touch()
     words = ["clips", "more/*.mp4", "--checkpoint", checkpoint, "-o", "found", "--csv", "tables"]
     assert run(*words, "--shard", "1/2") == 1  # c.mp4 is empty
-    assert sorted(path.name for path in Path("found").iterdir()) == ["a.mp4"]
+    assert visible("found") == ["clips_a.mp4"]
     assert "c.mp4: the file is empty" in capsys.readouterr().err
     assert run(*words) == 1
     assert "skipping 1 of 4 videos: already done" in capsys.readouterr().err
-    assert sorted(path.name for path in Path("found").iterdir()) == ["a.mp4", "a_2.mp4", "b.mp4"]
-    assert sorted(path.name for path in Path("tables").iterdir()) == ["a.csv", "a_2.csv", "b.csv"]
+    assert visible("found") == ["b.mp4", "clips_a.mp4", "more_a.mp4"]
+    assert visible("tables") == ["b.csv", "clips_a.csv", "more_a.csv"]
     # A pattern that matches one video behaves like one that matches several.
     assert run("more/*.mp4", "--checkpoint", checkpoint, "-o", "one", "--csv", "one") == 0
-    assert sorted(path.name for path in Path("one").iterdir()) == ["a.csv", "a.mp4"]
+    assert visible("one") == ["a.csv", "a.mp4"]
 
 
 def test_a_folder_of_images(run: Run, checkpoint: Path, tmp_path: Path) -> None:
@@ -565,7 +569,7 @@ def test_processes_share_the_videos(run: Run, checkpoint: Path, tmp_path: Path, 
     printed = capfd.readouterr().err
     assert "d.mp4: the file is empty" in printed
     assert "Traceback" not in printed
-    assert sorted(path.name for path in Path("found").iterdir()) == ["a.mkv", "b.mkv", "c.mkv"]
+    assert visible("found") == ["a.mkv", "b.mkv", "c.mkv"]
     assert run(*words, "-o", "alone", "--csv", "two") == 1
     for name in "abc":
         assert Path(f"one/{name}.csv").read_bytes() == Path(f"two/{name}.csv").read_bytes()

@@ -72,9 +72,27 @@ def test_predictions_give_a_table_and_a_json(files: Path, run: Any, capsys: Any)
     assert ["AP", "AP50", "AP75", "boxes", "correct", "wrong", "missed", "false"] in rows
     assert ["all", "0.505", "0.505", "0.505", "2", "1", "0", "1", "0"] in rows
     assert ["dog", "-", "-", "-", "0", "0", "0", "0", "0"] in rows
-    scoring, speed = printed.err.splitlines()
+    scoring, mean, speed = printed.err.splitlines()
+    assert mean == "AP is the mean over 1 of 2 classes; without boxes: dog"
+    assert result["classes_without_boxes"] == ["dog"]
     assert scoring == "scoring 1 detections in 2 frames"
     assert speed.startswith("no AP by speed: 2 of 2 boxes")
+
+
+@pytest.mark.parametrize("boxes", [[], [box | {"iscrowd": 1} for box in TRUTH["annotations"]]])
+def test_annotations_without_boxes_have_no_ap(
+    files: Path, run: Any, capsys: Any, boxes: list[Any]
+) -> None:
+    (files / "truth.json").write_text(json.dumps(TRUTH | {"annotations": boxes}))
+    several = [f"--from-predictions={name}={files / 'found.json'}" for name in "ab"]
+    outputs = ("--json", files / "ap.json", "--figures", files / "figures")
+    assert run("--annotations", files / "truth.json", *several, *outputs) == 0
+    result = json.loads((files / "ap.json").read_text())["results"]["a"]
+    assert [result[key] for key in ("AP", "AP50", "AR1")] == [None] * 3
+    assert result["classes_without_boxes"] == ["car", "dog"]
+    printed = capsys.readouterr()
+    assert ["a", "-", "-", "-", "-", "-", "-", "-", "1"] in map(str.split, printed.out.splitlines())
+    assert "AP is undefined: there are no boxes to find" in printed.err
 
 
 def test_only_json_on_stdout(files: Path, run: Any, capsys: Any) -> None:

@@ -125,7 +125,7 @@ def test_several_processes_write_the_same_file(yolo_set: Path, run: Any, tmp_pat
         (["-o", "out.json", "--format", "voc"], 1, "no class names"),
         (["-o", "out.json", "--format", "cvat"], 1, "no CVAT file here"),
         (["-o", "out.json", "--format", "coco"], 1, "no COCO file: expected a .json"),
-        (["-o", "out.json", "--classes", "none.txt"], 1, "none.txt: cannot read class names"),
+        (["-o", "out.json", "--classes", "none.txt"], 1, "none.txt: cannot be read"),
     ],
 )
 def test_wrong_use_is_one_line(

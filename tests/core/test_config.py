@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from sparsevod_core.config import (
     preset_names,
 )
 from sparsevod_core.errors import ConfigError
+from sparsevod_core.model.build import build_detector
 
 
 def write(folder: Path, text: str) -> Path:
@@ -321,14 +323,14 @@ def test_zero_supports_and_one_stage_are_allowed() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("- a\n- b\n", "expected settings by name, got list"),
+        ("- a\n- b\n", "expected settings by name, got a list"),
         ("train: 3\n", "train: expected settings by name"),
         ("train:\n  epochs: [1]\n", "train.epochs"),
-        ("model: {backbone: r50\n", "not a YAML file"),
-        ("model: !!python/object/apply:os.getcwd []\n", "not a YAML file"),
-        ("train:\n  milestones: 8\n", "expected a list"),
+        ("model: {backbone: r50\n", "not valid YAML"),
+        ("model: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
+        ("train: {milestones: x}\n", "train.milestones=x: expected int"),
         ("1: 2\n", "unknown setting '1'"),
-        ("seed: .inf\n", "seed=inf: expected int"),
+        ("seed: .inf\n", "seed=.inf: expected int"),
     ],
 )
 def test_a_file_that_is_no_config(text: str, expected: str, tmp_path: Path) -> None:
@@ -351,7 +353,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     path = tmp_path / "image.yaml"
     path.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF")
-    with pytest.raises(ConfigError, match=r"image\.yaml: not a YAML file"):
+    with pytest.raises(ConfigError, match=r"image\.yaml: not valid YAML"):
         load_config(file=path)
 
 
@@ -371,3 +373,53 @@ def test_a_file_as_overrides_says_what_the_file_says(tmp_path: Path) -> None:
     file.write_text("train: {rate: 1}\n")
     with pytest.raises(ConfigError, match=r"train\.rate"):
         file_overrides(file)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("model.channels", 10**11, "model.channels=100000000000: expected 1 to 8,192"),
+        ("model.channels", [8], "model.channels=a list: expected int"),
+        ("model.channels", "9" * 5000, "model.channels=" + "9" * 80 + ": expected int"),
+        ("model.num_proposals", 10**10, "expected 1 to 10,000"),
+        ("data.short_side", 10**6, "expected 32 to 8,192"),
+        ("data.supports", 10**9, "expected 0 to 1,000"),
+        ("inference.batch", 10**9, "expected 1 to 4,096"),
+        ("train.milestones", [3, -1], "train.milestones=-1: expected 0 to"),
+        ("loss.focal_alpha", 1.5, "expected 0 to 1"),
+        ("seed", {"a": {"b": 1}}, "unknown setting 'seed.a'"),
+        ("train.init_from", "a\0b", "train.init_from"),
+        ("model.backbone", ["r50"], "model.backbone=a list: expected one of tiny"),
+        ("train.record", [], "train.record=a list: expected true or false"),
+    ],
+)
+def test_hostile_values(key: str, value: object, expected: str) -> None:
+    section, _, name = key.rpartition(".")
+    tree = {section: {name: value}} if section else {name: value}
+    with pytest.raises(ConfigError) as caught:
+        config_from_dict(tree)
+    assert expected in caught.value.message
+
+
+def test_a_number_that_python_refuses_to_print() -> None:
+    with pytest.raises(ConfigError, match=r"model\.channels=a number of 16610 bits: expected 1 to"):
+        config_from_dict({"model": {"channels": 10**5000}})
+
+
+def test_a_model_that_does_not_fit_in_memory_is_refused() -> None:
+    with pytest.raises(ConfigError, match="model: expected at most 1,000,000,000 parameters"):
+        load_config(overrides=["model.channels=8192", "model.dynamic_dim=8192"])
+
+
+def test_the_estimated_parameters_are_those_of_the_head() -> None:
+    model = Config().model
+    stages = build_detector(dataclasses.replace(model, backbone="tiny")).stages
+    number = sum(weight.numel() for weight in stages.parameters())
+    assert model.num_head_parameters() == pytest.approx(number, rel=0.1)
+
+
+def test_every_number_has_a_range() -> None:
+    for key, value in Config().flat().items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            with pytest.raises(ConfigError, match=re.escape(key)):
+                Config().replace({key: 1e30})

@@ -65,6 +65,7 @@ class BoxAP:
         AP50, AP75: AP at IoU 0.50 and 0.75.
         AR1, AR10, AR100: Mean recall with the 1, 10 or 100 best detections per class and frame.
         per_class: By class name, in the annotations' order.
+        classes_without_boxes: Names of the classes whose AP is NaN, left out of all means.
         num_frames: Number of frames, including those without boxes or detections.
         num_boxes: Number of ground-truth boxes without crowds.
         num_detections: Number of detections before COCO's limit of 100 per class and frame.
@@ -79,6 +80,7 @@ class BoxAP:
     AR10: float
     AR100: float
     per_class: dict[str, ClassAP]
+    classes_without_boxes: list[str]
     num_frames: int
     num_boxes: int
     num_detections: int
@@ -104,6 +106,13 @@ def box_ap(truth: GroundTruth, curves: PrecisionRecall, num_detections: int) -> 
             name: ClassAP(**mean_ap(precision[..., k]), num_boxes=num_boxes[k])
             for k, name in enumerate(truth.category_names)
         },
+        classes_without_boxes=[
+            name
+            for name, is_undefined in zip(
+                truth.category_names, np.isnan(precision[0, 0]).tolist(), strict=True
+            )
+            if is_undefined
+        ],
         num_frames=len(truth.image_ids),
         num_boxes=sum(num_boxes),
         num_detections=num_detections,

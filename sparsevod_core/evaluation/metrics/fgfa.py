@@ -2,7 +2,7 @@
 
 It differs from COCO's AP in four ways. Box sides include both ends (width = xmax - xmin + 1).
 Small boxes match at an IoU below 0.5. Precision is integrated over all recalls. The weight of a
-false positive depends on the speed of the box under it and may be a fraction.
+false positive depends on the speed of the boxes under it and may be a fraction.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from sparsevod_core.evaluation.metrics.coco import mean_of_known
 from sparsevod_core.evaluation.metrics.detection_table import DetectionTable
@@ -27,8 +27,9 @@ from sparsevod_core.evaluation.metrics.ranking import RankedClass, map_classes
 RANGES = {"all": (0.0, 1.0), "fast": (0.0, 0.7), "medium": (0.7, 0.9), "slow": (0.9, 1.0)}
 """Ranges of motion IoU, closed at both ends: a box at 0.7 is both fast and medium."""
 
-NO_BOX, TIE = -1, -2
-"""Returned by `_box_below` in place of a box."""
+INSIDE = np.array([1, 2, 4, 8], dtype=np.uint8)
+OUTSIDE = INSIDE << 4
+"""One bit for each of `RANGES`, set for boxes that are in the range, and for those that are not."""
 
 
 def fgfa_ap(
@@ -42,19 +43,21 @@ def fgfa_ap(
     NaN where no class has any. Detections are matched best first, each to the free box of its class
     that it overlaps most. The overlap must be at least min(0.5, wh / ((w + 10) (h + 10))) for a box
     of width w and height h. A match is a true positive if the box is in the range, and is ignored
-    if it is not. A detection without a match is a false positive with a weight:
+    if it is not. A detection without a match is a false positive. Let a be its largest overlap with
+    a box of the frame, of any class, that is in the range, and b with one that is not: 0 if it
+    touches none, less if the frame has none. The false positive has a weight:
 
-    - 1 if the box that it overlaps most, of any class, is in the range, and 0 if it is not;
-    - on a tie, the fraction of the frame's boxes outside the range;
+    - 1 if a > b, and 0 if a < b;
+    - if a = b, the fraction of the frame's boxes outside the range;
     - in a frame without boxes, the fraction of all boxes inside the range.
 
-    Hence in the range `all`, a detection that overlaps none of several boxes has weight 0.
+    Hence in the range `all`, every false positive in a frame with boxes has weight 1.
 
     All detections are ranked, not only 100 per frame. Crowds are omitted; ImageNet VID has none.
     """
     counted = ~truth.is_crowd
     is_in = [counted & (motion_iou >= low) & (motion_iou <= high) for low, high in RANGES.values()]
-    box_below = _box_below(truth, table, np.flatnonzero(counted))
+    sides = _sides_most_overlapped(truth, table, np.flatnonzero(counted), is_in)
     num_images = len(truth.image_ids)
     num_boxes = np.maximum(np.bincount(truth.images[counted], minlength=num_images), 1)
     fractions_outside = [  # of each frame's boxes
@@ -72,11 +75,13 @@ def fgfa_ap(
         detections, matches = match_greedily(pairs, ranked, np.zeros(1), none, none)
         is_match = matches[:, 0] >= 0
         places, matched = ranked.places[detections[is_match]], matches[is_match, 0]
-        below = box_below[ranked.rows]
+        side = sides[ranked.rows]
         aps = []
-        for inside, fraction_outside in zip(is_in, fractions_outside, strict=True):
-            weights = np.where(below >= 0, inside[below], fraction_outside[ranked.images])
-            weights[below == NO_BOX] = inside.sum() / counted.sum()
+        for n, (inside, fraction_outside) in enumerate(zip(is_in, fractions_outside, strict=True)):
+            overlaps_inside = (side & INSIDE[n]) > 0
+            is_tie = overlaps_inside & ((side & OUTSIDE[n]) > 0)
+            weights = np.where(is_tie, fraction_outside[ranked.images], overlaps_inside)
+            weights[side == 0] = inside.sum() / counted.sum()
             false = np.empty(len(weights))
             false[ranked.places] = weights
             false[places] = 0
@@ -121,19 +126,28 @@ def _inclusive_iou(
         h = np.minimum(y + height, top + box_height) - np.maximum(y, top) + 1
         both = w.clip(min=0) * h.clip(min=0)
         areas = (width + 1) * (height + 1) + (box_width + 1) * (box_height + 1)
-        return both / (areas - both)
+        ious = both / (areas - both)
+    return np.where(np.isnan(ious), 0, ious)
 
 
-def _box_below(
-    truth: GroundTruth, table: DetectionTable, boxes: Int[np.ndarray, " b"]
-) -> Int[np.ndarray, " D"]:
-    """Return the box of its frame that each detection overlaps most, or `TIE`, or `NO_BOX`."""
+def _sides_most_overlapped(
+    truth: GroundTruth,
+    table: DetectionTable,
+    boxes: Int[np.ndarray, " b"],
+    is_in: Sequence[Bool[np.ndarray, " M"]],
+) -> UInt8[np.ndarray, " D"]:
+    """Return where the boxes are that each detection overlaps most in its frame.
+
+    Several boxes may be overlapped equally, as all those that it does not touch. Each contributes
+    its bits of `INSIDE` and `OUTSIDE`; 0 in a frame without boxes.
+    """
+    bits = sum(np.where(inside, INSIDE[n], OUTSIDE[n]) for n, inside in enumerate(is_in))
     boxes = boxes[np.argsort(truth.images[boxes], kind="stable")].astype(np.int32)
     starts = np.searchsorted(truth.images[boxes], np.arange(len(truth.image_ids) + 1))
     counts = np.diff(starts)
-    below_in_image = np.full(len(counts), NO_BOX, dtype=np.int32)
-    below_in_image[counts == 1] = boxes[starts[:-1][counts == 1]]
-    below = below_in_image[table.images]
+    only_box = np.zeros(len(counts), dtype=np.uint8)
+    only_box[counts == 1] = bits[boxes[starts[:-1][counts == 1]]]
+    sides = only_box[table.images]
     among = np.flatnonzero((counts > 1)[table.images])
     for part in slices(counts[table.images[among]]):
         rows = among[part]
@@ -143,6 +157,5 @@ def _box_below(
         ious = _inclusive_iou(table.boxes_xywh[rows[which]], truth.boxes_xywh[chosen])
         first = np.flatnonzero(within == 0)
         is_most = ious == np.maximum.reduceat(ious, first)[which]
-        below[rows[which[is_most]]] = chosen[is_most]
-        below[rows[np.add.reduceat(is_most, first, dtype=np.int32) > 1]] = TIE
-    return below
+        sides[rows] = np.bitwise_or.reduceat(bits[chosen] * is_most, first)
+    return sides

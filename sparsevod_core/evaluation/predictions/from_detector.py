@@ -15,7 +15,7 @@ from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import DataError
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
 from sparsevod_core.inference import Predictor
-from sparsevod_core.reporting import Reporter
+from sparsevod_core.reporting import Reporter, some_of
 from sparsevod_core.structures import Category, Detections, Frame
 from sparsevod_core.video.overlap import depth_for
 
@@ -82,18 +82,18 @@ class ClassMatch:
         if not self._is_scored.any():
             raise DataError(
                 f"{truth.path}: no class in common with the model: the annotations have "
-                f"{_listing(list(ids))}; the model has {_listing(model_names)}",
+                f"{some_of(list(ids))}; the model has {some_of(model_names)}",
                 hint="classes are matched by name: rename those under `categories`",
             )
 
     def report(self, reporter: Reporter) -> None:
         """Report the classes without a match."""
         if self.left_out:
-            reporter.message(f"skipping classes that {self._path} lacks: {_listing(self.left_out)}")
+            reporter.message(f"skipping classes that {self._path} lacks: {some_of(self.left_out)}")
         if self.unknown:
             reporter.warning(
                 f"the model lacks these classes of {self._path}, they score 0: "
-                f"{_listing(self.unknown)}"
+                f"{some_of(self.unknown)}"
             )
 
     def select(
@@ -104,8 +104,3 @@ class ClassMatch:
         low, high = np.split(kept.boxes_xyxy.astype(np.float64), 2, axis=1)
         ids: list[Any] = [self._id_of_label[label] for label in kept.labels.tolist()]
         return np.concatenate([low, high - low], axis=1), kept.scores.astype(np.float64), ids
-
-
-def _listing(names: Sequence[str], limit: int = 10) -> str:
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

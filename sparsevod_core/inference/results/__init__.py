@@ -10,15 +10,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sparsevod_core.files.kinds import Kind, json_with, starting
 from sparsevod_core.inference.results.coco import CocoResults
-from sparsevod_core.inference.results.csv_table import CsvTable
+from sparsevod_core.inference.results.csv_table import COLUMNS, CsvTable
 from sparsevod_core.inference.results.json_files import DetectionsJson, JsonLines
 from sparsevod_core.inference.results.mot import MotDetections
 from sparsevod_core.inference.results.text import ResultsFile, ResultsText, TextFormat
 from sparsevod_core.inference.results.yolo import YoloLabels
 from sparsevod_core.structures import Category
 
-__all__ = ["FORMATS", "ResultsFile", "open_results"]
+__all__ = ["FORMATS", "KINDS", "ResultsFile", "open_results"]
 
 _TEXTS: dict[str, Callable[[dict[str, Any], Sequence[Category]], TextFormat]] = {
     "json": DetectionsJson,
@@ -28,10 +29,26 @@ _TEXTS: dict[str, Callable[[dict[str, Any], Sequence[Category]], TextFormat]] = 
     "mot": MotDetections,
 }
 FORMATS = (*_TEXTS, "yolo")
+_MOT_LINE = rb"\d+,-1(,-?\d+\.\d{3}){4},\d\.\d{6},-1,-1,-1\n"
+KINDS: dict[str, Kind | None] = {
+    "json": json_with("sparsevod.detections"),
+    "jsonl": json_with("sparsevod.detections.lines"),
+    "csv": starting("a table of detections", ",".join(COLUMNS).encode() + rb"\r?\n"),
+    "coco": starting("a COCO results file of sparsevod", rb'\[\n(\{"image_id": |\])'),
+    "mot": starting("a det.txt of sparsevod", _MOT_LINE),
+    "yolo": None,
+    "crop": None,
+}
+"""By which a file of an earlier run is recognized; None for folders."""
 
 
 def open_results(
-    kind: str, path: Path, header: dict[str, Any], categories: Sequence[Category]
+    kind: str,
+    path: Path,
+    header: dict[str, Any],
+    categories: Sequence[Category],
+    *,
+    is_own: bool = False,
 ) -> ResultsFile:
     """Open a file, or for `yolo` a folder, that appears under its name when it is complete.
 
@@ -40,10 +57,13 @@ def open_results(
         path: Path of the file or folder; `-` is stdout, for all but `yolo`.
         header: Values known before the first frame; `width` and `height` at least.
         categories: The model's classes, `categories[label]`.
+        is_own: For `yolo`, see `NewFolder`.
 
     Raises:
+        ConfigError: There is a file of another kind, or a folder that is not empty.
         DataError: The file cannot be written.
     """
     if kind == "yolo":
-        return YoloLabels(path, (header["width"], header["height"]), categories)
-    return ResultsText(path, _TEXTS[kind](header, categories))
+        size = header["width"], header["height"]
+        return YoloLabels(path, size, categories, is_own=is_own)
+    return ResultsText(path, _TEXTS[kind](header, categories), KINDS[kind])

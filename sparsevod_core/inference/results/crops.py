@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
-from sparsevod_core.new_folder import NewFolder
+from sparsevod_core.files.new_folder import NewFolder
 from sparsevod_core.structures import Category, Detections, FrameDetections
 
 _JPEG_QUALITY = 95
@@ -24,6 +24,7 @@ class Crops:
         path: Path of the folder; it must be empty or not exist.
         categories: The model's classes, `categories[label]`.
         shown: Returns the detections of a frame to cut out.
+        is_own: See `NewFolder`.
 
     Raises:
         ConfigError: The folder is not empty.
@@ -35,11 +36,13 @@ class Crops:
         path: Path,
         categories: Sequence[Category],
         shown: Callable[[Detections], Detections],
+        *,
+        is_own: bool = False,
     ) -> None:
         self.path = path
         self._folders = [file_name(category.name) for category in categories]
         self._shown = shown
-        self._folder = NewFolder(path)
+        self._folder = NewFolder(path, is_own=is_own)
 
     def write(self, found: FrameDetections, time_s: Fraction | None) -> None:
         """Write a file for each shown detection of a frame.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import IO, Protocol
 
-from sparsevod_core.errors import DataError
+from sparsevod_core.files.kinds import Kind
+from sparsevod_core.files.names import cannot_write
+from sparsevod_core.files.stdout import write_stdout
+from sparsevod_core.files.unfinished import Unfinished
 from sparsevod_core.structures import FrameDetections
 
 
@@ -56,24 +58,22 @@ class ResultsText:
     Args:
         path: Path of the file; missing folders are created. `-` is stdout.
         content: Format of the file.
+        kind: Kind of the file; None: there is no such file yet.
 
     Raises:
+        ConfigError: There is a file of another kind.
         DataError: The file cannot be written.
     """
 
-    def __init__(self, path: Path, content: TextFormat) -> None:
+    def __init__(self, path: Path, content: TextFormat, kind: Kind | None = None) -> None:
         self.path = path
         self._content = content
-        self._partial = path.with_name(path.name + ".partial")
-        try:
-            if str(path) == "-":
-                self._file = sys.stdout
-            else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                # Formats write their own line ends.
-                self._file = self._partial.open("w", encoding="utf-8", newline="")
-        except OSError as error:
-            raise self._cannot_write(error) from error
+        self._unfinished: Unfinished | None = None
+        self._file: IO[str] | None = None
+        if str(path) != "-":
+            self._unfinished = Unfinished(path, kind)
+            # Formats write their own line ends.
+            self._file = self._unfinished.temporary.open("w", encoding="utf-8", newline="")
         self._append(content.start())
 
     def write(self, found: FrameDetections, time_s: Fraction | None) -> None:
@@ -97,23 +97,23 @@ class ResultsText:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._file is sys.stdout:
-            self._file.flush()
+        if self._file is None or self._unfinished is None:
             return
         try:
             self._file.close()
-            if kind is None:
-                self._partial.replace(self.path)
         except OSError as failure:
-            raise self._cannot_write(failure) from failure
-        finally:
-            self._partial.unlink(missing_ok=True)
+            self._unfinished.discard()
+            raise cannot_write(self.path, failure) from (error or failure)
+        if kind is None:
+            self._unfinished.publish()
+        else:
+            self._unfinished.discard()
 
     def _append(self, text: str) -> None:
+        if self._file is None:
+            write_stdout(text)
+            return
         try:
             self._file.write(text)
         except OSError as error:
-            raise self._cannot_write(error) from error
-
-    def _cannot_write(self, error: OSError) -> DataError:
-        return DataError(f"{self.path}: cannot write: {error.strerror}")
+            raise cannot_write(self.path, error) from error

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
-from sparsevod_core.new_folder import NewFolder
+from sparsevod_core.files.new_folder import NewFolder
 from sparsevod_core.structures import Category, FrameDetections
 
 
@@ -21,16 +21,24 @@ class YoloLabels:
         path: Path of the folder; it must be empty or not exist.
         size: (width, height) of the frames in pixels.
         categories: The model's classes, `categories[label]`.
+        is_own: See `NewFolder`.
 
     Raises:
         ConfigError: The folder is not empty.
         DataError: The folder cannot be written.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], categories: Sequence[Category]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        size: tuple[int, int],
+        categories: Sequence[Category],
+        *,
+        is_own: bool = False,
+    ) -> None:
         self.path = path
         self._size = size
-        self._folder = NewFolder(path)
+        self._folder = NewFolder(path, is_own=is_own)
         names = "".join(f"{' '.join(one.name.split())}\n" for one in categories)
         self._folder.write("classes.txt", names.encode())
 

@@ -24,7 +24,7 @@ from sparsevod_core.prepare.coco.entries import CocoEntries, read_coco_entries
 from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos, group_images
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
 from sparsevod_core.prepare.reading.class_names import categories_of
-from sparsevod_core.prepare.reading.image_size import read_image_size
+from sparsevod_core.prepare.reading.image_size import read_image_size, size_problem
 from sparsevod_core.prepare.reading.label_set import (
     SPLIT_NAMES,
     Hints,
@@ -134,10 +134,8 @@ def _sized(
     """Return a copy of the frame with the (height, width) of its pixels; None if they disagree."""
     if (frame.height, frame.width) in ((0, 0), size):
         return replace(frame, height=size[0], width=size[1], boxes=[])
-    problems.append(
-        f"{path}: {size[1]}x{size[0]} pixels, but {source.path} has {frame.width}x{frame.height} "
-        f"for image {frame.image_id}, skipped"
-    )
+    where = f"{source.path}, image {frame.image_id}, has"
+    problems.append(f"{size_problem(path, size, (frame.height, frame.width), where)}, skipped")
     return None
 
 

@@ -20,7 +20,7 @@ class Counts:
     num_stills: int = 0
     num_targets: int = 0
     num_empty: int = 0
-    num_other_boxes: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
     boxes_per_class: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -35,7 +35,7 @@ def count(video: AnnotatedVideo, class_names: Mapping[int, str]) -> Counts:
         num_stills=0 if video.is_video else len(frames),
         num_targets=sum(frame.is_target is not False for frame in frames),
         num_empty=sum(not frame.boxes for frame in frames),
-        num_other_boxes=video.num_other_boxes,
+        left_out=dict(video.left_out),
         boxes_per_class=dict(Counter(names)),
         problems=video.problems,
     )
@@ -53,8 +53,7 @@ class PreparedSplit:
         boxes_per_class: Number of boxes by class name, in the order of the categories.
         missing: Listed videos and still images that are not in the folder.
         unlisted: Videos in the folder that are not listed and therefore skipped.
-        num_other_boxes: Number of valid boxes that are not used: those of DET's other classes, and
-            those that MOT Challenge marks to be ignored.
+        left_out: Number of boxes or frames that are valid, but deliberately not used, by reason.
         problems: One line per broken frame or box, with file and line.
         problems_file: Path of the text file that lists everything missing, unlisted or broken;
             None if there is nothing to list, and after a dry run.
@@ -76,7 +75,7 @@ class PreparedSplit:
     expected_boxes_per_class: dict[str, int] | None = None
     missing: list[str] = field(default_factory=list)
     unlisted: list[str] = field(default_factory=list)
-    num_other_boxes: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     problems_file: Path | None = None
 
@@ -87,10 +86,11 @@ class PreparedSplit:
         self.num_stills += counts.num_stills
         self.num_targets += counts.num_targets
         self.num_empty += counts.num_empty
-        self.num_other_boxes += counts.num_other_boxes
         self.problems += counts.problems
         for name, number in counts.boxes_per_class.items():
             self.boxes_per_class[name] += number
+        for reason, number in counts.left_out.items():
+            self.left_out[reason] = self.left_out.get(reason, 0) + number
 
     @property
     def num_boxes(self) -> int:

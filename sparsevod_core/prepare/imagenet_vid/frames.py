@@ -24,7 +24,7 @@ from sparsevod_core.prepare.reading.annotated import (
     add_motion,
     box_within_frame,
 )
-from sparsevod_core.prepare.reading.image_size import read_jpeg_size
+from sparsevod_core.prepare.reading.image_size import read_jpeg_header
 from sparsevod_core.prepare.voc.parser import (
     VocAnnotation,
     load_voc_xml,
@@ -50,12 +50,17 @@ def read_folder(root: Path, folder: FrameFolder, class_ids: Mapping[str, int]) -
                 annotation = parse_voc_xml(xml, text)
             # Before the boxes, which could all seem to lie outside a frame of the wrong size.
             width, height = annotation.width, annotation.height
-            size = read_jpeg_size(f"{data}/{jpeg}")
-            if size != (height, width):
+            header = read_jpeg_header(f"{data}/{jpeg}")
+            if (header.height, header.width) != (height, width):
                 raise DataError(
-                    f"{data}/{jpeg}: {size[1]}x{size[0]} pixels, but {xml} says {width}x{height}"
+                    f"{data}/{jpeg}: {header.width}x{header.height} pixels, but {xml} says "
+                    f"{width}x{height}"
                 )
             boxes = _read_boxes(xml, text, annotation, class_ids, video)
+            if header.orientation != 1:  # ImageNet's boxes are those of the image as stored
+                height, width = header.upright_size
+                for box in boxes:
+                    box.box_xyxy = header.upright(box.box_xyxy)
         except DataError as error:
             video.problems.append(error.message)
             continue
@@ -187,7 +192,8 @@ def _read_boxes(
     if problems:  # parse again with the slow reader, which knows line numbers
         annotation = parse_voc_xml(xml, text)
         boxes, num_other, problems = _boxes(annotation, xml, class_ids, video.is_video)
-    video.num_other_boxes += num_other
+    if num_other:
+        video.left_out["boxes of other classes"] += num_other
     video.problems += problems
     return boxes
 

@@ -117,7 +117,7 @@ class MotReader:
             if isinstance(entry, str):
                 video.problems.append(f"{where}: {entry}, skipped")
             elif entry.is_ignored and entry.class_id not in self.names:
-                video.num_other_boxes += 1
+                video.left_out["boxes marked to be ignored"] += 1
             elif entry.class_id not in self.names:
                 video.problems.append(f"{where}: class {entry.class_id} has no name, skipped")
             elif entry.frame - source.first_frame not in frames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,8 +72,8 @@ class AnnotatedVideo:
         file_name: Path of the video file relative to the root; None for image files.
         frames: Valid frames in temporal order.
         problems: One line per problem, with file and line.
-        num_other_boxes: Number of valid boxes that are not used: of DET's other classes, or marked
-            to be ignored (MOT Challenge).
+        left_out: Number of boxes or frames that are valid, but deliberately not used, by reason,
+            e.g. `boxes marked difficult`.
     """
 
     name: str
@@ -80,7 +81,7 @@ class AnnotatedVideo:
     file_name: str | None = None
     frames: list[AnnotatedFrame] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    num_other_boxes: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 def box_within_frame(box_xyxy: Box, width: int, height: int) -> tuple[Box | None, str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sparsevod_core.errors import DataError
+from sparsevod_core.prepare.reading.text_file import read_text
 
 _WITH_ID = re.compile(r"(-?[0-9]{1,9})\s*:\s*(.*)")
 
@@ -21,10 +24,7 @@ def read_class_list(path: Path, *, first_id: int) -> dict[int, str]:
         DataError: The file is unreadable or empty, only some lines have ids, or a name or id is
             repeated.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot read class names: {error}") from error
+    lines = read_text(path).split("\n")
     names: dict[int, str] = {}
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     matches = [_WITH_ID.fullmatch(line) for _, line in numbered]
@@ -56,3 +56,19 @@ def categories_of(names: Mapping[int, str], source: Path) -> list[dict[str, Any]
             raise DataError(f"{source}: classes {ids[name]} and {class_id} are both {name!r}")
         ids[name] = class_id
     return [{"id": class_id, "name": name} for class_id, name in names.items()]
+
+
+def similar_names(names: Iterable[str]) -> list[str]:
+    """Return a remark for each group of names that people would take for one class.
+
+    They differ only in case, in spaces, or in the Unicode form of their characters.
+    """
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        key = "".join(unicodedata.normalize("NFKC", name).casefold().split())
+        groups[key].append(name)
+    return [
+        f"classes {' and '.join(map(ascii, group))} are different classes here, but look alike"
+        for group in groups.values()
+        if len(group) > 1
+    ]

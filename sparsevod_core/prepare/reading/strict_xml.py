@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from pathlib import Path
 from xml.parsers import expat
 
 from sparsevod_core.errors import DataError
 
+_DECLARED = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
+_DECLARATION = '<?xml version="1.0" encoding="GB18030"?>'
+_INVALID_TOKEN = expat.errors.codes[expat.errors.XML_ERROR_INVALID_TOKEN]
+_MULTIBYTE = (
+    "gb2312",
+    "gbk",
+    "gb18030",
+    "big5",
+    "big5hkscs",
+    "shift_jis",
+    "cp932",
+    "euc_jp",
+    "euc_kr",
+    "cp949",
+)
 _MAX_TEXT = 1 << 16  # characters kept of one element's text
 
 
@@ -18,18 +35,19 @@ class StrictXmlParser:
     Args:
         path: Path of the file, for error messages.
         root: Expected name of the outermost element.
+        encoding: Encoding of the text, whatever it declares; None: as declared.
 
     Attributes:
         open_tags: Names of the open elements, outermost first.
         text: Text since the last start tag.
     """
 
-    def __init__(self, path: str | Path, root: str) -> None:
+    def __init__(self, path: str | Path, root: str, encoding: str | None = None) -> None:
         self.open_tags: list[str] = []
         self.text = ""
         self._path = path
         self._root = root
-        self._parser = expat.ParserCreate()
+        self._parser = expat.ParserCreate(encoding)
         self._parser.buffer_text = True
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
@@ -52,6 +70,8 @@ class StrictXmlParser:
             self._parser.Parse(piece, is_last)
         except expat.ExpatError as error:
             reason = expat.ErrorString(error.code)
+            if error.code == _INVALID_TOKEN and not _may_be_utf8(piece):
+                reason = "expected UTF-8, or a declared encoding as in " + _DECLARATION
             raise self.error(f"broken XML: {reason}", error.lineno) from error
         except (LookupError, ValueError) as error:  # an encoding that Python does not know
             raise self.error(f"broken XML: {error}") from error
@@ -84,6 +104,29 @@ class StrictXmlParser:
         raise self.error("document type or entity declaration refused")
 
 
+def transcoded(text: bytes) -> tuple[bytes, str | None]:
+    """Return an XML text as UTF-8, and that name, if it declares an encoding of Asian languages.
+
+    The parser knows UTF-8, UTF-16 and encodings of one byte per letter. Any other text is returned
+    as it is, with None.
+    """
+    declared = _DECLARED.match(text[:200])
+    try:
+        if declared and codecs.lookup(declared[1].decode()).name in _MULTIBYTE:
+            return text.decode(declared[1].decode()).encode(), "utf-8"
+    except (LookupError, UnicodeDecodeError):  # left to the parser, which knows the line
+        pass
+    return text, None
+
+
+def _may_be_utf8(piece: bytes) -> bool:
+    try:
+        piece.decode()
+    except UnicodeDecodeError as error:
+        return error.start > len(piece) - 4  # cut within a letter
+    return True
+
+
 def root_element(path: Path) -> str:
     """Return the name of an XML file's outermost element, "" if its first 4 KiB do not show it."""
     try:
@@ -91,6 +134,8 @@ def root_element(path: Path) -> str:
             head = file.read(4096)
     except OSError:
         return ""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        head = head.decode("utf-16", errors="replace").encode()
     for piece in head.split(b"<")[1:]:
         if not piece.startswith((b"?", b"!")):
             words = piece.replace(b">", b" ").replace(b"/", b" ").split(maxsplit=1)

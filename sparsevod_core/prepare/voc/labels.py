@@ -1,9 +1,11 @@
 """Pascal VOC: one XML per frame, in a folder for each video.
 
 Coordinates are in pixels, as written, with width = xmax - xmin as in ImageNet, whose files have the
-same form. `<trackid>` is the object's track, if present. The image must have the size given in the
-XML. A frame without an XML has no boxes. Classes are numbered from 1, in the order of `--classes`
-or sorted by name. `label_tree.py` describes where files may be.
+same form. `<trackid>` is the object's track, if present. Each `<bndbox>` of an `<object>` is a box;
+those of its `<part>`s are not. An object with `<difficult>` is neither trained on nor scored, as in
+the kit: it becomes a crowd box. The image must have the size given in the XML, if any (0: none). A
+frame without an XML has no boxes. Classes are numbered from 1, in the order of `--classes` or
+sorted by name. `label_tree.py` describes where files may be.
 
 Source: M. Everingham et al., The PASCAL VOC Challenge, development kit; ImageNet VID's kit.
 """
@@ -17,6 +19,7 @@ from pathlib import Path
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
+from sparsevod_core.prepare.reading.image_size import size_problem
 from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split
 from sparsevod_core.prepare.reading.label_tree import (
     LabeledVideo,
@@ -28,6 +31,8 @@ from sparsevod_core.prepare.reading.label_tree import (
 from sparsevod_core.prepare.reading.media import add_box
 from sparsevod_core.prepare.voc.parser import read_voc_xml
 from sparsevod_core.reporting import Reporter
+
+_DIFFICULT = "boxes marked difficult, kept as crowd boxes"
 
 
 def find_voc(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
@@ -65,11 +70,12 @@ class VocReader:
         except DataError as error:
             video.problems.append(f"{error.message}, frame skipped")
             return False
-        if (annotation.width, annotation.height) != (frame.width, frame.height):
-            video.problems.append(
-                f"{self.root / frame.file_name}: {frame.width}x{frame.height} pixels, but {label} "
-                f"says {annotation.width}x{annotation.height}, frame skipped"
-            )
+        size = frame.height, frame.width
+        # A tool that could not read the picture wrote 0.
+        stated = annotation.height or frame.height, annotation.width or frame.width
+        if stated != size:
+            problem = size_problem(self.root / frame.file_name, size, stated, f"{label} says")
+            video.problems.append(f"{problem}, frame skipped")
             return False
         for item in annotation.objects:
             where = f"{label}:{item.line}"
@@ -78,6 +84,9 @@ class VocReader:
                 video.problems.append(f"{where}: unknown class {item.name[:40]!r}, box skipped")
                 continue
             box = LabeledBox(class_id, item.box_xyxy, item.track, item.occluded, item.generated)
+            if item.difficult:
+                box.is_crowd = True
+                video.left_out[_DIFFICULT] += 1
             add_box(video, frame, box, where)
         return True
 

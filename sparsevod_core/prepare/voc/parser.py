@@ -7,14 +7,14 @@ ordinary files several times as fast and leaves all others to `parse_voc_xml`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, XMLParser
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.file_bytes import read_up_to
-from sparsevod_core.prepare.reading.strict_xml import StrictXmlParser
+from sparsevod_core.prepare.reading.strict_xml import StrictXmlParser, transcoded
 
 MAX_BYTES = 4 * 1024 * 1024
 """Limit on the size of a file; no annotation of one frame comes near it."""
@@ -25,8 +25,12 @@ _SIDE_LIMIT = 1 << 16
 _DEEPEST_FIELD = 4  # annotation/object/bndbox/xmin
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _SIZE = {"annotation/size/width", "annotation/size/height"}
-_FIELDS = ("name", "trackid", "occluded", "generated", *(f"bndbox/{x}" for x in _SIDES))
+_FIELDS = ("name", "trackid", "occluded", "generated", "difficult")
 _OBJECT = {f"annotation/object/{name}" for name in _FIELDS}
+_BOX = "annotation/object/bndbox"
+_SHAPES = {"polygon": "a polygon", "robndbox": "a rotated box"}
+_FALSE_WORDS = ("", "false", "no", "none", "null", "unspecified")
+_TRUE_WORDS = ("true", "yes")
 
 _PLAIN_START = b"<annotation>"
 _PLAIN_ENDS = (b"</annotation>\n", b"</annotation>", b"</annotation>\r\n")
@@ -45,6 +49,7 @@ class VocObject:
         track: `<trackid>`, the same for the same object of a video; None if absent.
         occluded: `<occluded>`; False if absent.
         generated: `<generated>` (interpolated, not drawn by hand); False if absent.
+        difficult: `<difficult>`: the kit neither trains on such an object nor scores it.
     """
 
     line: int
@@ -53,11 +58,16 @@ class VocObject:
     track: int | None
     occluded: bool
     generated: bool
+    difficult: bool = False
 
 
 @dataclass(slots=True)
 class VocAnnotation:
-    """Size of a frame in pixels, and its objects in the file's order."""
+    """Size of a frame in pixels, and its objects in the file's order.
+
+    A side of the size is 0 if the file does not state it. Each `<bndbox>` of an `<object>` is one
+    of `objects`.
+    """
 
     width: int = 0
     height: int = 0
@@ -68,8 +78,9 @@ def read_voc_xml(path: str | Path) -> VocAnnotation:
     """Load and parse one annotation file.
 
     Raises:
-        DataError: Unreadable, too large, not well-formed, a document type, not a VOC annotation, or
-            a missing or non-finite number. The message starts with `path:line:`.
+        DataError: Unreadable, too large, not well-formed, a document type, not a VOC annotation, a
+            missing, repeated or non-finite number, or an object without a `<bndbox>`. The message
+            starts with `path:line:`.
     """
     return parse_voc_xml(path, load_voc_xml(path))
 
@@ -91,57 +102,83 @@ def load_voc_xml(path: str | Path) -> bytes:
 
 def parse_voc_xml(path: str | Path, text: bytes) -> VocAnnotation:
     """Parse the text of the file `path`; raise the errors of `read_voc_xml`."""
-    parser = _Parser(path)
+    text, encoding = transcoded(text)
+    parser = _Parser(path, encoding)
     parser.feed(text, is_last=True)
-    if not (parser.result.width and parser.result.height):
-        raise parser.error("no <size> with <width> and <height>", 1)
     return parser.result
 
 
 class _Parser(StrictXmlParser):
     """Strict parser of one annotation."""
 
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path, "annotation")
+    def __init__(self, path: str | Path, encoding: str | None) -> None:
+        super().__init__(path, "annotation", encoding)
         self.result = VocAnnotation()
         self._fields: dict[str, str] = {}
+        self._boxes: list[dict[str, str]] = []
+        self._shape = "no <bndbox>"
         self._object_line = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        if tag == "object" and len(self.open_tags) == 2:
+        depth = len(self.open_tags)
+        if tag == "object" and depth == 2:
             self._object_line = self.line
-            self._fields.clear()
+            self._fields, self._boxes, self._shape = {}, [], "no <bndbox>"
+        elif depth == 3 and self.open_tags[1] == "object":
+            if tag == "bndbox":
+                self._boxes.append({})
+            elif tag in _SHAPES:
+                self._shape = f"only {_SHAPES[tag]} (<{tag}>), no <bndbox>"
 
     def end(self, tag: str) -> None:
         if len(self.open_tags) > _DEEPEST_FIELD:
             return
-        path = "/".join(self.open_tags)
+        path, text = "/".join(self.open_tags), self.text.strip()
         if path in _OBJECT:
-            self._fields[tag] = self.text.strip()
+            self._set_once(self._fields, tag, text)
+        elif path.rpartition("/")[0] == _BOX and tag in _SIDES:
+            self._set_once(self._boxes[-1], tag, text)
         elif path in _SIZE:
-            value = int(self._number(int, tag, self.text.strip(), self.line))
-            if not 0 < value < _SIDE_LIMIT:
-                raise self.error(f"<{tag}>: expected 1 to {_SIDE_LIMIT - 1} pixels, got {value}")
-            setattr(self.result, tag, value)
+            if getattr(self.result, tag):
+                raise self.error(f"a second <{tag}>, expected one")
+            value = self._number(float, tag, text, self.line) if text else 0.0
+            if not (value.is_integer() and 0 <= value < _SIDE_LIMIT):
+                raise self.error(f"<{tag}>: expected 0 to {_SIDE_LIMIT - 1} pixels, got {value:g}")
+            setattr(self.result, tag, int(value))
         elif path == "annotation/object":
-            self.result.objects.append(self._object())
+            self.result.objects.extend(self._objects())
 
-    def _object(self) -> VocObject:
+    def _set_once(self, fields: dict[str, str], tag: str, text: str) -> None:
+        if tag in fields:
+            raise self.error(f"a second <{tag}> in an <object>, expected one")
+        fields[tag] = text
+
+    def _objects(self) -> Iterator[VocObject]:
         fields, line = self._fields, self._object_line
         if not fields.get("name"):
             raise self.error("<object> without <name>", line)
-        left, top, right, bottom = (
-            self._number(float, side, fields.get(side), line) for side in _SIDES
-        )
+        if not self._boxes:
+            raise self.error(f"<object> {fields['name'][:40]!r} has {self._shape}", line)
         has_track = "trackid" in fields
-        return VocObject(
-            line,
-            fields["name"],
-            (left, top, right, bottom),
-            int(self._number(int, "trackid", fields["trackid"], line)) if has_track else None,
-            self._number(int, "occluded", fields.get("occluded", "0"), line) != 0,
-            self._number(int, "generated", fields.get("generated", "0"), line) != 0,
-        )
+        track = int(self._number(int, "trackid", fields["trackid"], line)) if has_track else None
+        for box in self._boxes:
+            left, top, right, bottom = (
+                self._number(float, side, box.get(side), line) for side in _SIDES
+            )
+            yield VocObject(
+                line,
+                fields["name"],
+                (left, top, right, bottom),
+                track,
+                *(self._flag(name, line) for name in ("occluded", "generated", "difficult")),
+            )
+
+    def _flag(self, name: str, line: int) -> bool:
+        """Return a flag, which tools write as a number or a word."""
+        text = self._fields.get(name, "").lower()
+        if text in _FALSE_WORDS or text in _TRUE_WORDS:
+            return text in _TRUE_WORDS
+        return self._number(float, name, text, line) != 0
 
     def _number(
         self, convert: Callable[[str], float], name: str, text: str | None, line: int
@@ -225,7 +262,8 @@ def _plain_object(element: Element) -> VocObject:
     is_finite = math.isfinite(left + top + right + bottom)
     if not (name and is_finite and 0 <= (track or 0) < _NUMBER_LIMIT):
         raise ValueError
-    return VocObject(0, name, (left, top, right, bottom), track, occluded, generated)
+    difficult = _FLAGS[texts.get("difficult", "0")]
+    return VocObject(0, name, (left, top, right, bottom), track, occluded, generated, difficult)
 
 
 def _texts(element: Element, nested: Element | None = None) -> dict[str, str]:

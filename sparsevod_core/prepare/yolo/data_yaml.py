@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from sparsevod_core.errors import DataError
+from sparsevod_core.safe_yaml import read_yaml
 
 _SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation")}
 
@@ -33,19 +32,12 @@ def find_data_yaml(root: Path) -> Path | None:
 
 
 def read_data_yaml(path: Path) -> dict[str, Any]:
-    """Return the settings in a YAML file.
+    """Return the settings in a YAML file, with all scalars as text.
 
     Raises:
         DataError: Unreadable, or not a mapping.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise DataError(f"{path}{line}: not valid YAML") from error
+    content = read_yaml(path, DataError)
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected settings such as `names:` and `train:`")
     return content

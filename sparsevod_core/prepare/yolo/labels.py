@@ -15,6 +15,7 @@ Source: docs.ultralytics.com/datasets/detect, docs.cvat.ai (Ultralytics YOLO, YO
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from sparsevod_core.prepare.yolo.data_yaml import find_data_yaml, read_data_yaml
 from sparsevod_core.reporting import Reporter
 
 CLASS_LISTS = ("classes.txt", "obj.names", "labels/classes.txt")
+_CLASS_ID = re.compile(r"-?[0-9]{1,9}")
 _ROUNDING_PX = 1.0  # fractions are rounded, and tools clip differently
 
 
@@ -134,10 +136,11 @@ def _class_names(
     if config is not None:
         names = settings.get("names")
         if isinstance(names, list):
-            names = dict(enumerate(names))
-        if not isinstance(names, dict) or not all(type(number) is int for number in names):
+            names = {str(number): name for number, name in enumerate(names)}
+        if not isinstance(names, dict) or not all(_CLASS_ID.fullmatch(key) for key in names):
             raise DataError(f"{config}: names: expected a list, or a mapping from class id to name")
-        return {number: str(names[number]) for number in sorted(names)}
+        by_id = {int(key): str(name) for key, name in names.items()}
+        return dict(sorted(by_id.items()))
     for name in CLASS_LISTS:
         if (root / name).is_file():
             return read_class_list(root / name, first_id=0)

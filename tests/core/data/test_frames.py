@@ -218,22 +218,25 @@ def test_a_broken_image_is_named(tmp_path: Path, image_bytes: bytes | None, mess
         assert str(tmp_path) in (caught.value.hint or "")
 
 
-def test_gray_images_become_rgb_and_exif_is_ignored(tmp_path: Path) -> None:
+def test_gray_images_become_rgb(tmp_path: Path) -> None:
     import cv2
 
     grey = cv2.imencode(".png", np.full((40, 60), 99, np.uint8))[1].tobytes()
     image = FrameReader(broken_set(tmp_path, grey, (60, 40))).read(0)
     assert image.shape == (40, 60, 3) and (image == 99).all()
-    # APP1 with one tag, orientation 6: the camera was turned by 90 degrees. Boxes are not.
+
+
+def test_images_are_read_upright(tmp_path: Path) -> None:
+    # APP1 with one tag, orientation 6: the camera was turned by 90 degrees.
     tag = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
     body = b"Exif\0\0MM\x00\x2a\x00\x00\x00\x08\x00\x01" + tag + b"\0\0\0\0"
     exif = b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body
-    turned = cv2.imdecode(np.frombuffer(jpeg(exif=exif), np.uint8), cv2.IMREAD_COLOR)
-    assert turned.shape == (60, 40, 3)  # the tag does work
-    assert FrameReader(broken_set(tmp_path, jpeg(exif=exif), (60, 40))).read(0).shape[:2] == (
-        40,
-        60,
-    )
+    as_stored = FrameReader(broken_set(tmp_path, jpeg(), (60, 40))).read(0)
+    upright = FrameReader(broken_set(tmp_path, jpeg(exif=exif), (40, 60))).read(0)
+    np.testing.assert_array_equal(upright, np.rot90(as_stored, -1))
+    with pytest.raises(DataError, match=r"40x60 pixels, but .* has 60x40") as caught:
+        FrameReader(broken_set(tmp_path, jpeg(exif=exif), (60, 40))).read(0)
+    assert "prepare-vid` again" in (caught.value.hint or "")
 
 
 def test_a_frame_beyond_the_video_is_named(video_set: TinySet, tmp_path: Path) -> None:

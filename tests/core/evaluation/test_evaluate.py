@@ -83,9 +83,11 @@ class PerfectDetector(Predictor):
     remembered: list[int] = field(default_factory=list)
     detected: list[tuple[list[int], list[int]]] = field(default_factory=list)
     clips: set[bool] = field(default_factory=set)
+    model_digest: str = "sha256 12ab"
 
     def __post_init__(self) -> None:
         self.device, self._num_expected = torch.device("cpu"), 0
+        self.checkpoint = None
         self.batch = self.config.inference.batch or 1
         self.intake = Intake.for_device(torch.device("cpu"), self.config.data)
 
@@ -315,9 +317,8 @@ def test_an_interrupted_evaluation_resumes_with_the_unfinished_video(tmp_path: P
 
 def test_resuming_needs_the_same_settings_and_files(tmp_path: Path) -> None:
     annotations = make_videos(tmp_path)
-    videos, checkpoint = VideoSet.load(annotations), tmp_path / "model.pth"
-    checkpoint.write_bytes(b"weights")
-    files = {"save_predictions": tmp_path / "found.json", "checkpoint": checkpoint}
+    videos = VideoSet.load(annotations)
+    files = {"save_predictions": tmp_path / "found.json"}
     with pytest.raises(KeyboardInterrupt):
         evaluate(Interrupted(), videos, **files)
 
@@ -334,14 +335,13 @@ def test_resuming_needs_the_same_settings_and_files(tmp_path: Path) -> None:
         resume(clip=False)
     with pytest.raises(ConfigError, match=r"made with frames 16 in 3 videos.* which is 12 in 1"):
         resume(only=[0])
-    checkpoint.write_bytes(b"trained on")
-    with pytest.raises(ConfigError, match="made with checkpoint sha256"):
-        resume()
-    checkpoint.rename(tmp_path / "moved.pth")
-    (tmp_path / "moved.pth").write_bytes(b"weights")
+    trained_on = detector_with()
+    trained_on.model_digest = "sha256 34cd"
+    with pytest.raises(ConfigError, match="made with model sha256 12ab, which is sha256 34cd now"):
+        resume(trained_on)
     annotations.write_text(annotations.read_text() + " ")
     with pytest.raises(ConfigError, match="made with annotations sha256"):
-        resume(checkpoint=tmp_path / "moved.pth")
+        resume()
 
 
 def test_the_result_records_model_and_settings(tmp_path: Path) -> None:

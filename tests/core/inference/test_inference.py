@@ -479,6 +479,33 @@ def test_an_error_leaves_only_the_journal(
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
+def test_resuming_needs_the_same_weights_wherever_they_come_from(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_weight(value: float, file: str | None) -> Predictor:
+        detector: Any = NumberDetector()
+        detector.weight = nn.Parameter(torch.tensor(value))
+        path = None if file is None else Path(file)
+        return Predictor(detector, settings(), CATEGORIES, device="cpu", checkpoint=path)
+
+    def stop(*_: Any) -> DetectorOutput:
+        raise MemoryError
+
+    cut_off = with_weight(0.5, None)
+    detect = cut_off.detector.detect
+    monkeypatch.setattr(
+        cut_off.detector,
+        "detect",
+        lambda targets, memory: (stop if cut_off.detector.seen else detect)(targets, memory),
+    )
+    with pytest.raises(MemoryError):
+        detect_video(cut_off, video, tmp_path / "out.mp4")
+    with pytest.raises(ConfigError, match="the journal was made with model sha256"):
+        detect_video(with_weight(0.25, None), video, tmp_path / "out.mp4", resume=True)
+    same = with_weight(0.5, "not/there.pth")
+    assert detect_video(same, video, tmp_path / "out.mp4", resume=True).num_frames == LENGTH
+
+
 def test_the_source_is_never_overwritten(video: Path, tmp_path: Path) -> None:
     predict, _ = predictor()
     link = tmp_path / "link.mp4"

@@ -80,7 +80,8 @@ def test_classes_are_the_official_ones(shared_dir: Path, tmp_path: Path) -> None
 def test_train_lists_every_frame_and_marks_the_targets(tree: Tree, tmp_path: Path) -> None:
     train, val = prepare_imagenet_vid(tree.root, tmp_path / "out")
     assert (train.num_videos, train.num_frames, train.num_stills) == (2, 46, 1)
-    assert (train.num_targets, train.num_empty, train.num_other_boxes) == (15 + 6 + 1, 2, 2)
+    assert (train.num_targets, train.num_empty) == (15 + 6 + 1, 2)
+    assert train.left_out == {"boxes of other classes": 2}
     assert (val.num_videos, val.num_frames, val.num_targets, val.num_boxes) == (2, 7, 7, 5)
     assert train.boxes_per_class["car"] == 44 and train.boxes_per_class["dog"] == 1
     assert not train.problems and not val.problems

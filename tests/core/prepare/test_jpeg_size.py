@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.reading.image_size import read_jpeg_size
+from sparsevod_core.prepare.reading.image_size import read_jpeg_header
 
 
 def jpeg(height: int, width: int, *options: int) -> bytes:
@@ -41,7 +41,7 @@ PLAIN = jpeg(23, 41)
 )
 def test_size(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.JPEG").write_bytes(data)
-    assert read_jpeg_size(tmp_path / "a.JPEG") == (23, 41)
+    assert read_jpeg_header(tmp_path / "a.JPEG") == (23, 41, 1)
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,9 @@ def test_size(tmp_path: Path, data: bytes) -> None:
 def test_other_files_are_named(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.JPEG").write_bytes(data)
     with pytest.raises(DataError, match=r"a\.JPEG: not a JPEG"):
-        read_jpeg_size(tmp_path / "a.JPEG")
+        read_jpeg_header(tmp_path / "a.JPEG")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"b\.JPEG: cannot read the frame: No such file"):
-        read_jpeg_size(tmp_path / "b.JPEG")
+        read_jpeg_header(tmp_path / "b.JPEG")

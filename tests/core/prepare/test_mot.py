@@ -71,7 +71,7 @@ def test_ignored_entries_are_neither_trained_on_nor_scored(studio: Studio) -> No
     text = line(0) + line(0, 6, "0,1,1.0") + line(0, 7, "0,8,1.0")
     sequence(studio, text=text)
     (split,) = studio.prepare("mot")
-    assert split.problems == [] and split.num_other_boxes == 1
+    assert split.problems == [] and split.left_out == {"boxes marked to be ignored": 1}
     content = json.loads((studio.out / "all.json").read_text())
     assert [(box["category_id"], box["iscrowd"]) for box in content["annotations"]] == [
         (1, 0),

@@ -99,3 +99,27 @@ def test_an_xml_without_a_frame(studio: Studio) -> None:
     studio.write("a/1.xml", xml(1))
     studio.write("a/2.xml", xml(2))
     assert studio.problems("voc") == ["a/2.xml: no matching image or video"]
+
+
+def test_difficult_objects_are_crowd_boxes(studio: Studio) -> None:
+    for number in (1, 2):
+        studio.image(f"a/{number}.png", number)
+        difficult = f"<difficult>{number - 1}</difficult>"
+        studio.write(f"a/{number}.xml", xml(number, extra=difficult))
+    (split,) = studio.prepare("voc")
+    assert split.problems == []
+    assert split.left_out == {"boxes marked difficult, kept as crowd boxes": 1}
+    content = json.loads((studio.out / "all.json").read_text())
+    assert [box["iscrowd"] for box in content["annotations"]] == [0, 1]
+
+
+@pytest.mark.parametrize("sides", [(0, 0), (0, HEIGHT), (WIDTH, 0)])
+def test_the_picture_has_the_size_that_the_label_lacks(
+    studio: Studio, sides: tuple[int, int]
+) -> None:
+    studio.image("a/1.png", 1)
+    stated = f"<width>{sides[0]}</width><height>{sides[1]}</height>"
+    size = f"<width>{WIDTH}</width><height>{HEIGHT}</height>"
+    studio.write("a/1.xml", xml(1).replace(size, stated))
+    assert studio.problems("voc") == []
+    assert studio.shown() == {"a": [(1, [1], [-1])]}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sparsevod_core.errors import DataError
+from sparsevod_core.prepare.reading.strict_xml import root_element
 from sparsevod_core.prepare.voc.parser import MAX_BYTES, read_voc_xml
 
 OBJECT = """\t<object>
@@ -59,6 +60,45 @@ def test_parts_of_an_object_do_not_replace_its_name_and_box(tmp_path: Path) -> N
     assert item.name == "n02691156" and item.box_xyxy == (10, 3, 20, 9.5)
 
 
+def test_every_box_of_an_object_is_one(tmp_path: Path) -> None:
+    other = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax></bndbox>"
+    text = FRAME.replace("\t</object>", f"{other}\t</object>")
+    first, second = read_voc_xml(write(tmp_path, text)).objects
+    assert (first.box_xyxy, second.box_xyxy) == ((10, 3, 20, 9.5), (1, 2, 3, 4))
+    assert (first.name, first.track) == (second.name, second.track)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_set"),
+    [("1", True), ("True", True), ("0.5", True), ("0", False), ("", False), ("Unspecified", False)],
+)
+def test_flags_are_numbers_or_words(tmp_path: Path, text: str, is_set: bool) -> None:
+    flags = f"<difficult>{text}</difficult><occluded>{text}</occluded>"
+    (item,) = read_voc_xml(write(tmp_path, FRAME.replace("<occluded>1</occluded>", flags))).objects
+    assert (item.difficult, item.occluded) == (is_set, is_set)
+
+
+@pytest.mark.parametrize("size", ["", "<width>0</width>", "<width/>"])
+def test_a_size_that_is_not_stated(tmp_path: Path, size: str) -> None:
+    annotation = read_voc_xml(write(tmp_path, FRAME.replace("<width>64</width>", size)))
+    assert (annotation.width, annotation.height) == (0, 48)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "GB18030", "gbk", "big5"])
+def test_declared_encodings_are_read(tmp_path: Path, encoding: str) -> None:
+    declared = "utf-8" if encoding == "utf-8-sig" else encoding
+    text = f'<?xml version="1.0" encoding="{declared}"?>\n{FRAME}'.replace("n02691156", "人車")
+    path = write(tmp_path, text.encode(encoding))
+    assert [item.name for item in read_voc_xml(path).objects] == ["人車"]
+    assert root_element(path) == "annotation"
+
+
+def test_an_encoding_that_is_not_declared(tmp_path: Path) -> None:
+    path = write(tmp_path, FRAME.replace("n02691156", "汽车").encode("gb18030"))
+    with pytest.raises(DataError, match=r"xml:9: broken XML: expected UTF-8, or a declared enc"):
+        read_voc_xml(path)
+
+
 def test_a_frame_without_objects(tmp_path: Path) -> None:
     assert read_voc_xml(write(tmp_path, FRAME.replace(OBJECT, ""))).objects == []
 
@@ -75,8 +115,15 @@ def test_a_frame_without_objects(tmp_path: Path) -> None:
         ("<trackid>4</trackid>", "<trackid>four</trackid>", 7, "expected an integer"),
         ("<trackid>4</trackid>", f"<trackid>{10**12}</trackid>", 7, "out of range"),
         ("<name>n02691156</name>", "<name> </name>", 7, "without <name>"),
-        ("<width>64</width>", "<width>0</width>", 4, "got 0"),
-        ("<width>64</width>", "", 1, "no <size>"),
+        ("<width>64</width>", "<width>-1</width>", 4, "got -1"),
+        ("<width>64</width>", "<width>6.5</width>", 4, "got 6.5"),
+        ("<width>64</width>", "<width>64</width>\n<width>6</width>", 5, "a second <width>"),
+        ("<xmin>10</xmin>", "<xmin>10</xmin><xmin>9</xmin>", 10, "a second <xmin>"),
+        ("<trackid>4", "<name>b</name><trackid>4", 9, "a second <name>"),
+        ("bndbox>", "robndbox>", 7, "has only a rotated box (<robndbox>), no <bndbox>"),
+        ("bndbox>", "polygon>", 7, "has only a polygon (<polygon>), no <bndbox>"),
+        ("bndbox>", "box>", 7, "'n02691156' has no <bndbox>"),
+        ("<trackid>", "<difficult>maybe</difficult><trackid>", 7, "expected a number, got 'maybe'"),
     ],
 )
 def test_errors_name_the_line_and_the_reason(

@@ -77,6 +77,8 @@ UNUSUAL = {
     "two roots": frame() + frame(),
     "nested root": frame("<annotation></annotation>"),
     "no size": "<annotation></annotation>",
+    "a size of 0": frame(size="<width>0</width><height>9</height>"),
+    "a flag as a word": frame(item(flags="<difficult>true</difficult>")),
     "two sizes": frame("<size><width>9</width><height>9</height></size>"),
     "large": frame(size="<width>70000</width><height>9</height>"),
     "no width": frame(size="<height>9</height>"),
@@ -124,6 +126,7 @@ pieces = st.sampled_from(
         *("<name>n1</name>", "<trackid>4</trackid>", "<occluded>1</occluded>", "&lt;", "\n\t"),
         *("<generated>2</generated>", "<xmin>1</xmin>", "<xmin>-2.5</xmin>", "<xmax>20</xmax>"),
         *("<ymin>3</ymin>", "<ymax> 9 </ymax>", "<annotation>", "</annotation>", "<?x y?>"),
+        *("<difficult>1</difficult>", "<difficult/>", "<robndbox/>", "<width>0</width>"),
         *("<size><width>64</width><height>48</height></size>", "<!-- 1 -->", "<![CDATA[3]]>"),
     ]
 )

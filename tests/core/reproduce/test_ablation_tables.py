@@ -21,9 +21,10 @@ def experiment(output: Path, *settings: str, **options: object) -> Experiment:
     return Experiment(output=output, backbone="tiny", settings=settings, **options)
 
 
-def make_up(folder: Path, *, ap50: float, seconds: float = 60.0, num_boxes: int = 9) -> None:
+def make_up(folder: Path, *, ap50: float | None, seconds: float = 60.0, num_boxes: int = 9) -> None:
     """Write a finished run. AP75 and AP are a half and a quarter of AP50, also for the groups."""
     folder.mkdir(parents=True)
+    known, ap50 = ap50 is not None, ap50 or 0.0
     aps = {"AP": ap50 / 4, "AP50": ap50, "AP75": ap50 / 2}
     by_iou = {f"{iou / 100:.2f}": ap50 * (100 - iou) / 50 for iou in range(50, 100, 5)}
     worse, better = ({name: ap * f for name, ap in aps.items()} for f in (0.5, 1.2))
@@ -40,6 +41,8 @@ def make_up(folder: Path, *, ap50: float, seconds: float = 60.0, num_boxes: int 
     }
     record = {"kind": "train", "step": 40, "seconds": seconds}
     (folder / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    if not known:
+        result |= dict.fromkeys(aps) | {"AP_by_iou": dict.fromkeys(by_iou)}
     (folder / "eval.json").write_text(json.dumps(result))
 
 
@@ -112,6 +115,21 @@ def test_mean_spread_and_gain(tmp_path):
     assert json.loads((tmp_path / "tables.json").read_text())["tables"] == summary["tables"]
     files = figures.write_figures(summary, tmp_path)
     assert [file.name for file in files] == ["fig4_ap_by_iou.png", "fig4_ap_by_iou.pdf"]
+
+
+def test_undefined_ap_is_a_dash_without_a_gain(tmp_path):
+    make_up(tmp_path / "baseline" / "seed-0", ap50=None)
+    make_up(tmp_path / "full" / "seed-0", ap50=None)
+    make_up(tmp_path / "tfe" / "seed-0", ap50=0.5)
+    chosen = grid.tables(load_config("tiny"), [2])
+    found = results.load_results(experiment(tmp_path), chosen, [0])
+    summary = results.summarize(chosen, found, [0], {})
+    baseline, tfe, _, full = summary["tables"][0]["rows"]
+    assert baseline["AP"] is full["AP50"] is full["gain"]["AP"] is tfe["gain"]["AP"] is None
+    assert tfe["AP50"]["mean"] == 50
+    markdown.write_tables(summary, "# About", tmp_path)
+    assert "| frame baseline | - (48.7) | - (71.1) |" in (tmp_path / "tables.md").read_text()
+    figures.write_figures(summary, tmp_path)
 
 
 def test_speed_figure_shows_measured_and_paper_results(tmp_path):

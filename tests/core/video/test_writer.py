@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -11,8 +12,8 @@ import av
 import numpy as np
 import pytest
 
-from sparsevod_core.errors import ConfigError, VideoError
-from sparsevod_core.video.containers import Encoding
+from sparsevod_core.errors import ConfigError, DataError, VideoError
+from sparsevod_core.video.containers import CONTAINERS, Encoding
 from sparsevod_core.video.reader import VideoReader
 from sparsevod_core.video.writer import VideoWriter
 
@@ -245,11 +246,13 @@ def test_an_exception_leaves_nothing_and_keeps_what_was_there(
     tmp_path: Path, kind: type[BaseException]
 ) -> None:
     path = tmp_path / "out.mp4"
-    path.write_text("before")
+    with VideoWriter(path, 64, 48, frame_rate=None) as writer:
+        writer.write(gradient(0, 64, 48))
+    before = path.read_bytes()
     with pytest.raises(kind), VideoWriter(path, 64, 48, frame_rate=None) as writer:
         writer.write(gradient(0, 64, 48))
         raise kind
-    assert path.read_text() == "before"
+    assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -266,7 +269,7 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match=r"out\.avi.* cannot write videos as \.avi"):
         VideoWriter(tmp_path / "out.avi", 64, 48, frame_rate=None)
     (tmp_path / "file").touch()
-    with pytest.raises(VideoError, match="cannot write"):
+    with pytest.raises(DataError, match="cannot write"):
         VideoWriter(tmp_path / "file" / "out.mp4", 64, 48, frame_rate=None)
     with (
         pytest.raises(ValueError, match="shape"),
@@ -276,13 +279,37 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("needs /dev/full")
-    (tmp_path / "out.mp4.partial").symlink_to("/dev/full")
-    with (
-        pytest.raises(VideoError, match=r"out\.mp4: cannot write the video: No space"),
-        VideoWriter(tmp_path / "out.mp4", 64, 48, frame_rate=None) as writer,
-    ):
-        for number in range(20):
-            writer.write(gradient(number, 64, 48))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with (
+            pytest.raises(DataError, match=r"out\.mp4: cannot write: File too large"),
+            VideoWriter(tmp_path / "out.mp4", 64, 48, frame_rate=None) as writer,
+        ):
+            for number in range(20):
+                writer.write(gradient(number, 64, 48))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+def test_only_an_earlier_output_is_replaced(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    for _ in range(2):
+        with VideoWriter(path, 64, 48, frame_rate=None) as writer:
+            writer.write(gradient(0, 64, 48))
+    with av.open(str(path)) as video:
+        assert len(list(video.decode(video=0))) == 1
+    codec, pixels = ("gif", "rgb8") if suffix == ".gif" else ("libx264", "yuv420p")
+    codec = "libvpx-vp9" if suffix == ".webm" else codec
+    with av.open(str(path), "w", format=CONTAINERS[suffix].muxer) as other:
+        stream = other.add_stream(codec, rate=1)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
+        frame = av.VideoFrame.from_ndarray(gradient(0, 64, 48), format="rgb24")
+        other.mux(stream.encode(frame.reformat(format=pixels)))
+        other.mux(stream.encode(None))
+    recorded = path.read_bytes()
+    with pytest.raises(ConfigError, match="already exists, and is not a video written by"):
+        VideoWriter(path, 64, 48, frame_rate=None)
+    assert path.read_bytes() == recorded and list(tmp_path.iterdir()) == [path]

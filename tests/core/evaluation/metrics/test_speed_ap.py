@@ -25,6 +25,7 @@ from sparsevod_core.evaluation.metrics.subsets import (
 from sparsevod_core.evaluation.score import evaluate_predictions
 
 Json = dict[str, Any]
+FGFA = Path(__file__).parents[3] / "fixtures" / "fgfa_motion_ap"
 RANGES = {"all": (0, 1), "fast": (0, 0.7), "medium": (0.7, 0.9), "slow": (0.9, 1)}
 
 
@@ -114,11 +115,10 @@ def fgfa_in_loops(annotations: Json, results: list[Json], low: float, high: floa
             elif not here:
                 false_positives += share_of_all
             else:
-                most = [i for i in here if ious[i] == max(ious.values())]
-                if len(most) > 1:
-                    false_positives += sum(not in_range[i] for i in here) / len(here)
-                else:
-                    false_positives += in_range[most[0]]
+                a = max((ious[i] for i in here if in_range[i]), default=-1.0)
+                b = max((ious[i] for i in here if not in_range[i]), default=-1.0)
+                share_outside = sum(not in_range[i] for i in here) / len(here)
+                false_positives += share_outside if a == b else a > b
             curve.append((true_positives, false_positives))
         recall = [0.0, *(tp / wanted for tp, _ in curve), 1.0]
         precision = [0.0, *(tp / (tp + fp) if tp else 0.0 for tp, fp in curve), 0.0]
@@ -176,7 +176,7 @@ def test_fgfa_ignores_a_match_out_of_range_and_uses_up_its_box(tmp_path: Path) -
 
 def test_fgfa_false_positives_may_count_as_fractions(tmp_path: Path) -> None:
     """The first is in a frame without boxes: half of all boxes are fast. The second overlaps both
-    boxes by 0, a tie: half of them are slow. The third is on the fast box."""
+    boxes by 0, a tie between fast and slow: half of them are slow. The third is on the fast box."""
     results = [
         detection([0, 0, 40, 40], 0.9, image_id=2),
         detection([500, 500, 40, 40], 0.8),
@@ -184,7 +184,28 @@ def test_fgfa_false_positives_may_count_as_fractions(tmp_path: Path) -> None:
     ]
     ours = motion_of(tmp_path, annotated([FAST, SLOW], num_images=2), results)["fgfa"]
     assert ours["fast"] == pytest.approx(1 / (1 + 0.5 + 0.5))
-    assert ours["all"] == pytest.approx(0.5 * 1 / (1 + 1 + 0))
+    assert ours["all"] == pytest.approx(0.5 * 1 / (1 + 1 + 1))
+
+
+def test_fgfa_false_positives_beside_boxes_of_one_speed_are_of_that_speed(tmp_path: Path) -> None:
+    """The first detection touches none of the frame's two boxes, which are both slow."""
+    other = SLOW | {"bbox": [200, 0, 40, 40]}
+    results = [
+        detection([500, 500, 40, 40], 0.9),
+        detection(SLOW["bbox"], 0.8),
+        detection(other["bbox"], 0.7),
+        detection(FAST["bbox"], 0.6, image_id=2),
+    ]
+    boxes = [SLOW, other, FAST | {"image_id": 2}]
+    ours = motion_of(tmp_path, annotated(boxes, num_images=2), results)["fgfa"]
+    assert ours["slow"] == pytest.approx(2 / 3)
+    assert ours["fast"] == pytest.approx(1)
+
+
+def test_fgfas_own_numbers() -> None:
+    ours = evaluate_predictions(FGFA / "gt.json", FGFA / "detections.json")
+    expected = json.loads((FGFA / "expected.json").read_text())
+    assert ours.motion["fgfa"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_fgfa_small_boxes_match_at_a_lower_iou(tmp_path: Path) -> None:

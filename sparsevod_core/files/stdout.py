@@ -1,0 +1,29 @@
+"""Results on stdout."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+from sparsevod_core.errors import DataError
+from sparsevod_core.files.names import cannot_write
+
+
+def write_stdout(text: str) -> None:
+    """Write text to stdout at once, in UTF-8 as in a file, whatever the encoding of the terminal.
+
+    Raises:
+        DataError: stdout is closed, or cannot be written.
+        BrokenPipeError: Its reader has ended, as `head` does.
+    """
+    if sys.stdout is None or sys.stdout.closed:
+        raise DataError("stdout: cannot write: it is closed")
+    try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", newline="")
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise cannot_write("stdout", error) from error

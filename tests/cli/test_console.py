@@ -1,0 +1,78 @@
+"""Results whatever happens to the terminal: letters that it lacks, closed and full streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NAME = "汽车"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    box = {"image_id": 1, "category_id": 7, "bbox": [10, 10, 30, 30]}
+    truth = {
+        "images": [{"id": 1}],
+        "categories": [{"id": 7, "name": NAME}],
+        "annotations": [box | {"id": 1}],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "found.json").write_text(json.dumps([box | {"score": 0.9}]))
+    return tmp_path
+
+
+def run_eval(
+    folder: Path, json_out: str, redirection: str = "", **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    given = "--annotations truth.json --from-predictions found.json"
+    return subprocess.run(
+        f"{sys.executable} -m sparsevod_cli eval {given} --json {json_out} {redirection}",
+        shell=True,
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        timeout=600,
+    )
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_class_name_that_the_terminal_lacks(files: Path, encoding: str) -> None:
+    done = run_eval(files, "ap.json", PYTHONIOENCODING=encoding, LC_ALL="C")
+    assert done.returncode == 0
+    rows = done.stdout.decode(encoding).splitlines()
+    assert rows[3].startswith("??   1.000")
+    assert rows[3].index("1.000") == rows[2].index("1.000")
+    assert json.loads((files / "ap.json").read_text())["per_class"][NAME]["AP"] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "message"),
+    [
+        (">/dev/full", 1, b"error: stdout: cannot write: No space left on device\n"),
+        (">/dev/full 2>&1", 1, b""),
+        ("2>/dev/full", 0, b""),
+        (">&-", 0, b""),
+        (">&- 2>&-", 0, b""),
+        ("| true", 0, b""),
+    ],
+)
+def test_lost_output_does_not_cost_the_file(
+    files: Path, redirection: str, code: int, message: bytes
+) -> None:
+    done = run_eval(files, "ap.json", redirection)
+    assert done.returncode == code
+    assert done.stderr.count(b"error") == (1 if message else 0)
+    assert message in done.stderr
+    assert json.loads((files / "ap.json").read_text())["AP"] > 0.99
+
+
+@pytest.mark.parametrize(("redirection", "reason"), [(">/dev/full", "No space"), (">&-", "closed")])
+def test_json_on_a_lost_stdout_is_an_error(files: Path, redirection: str, reason: str) -> None:
+    done = run_eval(files, "-", redirection)
+    assert done.returncode > 0
+    assert b"stdout" in done.stderr and reason.encode() in done.stderr
