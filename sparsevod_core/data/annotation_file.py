@@ -269,4 +269,4 @@ def place(section: str, position: int, id_: object = None) -> str:
 
 def is_video_file(file_name: str | None) -> TypeGuard[str]:
     """Return True if the `file_name` of a video is a video file, not a folder of images."""
-    return bool(file_name) and is_video(file_name)
+    return file_name is not None and is_video(file_name)

@@ -26,6 +26,8 @@ _LOOK_BYTES = 21
 def is_animated_webp(path: Path) -> bool:
     """Return True for a WebP with more than an image; False for what cannot be read."""
     try:
+        if not path.is_file():  # opening a pipe would wait for its writer
+            return False
         with path.open("rb") as file:
             head = file.read(_LOOK_BYTES)
     except OSError:

@@ -67,7 +67,7 @@ def _main_decoder(path: Path, container: InputContainer, threads: int) -> VideoS
     """Return the main video stream with its decoder set up."""
     stream = _main_stream(container)
     # Typed as always present, but None without a decoder.
-    context: VideoCodecContext | None = stream and stream.codec_context
+    context: VideoCodecContext | None = None if stream is None else stream.codec_context
     if context is None and (not len(container.streams) or is_cut_off(path)):
         raise _cannot_open(path, ValueError("its streams are not described"))
     if stream is None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _DOLBY_VISION = (14, 15)  # ICtCp and IPT, codes of ITU-T H.273
 _FOREIGN_START_S = 10  # a start after this is the clock of a recorder, not a pause
+_LONGEST_UNIT_S = 60
+_LOWEST_RATE, _HIGHEST_RATE = Fraction(1, 86_400), 100_000
 _SAMPLED_PACKETS = 64
 
 
@@ -70,16 +72,21 @@ class VideoReader:
             first = next(decode_all(self.path, container, stream), None)
             if first is None:
                 raise broken_off(self.path, 0, None, "the stream is empty")
-            self.frame_rate: Fraction | None = stream.average_rate or stream.guessed_rate
+            self.frame_rate = _frame_rate(container, stream)
             self._notes: list[str] = []
-            if not has_times(container):  # FFmpeg states 25 on average, whatever the stream says
-                self.frame_rate = stream.codec_context.framerate or None
-                if self.frame_rate is None:
-                    self.frame_rate = GUESSED_RATE
-                    self._notes.append(
-                        f"the file states no frame rate: {GUESSED_RATE} frames per second assumed"
-                    )
+            if self.frame_rate is None and (not has_times(container) or first.pts is None):
+                self.frame_rate = GUESSED_RATE
+                self._notes.append(
+                    f"the file states no frame rate: {GUESSED_RATE} frames per second assumed"
+                )
             self.time_base: Fraction | None = stream.time_base
+            unit_s = self.time_base
+            if unit_s is not None and unit_s > _LONGEST_UNIT_S:
+                self.time_base = assumed_s = 1 / (self.frame_rate or GUESSED_RATE)
+                self._notes.append(
+                    f"the file counts time in units of {float(unit_s):,.0f} s: units of "
+                    f"{float(assumed_s):.3g} s assumed"
+                )
             self.codec: str = codec_name(stream)
             self.has_audio: bool = bool(container.streams.audio)
             pixel_aspect = stream.sample_aspect_ratio or None
@@ -181,6 +188,14 @@ class VideoReader:
 
     def _new_clock(self, jumps: list[Jump] | None = None) -> Clock:
         return Clock(self.time_base, self.frame_rate, is_free=self._is_free, jumps=jumps)
+
+
+def _frame_rate(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Return the average frame rate, None if it is not stated, or absurd."""
+    rate = stream.average_rate or stream.guessed_rate
+    if not has_times(container):  # FFmpeg states 25 on average, whatever the stream says
+        rate = stream.codec_context.framerate
+    return rate if rate and _LOWEST_RATE <= rate <= _HIGHEST_RATE else None
 
 
 def _declared_num_frames(path: Path, container: InputContainer, stream: VideoStream) -> int | None:
