@@ -10,12 +10,15 @@ import codecs
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from sparsevod_core.errors import ConfigError
+from sparsevod_core.files.check import check_outputs as check
+from sparsevod_core.files.kinds import Kind, json_with
+from sparsevod_core.files.unfinished import write_text
 
 _lost = False
 
@@ -115,6 +118,18 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         output.print()
 
 
+def lines(title: str, texts: Sequence[str]) -> None:
+    """Print a title and lines of text to stdout, in the style of `table`."""
+    from rich.console import Console
+    from rich.text import Text
+
+    output = Console(highlight=False, soft_wrap=True)
+    output.print(Text(_printable(title), "bold"))
+    for text in texts:
+        output.print(Text(_printable(text)))
+    output.print()
+
+
 def _printable(text: str) -> str:
     """Replace control characters, as class names may come from untrusted files.
 
@@ -125,25 +140,37 @@ def _printable(text: str) -> str:
     return text.encode(encoding, "replace").decode(encoding)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON under its final name only when complete; `-` is stdout.
+def check_outputs(
+    json_out: Path | None,
+    schema: str,
+    inputs: Mapping[str, Path | None],
+    others: Sequence[tuple[Path, Kind | None]] = (),
+) -> None:
+    """Check that outputs can be written and no other file is lost, before the work begins.
+
+    Args:
+        json_out: Value of `--json`.
+        schema: Its `schema`.
+        inputs: Files and folders that the command reads, by what they are, e.g. `the checkpoint`.
+        others: Other outputs, see `sparsevod_core.files.check`.
 
     Raises:
-        ConfigError: stdout is closed.
+        ConfigError, DataError: See `sparsevod_core.files.check`; or JSON is for a closed stdout.
     """
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    if str(path) == "-":
+    outputs = list(others)
+    if str(json_out) == "-":
         if sys.stdout is None:
             raise ConfigError("--json -: stdout is closed", hint="name a file")
+    elif json_out is not None:
+        outputs.append((json_out, json_with(schema)))
+    check(outputs, {path: what for what, path in inputs.items() if path is not None})
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a result, which has a `schema`, as JSON; `-` is stdout."""
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    if str(path) == "-":
         with _writing_to_stdout():
             print(text, end="")
-        return
-    write_text(path, text)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` under its final name only when complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-    partial.replace(path)
+    else:
+        write_text(path, text, json_with(value["schema"]))

@@ -114,6 +114,8 @@ def _by_speed(result: Result) -> None:
         [speed, *_values(one), *_values(fgfa, [speed]), f"{one['num_boxes']:,}"]
         for speed, one in {"all": result, **{speed: coco[speed] for speed in SPEEDS}}.items()
     ]
+    if num_unknown := result["motion"].get("num_unknown"):
+        rows.append(["unknown", *["-"] * (len(AP_COLUMNS) + 1), f"{num_unknown:,}"])
     columns = ["", *AP_COLUMNS, "AP (FGFA)", "boxes"]
     console.table("By speed of the objects", columns, rows)
 

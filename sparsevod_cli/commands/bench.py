@@ -100,9 +100,17 @@ def bench(
     """
     if context.invoked_subcommand is not None:
         return
-    from sparsevod_core.benchmark.inference import BASELINES, BenchmarkSettings, benchmark
+    from sparsevod_core.benchmark.inference import (
+        BASELINES,
+        SCHEMA,
+        BenchmarkSettings,
+        benchmark,
+    )
     from sparsevod_core.inference import resolve_device
 
+    console.check_outputs(
+        json_out, SCHEMA, {"the checkpoint": checkpoint, "the configuration": config}
+    )
     if checkpoint is not None and backbone is not None:
         raise ConfigError("bench: expected --checkpoint or --backbone, got both")
     names = [n for name in against or [] for n in (BASELINES if name == "torchvision" else [name])]
@@ -195,10 +203,13 @@ def data(
     Example: sparsevod bench data --annotations train.json --root frames --backbone tiny --workers 2
     """
     from sparsevod_cli.progress import ConsoleReporter
-    from sparsevod_core.benchmark.data import benchmark_data
+    from sparsevod_core.benchmark.data import SCHEMA, benchmark_data
     from sparsevod_core.config import load_config
     from sparsevod_core.inference import resolve_device
 
+    console.check_outputs(
+        json_out, SCHEMA, {"the annotations": annotations, "the configuration": config}
+    )
     settings = overrides_with(
         overrides,
         seed,
@@ -246,10 +257,13 @@ def train(
     Example: sparsevod bench train --annotations train.json --root frames --precision bf16
     """
     from sparsevod_cli.progress import ConsoleReporter
-    from sparsevod_core.benchmark.train import benchmark_training
+    from sparsevod_core.benchmark.train import SCHEMA, benchmark_training
     from sparsevod_core.config import load_config
     from sparsevod_core.inference import resolve_device
 
+    console.check_outputs(
+        json_out, SCHEMA, {"the annotations": annotations, "the configuration": config}
+    )
     settings = overrides_with(
         overrides,
         seed,

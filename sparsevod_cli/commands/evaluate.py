@@ -21,6 +21,7 @@ from sparsevod_cli.options import (
     overrides_with,
 )
 from sparsevod_core.errors import ConfigError
+from sparsevod_core.files.kinds import COCO_RESULTS, MARKED, Kind
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 SCHEMA_OF_SEVERAL = "sparsevod.evals/1"
@@ -122,8 +123,9 @@ def evaluate(
     "sparsevod.evals/1".
 
     motion has AP by speed: coco (fast, medium, slow with AP, AP50, AP75, num_boxes; other boxes are
-    ignored) and fgfa (AP of all, fast, medium, slow by FGFA's rules). If the annotations do not say
-    how objects move, both are null and unknown is the reason. degraded and clean (AP, AP50, AP75,
+    ignored), fgfa (AP of all, fast, medium, slow by FGFA's rules) and num_unknown (boxes that no
+    speed counts: labels of their track are too far apart). If the annotations do not say how
+    objects move, both are null and unknown is the reason. degraded and clean (AP, AP50, AP75,
     num_frames, num_boxes) are of frames whose `degradation` in the annotations is set or empty, as
     in a rendered set; otherwise they are null.
 
@@ -156,8 +158,15 @@ def evaluate(
             "--resume needs --save-predictions FILE",
             hint="use: sparsevod eval CKPT --save-predictions FILE --resume",
         )
-    if figures is not None:
-        _make_folder(figures)
+    files = _named(from_predictions or [])
+    if is_main:
+        inputs = {
+            "the checkpoint": checkpoint,
+            "the annotations": annotations,
+            "the configuration": config_file,
+            **{f"the predictions of {name}": file for name, file in files.items()},
+        }
+        _check_outputs(json_out, save_predictions, figures, inputs, list(files))
     if from_predictions:
         of_a_model = (checkpoint, save_predictions, limit_videos, settings, not clip, gpus)
         if annotations is None or any(of_a_model) or (root is not None and figures is None):
@@ -170,7 +179,7 @@ def evaluate(
 
         results = {
             name: evaluate_predictions(annotations, file, reporter=reporter).with_errors()
-            for name, file in _named(from_predictions).items()
+            for name, file in files.items()
         }
     else:
         from sparsevod_core.embedded import embedded_checkpoint
@@ -199,12 +208,25 @@ def evaluate(
             reporter.message(f"wrote figures to {figures}")
 
 
-def _make_folder(figures: Path) -> None:
-    """Create the folder, or fail now and not after an hour of evaluation."""
-    try:
-        figures.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"-o {figures}: not a folder: {error.strerror}") from error
+def _check_outputs(
+    json_out: Path | None,
+    save_predictions: Path | None,
+    figures: Path | None,
+    inputs: Mapping[str, Path | None],
+    names: Sequence[str],
+) -> None:
+    """Fail now and not after an hour of evaluation if an output cannot be written."""
+    from sparsevod_core.evaluation.score import SCHEMA
+
+    others: list[tuple[Path, Kind | None]] = []
+    if save_predictions is not None:
+        others.append((save_predictions, COCO_RESULTS))
+    if figures is not None:
+        from sparsevod_core.evaluation.figures import figure_files
+
+        others += [(file, MARKED) for file in figure_files(figures, names)]
+    schema = SCHEMA_OF_SEVERAL if names[1:] else SCHEMA
+    console.check_outputs(json_out, schema, inputs, others)
 
 
 def _named(texts: Sequence[str]) -> dict[str, Path]:

@@ -67,7 +67,7 @@ def prepare_vid(
     ] = None,
     first_frame: Annotated[
         int | None,
-        _own("--first-frame", help="Number of a video file's first frame in the labels: 0 or 1."),
+        _own("--first-frame", help="Number of a video's first frame in the labels: 0 or 1."),
     ] = None,
     group_by_folder: Annotated[
         bool, _own("--group-by-folder", help="Treat the images of each folder as one video.")
@@ -134,7 +134,7 @@ def prepare_vid(
     present, are added to the training file. Without -o, files go where `sparsevod train` looks for
     them.
 
-    Your own videos may have labels in COCO or COCO-VID JSON, MOT Challenge folders, YOLO text,
+    Your own videos may have labels in COCO or COCO-VID JSON, MOT text files, YOLO text,
     Pascal VOC XML or CVAT for video XML, with frames in folders or inside video files. If the data
     have the splits train and val, both files are written. Otherwise use --val-fraction and
     --seed to select videos at random for val, or -o NAME.json for one file. Class ids are kept. Use

@@ -147,6 +147,14 @@ def train(
     from sparsevod_cli.progress import ConsoleReporter
 
     reporter: Reporter = ConsoleReporter() if console.is_first_process() else SilentReporter()
+    if console.is_first_process():
+        inputs = {
+            "the annotations": annotations,
+            "the validation annotations": val,
+            "the configuration": config_file,
+            "the checkpoint": init_from,
+        }
+        console.check_outputs(json_out, SCHEMA, inputs)
     settings = overrides_with(
         overrides,
         seed,

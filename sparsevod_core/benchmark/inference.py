@@ -40,6 +40,8 @@ from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.video.reader import VideoReader
 from sparsevod_core.video.writer import VideoWriter
 
+SCHEMA = "sparsevod.bench/1"
+
 Model: TypeAlias = SparseVOD | RecordedDetector
 
 PLAIN = "plain"
@@ -155,7 +157,7 @@ def benchmark(
     model_parts = _time_parts(parts_of, targets, sizes, memory, settings, device)
     median = float(np.median(times["ours"]))
     return {
-        "schema": "sparsevod.bench/1",
+        "schema": SCHEMA,
         "seconds_per_frame": summary(times["ours"], settings.batch),
         "frames_per_second": settings.batch / median,
         "parts": {**_time_input(settings), **model_parts},

@@ -16,6 +16,8 @@ from sparsevod_core.checkpoint.foreign import from_foreign, state_dict_in
 from sparsevod_core.checkpoint.reading import read_weights
 from sparsevod_core.config import config_from_dict
 from sparsevod_core.errors import CheckpointError, SparseVodError
+from sparsevod_core.files.names import cannot_write
+from sparsevod_core.files.unfinished import writing_bytes
 from sparsevod_core.structures import Category
 
 VERSION = 1
@@ -28,7 +30,8 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
     """Write a checkpoint to disk and then give it its name, so that the file is always complete.
 
     Raises:
-        CheckpointError: `training` has objects that weights-only loading refuses, or writing fails.
+        CheckpointError: `training` has objects that weights-only loading refuses.
+        DataError: The file cannot be written.
     """
     path = Path(path)
     contents = {
@@ -39,21 +42,14 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
         "training": checkpoint.training,
     }
     _require_plain(contents, "checkpoint")
-    partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            torch.save(contents, file)
+        with writing_bytes(path) as file:
+            torch.save(contents, file)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch raises RuntimeError if the disk is full
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: cannot write the checkpoint: {reason}") from error
-    finally:
-        if path.parent.is_dir():
-            partial.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # torch raises a RuntimeError
+        raise cannot_write(path, error) from error
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:

@@ -43,11 +43,13 @@ def lock_file(file: Path, what: Path) -> Iterator[None]:
     place = os.path.realpath(file)
     if place in _held:
         raise _is_held(what, "this process")
+    folder = Path(place).parent
+    is_new_folder = not folder.exists()
     try:
-        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         descriptor = _opened(Path(place), what)
     except OSError as error:
-        raise cannot_write(file, error) from error
+        raise cannot_write(what, error) from error
     _held.add(place)
     try:
         yield
@@ -55,6 +57,8 @@ def lock_file(file: Path, what: Path) -> Iterator[None]:
         _held.discard(place)
         with suppress(OSError):
             Path(place).unlink()
+            if is_new_folder:
+                folder.rmdir()  # fails unless it is empty: nothing was written
         os.close(descriptor)
 
 

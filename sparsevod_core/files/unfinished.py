@@ -15,10 +15,14 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 from sparsevod_core.files.check import require_own
 from sparsevod_core.files.kinds import Kind
 from sparsevod_core.files.names import beside, cannot_write
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 _DIGITS = "0" * 8
 
@@ -91,6 +95,39 @@ def writing(path: Path, kind: Kind | None = None) -> Iterator[Path]:
         file.discard()
         raise
     file.publish()
+
+
+@contextmanager
+def writing_bytes(path: Path, kind: Kind | None = None) -> Iterator[BytesSink]:
+    """Provide a binary file that becomes `path`, see `writing`, for libraries that hide OSErrors.
+
+    torch raises a RuntimeError that does not say why, whatever the reason.
+    """
+    with writing(path, kind) as temporary, temporary.open("wb") as file:
+        sink = BytesSink(file)
+        try:
+            yield sink
+            file.flush()
+        except Exception as error:
+            if sink.error is not None:
+                raise sink.error from error
+            raise
+
+
+class BytesSink:
+    """A binary file for writing, which keeps the error of a write in `error`."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+        self.flush, self.fileno = file.flush, file.fileno
+
+    def write(self, content: Buffer) -> int:
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 def write_text(path: Path, text: str, kind: Kind | None = None) -> None:

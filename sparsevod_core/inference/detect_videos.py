@@ -343,20 +343,19 @@ def _unique_names(sources: Sequence[Source]) -> list[str]:
 
     It does not depend on the order, nor on videos with other names.
     """
+    # Names that differ only in case are the same file on some systems.
     places = [Path(os.path.abspath(source.place)) for source in sources]  # noqa: PTH100
-    stems = [source.stem or "video" for source in sources]
-    in_folder = Counter((place.parent, stem) for place, stem in zip(places, stems, strict=True))
-    names = []
-    for source, place, stem in zip(sources, places, stems, strict=True):
-        is_alone = source.kind != "file" or in_folder[place.parent, stem] == 1
-        names.append(stem if is_alone else place.name)  # a.mov.mp4 beside a.mp4.mp4
-    for depth in range(1, max((len(place.parts) for place in places), default=0)):
-        # Names that differ only in case are the same file on some systems.
-        counts = Counter(name.casefold() for name in names)
-        for number, (name, place) in enumerate(zip(names, places, strict=True)):
-            if counts[name.casefold()] > 1 and depth < len(place.parts) - 1:
-                names[number] = f"{place.parts[-1 - depth]}_{name}"
-    counts = Counter(name.casefold() for name in names)
+    names = [source.stem or "video" for source in sources]
+    alike = Counter(zip((p.parent for p in places), map(str.casefold, names), strict=True))
+    for number, (source, place) in enumerate(zip(sources, places, strict=True)):
+        if source.kind == "file" and alike[place.parent, names[number].casefold()] > 1:
+            names[number] = place.name  # a.mov.mp4 beside a.mp4.mp4
+    for depth in range(2, max((len(place.parts) for place in places), default=0)):
+        counts = Counter(map(str.casefold, names))
+        for number, place in enumerate(places):
+            if counts[names[number].casefold()] > 1 and depth < len(place.parts):
+                names[number] = f"{place.parts[-depth]}_{names[number]}"
+    counts = Counter(map(str.casefold, names))
     if twice := [name for name in names if counts[name.casefold()] > 1]:
         raise ConfigError(f"two videos would be written to {twice[0]}.mp4", hint="rename one")
     return names

@@ -12,7 +12,6 @@ from typing import Any
 from sparsevod_core.embedded import checkpoint_name
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.files.check import check_outputs, require_distinct
-from sparsevod_core.files.kinds import Kind
 from sparsevod_core.files.names import beside
 from sparsevod_core.inference.drawing import Painter
 from sparsevod_core.inference.predictor import Predictor
@@ -65,13 +64,6 @@ class OutputFiles:
             paths.insert(0, images_folder(self.video) if is_pattern(self.video) else self.video)
         return paths
 
-    def kinds(self) -> dict[Path, Kind | None]:
-        """Return the kind of each of `paths`, None for folders."""
-        kinds = {path: KINDS[kind] for kind, path in self.results.items() if path != STDOUT}
-        if self.video is not None and not is_pattern(self.video):
-            kinds[self.video] = OWN_VIDEO
-        return {path: kinds.get(path) for path in self.paths()}
-
     def journal(self) -> Path | None:
         """Return the path of the journal: beside the first output; None if all go to stdout."""
         paths = self.paths()
@@ -91,7 +83,10 @@ class OutputFiles:
                 that is no result of `detect`.
             DataError: An output cannot be written.
         """
-        check_outputs(self.kinds(), inputs)
+        kinds = {path: KINDS[kind] for kind, path in self.results.items()}
+        if self.video is not None and not is_pattern(self.video):
+            kinds[self.video] = OWN_VIDEO
+        check_outputs([(path, kinds.get(path)) for path in self.paths()], inputs)
 
 
 @dataclass(slots=True)

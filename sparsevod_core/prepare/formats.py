@@ -16,8 +16,9 @@ from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.coco.labels import coco_files, find_coco, is_prepared
 from sparsevod_core.prepare.cvat.labels import find_cvat
 from sparsevod_core.prepare.imagenet_vid.layout import find_root
-from sparsevod_core.prepare.mot.labels import GROUND_TRUTH, find_mot
-from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, walk_files
+from sparsevod_core.prepare.mot.labels import KITTI_FOLDERS, find_mot
+from sparsevod_core.prepare.mot.sequences import GROUND_TRUTH, label_files
+from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, find_by_split, walk_files
 from sparsevod_core.prepare.reading.strict_xml import root_element
 from sparsevod_core.prepare.voc.labels import find_voc
 from sparsevod_core.prepare.yolo.data_yaml import find_data_yaml
@@ -92,7 +93,9 @@ def _mot_sign(root: Path) -> str:
     for pattern in ("", "*/", "*/*/"):
         for path in root.glob(pattern + GROUND_TRUTH):
             return path.relative_to(root).as_posix()
-    return ""
+    for paths in find_by_split(root, label_files).values() if root.is_dir() else ():
+        return paths[0].relative_to(root).as_posix()
+    return next((folder for folder in KITTI_FOLDERS if (root / folder).is_dir()), "")
 
 
 def _yolo_sign(root: Path) -> str:

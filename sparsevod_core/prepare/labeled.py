@@ -16,7 +16,11 @@ from typing import Any
 from sparsevod_core.errors import ConfigError, DataError, SparseVodError
 from sparsevod_core.prepare.conversion.convert import convert, root_info
 from sparsevod_core.prepare.conversion.output import Origin
-from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit, output_files
+from sparsevod_core.prepare.conversion.prepared_split import (
+    GROUPING_HINT,
+    PreparedSplit,
+    output_files,
+)
 from sparsevod_core.prepare.imagenet_vid.convert import prepare_imagenet_vid
 from sparsevod_core.prepare.imagenet_vid.layout import find_root
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
@@ -101,7 +105,9 @@ def prepare_labeled(
             convert(
                 split.sources,
                 partial(_read_or_skip, labels.read),
-                PreparedSplit(name, files[name], problems=list(split.problems)),
+                PreparedSplit(
+                    name, files[name], problems=list(split.problems), notes=list(labels.notes)
+                ),
                 categories=labels.categories,
                 info=root_info(labels.root, files[name]) | {"format": label_format, **drawn},
                 origin=Origin(
@@ -162,7 +168,16 @@ def _draw_val(root: Path, split: Split, fraction: float, seed: int) -> dict[str,
     """Draw entire videos for `val`, reproducibly by seed."""
     total = len(split.sources)
     if total < 2:
-        raise ConfigError(f"{root}: --val-fraction needs at least 2 videos, got {total}")
+        raise ConfigError(
+            f"{root}: --val-fraction needs at least 2 videos, got {total}",
+            hint="the still images of a folder count as one, since they may show the same scene",
+        )
+    if len(split.alone) > 1 and 2 * len(split.alone) > total:
+        raise ConfigError(
+            f"{root}: --val-fraction would divide frames that may belong together: by their names, "
+            f"{len(split.alone)} of {total} videos have one frame, e.g. {split.alone[0]}",
+            hint=f"{GROUPING_HINT}; or divide the images into folders train and val yourself",
+        )
     count = min(max(round(fraction * total), 1), total - 1)
     drawn = set(random.Random(seed).sample(range(total), count))
     rest = tuple(sorted(set(range(total)) - drawn))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparsevod_core.errors import VideoError
+from sparsevod_core.input_file import require_regular_file
 from sparsevod_core.video.cut_off import is_cut_off
 from sparsevod_core.video.kinds import kind_of
 
@@ -39,8 +40,7 @@ def open_video(path: Path, threads: int = 0) -> tuple[InputContainer, VideoStrea
     """
     import av
 
-    if path.is_dir():
-        raise VideoError(f"{path}: expected a video file, got a folder")
+    require_regular_file(path, VideoError)
     try:
         if path.stat().st_size == 0:
             raise VideoError(f"{path}: the file is empty (0 bytes)")

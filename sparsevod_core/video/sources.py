@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from sparsevod_core.errors import ConfigError, VideoError
+from sparsevod_core.input_file import read_limited
 from sparsevod_core.reporting import Reporter, SilentReporter, counted
 from sparsevod_core.video.image_folder import natural_order
 from sparsevod_core.video.kinds import is_image, is_video
@@ -176,9 +177,7 @@ def _of_list(path: Path, reporter: Reporter) -> Iterator[Source]:
 def _lines(path: Path) -> list[str]:
     """Return the lines of a list in UTF-8 or UTF-16, or else in Latin-1."""
     try:
-        if path.stat().st_size > _MAX_LIST_BYTES:
-            raise VideoError(f"{path}: too large for a list of videos")
-        content = path.read_bytes()
+        content = read_limited(path, _MAX_LIST_BYTES, VideoError)
     except OSError as error:
         raise VideoError(f"{path}: cannot read the list: {error.strerror}") from error
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))

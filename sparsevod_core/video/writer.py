@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sparsevod_core.errors import VideoError
-from sparsevod_core.files.kinds import Kind
+from sparsevod_core.files.kinds import MARK, Kind
 from sparsevod_core.files.names import cannot_write
 from sparsevod_core.files.unfinished import Unfinished
 from sparsevod_core.video.audio import AudioTracks
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 FALLBACK_RATE = Fraction(25)
 _BT709 = 1  # code of matrix, primaries and transfer (ITU-T H.273)
 _LIMITED_RANGE = 1
-_MARK = "made by sparsevod"
 _GIF_END = b";"
 
 
@@ -43,7 +42,7 @@ def _is_own(path: Path) -> bool:
             return True
     try:
         with av.open(f"file:{path}") as container:
-            return _MARK in container.metadata.values()
+            return MARK in container.metadata.values()
     except (av.FFmpegError, OSError, ValueError):
         return False
 
@@ -123,7 +122,7 @@ class VideoWriter:
         except (av.FFmpegError, OSError) as error:
             self._file.discard()
             raise cannot_write(self.path, error) from error
-        self._container.metadata["comment"] = _MARK
+        self._container.metadata["comment"] = MARK
         try:
             self._stream = _add_stream(self._container, self._codec, encoding, rate)
         except (av.FFmpegError, ValueError) as error:
@@ -255,7 +254,7 @@ class VideoWriter:
 
 def _gif_comment() -> bytes:
     """Return a comment extension and the end of a GIF (GIF89a, sections 24 and 27)."""
-    text = _MARK.encode("ascii")
+    text = MARK.encode("ascii")
     return b"\x21\xfe" + bytes([len(text)]) + text + b"\x00" + _GIF_END
 
 

@@ -127,13 +127,13 @@ def test_videos_in_two_files(annotations: Path, run: Any, capsys: Any) -> None:
 def test_without_write_access_only_the_page_is_missing(
     annotations: Path, run: Any, capsys: Any
 ) -> None:
-    (annotations.parent / "train.check.png.partial").mkdir()
+    (annotations.parent / "train.check.png").mkdir()
     assert run("--check", annotations) == 0
     output = capsys.readouterr()
     assert "warning: " in output.err and "with -o" in output.err
     assert "0 problems, " in output.out
-    (annotations.parent / "page.pdf.partial").mkdir()
-    assert run("--check", annotations, "-o", annotations.parent / "page.pdf") == 1
+    (annotations.parent / "page.pdf").mkdir()
+    assert run("--check", annotations, "-o", annotations.parent / "page.pdf") == 2
 
 
 @pytest.mark.parametrize(

@@ -244,8 +244,8 @@ def test_the_help_lists_every_key_of_the_json(files: Path, run: Any) -> None:
 
 def test_an_output_folder_that_is_a_file(files: Path, run: Any, capsys: Any) -> None:
     given = ("--annotations", files / "truth.json", "--from-predictions", files / "found.json")
-    assert run(*given, "--figures", files / "found.json") == 2
-    assert f"-o {files / 'found.json'}: not a folder" in capsys.readouterr().err
+    assert run(*given, "--figures", files / "found.json") == 1
+    assert f"{files / 'found.json'} is not a folder" in capsys.readouterr().err
 
 
 def test_a_file_whose_name_has_an_equals_sign(files: Path, run: Any) -> None:

@@ -142,3 +142,54 @@ def test_wrong_use_is_one_line(
     assert run("prepare-vid", yolo_set, *arguments) == code
     assert words in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def write_frames(root: Path, names: list[str]) -> Path:
+    import cv2
+
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    (root / "classes.txt").write_text("bird\ndrone\n")
+    for name in names:
+        cv2.imwrite(str(root / "images" / f"{name}.jpg"), np.zeros((48, 64, 3), np.uint8))
+        (root / "labels" / f"{name}.txt").write_text("1 0.5 0.5 0.2 0.2\n")
+    return root
+
+
+def test_the_account_says_what_was_taken_for_what(run: Any, tmp_path: Path, capsys: Any) -> None:
+    hashes = ["0a1b2c3d", "1f82c4e1", "29ab03ff", "3c0d9e17", "4b7f00a2", "5d21ce88"]
+    clips = [f"clip{video}_{number:04d}" for video in "AB" for number in (1, 2, 3)]
+    names = [f"{key}-{clip}" for key, clip in zip(hashes, clips, strict=True)]
+    root = write_frames(tmp_path / "set", [*names, "cover"])
+    arguments = ["-o", tmp_path / "all.json", "--json", tmp_path / "account.json"]
+    assert run("prepare-vid", root, *arguments) == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for row in (["videos", "2"], ["per", "video", "3"], ["counted", "from", "1"], ["drone", "7"]):
+        assert row in [line.split() for line in lines]
+    assert "images/0a1b2c3d-clipA_0001.jpg ... 29ab03ff-clipA_0003.jpg -> video clipA" in lines
+    assert "images/cover.jpg -> 1 still image" in lines
+    assert "no tracks, so nothing is known about the speed of the objects" in lines
+    assert "warning" not in printed.err
+    (split,) = json.loads((tmp_path / "account.json").read_text())["splits"]
+    assert (split["frames_per_video"], split["first_numbers"]) == ([3, 3, 3], [1, 1])
+    assert split["longest"]["last_file"] == "images/29ab03ff-clipA_0003.jpg"
+
+
+def test_videos_of_one_frame_are_questioned(run: Any, tmp_path: Path, capsys: Any) -> None:
+    root = write_frames(tmp_path / "set", [f"clip{number}_0001" for number in range(4)])
+    arguments = ["-o", tmp_path / "all.json", "--json", tmp_path / "account.json"]
+    assert run("prepare-vid", root, *arguments) == 0
+    assert (
+        "warning: all: 4 of 4 videos have one frame, e.g. images/clip0_" in capsys.readouterr().err
+    )
+    (split,) = json.loads((tmp_path / "account.json").read_text())["splits"]
+    (doubt,) = split["doubts"]
+    assert "--group-by-folder" in doubt
+
+    # Frames of one clip must not be in both files.
+    code = run("prepare-vid", root, "-o", tmp_path / "out", "--val-fraction", 0.5)
+    assert code == 2
+    assert "frames that may belong together" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

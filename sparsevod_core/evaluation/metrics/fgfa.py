@@ -57,6 +57,7 @@ def fgfa_ap(
     """
     counted = ~truth.is_crowd
     is_in = [counted & (motion_iou >= low) & (motion_iou <= high) for low, high in RANGES.values()]
+    is_in[0] = counted  # also boxes of unknown motion (NaN)
     sides = _sides_most_overlapped(truth, table, np.flatnonzero(counted), is_in)
     num_images = len(truth.image_ids)
     num_boxes = np.maximum(np.bincount(truth.images[counted], minlength=num_images), 1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from sparsevod_core.data.motion import motion_iou
+from sparsevod_core.data.motion import LARGEST_STEP, motion_iou
 from sparsevod_core.evaluation.metrics.coco import (
     AT_50,
     IOU_THRESHOLDS,
@@ -40,15 +40,20 @@ class UnknownMotionError(Exception):
 
 
 def speed_of(motion_iou: Float[np.ndarray, " M"]) -> Int[np.ndarray, " M"]:
-    """Return the position in `SPEEDS` of each box."""
-    return np.where(motion_iou < FAST_BELOW, 0, np.where(motion_iou <= SLOW_ABOVE, 1, 2))
+    """Return the position in `SPEEDS` of each box; -1 where the motion is unknown (NaN)."""
+    speeds = np.where(motion_iou < FAST_BELOW, 0, np.where(motion_iou <= SLOW_ABOVE, 1, 2))
+    return np.where(np.isnan(motion_iou), -1, speeds)
 
 
 def known_motion_iou(truth: GroundTruth) -> Float[np.ndarray, " M"]:
-    """Return the motion IoU of every box: stored, or computed from the tracks; NaN for crowds.
+    """Return the motion IoU of every box: stored, or computed from the tracks.
+
+    It is NaN for crowds, and where `motion_iou` is unknown, e.g. if only every 10th frame is
+    labeled. These boxes belong to no speed.
 
     Raises:
-        UnknownMotionError: Boxes have neither `motion_iou` nor `instance_id` and `frame_id`.
+        UnknownMotionError: Boxes have neither `motion_iou` nor `instance_id` and `frame_id`, or no
+            box has a known motion.
     """
     known = truth.motion_iou.copy()
     frames = truth.frame_ids[truth.images]
@@ -67,6 +72,11 @@ def known_motion_iou(truth: GroundTruth) -> Float[np.ndarray, " M"]:
         boxes_xyxy = np.concatenate([low, low + size], axis=1)
         computed[tracked] = motion_iou(boxes_xyxy, frames[tracked], tracks)
         known[missing] = computed[missing]
+        if np.isnan(known).all():
+            raise UnknownMotionError(
+                f"the boxes in {truth.path} are too far apart: no track has two boxes within "
+                f"{LARGEST_STEP} frames"
+            )
     return known
 
 
@@ -95,13 +105,18 @@ def ap_by_speed(
     Returns:
         `coco`: `AP`, `AP50`, `AP75` and `num_boxes` for fast, medium and slow.
         `fgfa`: AP by FGFA's rules for all, fast, medium and slow, see `fgfa_ap`.
+        `num_unknown`: Number of boxes whose motion is unknown, which no speed counts.
     """
     ignored = ignored_by_speed(truth, motion_iou)
     coco = {
         speed: {**mean_ap(curve.precision), "num_boxes": int((~skipped).sum())}
         for speed, curve, skipped in zip(SPEEDS, curves, ignored, strict=True)
     }
-    return {"coco": coco, "fgfa": fgfa_ap(truth, table, ranking, motion_iou)}
+    return {
+        "coco": coco,
+        "fgfa": fgfa_ap(truth, table, ranking, motion_iou),
+        "num_unknown": int((np.isnan(motion_iou) & ~truth.is_crowd).sum()),
+    }
 
 
 def ap_by_condition(truth: GroundTruth, table: DetectionTable) -> dict[str, Any]:

@@ -22,6 +22,10 @@ from jaxtyping import Float
 
 from sparsevod_core.data.json_fields import Id
 from sparsevod_core.errors import ConfigError, DataError
+from sparsevod_core.files.kinds import COCO_RESULTS
+from sparsevod_core.files.lock import locked
+from sparsevod_core.files.names import cannot_write, fitted
+from sparsevod_core.files.unfinished import writing
 
 SCHEMA = "sparsevod.predictions/1"
 
@@ -39,6 +43,7 @@ class PredictionsWriter:
     """Writes a results file in one process or several; a context manager.
 
     Rank 0 calls `begin` before any process enters the block, and `complete` after all have left it.
+    It keeps other runs away from the file until then, or until an exception leaves the block.
 
     Args:
         path: The results file; it appears when complete.
@@ -52,13 +57,15 @@ class PredictionsWriter:
         self, path: Path, videos: Sequence[Sequence[int]], made_by: Mapping[str, Any], rank: int = 0
     ) -> None:
         self.path = path
-        self._partial = path.with_name(path.name + ".partial")
+        room = ".0000"  # for the ranks
+        self._partial = path.with_name(fitted(path.name, f".partial{room}").removesuffix(room))
         self._journal = path.with_name(self._partial.name + f".{rank}") if rank else self._partial
         self._videos = videos
         self._last_ids = {ids[-1] for ids in videos}
         self._header = json.loads(json.dumps({"schema": SCHEMA, **made_by}))
         self._file: IO[bytes] | None = None
         self._is_empty = True
+        self._lock = ExitStack()
 
     def begin(self, *, resume: bool = False) -> list[FramePredictions]:
         """Return the frames of finished videos, and remove all others from the journals.
@@ -66,9 +73,19 @@ class PredictionsWriter:
         Raises:
             ConfigError: There are journals but not `resume`, they are from a run with other
                 settings, or the file is already complete.
-            DataError: A file with a journal's name is not a journal.
+            DataError: A file with a journal's name is not a journal, or another process is writing
+                the file.
         """
+        with ExitStack() as lock:
+            lock.enter_context(locked([self.path]))
+            frames = self._begin(resume=resume)
+            self._lock = lock.pop_all()
+        return frames
+
+    def _begin(self, *, resume: bool) -> list[FramePredictions]:
         journals = self._journals()
+        for journal in journals:
+            self._require_journal(journal)
         if journals and not resume:
             raise ConfigError(
                 f"{journals[0]} is from an interrupted evaluation",
@@ -85,18 +102,21 @@ class PredictionsWriter:
     def __enter__(self) -> PredictionsWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._journal.open("ab")
+            self._file = self._journal.open("ab", buffering=0)
+            self._is_empty = self._file.tell() == 0
+            if self._is_empty:
+                self._append(_line(self._header))
         except OSError as error:
-            raise DataError(f"{self._journal}: cannot write: {error.strerror}") from error
-        self._is_empty = self._file.tell() == 0
-        if self._is_empty:
-            self._file.write(_line(self._header))
+            raise cannot_write(self._journal, error) from error
         return self
 
     def write(self, frame: FramePredictions) -> None:
         """Append the detections of a frame at full precision.
 
         The frames of a video are written one after another by the same process.
+
+        Raises:
+            DataError: The file cannot be written.
         """
         assert self._file is not None, "used outside its `with` block"
         columns = zip(
@@ -106,25 +126,45 @@ class PredictionsWriter:
             {"image_id": frame.image_id, "category_id": id_, "bbox": box, "score": score}
             for id_, box, score in columns
         ]
-        self._file.write(_line([frame.image_id, *entries]))
-        self._file.flush()
-        self._is_empty = False
-        if frame.image_id in self._last_ids:
-            os.fsync(self._file.fileno())
+        try:
+            self._append(_line([frame.image_id, *entries]))
+            self._is_empty = False
+            if frame.image_id in self._last_ids:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise cannot_write(self._journal, error) from error
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         assert self._file is not None
         self._file.close()
         if self._is_empty:
             self._journal.unlink()  # nothing to resume
+        if kind is not None:
+            self._lock.close()
+
+    def _append(self, line: bytes) -> None:
+        """Pass a line to the operating system; raise if it is written only in part."""
+        assert self._file is not None
+        rest = memoryview(line)
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
     def complete(self) -> None:
-        """Join the journals into the file, with one line for each frame that has detections."""
-        joining = self.path.with_name(self.path.name + ".joining")
-        with ExitStack() as files:
-            journals = [files.enter_context(path.open("rb")) for path in self._journals()]
-            frame_at = {id_: (journal, at) for journal in journals for id_, at in _places(journal)}
-            results = files.enter_context(joining.open("wb"))
+        """Join the journals into the file, with one line for each frame that has detections.
+
+        Raises:
+            DataError: The file cannot be written.
+        """
+        with self._lock:
+            with writing(self.path, COCO_RESULTS) as joining, ExitStack() as files:
+                journals = [files.enter_context(path.open("rb")) for path in self._journals()]
+                self._join(journals, joining)
+            for path in self._journals():
+                path.unlink()
+
+    def _join(self, journals: Sequence[IO[bytes]], joining: Path) -> None:
+        frame_at = {id_: (journal, at) for journal in journals for id_, at in _places(journal)}
+        with joining.open("wb") as results:
             results.write(b"[\n")
             separator = b""
             for image_id in (id_ for ids in self._videos for id_ in ids):
@@ -137,9 +177,6 @@ class PredictionsWriter:
             results.write(b"\n]\n")
             results.flush()
             os.fsync(results.fileno())
-        joining.replace(self.path)
-        for path in self._journals():
-            path.unlink()
 
     def _journals(self) -> list[Path]:
         """Return the journals of all processes of earlier runs and this one."""
@@ -164,10 +201,15 @@ class PredictionsWriter:
             file.truncate(end)
         return finished
 
-    def _check_header(self, journal: Path, line: bytes) -> int:
-        """Return the length of the first line, 0 if it was cut off."""
-        if not line.endswith(b"\n") and _line(self._header).startswith(line):
-            return 0
+    def _require_journal(self, journal: Path) -> None:
+        """Raise a DataError unless a file starts as a journal does."""
+        try:
+            with journal.open("rb") as file:
+                line = file.readline()
+        except OSError as error:
+            raise cannot_write(journal, error) from error
+        if self._is_cut(line):
+            return
         try:
             header = json.loads(line)
         except ValueError:
@@ -178,6 +220,15 @@ class PredictionsWriter:
                 "predictions",
                 hint="rename it, or choose another name for --save-predictions",
             )
+
+    def _is_cut(self, line: bytes) -> bool:
+        return not line.endswith(b"\n") and _line(self._header).startswith(line)
+
+    def _check_header(self, journal: Path, line: bytes) -> int:
+        """Return the length of the first line, 0 if it was cut off."""
+        if self._is_cut(line):
+            return 0
+        header = json.loads(line)
         for name in self._header | header:
             was, now = header.get(name), self._header.get(name)
             if was != now:

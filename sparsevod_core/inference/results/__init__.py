@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparsevod_core.files.kinds import Kind, json_with, starting
+from sparsevod_core.files.kinds import COCO_RESULTS, Kind, json_with, starting
 from sparsevod_core.inference.results.coco import CocoResults
 from sparsevod_core.inference.results.csv_table import COLUMNS, CsvTable
 from sparsevod_core.inference.results.json_files import DetectionsJson, JsonLines
@@ -34,7 +34,7 @@ KINDS: dict[str, Kind | None] = {
     "json": json_with("sparsevod.detections"),
     "jsonl": json_with("sparsevod.detections.lines"),
     "csv": starting("a table of detections", ",".join(COLUMNS).encode() + rb"\r?\n"),
-    "coco": starting("a COCO results file of sparsevod", rb'\[\n(\{"image_id": |\])'),
+    "coco": COCO_RESULTS,
     "mot": starting("a det.txt of sparsevod", _MOT_LINE),
     "yolo": None,
     "crop": None,

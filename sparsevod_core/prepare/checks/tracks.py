@@ -36,6 +36,7 @@ class TrackCounts:
         untracked: Number of boxes without a track, including those of stills.
         lengths: Smallest, median and largest number of boxes; None without tracks.
         fast, medium, slow: Numbers of tracked boxes with a motion IoU below 0.7, up to 0.9, above.
+        unknown: Number of tracked boxes whose motion is unknown.
     """
 
     tracks: int
@@ -45,6 +46,7 @@ class TrackCounts:
     fast: int
     medium: int
     slow: int
+    unknown: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Tracks:
         all: Counts of all tracks.
         per_class: Counts of each class, in the file's order.
         lengths: Histogram of the number of boxes per track.
-        motion_iou: Histogram of the motion IoU of tracked boxes.
+        motion_iou: Histogram of the motion IoU of the boxes where it is known.
     """
 
     all: TrackCounts
@@ -80,17 +82,19 @@ def check_tracks(videos: VideoSet, columns: BoxColumns) -> tuple[Tracks, list[Fi
     label_of_track = tables.labels[tracked[np.cumsum(lengths) - lengths]]
 
     def count(boxes: Int[np.ndarray, " m"], chosen: Int[np.ndarray, " t"]) -> TrackCounts:
-        speeds = motion[boxes]  # NaN without a track, which is neither fast nor slow
+        speeds = motion[boxes]  # NaN is neither fast nor slow
         fast, slow = int((speeds < _FAST_BELOW).sum()), int((speeds > _SLOW_ABOVE).sum())
-        untracked = int(np.isnan(speeds).sum())
+        untracked = int((columns.tracks[boxes] == NO_TRACK).sum())
+        unknown = int(np.isnan(speeds).sum()) - untracked
         return TrackCounts(
             tracks=len(chosen),
             with_gaps=int(has_gap[chosen].sum()),
             untracked=untracked,
             lengths=spread(lengths[chosen]),
             fast=fast,
-            medium=len(speeds) - untracked - fast - slow,
+            medium=len(speeds) - untracked - unknown - fast - slow,
             slow=slow,
+            unknown=unknown,
         )
 
     result = Tracks(
@@ -100,14 +104,14 @@ def check_tracks(videos: VideoSet, columns: BoxColumns) -> tuple[Tracks, list[Fi
             for label in range(len(videos.categories))
         ),
         lengths=histogram_of_counts(lengths),
-        motion_iou=histogram(motion[tracked], _MOTION_EDGES),
+        motion_iou=histogram(motion[~np.isnan(motion)], _MOTION_EDGES),
     )
     repeated = tracked[1:][same_track & (distance == 0)]
     return result, list(_findings(videos, columns, result.all.with_gaps, repeated))
 
 
 def _motion_iou(videos: VideoSet, columns: BoxColumns) -> Float[np.ndarray, " M"]:
-    """Return the motion IoU of each box, NaN for a box without a track."""
+    """Return the motion IoU of each box, NaN where it is unknown."""
     tables = videos.tables
     box_ends = tables.box_starts[tables.video_starts[1:]]  # of each video
     motion = np.full(len(columns.tracks), np.nan)

@@ -21,7 +21,7 @@ from pathlib import Path
 from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.coco.entries import CocoEntries, read_coco_entries
-from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos, group_images
+from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos, alone, group_images
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
 from sparsevod_core.prepare.reading.class_names import categories_of
 from sparsevod_core.prepare.reading.image_size import read_image_size, size_problem
@@ -65,7 +65,11 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     splits = {}
     for split, entries in contents.items():
         base = "/".join(places[split].relative_to(common).parts)
-        splits[split] = Split(CocoVideos(entries, groups[split], base), entries.problems)
+        splits[split] = Split(
+            CocoVideos(entries, groups[split], base),
+            entries.problems,
+            alone(entries, groups[split]),
+        )
     reader = CocoReader(common, first_frame)
     notes = [f"annotations count the frames of a video file from {first_frame}"] * first_frame
     return LabelSet(common, categories_of(names, next(iter(files.values()))), splits, reader, notes)

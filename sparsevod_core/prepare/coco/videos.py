@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -16,7 +16,8 @@ from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.data.json_fields import MISSING
 from sparsevod_core.prepare.coco.entries import CROWD, GENERATED, OCCLUDED, CocoEntries
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, LabeledBox
-from sparsevod_core.prepare.reading.frame_names import group_frames, split_number
+from sparsevod_core.prepare.reading.frame_groups import group_frames, lone_frames
+from sparsevod_core.prepare.reading.frame_names import split_number
 from sparsevod_core.prepare.reading.label_set import Hints
 from sparsevod_core.prepare.reading.media import inputs_of
 
@@ -63,6 +64,18 @@ def group_images(entries: CocoEntries, hints: Hints) -> list[ImageGroup]:
         reason = f"video_id {video_id} is not in 'videos' ({len(images)} such images)"
         entries.skip(f"image {entries.images.ids[images[0]]}", reason)
     return [*groups, _stills(stills, "stills")] if stills else groups
+
+
+def alone(entries: CocoEntries, groups: Iterable[ImageGroup]) -> list[str]:
+    """See `Split.alone`."""
+    if entries.video_of or any(video_id != MISSING for video_id in entries.images.video_ids):
+        return []  # the file says what the videos are
+    names = entries.file_names
+    return lone_frames(
+        (group.name, [names[image] for image in group.images.tolist()])
+        for group in groups
+        if group.is_video
+    )
 
 
 def _group(entries: CocoEntries, name: str, file: str | None, images: list[int]) -> ImageGroup:

@@ -11,8 +11,9 @@ from typing import Any
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.conversion.coco_vid import SerializedVideo, serialize
+from sparsevod_core.prepare.conversion.counts import Counts, count
 from sparsevod_core.prepare.conversion.output import ConversionOutput, Named, Origin
-from sparsevod_core.prepare.conversion.prepared_split import Counts, PreparedSplit, count
+from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit
 from sparsevod_core.prepare.conversion.worker_pool import ordered_results
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
 from sparsevod_core.reporting import Reporter

@@ -21,7 +21,7 @@ from sparsevod_core.prepare.conversion.coco_vid import (
     SerializedVideo,
     partial_files,
 )
-from sparsevod_core.prepare.conversion.prepared_split import Counts
+from sparsevod_core.prepare.conversion.counts import Counts, Example
 
 
 class Named(Protocol):
@@ -221,4 +221,6 @@ def _parse(line: bytes) -> Finished:
         raise ValueError
     entry = json.loads(line)
     counts, position = Counts(**entry.pop("counts")), Position(**entry.pop("position"))
+    if counts.example is not None:
+        counts.example = Example(**counts.example)  # type: ignore[arg-type]
     return Finished(**entry, counts=counts, position=position)

@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from sparsevod_core.errors import ConfigError
-from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
+from sparsevod_core.prepare.conversion.counts import Counts, Example
 
-
-@dataclass(slots=True)
-class Counts:
-    """Counts that one video, or one folder of still images, adds to a `PreparedSplit`."""
-
-    num_videos: int = 0
-    num_frames: int = 0
-    num_stills: int = 0
-    num_targets: int = 0
-    num_empty: int = 0
-    left_out: dict[str, int] = field(default_factory=dict)
-    boxes_per_class: dict[str, int] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-
-
-def count(video: AnnotatedVideo, class_names: Mapping[int, str]) -> Counts:
-    """Count the frames and boxes of a video; `class_names` maps class ids to names."""
-    frames = video.frames
-    names = (class_names[box.class_id] for frame in frames for box in frame.boxes)
-    return Counts(
-        num_videos=int(video.is_video and bool(frames)),
-        num_frames=len(frames) if video.is_video else 0,
-        num_stills=0 if video.is_video else len(frames),
-        num_targets=sum(frame.is_target is not False for frame in frames),
-        num_empty=sum(not frame.boxes for frame in frames),
-        left_out=dict(video.left_out),
-        boxes_per_class=dict(Counter(names)),
-        problems=video.problems,
-    )
+GROUPING_HINT = (
+    "use --group-by-folder if each folder holds the frames of one video, or name the images "
+    "VIDEO_NUMBER"
+)
 
 
 @dataclass(slots=True)
@@ -50,7 +25,14 @@ class PreparedSplit:
         file: Path of the JSON file; None after a dry run.
         num_targets: Number of frames that training uses as targets; in `val`, all frames.
         num_empty: Number of frames and still images without a box.
+        num_tracks: Number of tracks; an object in another video is another track.
+        num_known_motion: Number of boxes with a motion IoU.
+        num_crowd: Number of boxes that are neither trained on nor scored.
         boxes_per_class: Number of boxes by class name, in the order of the categories.
+        lengths: Number of frames of each video.
+        first_numbers: Smallest and largest number of a video's first frame; None without videos.
+        shortest, longest, stills: Examples of videos, and of still images; None without any.
+        notes: How the data were interpreted where their layout leaves it open.
         missing: Listed videos and still images that are not in the folder.
         unlisted: Videos in the folder that are not listed and therefore skipped.
         left_out: Number of boxes or frames that are valid, but deliberately not used, by reason.
@@ -71,8 +53,17 @@ class PreparedSplit:
     expected_stills: int | None = None
     num_empty: int = 0
     expected_empty: int | None = None
+    num_tracks: int = 0
+    num_known_motion: int = 0
+    num_crowd: int = 0
     boxes_per_class: dict[str, int] = field(default_factory=dict)
     expected_boxes_per_class: dict[str, int] | None = None
+    lengths: list[int] = field(default_factory=list)
+    first_numbers: tuple[int, int] | None = None
+    shortest: Example | None = None
+    longest: Example | None = None
+    stills: Example | None = None
+    notes: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unlisted: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
@@ -86,11 +77,52 @@ class PreparedSplit:
         self.num_stills += counts.num_stills
         self.num_targets += counts.num_targets
         self.num_empty += counts.num_empty
+        self.num_tracks += counts.num_tracks
+        self.num_known_motion += counts.num_known_motion
+        self.num_crowd += counts.num_crowd
+        if counts.example is not None:
+            self._add_example(counts.example, is_video=counts.num_videos > 0)
         self.problems += counts.problems
         for name, number in counts.boxes_per_class.items():
             self.boxes_per_class[name] += number
         for reason, number in counts.left_out.items():
             self.left_out[reason] = self.left_out.get(reason, 0) + number
+
+    def _add_example(self, example: Example, *, is_video: bool) -> None:
+        if not is_video:
+            self.stills = self.stills or example
+            return
+        self.lengths.append(example.num_frames)
+        if self.shortest is None or example.num_frames < self.shortest.num_frames:
+            self.shortest = example
+        if self.longest is None or example.num_frames > self.longest.num_frames:
+            self.longest = example
+        low, high = self.first_numbers or (example.first_number, example.first_number)
+        self.first_numbers = min(low, example.first_number), max(high, example.first_number)
+
+    @property
+    def frames_per_video(self) -> tuple[int, float, int] | None:
+        """Smallest, median and largest number of frames of a video; None without videos."""
+        return (
+            (min(self.lengths), median(self.lengths), max(self.lengths)) if self.lengths else None
+        )
+
+    @property
+    def doubts(self) -> list[str]:
+        """Return what looks like frames that were not recognized as those of a video."""
+        num_single = self.lengths.count(1)
+        if self.shortest is not None and num_single > 1 and 2 * num_single > self.num_videos:
+            return [
+                f"{self.split}: {num_single:,} of {self.num_videos:,} videos have one frame, e.g. "
+                f"{self.shortest.first_file}. If they are frames of longer videos, these were not "
+                f"recognized: {GROUPING_HINT}"
+            ]
+        if self.stills is not None and self.num_stills > 1 and not self.num_videos:
+            return [
+                f"{self.split}: {self.num_stills:,} still images and no video. If they are frames "
+                f"of videos, these were not recognized: {GROUPING_HINT}"
+            ]
+        return []
 
     @property
     def num_boxes(self) -> int:

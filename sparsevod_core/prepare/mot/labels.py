@@ -1,39 +1,46 @@
-"""MOT Challenge's folders: `SEQ/gt/gt.txt` beside `SEQ/img1/000001.jpg` or a video file.
+"""Text files of MOT Challenge and its relatives: one file per sequence, one line per box.
 
-A line of `gt.txt` is `frame, id, left, top, width, height, conf, class, visibility`. "All frame
-numbers, target IDs and bounding boxes are 1-based" (motchallenge.net/instructions), so 1 is
-subtracted from left and top, and from frame numbers in video files. If `gt/labels.txt` exists, CVAT
-or Datumaro wrote the file: class names come from that list, and boxes are already 0-based
-(datumaro, data_formats/mot.py).
+`sequences.py` says where the files are, `columns.py` what their columns mean.
+
+"All frame numbers, target IDs and bounding boxes are 1-based" (motchallenge.net/instructions), so 1
+is subtracted from left and top. VisDrone and UAVDT count from 0, as do CVAT and Datumaro, which
+write `gt/labels.txt` (datumaro, data_formats/mot.py): class names come from that list.
 
 - `conf` 0 marks a box to ignore. If the dataset has its class, it becomes a crowd box, neither
-  trained on nor scored; otherwise it is skipped.
-- MOT15 has 3D coordinates instead of a class: every object is a pedestrian.
-- Class ids are kept. The names of MOT16, 17 and 20 are known; others come from `--classes`.
+  trained on nor scored; otherwise it is left out.
+- Without a class column, every object is a pedestrian, or of the only class of `--classes`.
+- Class ids are kept. The names of MOT16, 17 and 20, VisDrone and UAVDT are known; others come from
+  `--classes`.
 - Boxes extend beyond the frame by design and are clipped.
 - MOT17 has three copies of each sequence, one for each detector; one copy is used.
 """
 
 from __future__ import annotations
 
-import configparser
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
-from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
+from sparsevod_core.prepare.mot.columns import COLUMNS_HINT, Columns, columns_of
 from sparsevod_core.prepare.mot.parser import MotEntry, read_ground_truth
+from sparsevod_core.prepare.mot.rows import Survey, survey
+from sparsevod_core.prepare.mot.sequences import (
+    GROUND_TRUTH,
+    SequenceFiles,
+    first_frames,
+    label_files,
+    open_sequence,
+    sequence_name,
+)
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
-from sparsevod_core.prepare.reading.frame_names import ImageFrames, split_number
-from sparsevod_core.prepare.reading.image_size import image_files
 from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split, find_by_split
 from sparsevod_core.prepare.reading.media import (
     AnnotatedMedia,
-    Media,
     VideoFrames,
     add_box,
     finish,
@@ -41,13 +48,10 @@ from sparsevod_core.prepare.reading.media import (
 )
 from sparsevod_core.reporting import Reporter
 
-GROUND_TRUTH = "gt/gt.txt"
-_CLASS_NAMES = (
-    "pedestrian", "person on vehicle", "car", "bicycle", "motorbike", "non motorized vehicle",
-    "static person", "distractor", "occluder", "occluder on the ground", "occluder full",
-    "reflection", "crowd",
-)  # fmt: skip
 _DETECTOR = re.compile(r"-(DPM|FRCNN|SDP)$")
+_IGNORED = "boxes marked to be ignored"
+_CROWD = "boxes marked to be ignored, kept as crowd boxes"
+KITTI_FOLDERS = ("label_02", "training/label_02")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,45 +59,56 @@ class MotSequence(AnnotatedMedia):
     """One sequence.
 
     Attributes:
-        first_frame: Number of the media's frame 0 in the ground truth.
-        origin: Coordinate of the leftmost and topmost pixel in the ground truth.
+        columns: Meaning of the columns of the ground truth.
+        shift: Number to add to a frame number of the ground truth to get the media's.
         num_frames: Number of frames according to `seqinfo.ini`; None without that file.
     """
 
-    first_frame: int
-    origin: int
+    columns: Columns
+    shift: int
     num_frames: int | None
 
 
 def find_mot(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     """Find the sequences in a folder, or in its `train` and `val`.
 
+    Every label file is read twice: its values tell what the columns are.
+
     Raises:
-        DataError: No sequence with a ground truth, a class without a name, or an invalid
-            `seqinfo.ini`.
+        DataError: No sequence with a ground truth, columns or frame numbers that cannot be told, a
+            class without a name, or an invalid `seqinfo.ini`.
     """
-    folders = find_by_split(root, _sequence_folders)
-    if not folders:
+    by_split = find_by_split(root, label_files)
+    if not by_split:
+        if any((root / folder).is_dir() for folder in KITTI_FOLDERS):
+            raise DataError(
+                f"{root}: KITTI's tracking labels (label_02) are not read",
+                hint=f"convert them to folders SEQ with {GROUND_TRUTH} and img1",
+            )
         raise DataError(f"{root}: no MOT sequence here: expected folders that hold {GROUND_TRUTH}")
-    notes = []
+    notes: list[str] = []
+    opened = {split: _open_all(root, found, notes) for split, found in by_split.items()}
+    every = [sequence for sequences, _ in opened.values() for sequence in sequences]
+    surveys = _survey_all(every, reporter)
+    columns = columns_of(every, surveys)
+    names = _class_names(root, every, surveys, columns, hints)
+    columns = [_with_only_class(found, names) for found in columns]
+    of_files, of_folders = first_frames(
+        every, [found.frames for found in surveys], hints.first_frame
+    )
     splits: dict[str, Split] = {}
-    sequences: list[MotSequence] = []
-    for split, found in folders.items():
-        kept: dict[str, Path] = {}
-        for folder in found:
-            kept.setdefault(_DETECTOR.sub("", folder.name), folder)
-        opened, problems = [], []
-        for folder in kept.values():
-            try:
-                opened.append(_open_sequence(root, folder, hints))
-            except DataError as error:
-                problems.append(f"{error.message}, sequence skipped")
-        splits[split] = Split(opened, problems)
-        sequences += opened
-        if copies := [folder.name for folder in found if folder not in kept.values()]:
-            some = ", ".join(copies[:3])
-            notes.append(f"skipping {len(copies)} copies of sequences for other detectors: {some}")
-    names = _class_names(root, sequences, hints, reporter)
+    rest = iter(zip(every, columns, strict=True))
+    for split, (sequences, problems) in opened.items():
+        ready = [
+            _sequence(sequence, found, of_files, of_folders)
+            for sequence, found in islice(rest, len(sequences))
+        ]
+        splits[split] = Split(ready, problems)
+    notes += dict.fromkeys(map(str, columns))
+    if any(isinstance(sequence.media, VideoFrames) for sequence in every):
+        notes.append(f"labels count the frames of a video file from {of_files}")
+    if of_folders is not None:
+        notes.append(f"labels count the first image of a sequence as frame {of_folders}")
     return LabelSet(root, categories_of(names, root), splits, MotReader(root, names), notes)
 
 
@@ -112,19 +127,23 @@ class MotReader:
                 f"{source.annotation.parent.parent / 'seqinfo.ini'}: seqLength is "
                 f"{source.num_frames}, but {len(frames)} frames exist"
             )
-        for number, entry in read_ground_truth(source.annotation):
+        columns = source.columns
+        for number, entry in read_ground_truth(source.annotation, columns):
             where = f"{source.annotation}:{number}"
             if isinstance(entry, str):
                 video.problems.append(f"{where}: {entry}, skipped")
-            elif entry.is_ignored and entry.class_id not in self.names:
-                video.left_out["boxes marked to be ignored"] += 1
             elif entry.class_id not in self.names:
-                video.problems.append(f"{where}: class {entry.class_id} has no name, skipped")
-            elif entry.frame - source.first_frame not in frames:
+                if reason := columns.left_out.get(entry.class_id, _IGNORED * entry.is_ignored):
+                    video.left_out[reason] += 1
+                else:
+                    video.problems.append(f"{where}: class {entry.class_id} has no name, skipped")
+            elif entry.frame + source.shift not in frames:
                 video.problems.append(f"{where}: frame {entry.frame} does not exist, skipped")
             else:
-                frame = frames[entry.frame - source.first_frame]
-                add_box(video, frame, _box(entry, source.origin), where, slack_px=math.inf)
+                if entry.is_ignored:
+                    video.left_out[_CROWD] += 1
+                frame = frames[entry.frame + source.shift]
+                add_box(video, frame, _box(entry, columns.origin), where, slack_px=math.inf)
         return finish(video)
 
 
@@ -135,97 +154,105 @@ def _box(entry: MotEntry, origin: int) -> LabeledBox:
         entry.class_id,
         (left, top, left + width, top + height),
         track=None if entry.is_ignored or entry.track < 0 else entry.track,
-        occluded=entry.visibility < 0.5,
+        occluded=entry.is_occluded,
         is_crowd=entry.is_ignored,
     )
 
 
-def _sequence_folders(root: Path) -> list[Path]:
-    candidates = [root, *sorted(folder for folder in root.iterdir() if folder.is_dir())]
-    return [folder for folder in candidates if (folder / GROUND_TRUTH).is_file()]
+def _open_all(
+    root: Path, paths: Sequence[Path], notes: list[str]
+) -> tuple[list[SequenceFiles], list[str]]:
+    """Return the sequences of some label files, and a problem for each without frames."""
+    kept: dict[str, Path] = {}
+    for path in paths:
+        kept.setdefault(_DETECTOR.sub("", sequence_name(path)), path)
+    opened, problems = [], []
+    for path in kept.values():
+        try:
+            opened.append(open_sequence(root, path))
+        except DataError as error:
+            problems.append(f"{error.message}, sequence skipped")
+    if copies := [sequence_name(path) for path in paths if path not in kept.values()]:
+        some = ", ".join(copies[:3])
+        notes.append(f"skipping {len(copies)} copies of sequences for other detectors: {some}")
+    return opened, problems
 
 
-def _open_sequence(root: Path, folder: Path, hints: Hints) -> MotSequence:
-    info = _read_seqinfo(folder / "seqinfo.ini")
-    written_by_cvat = (folder / "gt" / "labels.txt").is_file()
-    paths = image_files(folder / (info.get("imdir") or "img1"))
-    numbered = ((split_number(path.stem)[1], path.relative_to(root).as_posix()) for path in paths)
-    images = sorted((number, file) for number, file in numbered if number is not None)
-    media: Media
-    first_frame = 0
-    if images:
-        media = ImageFrames(folder.name, tuple(images))
+def _survey_all(sequences: Sequence[SequenceFiles], reporter: Reporter) -> list[Survey]:
+    surveys = []
+    with reporter.progress("surveying labels", len(sequences), "sequences") as progress:
+        for sequence in sequences:
+            surveys.append(survey(sequence.annotation))
+            progress.advance(note=sequence.media.name)
+    return surveys
+
+
+def _sequence(
+    files: SequenceFiles, columns: Columns, of_files: int, of_folders: int | None
+) -> MotSequence:
+    if isinstance(files.media, VideoFrames):
+        shift = -of_files
     else:
-        file = _video_file(root, folder)
-        first_frame = 1 if hints.first_frame is None else hints.first_frame
-        media = VideoFrames(folder.name, file.relative_to(root).as_posix())
-    length = info.get("seqlength")
-    return MotSequence(
-        media,
-        folder / GROUND_TRUTH,
-        first_frame,
-        origin=0 if written_by_cvat else 1,
-        num_frames=None if length is None else int(length),
-    )
-
-
-def _read_seqinfo(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        return {}
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read_string(path.read_text(encoding="utf-8-sig"))
-        info = dict(parser["Sequence"])
-    except (OSError, UnicodeDecodeError, configparser.Error, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: expected a section [Sequence] with settings: {reason}") from error
-    folder = info.get("imdir", "")
-    if folder.startswith("/") or ".." in folder.split("/"):
-        raise DataError(f"{path}: imDir {folder!r} is outside the sequence's folder")
-    length = info.get("seqlength", "0")
-    if not (length.isascii() and length.isdigit() and len(length) < 10):
-        raise DataError(f"{path}: seqLength: expected an integer, got {length[:40]!r}")
-    return info
-
-
-def _video_file(root: Path, folder: Path) -> Path:
-    """Return `SEQ.mp4` in or beside the sequence's folder, or the only video file in it."""
-    inside = sorted(path for path in folder.iterdir() if is_video_file(path.name))
-    beside = folder.parent.iterdir() if folder != root else []
-    named = [path for path in (*inside, *sorted(beside)) if path.stem == folder.name]
-    files = [path for path in named if is_video_file(path.name)] or inside
-    if len(files) != 1:
-        found = f"{len(files)} video files" if files else "neither"
-        raise DataError(
-            f"{folder}: expected frames in {folder.name}/img1 or a video file, found {found}"
-        )
-    return files[0]
+        shift = 0 if of_folders is None else files.media.files[0][0] - of_folders
+    return MotSequence(files.media, files.annotation, columns, shift, files.num_frames)
 
 
 def _class_names(
-    root: Path, sequences: list[MotSequence], hints: Hints, reporter: Reporter
+    root: Path,
+    sequences: Sequence[SequenceFiles],
+    surveys: Sequence[Survey],
+    columns: Sequence[Columns],
+    hints: Hints,
 ) -> dict[int, str]:
+    lists = [sequence.class_list for sequence in sequences if sequence.class_list is not None]
     if hints.classes is not None:
-        return read_class_list(hints.classes, first_id=1)
-    lists = [sequence.annotation.with_name("labels.txt") for sequence in sequences]
-    lists = [path for path in lists if path.is_file()]
-    if lists:
+        names = read_class_list(hints.classes, first_id=1)
+        if any(0 in found.left_out for found in columns) and names.get(1, "").startswith("ignored"):
+            names = read_class_list(hints.classes, first_id=0)  # as VisDrone lists them
+    elif lists:
         names = read_class_list(lists[0], first_id=1)
         for path in lists[1:]:
             if read_class_list(path, first_id=1) != names:
                 raise DataError(f"{path}: classes differ from those in {lists[0]}")
-        return names
+    else:
+        return _known_names(root, surveys, columns)
+    if len(names) > 1:
+        for sequence, found in zip(sequences, columns, strict=True):
+            if found.index("class") is None:
+                raise DataError(
+                    f"{sequence.annotation}: no column with a class, but {len(names)} classes are "
+                    f"named; columns: {', '.join(found.names)}",
+                    hint=COLUMNS_HINT,
+                )
+    return names
+
+
+def _known_names(
+    root: Path, surveys: Sequence[Survey], columns: Sequence[Columns]
+) -> dict[int, str]:
+    """Return the names of the classes in use, which the benchmark gives."""
+    kinds = {id(found.class_names): found for found in columns}
+    if len(kinds) > 1:
+        raise DataError(
+            f"{root}: labels of {' and '.join(found.source for found in kinds.values())}, whose "
+            "class numbers differ",
+            hint="convert them one by one, or name the classes with --classes FILE",
+        )
     used: set[int] = set()
-    with reporter.progress("collecting classes", len(sequences), "sequences") as progress:
-        for sequence in sequences:
-            for _, entry in read_ground_truth(sequence.annotation):
-                if isinstance(entry, MotEntry) and not entry.is_ignored:
-                    used.add(entry.class_id)
-            progress.advance(note=sequence.name)
-    known = dict(enumerate(_CLASS_NAMES, start=1))
+    for found, values in zip(columns, surveys, strict=True):
+        if values.values is not None:
+            used |= found.used_classes(values.values)
+    known = columns[0].class_names if columns else {}
     if unknown := sorted(used - known.keys()):
         raise DataError(
-            f"{root}: class {unknown[0]} is not a MOT Challenge class",
+            f"{root}: class {unknown[0]} is not a class of {columns[0].source}",
             hint="name the classes with --classes FILE, one `ID: NAME` per line",
         )
+    if not used and any(values.values for values in surveys):
+        raise DataError(f"{root}: all boxes are marked to be ignored (conf 0)")
     return {class_id: known[class_id] for class_id in sorted(used)}
+
+
+def _with_only_class(columns: Columns, names: Mapping[int, str]) -> Columns:
+    """Return the columns with the only class that is named, for files without a class column."""
+    return replace(columns, only_class=next(iter(names))) if len(names) == 1 else columns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ class LabeledBox:
         occluded, generated: Flags of ImageNet's XML.
         is_crowd: Whether the box covers a group of objects; such boxes are neither trained on nor
             evaluated (COCO's `iscrowd`).
-        motion_iou: See `data.motion.motion_iou`; None without a track.
+        motion_iou: See `data.motion.motion_iou`; None if it is not known.
     """
 
     class_id: int
@@ -99,7 +100,7 @@ def box_within_frame(box_xyxy: Box, width: int, height: int) -> tuple[Box | None
 
 
 def add_motion(frames: list[AnnotatedFrame]) -> None:
-    """Set the motion IoU of every tracked box of one video."""
+    """Set the motion IoU of every box of one video where it is known."""
     tracked = [(frame, box) for frame in frames for box in frame.boxes if box.track is not None]
     if not tracked:
         return
@@ -109,4 +110,4 @@ def add_motion(frames: list[AnnotatedFrame]) -> None:
         np.array([box.track for _, box in tracked]),
     )
     for (_, box), value in zip(tracked, values.tolist(), strict=True):
-        box.motion_iou = value
+        box.motion_iou = None if math.isnan(value) else value

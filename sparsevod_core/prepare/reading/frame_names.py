@@ -1,84 +1,86 @@
-"""Grouping of image files into videos by their names.
+"""What the name of an image file says about its place in a video.
 
-    a/000001.jpg  a/000002.jpg          video `a`
-    a/frame_1.jpg a/frame_2.jpg         video `a`
-    a_000001.jpg  a_000002.jpg          video `a`
-    000001.jpg    000002.jpg            still images: nothing says that they are one video
+    000012, frame_12, img000012             frame 12
+    clip_000012, clip-frame12, clip (12)    frame 12 of `clip`
+    000012_clip, img_12_left                frame 12 of `clip`, of `left`
+    clip_frame_0012_0                       frame 12 of `clip_0`
+    clip_mp4-12_jpg.rf.0123abcd             frame 12 of `clip_mp4`, as exported by Roboflow
+    clip_00-00-01.040                       millisecond 1040 of `clip` (`frame_times.py`)
+    4f8c1a0b-9d2e-4c55-8e31-d09a7b6c2f10    nothing: a hash has no order
 
-The last digits of a name are the frame number. Frames with the same folder and the same name before
-the number are one video, called after the folder if it holds only one such name.
+The frame number is the number behind the word "frame", and without that word the last number.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from typing import NamedTuple
 
-_NUMBERED = re.compile(r"(.*?)([0-9]{1,12})")
-_FRAME_WORD = re.compile(r"(^|[_\-. ])(frame|img|image)[_\-. ]*$", re.IGNORECASE)
-# Roboflow exports `clip_mp4-12.jpg` as `clip_mp4-12_jpg.rf.0123abcd.jpg`.
-_EXPORT_MARK = re.compile(r"_(jpe?g|png|bmp|webp|tiff?)\.rf\.[0-9A-Za-z]+$")
-_SEPARATORS = "_-. "
+from sparsevod_core.prepare.reading.frame_times import split_time
+
+UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_HASH = re.compile(rf"{UUID}|(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{{16,}}", re.IGNORECASE)
+_BEHIND_FRAME = re.compile(
+    r"(?P<head>(?:.*[_\-. ])?)(?:frame|frm)[_\-. #]*(?P<number>[0-9]+)(?P<tail>.*)", re.IGNORECASE
+)
+_LAST = re.compile(r"(?P<head>.*?)(?P<number>[0-9]+)(?P<tail>[^0-9]*)")
+_FRAME_WORD = re.compile(r"(?:^|(?<=[_\-. ]))(?:frame|frm|img|image)[_\-. #]*$", re.IGNORECASE)
+EXPORT_MARK = re.compile(r"(?:[_.](?:jpe?g|png|bmp|webp|tiff?))?(?:\.rf\.[0-9a-z]+)?$", re.I)
+SEPARATORS = "_-. #()[]"
+_MAX_NUMBER = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class ImageFrames:
-    """Image files of one video, or the still images of one folder.
+class FrameName(NamedTuple):
+    """Reading of a name.
 
     Attributes:
-        name: Name of the video, unique within a set.
-        files: (frame number, path relative to the root) in temporal order; still images are
-            numbered from 0.
-        is_video: False for still images.
+        video: Name without the frame number; "" if nothing is left.
+        number: Frame number or time in milliseconds; None without any.
+        is_certain: True if the number ends the name, or follows the word "frame".
+        says_frame: True if the number follows the word "frame".
     """
 
-    name: str
-    files: tuple[tuple[int, str], ...]
-    is_video: bool = True
+    video: str
+    number: int | None
+    is_certain: bool = False
+    says_frame: bool = False
+
+
+def split_name(stem: str) -> FrameName:
+    """Read a file name without its suffix."""
+    stem = EXPORT_MARK.sub("", stem, 1)
+    if _HASH.fullmatch(stem):
+        return FrameName(stem, None)
+    if match := _BEHIND_FRAME.fullmatch(stem):
+        name = FrameName(_joined(match["head"], match["tail"]), int(match["number"]), True, True)
+    elif time := split_time(stem):
+        head, number, tail = time
+        name = FrameName(_joined(head, tail), number, not tail.strip(SEPARATORS))
+    elif match := _LAST.fullmatch(stem):
+        tail = match["tail"].strip(SEPARATORS)
+        name = FrameName(_joined(match["head"], tail), int(match["number"]), not tail)
+    else:
+        return FrameName(stem, None)
+    return FrameName(stem, None) if (name.number or 0) > _MAX_NUMBER else name
 
 
 def split_number(stem: str) -> tuple[str, int | None]:
-    """Split the last digits off a name (None if it ends in none).
-
-    `cam1_frame_0012` gives `cam1` and 12.
-    """
-    match = _NUMBERED.fullmatch(_EXPORT_MARK.sub("", stem))
-    if match is None:
-        return stem, None
-    return _FRAME_WORD.sub("", match[1]).strip(_SEPARATORS), int(match[2])
+    """Return the video and the frame number in a name, e.g. `cam1` and 12 of `cam1_frame_0012`."""
+    name = split_name(stem)
+    return name.video, name.number
 
 
-def group_frames(
-    files: Iterable[str], base: str = "", *, by_folder: bool = False
-) -> list[ImageFrames]:
-    """Group image files into videos and still images, sorted by name.
+def split_masked(stem: str) -> FrameName:
+    """Read a name with the word "frame", whatever the numbers behind the frame number are."""
+    match = _BEHIND_FRAME.fullmatch(EXPORT_MARK.sub("", stem, 1))
+    if match is None or int(match["number"]) > _MAX_NUMBER:
+        return FrameName(stem, None)
+    tail = re.sub(r"[0-9]+", "#", match["tail"])
+    return FrameName(_joined(match["head"], tail), int(match["number"]), True, True)
 
-    Args:
-        files: Paths relative to the root, with forward slashes.
-        base: Folder below the root that is not part of video names.
-        by_folder: If True, all numbered frames of a folder are one video, whatever their names.
-    """
-    folders: defaultdict[str, defaultdict[str, list[tuple[int, str]]]]
-    folders = defaultdict(lambda: defaultdict(list))
-    stills: defaultdict[str, list[str]] = defaultdict(list)
-    for file in files:
-        path = PurePosixPath(file)
-        folder = "/".join(path.parent.relative_to(base or ".").parts)
-        prefix, number = split_number(path.stem)
-        if number is None or not (folder or prefix or by_folder):
-            stills[folder].append(file)
-        else:
-            folders[folder]["" if by_folder else prefix].append((number, file))
-    groups = []
-    for folder, videos in folders.items():
-        for prefix, frames in videos.items():
-            parts = [folder, prefix if len(videos) > 1 or not folder else ""]
-            name = "/".join(filter(None, parts)) or PurePosixPath(base).name or "video"
-            groups.append(ImageFrames(name, tuple(sorted(frames))))
-    for folder, names in stills.items():
-        numbered = tuple(enumerate(sorted(names)))
-        groups.append(ImageFrames("/".join(filter(None, [folder, "stills"])), numbered, False))
-    return sorted(groups, key=lambda group: group.name)
+
+def _joined(head: str, tail: str) -> str:
+    # Brackets go with the number in `clip (12)`, but not in `[left]_12`.
+    head = _FRAME_WORD.sub("", head).strip("_-. ").rstrip("_-. #([")
+    tail = tail.strip("_-. #").lstrip("_-. )]")
+    return f"{head}_{tail}" if head and tail else head or tail

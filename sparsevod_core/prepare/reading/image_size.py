@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sparsevod_core.errors import DataError, VideoError
+from sparsevod_core.input_file import require_regular_file
 from sparsevod_core.prepare.reading.annotated import Box
-from sparsevod_core.prepare.reading.file_bytes import READ_FLAGS
-from sparsevod_core.video.image_folder import read_image
+from sparsevod_core.prepare.reading.file_bytes import READ_FLAGS, read_up_to
 from sparsevod_core.video.kinds import IMAGE_SUFFIXES
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # Start-of-frame markers C0..CF hold the size; C4, C8 and CC are tables (ITU-T T.81, table B.1).
 _START_OF_FRAME = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}
@@ -45,8 +48,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
         DataError: The file is missing, unreadable, or not an image.
     """
     try:
-        with path.open("rb") as file:
-            is_jpeg = file.read(2) == b"\xff\xd8"
+        is_jpeg = read_up_to(path, 2) == b"\xff\xd8"
     except OSError as error:
         raise _cannot_read(path, error) from error
     if not is_jpeg:
@@ -163,23 +165,32 @@ def _is_turned(path: Path) -> bool:
 
     try:
         with Image.open(path) as image:
-            return image.getexif().get(_ORIENTATION) in _TRANSPOSED
+            return _is_transposed(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
+
+
+def _is_transposed(image: Image.Image) -> bool:
+    # Pillow would decode all of a PNG to look for EXIF behind the pixels.
+    has_exif = image.format != "PNG" or "exif" in image.info
+    return has_exif and image.getexif().get(_ORIENTATION) in _TRANSPOSED
 
 
 def _size_by_pillow(path: Path) -> tuple[int, int]:
     from PIL import Image, UnidentifiedImageError
 
+    require_regular_file(path, DataError)
     try:
         with Image.open(path) as image:  # reads only the header
             width, height = image.size
-            is_transposed = image.getexif().get(_ORIENTATION) in _TRANSPOSED
+            is_transposed = _is_transposed(image)
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not an image that can be read") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not an image that can be read: {error}") from error
     if is_transposed:  # which formats are turned depends on the versions of OpenCV and Pillow
+        from sparsevod_core.video.image_folder import read_image  # imports PyTorch
+
         try:
             height, width = read_image(path).shape[:2]
         except VideoError as error:

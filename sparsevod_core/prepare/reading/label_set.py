@@ -21,8 +21,9 @@ class Hints:
     Attributes:
         classes: Path of a file with class names (`class_names.read_class_list`).
         images: Folder of the images or videos, if they are not beside the annotations.
-        first_frame: Number that the annotations give the first frame of a video file. None: 1 if
-            every video has a frame 1 and none has a 0, otherwise 0.
+        first_frame: Number that the annotations give the first frame of a video file, or the first
+            image in MOT text files. None: 1 if every video has a frame 1 and none has a 0,
+            otherwise 0; for MOT, see `mot.sequences`.
         group_by_folder: If True, the frames of a folder are one video, whatever their names.
     """
 
@@ -74,10 +75,13 @@ class Split:
     Attributes:
         sources: Videos in output order; their `repr` identifies them.
         problems: Problems that belong to none of them.
+        alone: Names of the sources that are one image, taken for a video because of its file name
+            only; see `frame_groups.lone_frames`.
     """
 
     sources: Sequence[Source] = ()
     problems: list[str] = field(default_factory=list)
+    alone: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -111,12 +115,16 @@ def last_change(root: Path, source: Source, every_file: bool) -> int:
 
 
 def find_by_split(root: Path, find: Callable[[Path], list[Path]]) -> dict[str, list[Path]]:
-    """Return what `find` returns for `root` as `all`, or else for its folders `train` and `val`."""
+    """Return what `find` returns for `root` as `all`, or else for its folders `train` and `val`.
+
+    Names such as `VisDrone2019-VID-train` count, too.
+    """
     if found := find(root):
         return {"all": found}
     by_split = {}
     for split, names in SPLIT_NAMES.items():
-        folder = next((root / name for name in names if (root / name).is_dir()), None)
+        places = (path for name in names for path in (root / name, *sorted(root.glob(f"*-{name}"))))
+        folder = next((path for path in places if path.is_dir()), None)
         if folder is not None and (found := find(folder)):
             by_split[split] = found
     return by_split

@@ -12,14 +12,15 @@ videos/a.mp4                labels/a_000000.txt
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
-from sparsevod_core.prepare.reading.frame_names import group_frames, split_number
+from sparsevod_core.prepare.reading.frame_groups import ImageFrames, group_frames, lone_frames
+from sparsevod_core.prepare.reading.frame_names import split_number
 from sparsevod_core.prepare.reading.label_set import (
     SPLIT_NAMES,
     Hints,
@@ -138,7 +139,12 @@ def pair_labels(
         shifted = tuple(zip((n - first for n in numbers), labels_of_file, strict=True))
         video = LabeledVideo(VideoFrames(name, file), shifted)
         (videos if shifted else unlabeled)[split].append(video)
-    splits = {split: Split(videos[split]) for split in ("train", "val", "all") if videos[split]}
+    shared = _remove_shared(videos)
+    splits = {
+        split: Split(videos[split], shared[split], _alone(videos[split]))
+        for split in ("train", "val", "all")
+        if videos[split] or shared[split]
+    }
     _report_unpaired(tree, paired, splits)
     for split, target in splits.items():
         target.problems += map(_no_labels, unlabeled[split])
@@ -220,10 +226,81 @@ def _labels_of_video_files(
     return found
 
 
+def _remove_shared(
+    videos: Mapping[str | None, list[LabeledVideo]],
+) -> defaultdict[str | None, list[str]]:
+    """Remove what matches a label file together with something else: the file describes only one.
+
+    Returns:
+        The problems of each split.
+    """
+    problems: defaultdict[str | None, list[str]] = defaultdict(list)
+    owners: dict[str, LabeledVideo] = {}
+    shared: set[int] = set()
+    for split, group in videos.items():
+        if split is None:  # not used
+            continue
+        for place, video in enumerate(group):
+            group[place] = video = _without_twins(video, problems[split])
+            owner, label = next(
+                (
+                    (owner, label)
+                    for _, label in video.labels
+                    if (owner := owners.setdefault(label, video)) is not video
+                ),
+                (video, ""),
+            )
+            if label:
+                shared |= {id(owner), id(video)}
+                problems[split].append(_matches_both(label, _place(owner), _place(video)))
+    for group in videos.values():
+        group[:] = [video for video in group if id(video) not in shared]
+    return problems
+
+
+def _without_twins(video: LabeledVideo, problems: list[str]) -> LabeledVideo:
+    """Return still images without those that differ only in their suffix, e.g. `a.jpg`, `a.png`."""
+    media = video.media
+    if isinstance(media, VideoFrames) or media.is_video:
+        return video
+    files = dict(media.files)
+    first: dict[str, int] = {}
+    twins: set[int] = set()
+    for number, label in video.labels:
+        other = first.setdefault(label, number)
+        if other != number:
+            twins |= {other, number}
+            problems.append(_matches_both(label, files[other], files[number]))
+    if not twins:
+        return video
+    kept = tuple((number, file) for number, file in media.files if number not in twins)
+    labels = tuple((number, label) for number, label in video.labels if number not in twins)
+    return LabeledVideo(replace(media, files=kept), labels)
+
+
+def _matches_both(label: str, one: str, other: str) -> str:
+    return f"{label}: matches both {one} and {other}, both skipped (rename one, and its labels)"
+
+
+def _alone(videos: Iterable[LabeledVideo]) -> list[str]:
+    media = (video.media for video in videos)
+    return lone_frames(
+        (one.name, [file for _, file in one.files])
+        for one in media
+        if isinstance(one, ImageFrames) and one.is_video
+    )
+
+
+def _place(video: LabeledVideo) -> str:
+    """Return the video file, or the first image, of a video."""
+    media = video.media
+    return media.file if isinstance(media, VideoFrames) else media.files[0][1]
+
+
 def _no_labels(video: LabeledVideo) -> str:
     """Return the problem of a video without labels, which counts as not annotated, not as empty."""
-    media = video.media
-    file = media.file if isinstance(media, VideoFrames) else media.files[0][1].rpartition("/")[0]
+    place = _place(video)
+    file = place if isinstance(video.media, VideoFrames) else place.rpartition("/")[0]
     return (
         f"{file or video.name}: video {video.name} has no label file for any frame, skipped (add "
         "an empty one if it has no objects)"

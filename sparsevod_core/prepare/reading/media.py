@@ -18,7 +18,7 @@ from sparsevod_core.prepare.reading.annotated import (
     add_motion,
     box_within_frame,
 )
-from sparsevod_core.prepare.reading.frame_names import ImageFrames
+from sparsevod_core.prepare.reading.frame_groups import ImageFrames
 from sparsevod_core.prepare.reading.image_size import read_image_size
 
 

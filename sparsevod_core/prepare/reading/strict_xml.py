@@ -104,19 +104,29 @@ class StrictXmlParser:
         raise self.error("document type or entity declaration refused")
 
 
-def transcoded(text: bytes) -> tuple[bytes, str | None]:
+def transcoded(path: str | Path, text: bytes) -> tuple[bytes, str | None]:
     """Return an XML text as UTF-8, and that name, if it declares an encoding of Asian languages.
 
     The parser knows UTF-8, UTF-16 and encodings of one byte per letter. Any other text is returned
     as it is, with None.
+
+    Raises:
+        DataError: The text is not in the encoding that it declares.
     """
     declared = _DECLARED.match(text[:200])
+    name = declared[1].decode().lower() if declared else ""
+    if name.startswith("utf-16"):  # what can be read here is not: .NET declares it so
+        return text, "utf-8"
     try:
-        if declared and codecs.lookup(declared[1].decode()).name in _MULTIBYTE:
-            return text.decode(declared[1].decode()).encode(), "utf-8"
-    except (LookupError, UnicodeDecodeError):  # left to the parser, which knows the line
-        pass
-    return text, None
+        codec = codecs.lookup(name).name
+        if codec not in _MULTIBYTE:
+            return text, None
+        return text.decode("gb18030" if codec in ("gb2312", "gbk") else codec).encode(), "utf-8"
+    except LookupError:
+        return text, None
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{line}: broken XML: expected {name}, as declared") from error
 
 
 def _may_be_utf8(piece: bytes) -> bool:

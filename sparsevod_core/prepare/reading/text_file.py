@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.input_file import read_limited
+from sparsevod_core.input_file import read_limited, require_regular_file
 from sparsevod_core.prepare.reading.file_bytes import read_up_to
 
 MAX_BYTES = 16 << 20
@@ -50,8 +50,10 @@ def open_lines(path: Path) -> IO[str]:
     """Open a file of any size to read its lines; what is not text becomes U+FFFD.
 
     Raises:
+        DataError: It is no regular file.
         OSError: It cannot be opened.
     """
+    require_regular_file(path, DataError)
     return path.open(encoding=_encoding(read_up_to(path, 2)), errors="replace")
 
 

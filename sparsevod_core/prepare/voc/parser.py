@@ -102,7 +102,7 @@ def load_voc_xml(path: str | Path) -> bytes:
 
 def parse_voc_xml(path: str | Path, text: bytes) -> VocAnnotation:
     """Parse the text of the file `path`; raise the errors of `read_voc_xml`."""
-    text, encoding = transcoded(text)
+    text, encoding = transcoded(path, text)
     parser = _Parser(path, encoding)
     parser.feed(text, is_last=True)
     return parser.result

@@ -43,7 +43,23 @@ def test_equals_its_definition_with_gaps_and_a_track_twice_in_a_frame(seed: int)
 def test_no_boxes_and_a_single_box() -> None:
     nothing = np.zeros(0, np.int64)
     assert motion_iou(np.zeros((0, 4)), nothing, nothing).shape == (0,)
-    assert motion_iou(np.ones((1, 4)), np.array([3]), np.array([7])).tolist() == [1.0]
+    assert np.isnan(motion_iou(np.ones((1, 4)), np.array([3]), np.array([7]))).all()
+
+
+@pytest.mark.parametrize(("step", "is_known"), [(1, True), (4, True), (5, False), (10, False)])
+def test_motion_is_unknown_where_labels_are_far_apart(step: int, is_known: bool) -> None:
+    """A still object is not fast, and a fast one not slow, for lack of labels between."""
+    frames = np.arange(0, 60, step)
+    boxes = np.tile([10.0, 10.0, 30.0, 30.0], (len(frames), 1))
+    values = motion_iou(boxes, frames, np.zeros_like(frames))
+    assert (values == 1).all() if is_known else np.isnan(values).all()
+
+
+def test_a_gap_in_a_dense_track_is_bridged_as_in_fgfa() -> None:
+    frames = np.array([0, 1, 7, 30])
+    boxes = np.tile([10.0, 10.0, 30.0, 30.0], (4, 1))
+    values = motion_iou(boxes, frames, np.zeros_like(frames))
+    np.testing.assert_array_equal(values, [1, 1, 1, np.nan])
 
 
 def test_official_values(shared_dir: Path) -> None:

@@ -10,7 +10,6 @@ from own_sets import Studio
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.formats import FORMATS, recognize
-from sparsevod_core.prepare.reading.frame_names import group_frames, split_number
 
 CVAT = '<?xml version="1.0"?>\n<annotations><meta><task></task></meta></annotations>'
 COCO = json.dumps({"images": [], "annotations": [], "categories": []})
@@ -78,36 +77,3 @@ def test_a_prepared_file_may_be_beside_its_labels(studio: Studio) -> None:
     (studio.root / "data.yaml").unlink()
     (studio.root / "a" / "1.txt").unlink()
     assert recognize(studio.root)[0] == "coco"
-
-
-@pytest.mark.parametrize(
-    ("stem", "expected"),
-    [
-        ("000012", ("", 12)),
-        ("frame_12", ("", 12)),
-        ("IMG-0012", ("", 12)),
-        ("cam1_000012", ("cam1", 12)),
-        ("cam1_frame_000012", ("cam1", 12)),
-        ("2024-05-01_12", ("2024-05-01", 12)),
-        ("clip_mp4-12_jpg.rf.0123abcd4567", ("clip_mp4", 12)),
-        ("dataframe12", ("dataframe", 12)),
-        ("cover", ("cover", None)),
-    ],
-)
-def test_a_name_is_a_video_and_a_number(stem: str, expected: tuple[str, int | None]) -> None:
-    assert split_number(stem) == expected
-
-
-def test_frames_of_one_folder_and_name_are_one_video() -> None:
-    files = ["s/a/2.jpg", "s/a/10.jpg", "s/b_1.jpg", "s/b_2.jpg", "s/c/x_1.jpg", "s/c/y_1.jpg"]
-    groups = {group.name: group for group in group_frames([*files, "s/7.jpg", "s/d/top.jpg"], "s")}
-    assert {name: group.files for name, group in groups.items() if group.is_video} == {
-        "a": ((2, "s/a/2.jpg"), (10, "s/a/10.jpg")),
-        "b": ((1, "s/b_1.jpg"), (2, "s/b_2.jpg")),
-        "c/x": ((1, "s/c/x_1.jpg"),),
-        "c/y": ((1, "s/c/y_1.jpg"),),
-    }
-    stills = {name: group.files for name, group in groups.items() if not group.is_video}
-    assert stills == {"stills": ((0, "s/7.jpg"),), "d/stills": ((0, "s/d/top.jpg"),)}
-    together = {group.name for group in group_frames(files, "s", by_folder=True)}
-    assert together == {"a", "c", "s"}

@@ -71,7 +71,11 @@ def test_ignored_entries_are_neither_trained_on_nor_scored(studio: Studio) -> No
     text = line(0) + line(0, 6, "0,1,1.0") + line(0, 7, "0,8,1.0")
     sequence(studio, text=text)
     (split,) = studio.prepare("mot")
-    assert split.problems == [] and split.left_out == {"boxes marked to be ignored": 1}
+    assert split.problems == []
+    assert split.left_out == {
+        "boxes marked to be ignored": 1,
+        "boxes marked to be ignored, kept as crowd boxes": 1,
+    }
     content = json.loads((studio.out / "all.json").read_text())
     assert [(box["category_id"], box["iscrowd"]) for box in content["annotations"]] == [
         (1, 0),
@@ -81,11 +85,16 @@ def test_ignored_entries_are_neither_trained_on_nor_scored(studio: Studio) -> No
 
 
 def test_mot15_has_no_class_column(studio: Studio) -> None:
-    sequence(
-        studio, text=line(0, rest="1,-1,-1,-1") + line(1, rest="1,4.5,2.5,0") + line(2, rest="1")
-    )
+    sequence(studio, "A", text=line(0, rest="1,-1,-1,-1") + line(1, rest="1,4.5,2.5,0"))
+    sequence(studio, "B", text=line(0, rest="1"))
+    sequence(studio, "C", text=line(0, rest="1,1,1"))
     assert studio.problems("mot") == []
-    assert [classes for _, classes, _ in studio.shown()["A"]] == [[1], [1], [1]]
+    shown = studio.shown()
+    assert [[classes for _, classes, _ in shown[name]] for name in "ABC"] == [
+        [[1], [1]],
+        [[1]],
+        [[1]],
+    ]
 
 
 def test_boxes_that_leave_the_frame_are_clipped(studio: Studio) -> None:
@@ -106,7 +115,7 @@ def test_one_of_the_copies_for_detectors_is_used(studio: Studio) -> None:
 
 def test_custom_classes(studio: Studio) -> None:
     sequence(studio, text=line(0, rest="1,40,1.0"))
-    with pytest.raises(DataError, match="class 40 is not a MOT Challenge class"):
+    with pytest.raises(DataError, match="class 40 is not a class of MOT Challenge"):
         studio.prepare("mot")
     names = studio.write("names.txt", "40: zebra\n7: gnu\n")
     assert studio.problems("mot", hints=Hints(classes=names)) == []
@@ -125,8 +134,10 @@ def test_train_and_val_folders(studio: Studio) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("1,5,10", "expected `frame,id,left,top"),
-        ("1;5;10;10;5;5", "expected comma-separated numbers"),
+        ("1,5,10", "expected 9 columns, got 3"),
+        ("1;5;10;10;5;5", "expected 9 columns, got 6"),
+        ("1,5,10,,5,5,1,1,1", "expected numbers between commas"),
+        ("one", "expected numbers between commas"),
         ("1,5,nan,10,5,5,1,1,1", "finite"),
         ("1,5,10,10,-5,5,1,1,1", "got -5x5"),
         ("1.5,5,10,10,5,5,1,1,1", "expected integers"),

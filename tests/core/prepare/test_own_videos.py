@@ -109,3 +109,38 @@ def test_one_process_and_two_write_the_same(studio: Studio) -> None:
         studio.prepare("mot", workers=workers)
         written.append((studio.out / "all.json").read_bytes())
     assert written[0] == written[1]
+
+
+def shared_by_video_files(studio: Studio) -> tuple[str, ...]:
+    studio.video("videos/a.mp4", 2)
+    studio.video("videos/a.avi", 2)
+    studio.write("labels/a/000001.txt", f"0 {fractions(1)}\n")
+    return "labels/a/000001.txt", "videos/a.mp4", "videos/a.avi"
+
+
+def shared_by_folders(studio: Studio) -> tuple[str, ...]:
+    for folder in ("images", "frames"):
+        studio.image(f"{folder}/a/1.png", 1)
+    studio.write("labels/a/1.txt", f"0 {fractions(1)}\n")
+    return "labels/a/1.txt", "images/a/1.png", "frames/a/1.png"
+
+
+def shared_by_images(studio: Studio) -> tuple[str, ...]:
+    studio.image("images/left.png", 1)
+    studio.image("images/left.bmp", 2)
+    studio.write("labels/left.txt", f"0 {fractions(1)}\n")
+    return "labels/left.txt", "images/left.png", "images/left.bmp"
+
+
+@pytest.mark.parametrize("make", [shared_by_video_files, shared_by_folders, shared_by_images])
+def test_a_label_file_that_matches_twice_is_not_used(studio: Studio, make: Any) -> None:
+    studio.write("data.yaml", "names: [dog]")
+    studio.image("images/b/1.png", 1)
+    studio.write("labels/b/1.txt", f"0 {fractions(1)}\n")
+    label, *places = make(studio)
+    (problem,) = studio.problems("yolo")
+    assert problem.startswith(f"{label}: matches both ")
+    assert all(place in problem for place in places)
+    assert list(studio.shown()) == ["b"]
+    with pytest.raises(DataError, match=r"matches both"):
+        studio.prepare("yolo", strict=True)

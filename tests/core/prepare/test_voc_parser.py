@@ -84,13 +84,32 @@ def test_a_size_that_is_not_stated(tmp_path: Path, size: str) -> None:
     assert (annotation.width, annotation.height) == (0, 48)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "GB18030", "gbk", "big5"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "GB18030", "gbk", "big5", "Shift_JIS"]
+)
 def test_declared_encodings_are_read(tmp_path: Path, encoding: str) -> None:
     declared = "utf-8" if encoding == "utf-8-sig" else encoding
     text = f'<?xml version="1.0" encoding="{declared}"?>\n{FRAME}'.replace("n02691156", "人車")
     path = write(tmp_path, text.encode(encoding))
     assert [item.name for item in read_voc_xml(path).objects] == ["人車"]
     assert root_element(path) == "annotation"
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("windows-1251", "дом"), ("iso-8859-15", "œuf")])
+def test_declared_encodings_of_one_byte_are_read(tmp_path: Path, encoding: str, name: str) -> None:
+    text = f'<?xml version="1.0" encoding="{encoding}"?>\n{FRAME}'.replace("n02691156", name)
+    (item,) = read_voc_xml(write(tmp_path, text.encode(encoding))).objects
+    assert item.name == name
+
+
+def test_declarations_that_are_wrong(tmp_path: Path) -> None:
+    text = f'<?xml version="1.0" encoding="utf-16"?>\n{FRAME}'.replace("n02691156", "汽车")
+    assert [item.name for item in read_voc_xml(write(tmp_path, text)).objects] == ["汽车"]
+    beyond = text.replace("utf-16", "GB2312").replace("汽车", "汽車").encode("gbk")
+    assert [item.name for item in read_voc_xml(write(tmp_path, beyond)).objects] == ["汽車"]
+    path = write(tmp_path, text.replace("utf-16", "Shift_JIS").encode("gb18030"))
+    with pytest.raises(DataError, match=r"xml:10: broken XML: expected shift_jis, as declared"):
+        read_voc_xml(path)
 
 
 def test_an_encoding_that_is_not_declared(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_the_previous_checkpoint_is_kept(
     if not has_links:
         monkeypatch.setattr(os, "link", refuse)
     run = make_run(tmp_path / "run")
-    run.previous.with_name("previous.pth.partial").write_bytes(b"left by a killed run")
+    run.previous.with_name("previous.pth.0123abcd.partial").write_bytes(b"left by a killed run")
     run.keep_previous()
     partial = run.last.with_name("new")
     partial.write_bytes(b"later weights")

@@ -282,8 +282,19 @@ def test_motion_is_computed_from_tracks_if_not_stored(tmp_path: Path) -> None:
     annotations = tracked()
     annotations["annotations"][1]["motion_iou"] = 0.25
     truth = GroundTruth.load(write(tmp_path / "truth.json", annotations))
-    # 5 of 10 columns overlap: 50 / 150. The other video's object has only one frame: 1.
-    assert known_motion_iou(truth) == pytest.approx([1 / 3, 0.25, 1])
+    # 5 of 10 columns overlap: 50 / 150. The other video's object has only one frame.
+    assert known_motion_iou(truth) == pytest.approx([1 / 3, 0.25, np.nan], nan_ok=True)
+    motion = motion_of(tmp_path, annotations, [])
+    assert [motion["coco"][speed]["num_boxes"] for speed in SPEEDS] == [2, 0, 0]
+    assert motion["num_unknown"] == 1
+
+
+def test_sparse_labels_have_no_speed(tmp_path: Path) -> None:
+    annotations = tracked()
+    annotations["images"][1]["frame_id"] = annotations["images"][0]["frame_id"] + 10
+    motion = motion_of(tmp_path, annotations, [])
+    assert motion["coco"] is None and motion["fgfa"] is None
+    assert "no track has two boxes within 4 frames" in motion["unknown"]
 
 
 @pytest.mark.parametrize("missing", ["instance_id", "frame_id"])
@@ -301,7 +312,10 @@ def test_unknown_motion_is_null_with_a_reason(tmp_path: Path, missing: str) -> N
 
 def test_crowds_have_no_speed(tmp_path: Path) -> None:
     annotations = tracked()
-    annotations["annotations"][0] |= {"iscrowd": 1, "instance_id": None}
+    crowd, *others = annotations["annotations"]
+    crowd |= {"iscrowd": 1, "instance_id": None}
+    for box in others:
+        box["motion_iou"] = 0.95
     motion = motion_of(tmp_path, annotations, [detection([5, 0, 9, 9], 0.5, image_id=2)])
     assert [motion["coco"][speed]["num_boxes"] for speed in SPEEDS] == [0, 0, 2]
     assert motion["fgfa"]["slow"] == pytest.approx(0.5)
