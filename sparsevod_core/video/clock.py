@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 GUESSED_RATE = Fraction(25)
 """Frames per second of a stream that states neither times nor a rate, as FFmpeg assumes."""
 
+_MAX_JUMPS = 10_000  # more than any recording has
+
 SHORTEST_FALL_S = Fraction(1, 10)
 """Least time in seconds by which a clock that starts again falls, as in FFmpeg."""
 
@@ -62,6 +64,9 @@ class Clock:
         frame_rate: Frame rate in frames per second; None: unknown.
         is_free: Whether the container's clock may start again or jump, as in broadcast formats.
         jumps: List to which jumps are appended.
+
+    Attributes:
+        longest_gap: Longest time between two frames that is kept, in units of the time base.
     """
 
     def __init__(
@@ -75,7 +80,7 @@ class Clock:
         self.time_base = time_base or Fraction(1, 90_000)
         self.jumps = [] if jumps is None else jumps
         self._frame = self._ticks(1 / (frame_rate or GUESSED_RATE))
-        self._longest_gap = self._ticks(longest_gap_s(is_free))
+        self.longest_gap = self._ticks(longest_gap_s(is_free))
         self._shortest_fall = self._ticks(SHORTEST_FALL_S)
         self._count = 0
         self._first = 0  # time of the first frame
@@ -100,7 +105,7 @@ class Clock:
                 self._repaired("is missing", time)
         elif self._stamp is None:  # the first one
             time = stamp
-            if not 0 < time - last <= self._longest_gap:
+            if not 0 < time - last <= self.longest_gap:
                 time = self._jump(stamp, last)
         else:
             time = self._after(last, stamp, self._stamp)
@@ -133,7 +138,7 @@ class Clock:
                 self._set_shift(stamp, earlier)
                 return stamp + earlier
         fall = previous_stamp - stamp
-        if fall > max(self._shortest_fall, 2 * step) or gap > max(self._longest_gap, 4 * step):
+        if fall > max(self._shortest_fall, 2 * step) or gap > max(self.longest_gap, 4 * step):
             return self._jump(stamp, last)
         if not self._is_late:
             if gap > 0:
@@ -158,7 +163,8 @@ class Clock:
 
     def _set_shift(self, stamp: int, shift: int) -> None:
         self._shift = shift
-        self.jumps.append(Jump(stamp * self.time_base, shift * self.time_base))
+        if len(self.jumps) < _MAX_JUMPS:
+            self.jumps.append(Jump(stamp * self.time_base, shift * self.time_base))
 
     def _step(self) -> int:
         """Return the duration of a frame: by the frame rate unless the last frames contradict."""

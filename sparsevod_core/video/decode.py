@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,24 @@ _DECLARES_DURATION = ("matroska", "webm", "mov", "mp4", "avi", "flv", "mxf")
 
 _ROUNDING_S = Fraction(3, 20)
 _ATTACHED_PICTURE = 0x400  # FFmpeg's AV_DISPOSITION_ATTACHED_PIC
+
+
+@dataclass(slots=True)
+class Damage:
+    """Places in a video that are damaged.
+
+    Attributes:
+        num_places: Number of packets and frames that FFmpeg marks as damaged.
+        first: Number of the frame near the first of them.
+    """
+
+    num_places: int = 0
+    first: int = 0
+
+    def add(self, frame: int) -> None:
+        """Count a place near a frame."""
+        self.first = self.first if self.num_places else frame
+        self.num_places += 1
 
 
 def open_video(path: Path, threads: int = 0) -> tuple[InputContainer, VideoStream]:
@@ -87,15 +106,14 @@ def decode_all(
     path: Path,
     container: InputContainer,
     stream: VideoStream,
-    damaged: list[int] | None = None,
+    damage: Damage | None = None,
 ) -> Iterator[av.VideoFrame]:
     """Yield every frame from the start, in presentation order, with its time stamp as it is.
 
     Args:
         path: Path of the file.
         container, stream: As returned by `open_video`.
-        damaged: List to which the number of the frame is appended where FFmpeg finds damage that
-            does not end the video.
+        damage: Counts the places where FFmpeg finds damage that does not end the video.
 
     Raises:
         VideoError: The file breaks off, raised after the frames that decode: undecodable data, an
@@ -115,14 +133,14 @@ def decode_all(
             if packet.stream.index != stream.index:
                 continue
             if packet.size:
-                if is_last_incomplete and damaged is not None:
-                    damaged.append(count)
+                if is_last_incomplete and damage is not None:
+                    damage.add(count)
                 is_last_incomplete = packet.is_corrupt
             for frame in packet.decode():
                 assert isinstance(frame, av.VideoFrame)  # from a video stream
                 time_s = frame_time(frame)
-                if frame.is_corrupt and damaged is not None:
-                    damaged.append(count)
+                if frame.is_corrupt and damage is not None:
+                    damage.add(count)
                 yield frame
                 count += 1
                 if time_s is not None and previous_s is not None:

@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
 from sparsevod_core.errors import VideoError
 from sparsevod_core.video.clock import Clock
 from sparsevod_core.video.decode import (
@@ -39,9 +41,9 @@ class FrameIndex:
 
     def __init__(self, times: list[int], keyframes: list[int], clock: Clock) -> None:
         self.times = array("q", times)  # compact, as many videos may be open
-        self.shown_at = array("q", map(clock.time_of, times))
-        if self.shown_at == self.times:
-            self.shown_at = self.times
+        self.shown_at = self.times
+        if len(times) > 1 and np.diff(self.times).max() > clock.longest_gap:
+            self.shown_at = array("q", map(clock.time_of, times))
         self.keyframes = keyframes
         self.keyframe_at = {times[number]: number for number in keyframes}
 

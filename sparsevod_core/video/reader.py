@@ -14,6 +14,7 @@ from sparsevod_core.reporting import counted
 from sparsevod_core.structures import Frame
 from sparsevod_core.video.clock import GUESSED_RATE, Clock, Jump, has_times, is_free_running
 from sparsevod_core.video.decode import (
+    Damage,
     broken_off,
     codec_name,
     decode_all,
@@ -97,7 +98,7 @@ class VideoReader:
             start_s = Fraction(container.start_time or 0, 1_000_000)
             self.declared_num_frames = _declared_num_frames(self.path, container, stream)
         self.jumps: list[Jump] = []
-        self._damaged: list[int] = []
+        self._damage = Damage()
         self._clock = self._new_clock()
         self.start_s = Fraction(0)
         first_s = (first.pts or 0) * self._clock.time_base
@@ -137,10 +138,11 @@ class VideoReader:
             VideoError: The file breaks off; raised after all frames that decode.
         """
         container, stream = open_video(self.path, self._threads)
-        del self.jumps[:], self._damaged[:]
+        del self.jumps[:]
+        damage = self._damage = Damage()
         clock = self._clock = self._new_clock(self.jumps)
         with container:
-            for index, frame in enumerate(decode_all(self.path, container, stream, self._damaged)):
+            for index, frame in enumerate(decode_all(self.path, container, stream, damage)):
                 yield self._frame(index, frame, clock.time_of(frame.pts))
 
     def num_frames(self) -> int:
@@ -176,10 +178,11 @@ class VideoReader:
         if self._clock.note is not None:
             notes.append(self._clock.note)
         # Where recordings were glued together, the packet at the end of each looks damaged.
-        if len(self._damaged) > len(self.jumps):
+        if self._damage.num_places > len(self.jumps):
+            places = counted(self._damage.num_places, "place")
             notes.append(
-                f"the file is damaged in {counted(len(self._damaged), 'place')}, first near frame "
-                f"{self._damaged[0]:,}: frames there may be wrong or missing"
+                f"the file is damaged in {places}, first near frame {self._damage.first:,}: frames "
+                "there may be wrong or missing"
             )
         return notes
 
