@@ -23,6 +23,7 @@ from sparsevod_core.data.json_fields import (
     FieldError,
     Id,
     finite,
+    flag,
     size,
     text,
     whole,
@@ -60,7 +61,7 @@ class AnnotationFile:
     _read_id: Callable[[Any, str], int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._read_id = whole if self.for_frames else partial(_whole_or_text, self._text_ids)
+        self._read_id = whole if self.for_frames else partial(whole_or_text, self._text_ids)
 
     def adders(self) -> dict[str, Callable[[Any], None]]:
         """Return the function of each section that adds an entry.
@@ -119,9 +120,10 @@ class AnnotationFile:
         if for_frames:
             name = text(entry, "file_name")
             height, width = size(entry, "height"), size(entry, "width")
+            is_target = flag(entry, "is_vid_train_frame", default=True)
             images.heights.append(height)
             images.widths.append(width)
-            images.is_target.append(bool(entry.get("is_vid_train_frame", True)))
+            images.is_target.append(is_target)
             if ".." in name or name[0] == "/":
                 images.unusual_names.append(len(images.ids))
         else:
@@ -143,6 +145,7 @@ class AnnotationFile:
         if self.for_scoring:
             area = finite(entry, "area", math.nan)
             motion_iou = finite(entry, "motion_iou", math.nan)
+        is_crowd = flag(entry, "iscrowd") or ("ignore" in entry and flag(entry, "ignore"))
         try:
             x, y, width, height = entry["bbox"]
             annotations.boxes_xywh.extend((x, y, width, height))
@@ -152,7 +155,7 @@ class AnnotationFile:
         annotations.image_ids.append(image_id)
         annotations.category_ids.append(category_id)
         annotations.instance_ids.append(instance_id)
-        annotations.is_crowd.append(bool(entry.get("iscrowd", False)))
+        annotations.is_crowd.append(is_crowd)
         if self.for_frames:
             annotations.ids.append(box_id)
         if self.for_scoring:
@@ -160,7 +163,7 @@ class AnnotationFile:
             annotations.motion_iou.append(motion_iou)
 
 
-def _whole_or_text(text_ids: dict[str, int], entry: Any, key: str) -> int:
+def whole_or_text(text_ids: dict[str, int], entry: Any, key: str) -> int:
     """Return a whole-number id, or the number that stands for a text id."""
     if isinstance(entry, dict) and type(entry.get(key)) is str:
         return text_ids.setdefault(entry[key], _FIRST_TEXT_ID + len(text_ids))
@@ -264,7 +267,10 @@ def entry_place(section: str, position: int, entry: Any) -> str:
 
 def place(section: str, position: int, id_: object = None) -> str:
     """Return what errors call the entry at `position` with an id, if it is given."""
-    return f"{section}[{position}]" + ("" if id_ is None else f" (id {str(id_)[:40]})")
+    text_id = str(id_)[:40]
+    if not text_id.isprintable():
+        text_id = ascii(text_id)
+    return f"{section}[{position}]" + ("" if id_ is None else f" (id {text_id})")
 
 
 def is_video_file(file_name: str | None) -> TypeGuard[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import overload
 
 import numpy as np
@@ -46,7 +46,7 @@ class ImageGroup:
 def group_images(entries: CocoEntries, hints: Hints) -> list[ImageGroup]:
     """Return the videos of a file, in the order of `videos` or of names, then the stills.
 
-    Images that belong nowhere are added to the file's problems.
+    Images that belong nowhere are added to the file's problems, guesses to its notes.
     """
     images, of_video = np.flatnonzero(entries.is_usable).tolist(), entries.images.video_ids
     if not entries.video_of and all(of_video[image] == MISSING for image in images):
@@ -55,13 +55,19 @@ def group_images(entries: CocoEntries, hints: Hints) -> list[ImageGroup]:
     for image in images:
         by_id[of_video[image]].append(image)
     stills = by_id.pop(MISSING, [])
+    labels = dict(
+        zip(by_id, map(str, entries.ids_of(np.array(list(by_id), np.int64))), strict=True)
+    )
+    by_label = {labels[id_]: id_ for id_ in by_id}
     groups = []
     for video_id in entries.video_of or sorted(by_id):
-        name, file = entries.video_of.get(video_id, (str(video_id), None))
-        if images := by_id.pop(video_id, []):
+        name, file = entries.video_of.get(video_id, (labels.get(video_id, ""), None))
+        # Some files name the video of an image, instead of giving its id.
+        named = by_label.get(name, MISSING)
+        if images := by_id.pop(video_id if video_id in by_id else named, []):
             groups.append(_group(entries, name, file, images))
     for video_id, images in by_id.items():
-        reason = f"video_id {video_id} is not in 'videos' ({len(images)} such images)"
+        reason = f"video_id {labels[video_id]} is not in 'videos' ({len(images)} such images)"
         entries.skip(f"image {entries.images.ids[images[0]]}", reason)
     return [*groups, _stills(stills, "stills")] if stills else groups
 
@@ -78,15 +84,30 @@ def alone(entries: CocoEntries, groups: Iterable[ImageGroup]) -> list[str]:
     )
 
 
-def _group(entries: CocoEntries, name: str, file: str | None, images: list[int]) -> ImageGroup:
-    """Return a video's images in order of time; two for one frame become a problem."""
+def _group(
+    entries: CocoEntries,
+    name: str,
+    file: str | None,
+    images: list[int],
+    by_name: Sequence[int] | None = None,
+) -> ImageGroup:
+    """Return a video's images in order of time; two for one frame become a problem.
+
+    `by_name` are the frame numbers that the names give, if they are known already.
+    """
     numbers = [entries.images.frame_ids[image] for image in images]
-    if MISSING in numbers:
+    if MISSING in numbers and by_name is not None:
+        numbers = list(by_name)
+    elif MISSING in numbers:
         stems = (entries.file_names[image].rpartition(".")[0] for image in images)
         from_names = [split_number(stem)[1] for stem in stems]
         numbers = [number for number in from_names if number is not None]
         if len(numbers) < len(images):
             numbers = list(range(len(images)))
+            entries.notes.append(
+                f"{entries.path.name}: {name} has neither frame numbers nor numbered names: its "
+                f"{len(images)} images are frames in the file's order"
+            )
     kept: dict[int, int] = {}
     for number, image in sorted(zip(numbers, images, strict=True)):
         if (first := kept.setdefault(number, image)) != image:
@@ -120,11 +141,39 @@ def _by_name(entries: CocoEntries, images: list[int], hints: Hints) -> list[Imag
     groups = []
     for group in group_frames(by_file, by_folder=hints.group_by_folder):
         positions = [by_file[file] for _, file in group.files]
-        if group.is_video:
-            groups.append(_group(entries, group.name, None, positions))
+        sign = "" if group.is_video else _sign_of_time(entries, positions)
+        if sign:
+            folder = group.name.removesuffix("stills").removesuffix("/") or "video"
+            groups.append(_group(entries, folder, None, positions))
+            entries.notes.append(
+                f"{entries.path.name}: {len(positions)} images without a video are frames of one, "
+                f"{folder}, because {sign}"
+            )
+        elif group.is_video:
+            numbers = [number for number, _ in group.files]
+            groups.append(_group(entries, group.name, None, positions, numbers))
         else:
             groups.append(_stills(positions, group.name))
     return groups
+
+
+def _sign_of_time(entries: CocoEntries, images: list[int]) -> str:
+    """Return what shows that images without a video are frames of one; "" if nothing does."""
+    numbers = {entries.images.frame_ids[image] for image in images}
+    if MISSING not in numbers:
+        return "they have frame numbers" if len(numbers) == len(images) else ""
+    stems = (PurePosixPath(entries.file_names[image]).stem for image in images)
+    if any(split_number(stem)[1] is None for stem in stems):
+        return ""
+    if entries.num_first == 1 and entries.num_linked:
+        return "each has a `prev_image_id`"
+    tracks = as_numbers(entries.annotations.instance_ids)
+    in_images = np.isin(entries.image_of_box, images) & (tracks != MISSING)
+    appearances = np.unique(
+        np.stack([tracks[in_images], entries.image_of_box[in_images]], axis=1), axis=0
+    )
+    is_continued = len(np.unique(appearances[:, 0])) < len(appearances)
+    return "boxes in several of them have the same track id" if is_continued else ""
 
 
 @dataclass(frozen=True, slots=True)
