@@ -515,7 +515,7 @@ def _cast(value: Any, hint: Any, dotted: str) -> Any:
     raise ConfigError(f"{dotted}={shown}: expected {hint.__name__}, got {shown!r}")
 
 
-def _check_ranges(section: Any, prefix: str) -> None:
+def _check_ranges(section: object, prefix: str) -> None:
     """Raise ConfigError if a number in a section is outside the range beside its field."""
     for name, allowed in _ranges(type(section)).items():
         value = getattr(section, name)
