@@ -77,7 +77,7 @@ def prepare_labeled(
             root, output, splits=splits, include_det=include_det, dry_run=dry_run, **run
         )
     # Imported here to keep the start fast for ImageNet VID, which needs no other format.
-    from sparsevod_core.prepare.coco.labels import coco_files
+    from sparsevod_core.prepare.coco.files import find_files
     from sparsevod_core.prepare.formats import FORMATS, recognize
 
     if label_format not in ("auto", *FORMATS):
@@ -98,7 +98,7 @@ def prepare_labeled(
         for note in (*labels.notes, *names):
             reporter.message(f"{root}: {note}")
         chosen = _choose_splits(root, labels.splits, splits, val_fraction, seed or 0, output)
-        sources = [root, *(coco_files(root).values() if label_format == "coco" else ())]
+        sources = [root, *(find_files(root).splits.values() if label_format == "coco" else ())]
         inputs = dict.fromkeys(sources, "the source")
         inputs |= {} if hints.classes is None else {hints.classes: "the class list"}
         files = output_files(output, chosen, dry_run=dry_run, inputs=inputs)
