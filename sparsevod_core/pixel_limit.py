@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from types import ModuleType
 
 from sparsevod_core.errors import ConfigError, SparseVodError
@@ -38,7 +37,7 @@ def pillow_image() -> ModuleType:
 
 
 def require_few_pixels(
-    path: Path | str, width: int, height: int, error: type[SparseVodError]
+    path: str | os.PathLike[str], width: int, height: int, error: type[SparseVodError]
 ) -> None:
     """Raise `error` if a frame of this size exceeds the limit; call it before decoding."""
     limit = max_pixels()

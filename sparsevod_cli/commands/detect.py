@@ -37,8 +37,8 @@ def detect(
         list[str],
         typer.Argument(
             metavar="VIDEO",
-            help="Video files, patterns, folders of images, @LIST, - (stdin), camera numbers or "
-            "URLs.",
+            help="Video files, patterns, folders of videos or images, @LIST, - (stdin), camera "
+            "numbers or URLs.",
         ),
     ],
     output: Annotated[

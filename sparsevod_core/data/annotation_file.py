@@ -6,7 +6,6 @@ Every entry is checked on its own here; `annotation_fit` checks that entries fit
 from __future__ import annotations
 
 import math
-import re
 from array import array
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,9 +30,9 @@ from sparsevod_core.data.json_fields import (
 )
 from sparsevod_core.data.json_stream import stream_sections
 from sparsevod_core.errors import DataError
+from sparsevod_core.video.kinds import is_video
 
 SECTIONS = ("categories", "videos", "images", "annotations")
-_VIDEO_FILE = re.compile(r"\.(3gp|avi|flv|m4v|mkv|mov|mp4|mpe?g|m?ts|webm|wmv)$", re.IGNORECASE)
 _FIRST_TEXT_ID = MISSING + 1
 
 
@@ -276,4 +275,4 @@ def place(section: str, position: int, id_: object = None) -> str:
 
 def is_video_file(file_name: str | None) -> TypeGuard[str]:
     """Return True if the `file_name` of a video is a video file, not a folder of images."""
-    return bool(file_name and _VIDEO_FILE.search(file_name))
+    return file_name is not None and is_video(file_name)

@@ -113,7 +113,7 @@ def detect_videos(
             only video.
     """
     reporter = reporter or SilentReporter()
-    sources = _distinct(find_sources(videos))
+    sources = _distinct(find_sources(videos, reporter))
     jobs = plan(sources, output, results or {}, shard=shard, has_video=has_video)
     paths = [path for job in jobs for path in job.files.paths()]
     require_not_inputs(paths, _inputs(videos, sources, checkpoint, annotations))

@@ -14,6 +14,7 @@ from sparsevod_core.errors import ConfigError, VideoError
 from sparsevod_core.pixel_limit import max_pixels, require_few_pixels
 from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.structures import Frame
+from sparsevod_core.video.hdr import HdrToSdr
 from sparsevod_core.video.pixels import Orientation, ToRgb
 from sparsevod_core.video.sources import Source
 
@@ -66,6 +67,7 @@ class LiveStream:
     time_base = CLOCK
     start_s = Fraction(0)
     has_audio = False
+    notes: Sequence[str] = ()
     declared_num_frames: int | None = None
 
     def __init__(
@@ -96,7 +98,8 @@ class LiveStream:
         self.frame_rate: Fraction | None = stream.average_rate
         self.pixel_aspect: Fraction | None = stream.sample_aspect_ratio or None
         orientation = Orientation.of(first)
-        self._to_rgb = ToRgb(first.width, first.height, orientation)
+        hdr = HdrToSdr.of(stream.codec_context)
+        self._to_rgb = ToRgb(first.width, first.height, orientation, hdr)
         self.width, self.height = first.width, first.height
         if orientation.is_transposed:
             self.width, self.height = self.height, self.width

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Frame
+from sparsevod_core.video.animated_webp import AnimatedWebp, is_animated_webp
 from sparsevod_core.video.image_folder import ImageFolder
 from sparsevod_core.video.live import LiveStream
 from sparsevod_core.video.reader import VideoReader
@@ -28,7 +30,7 @@ class Footage(Protocol):
         """Yield all frames in order."""
 
 
-OpenVideo: TypeAlias = VideoReader | ImageFolder | LiveStream
+OpenVideo: TypeAlias = VideoReader | AnimatedWebp | ImageFolder | LiveStream
 """Footage that also has a size, a frame rate and a clock, see `VideoReader`."""
 
 
@@ -52,4 +54,13 @@ def open_source(
         return LiveStream(source, duration_s=duration_s, patience_s=patience_s, reporter=reporter)
     if source.kind == "images":
         return ImageFolder(source.place)
-    return open_stdin() if source.kind == "stdin" else VideoReader(source.place)
+    return open_stdin(open_file) if source.kind == "stdin" else open_file(source.place)
+
+
+def open_file(path: Path | str) -> VideoReader | AnimatedWebp:
+    """Open a video file.
+
+    Raises:
+        VideoError: As by `VideoReader` and `AnimatedWebp`.
+    """
+    return AnimatedWebp(path) if is_animated_webp(Path(path)) else VideoReader(path)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, TypeVar
 
 from sparsevod_core.errors import ConfigError, VideoError
+from sparsevod_core.video.animated_webp import AnimatedWebp
 from sparsevod_core.video.reader import VideoReader
+
+Reader = TypeVar("Reader", VideoReader, AnimatedWebp)
 
 MAX_BYTES = 16 * 2**30
 """Maximum number of bytes that are copied."""
@@ -23,8 +26,11 @@ _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"pnot"
 
 
 @contextmanager
-def open_stdin() -> Iterator[VideoReader]:
+def open_stdin(open_file: Callable[[str], Reader]) -> Iterator[Reader]:
     """Copy stdin to a file without a name, which nothing leaves behind, and open it as a video.
+
+    Args:
+        open_file: Opens a file as a video.
 
     Raises:
         ConfigError: The environment variable is not a number.
@@ -41,7 +47,7 @@ def open_stdin() -> Iterator[VideoReader]:
             raise VideoError(f"stdin: cannot copy it to a file: {error.strerror}") from error
         name = f"/proc/self/fd/{file.fileno()}"
         try:
-            with VideoReader(name) as reader:
+            with open_file(name) as reader:
                 yield reader
         except VideoError as error:
             raise VideoError(error.message.replace(name, "stdin"), error.hint) from error
@@ -66,6 +72,8 @@ def _require_video(start: bytes) -> None:
     import av
 
     if start[4:8] in _BOXES:  # the index, without which FFmpeg opens nothing, may be at the end
+        return
+    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":  # not by FFmpeg
         return
     try:
         av.open(io.BytesIO(start), metadata_errors="replace").close()

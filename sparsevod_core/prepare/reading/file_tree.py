@@ -8,7 +8,6 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from sparsevod_core.data.annotation_file import is_video_file
-from sparsevod_core.prepare.reading.image_size import IMAGE_SUFFIXES
 from sparsevod_core.prepare.reading.label_set import walk_files
 from sparsevod_core.prepare.reading.split_names import (
     HELD_OUT,
@@ -17,6 +16,7 @@ from sparsevod_core.prepare.reading.split_names import (
     is_split_word,
     split_of_file,
 )
+from sparsevod_core.video.kinds import IMAGE_SUFFIXES
 
 SplitOf = Callable[[str], str]
 """Returns the split of an image or video file."""

@@ -17,12 +17,10 @@ from sparsevod_core.pixel_limit import pillow_image, require_few_pixels
 from sparsevod_core.prepare.reading.annotated import Box
 from sparsevod_core.prepare.reading.file_bytes import READ_FLAGS, read_up_to
 from sparsevod_core.video.image_file import read_image
+from sparsevod_core.video.kinds import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from PIL import Image
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-"""Suffixes of files that are used as frames."""
 
 # Start-of-frame markers C0..CF hold the size; C4, C8 and CC are tables (ITU-T T.81, table B.1).
 _START_OF_FRAME = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}
