@@ -40,6 +40,7 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
         "categories": [{"id": c.id, "name": c.name} for c in checkpoint.categories],
         "model": {name: value.detach().cpu() for name, value in checkpoint.model.items()},
         "training": checkpoint.training,
+        "run": checkpoint.run,
     }
     _require_plain(contents, "checkpoint")
     try:
@@ -90,14 +91,16 @@ def _from_ours(contents: Any) -> Checkpoint | None:
     model = contents["model"]
     if not isinstance(model, dict) or not all(isinstance(v, Tensor) for v in model.values()):
         raise CheckpointError("SparseVOD checkpoint whose model is not a dict of tensors")
-    if not isinstance(contents["training"], dict | None):
-        raise CheckpointError("SparseVOD checkpoint whose training is not a dict")
+    run = contents.get("run")  # files of before do not have it
+    for name, value in {"training": contents["training"], "run": run}.items():
+        if not isinstance(value, dict | None):
+            raise CheckpointError(f"SparseVOD checkpoint whose {name} is not a dict")
     try:
         categories = tuple(Category(int(c["id"]), str(c["name"])) for c in contents["categories"])
         config = config_from_dict(contents["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"SparseVOD checkpoint with invalid settings: {error!r}") from error
-    return Checkpoint(config, categories, model, contents["training"])
+    return Checkpoint(config, categories, model, contents["training"], run)
 
 
 def _description(contents: Any) -> str:
