@@ -59,7 +59,7 @@ def check_sets(
                 "-o goes with a single --check FILE",
                 hint="without -o, each FILE gets a page beside it",
             )
-    inputs = {f"the annotations {file}": file for file in files}
+    inputs = {f"the annotation file {file}": file for file in files}
     pages = [] if page is None else [(page, MARKED)]
     console.check_outputs(json_out, SCHEMA, inputs, pages)
     reports, shared = check_datasets(files, root, decode=decode, reporter=ConsoleReporter())

@@ -7,6 +7,8 @@ the terminal's encoding lacks are replaced. A closed or full stdout or stderr lo
 from __future__ import annotations
 
 import codecs
+import errno
+import io
 import json
 import os
 import sys
@@ -21,6 +23,7 @@ from sparsevod_core.files.kinds import Kind, json_with
 from sparsevod_core.files.unfinished import write_text
 
 _lost = False
+_was_closed = False
 
 
 def prepare_streams() -> None:
@@ -29,14 +32,19 @@ def prepare_streams() -> None:
     Closed standard streams are opened on nothing. Otherwise, the next file opened would take their
     place, and get what libraries print.
     """
+    global _was_closed
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            # Takes the lowest free number. Writing fails if it is stdout: what is lost is noted.
+            os.open(os.devnull, os.O_RDONLY if descriptor == 1 else os.O_RDWR)
     codecs.register_error("sparsevod", _replaced)
-    if reconfigure := getattr(sys.stdout, "reconfigure", None):  # a closed stdout is None
-        reconfigure(errors="sparsevod")
+    if sys.stdout is None:
+        _was_closed = True
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="sparsevod")
 
 
 def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -55,18 +63,24 @@ def stdout_is_lost() -> bool:
 @contextmanager
 def _writing_to_stdout() -> Iterator[None]:
     """Report an error of stdout, and discard what is written to it from then on."""
-    global _lost
     try:
         yield
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError as failure:
-        _lost = True
-        if not isinstance(failure, BrokenPipeError):  # the reader has seen enough, as `head`
-            error(f"stdout: cannot write: {failure.strerror}", None)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # Python flushes once more at its end
-        os.close(nowhere)
+        lose_stdout(failure)
+
+
+def lose_stdout(failure: OSError) -> None:
+    """Report that stdout cannot be written, and discard what is written to it from then on."""
+    global _lost
+    _lost = True
+    if failure.errno == errno.EBADF:
+        error("stdout: cannot write: it is closed", None)
+    elif not isinstance(failure, BrokenPipeError):  # the reader has seen enough, as `head`
+        error(f"stdout: cannot write: {failure.strerror}", None)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)  # Python flushes once more at its end
+    os.close(nowhere)
 
 
 def out(text: object = "") -> None:
@@ -159,7 +173,7 @@ def check_outputs(
     """
     outputs = list(others)
     if str(json_out) == "-":
-        if sys.stdout is None:
+        if _was_closed:
             raise ConfigError("--json -: stdout is closed", hint="name a file")
     elif json_out is not None:
         outputs.append((json_out, json_with(schema)))

@@ -109,7 +109,7 @@ def bench(
     from sparsevod_core.inference import resolve_device
 
     console.check_outputs(
-        json_out, SCHEMA, {"the checkpoint": checkpoint, "the configuration": config}
+        json_out, SCHEMA, {"the checkpoint": checkpoint, "the configuration file": config}
     )
     if checkpoint is not None and backbone is not None:
         raise ConfigError("bench: expected --checkpoint or --backbone, got both")
@@ -214,7 +214,7 @@ def data(
     from sparsevod_core.inference import resolve_device
 
     console.check_outputs(
-        json_out, SCHEMA, {"the annotations": annotations, "the configuration": config}
+        json_out, SCHEMA, {"the annotation file": annotations, "the configuration file": config}
     )
     settings = overrides_with(
         overrides,
@@ -269,7 +269,7 @@ def train(
     from sparsevod_core.inference import resolve_device
 
     console.check_outputs(
-        json_out, SCHEMA, {"the annotations": annotations, "the configuration": config}
+        json_out, SCHEMA, {"the annotation file": annotations, "the configuration file": config}
     )
     settings = overrides_with(
         overrides,

@@ -37,8 +37,8 @@ def detect(
         list[str],
         typer.Argument(
             metavar="VIDEO",
-            help="Video files, patterns, folders of images, @LIST, - (stdin), camera numbers or "
-            "URLs.",
+            help="Video files, patterns, folders of videos or images, @LIST, - (stdin), camera "
+            "numbers or URLs.",
         ),
     ],
     output: Annotated[
@@ -224,8 +224,9 @@ def detect(
     its detections; use --resume to continue.
 
     For several videos, and for -o without a suffix, each output is a folder of files named after
-    the videos. In -o 'found/*.webm' the * stands for these names. Existing outputs are skipped. Use
-    --gpus to share the videos among processes and --shard to share them among machines.
+    the videos. In -o 'found/*.webm' the * stands for these names. Existing outputs of the same
+    video and model are skipped. Use --gpus to share the videos among processes and --shard to share
+    them among machines.
 
     A stream or camera always gives its newest frame: frames that arrive while the model is busy are
     dropped. It only has past frames as support frames (--support-mode causal, the default for

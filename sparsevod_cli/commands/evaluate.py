@@ -167,9 +167,9 @@ def evaluate(
     if is_main:
         inputs = {
             "the checkpoint": checkpoint,
-            "the annotations": annotations,
-            "the configuration": config_file,
-            **{f"the predictions of {name}": file for name, file in files.items()},
+            "the annotation file": annotations,
+            "the configuration file": config_file,
+            **{f"the file of predictions {name}": file for name, file in files.items()},
         }
         _check_outputs(json_out, save_predictions, figures, inputs, list(files))
     if from_predictions:

@@ -150,9 +150,9 @@ def train(
     reporter: Reporter = ConsoleReporter() if console.is_first_process() else SilentReporter()
     if console.is_first_process():
         inputs = {
-            "the annotations": annotations,
-            "the validation annotations": val,
-            "the configuration": config_file,
+            "the annotation file": annotations,
+            "the validation annotation file": val,
+            "the configuration file": config_file,
             "the checkpoint": init_from,
         }
         console.check_outputs(json_out, SCHEMA, inputs)

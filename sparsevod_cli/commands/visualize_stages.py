@@ -114,7 +114,7 @@ def visualize_stages(
     console.check_outputs(
         json_out,
         "sparsevod.stages/1",
-        {"the source": video, "the checkpoint": checkpoint, "the configuration": config_file},
+        {"the source": video, "the checkpoint": checkpoint, "the configuration file": config_file},
         [(file, MARKED) for file in (*files, output.with_suffix(".html"))],
     )
     settings = overrides_with(

@@ -90,7 +90,12 @@ def evaluate(
         writer = PredictionsWriter(save_predictions, image_ids, made_by, distributed.rank())
         finished = set()
         for predictions in writer.begin(resume=resume) if distributed.is_main() else ():
-            collector.update(*predictions)
+            try:
+                collector.update(*predictions)
+            except ValueError as error:  # categories or images that the annotations lack
+                raise DataError(
+                    f"{writer.path}.partial: not of this evaluation: {error}"
+                ) from error
             finished.add(predictions.image_id)
         if finished:
             reporter.message(f"{writer.path}: skipping {len(finished):,} frames: already done")

@@ -120,7 +120,7 @@ def _write(job: _Job, description: dict[str, Any]) -> None:
     )
     if job.path.suffix == ".pt2":
         with writing_bytes(job.path, OWN_GRAPH) as file:
-            torch.export.save(program, file, extra_files={"sparsevod.json": text})  # type: ignore[arg-type]
+            torch.export.save(program, file, extra_files={"sparsevod.json": text})
         return
     onnx: Any = torch.onnx.export(
         program,

@@ -22,8 +22,8 @@ def locked(paths: Sequence[Path]) -> Iterator[None]:
     """Hold the locks of several outputs; see `lock_file`."""
     with ExitStack() as stack:
         # In the same order in every process, so that one of two always gets all.
-        for place in sorted({os.path.realpath(path) for path in paths}):
-            stack.enter_context(lock_file(beside(Path(place), ".lock"), Path(place)))
+        for place, path in sorted((os.path.realpath(path), path) for path in paths):
+            stack.enter_context(lock_file(beside(Path(place), ".lock"), path))
         yield
 
 
@@ -84,8 +84,7 @@ def _opened(file: Path, what: Path) -> int:
             # The process that held the lock before may have removed the file in the meantime.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), file.stat()):
-                    os.ftruncate(descriptor, 0)
-                    os.pwrite(descriptor, _own_line(), 0)
+                    _write_holder(descriptor, file)
                     return descriptor
         except BaseException:
             os.close(descriptor)
@@ -93,14 +92,19 @@ def _opened(file: Path, what: Path) -> int:
         os.close(descriptor)
 
 
-def _own_line() -> bytes:
+def _write_holder(descriptor: int, file: Path) -> None:
     entry = {
         "sparsevod": "lock",
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
-    return json.dumps(entry).encode() + b"\n"
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(entry).encode() + b"\n", 0)
+    except OSError:  # a full disk
+        file.unlink()
+        raise
 
 
 def _holder(content: bytes) -> str | None:

@@ -7,6 +7,7 @@ lock on it, so that the remains of a killed process can be told from the work of
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import re
 import secrets
@@ -15,7 +16,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from sparsevod_core.files.check import require_own
 from sparsevod_core.files.kinds import Kind
@@ -97,36 +98,32 @@ def writing(path: Path, kind: Kind | None = None) -> Iterator[Path]:
     file.publish()
 
 
-@contextmanager
-def writing_bytes(path: Path, kind: Kind | None = None) -> Iterator[BytesSink]:
-    """Provide a binary file that becomes `path`, see `writing`, for libraries that hide OSErrors.
+class BytesSink(io.BufferedWriter):
+    """A binary file for libraries that hide an OSError, which is kept in `error`."""
 
-    torch raises a RuntimeError that does not say why, whatever the reason.
-    """
-    with writing(path, kind) as temporary, temporary.open("wb") as file:
-        sink = BytesSink(file)
-        try:
-            yield sink
-            file.flush()
-        except Exception as error:
-            if sink.error is not None:
-                raise sink.error from error
-            raise
-
-
-class BytesSink:
-    """A binary file for writing, which keeps the error of a write in `error`."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.error: OSError | None = None
-        self.flush, self.fileno = file.flush, file.fileno
+    error: OSError | None = None
 
     def write(self, content: Buffer) -> int:
         try:
-            return self._file.write(content)
+            return super().write(content)
         except OSError as error:
             self.error = error
+            raise
+
+
+@contextmanager
+def writing_bytes(path: Path, kind: Kind | None = None) -> Iterator[BytesSink]:
+    """Provide a binary file that becomes `path`, see `writing`.
+
+    torch raises a RuntimeError that does not say why, whatever the reason.
+    """
+    with writing(path, kind) as temporary, BytesSink(io.FileIO(temporary, "wb")) as file:
+        try:
+            yield file
+            file.flush()
+        except Exception as error:
+            if file.error is not None:
+                raise file.error from error
             raise
 
 

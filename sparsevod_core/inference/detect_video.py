@@ -139,7 +139,9 @@ def detect_video(
         journal_file = files.journal()
         if journal_file is not None and not source.is_live:
             run = _journal_header(predictor, source)
-            journal = stack.enter_context(Journal(journal_file, run, resume=resume))
+            journal = stack.enter_context(
+                Journal(journal_file, run, resume=resume, num_classes=len(predictor.categories))
+            )
             if journal.num_frames:
                 reporter.message(f"{journal_file}: resuming after {journal.num_frames:,} frames")
         outputs = stack.enter_context(
@@ -180,6 +182,8 @@ def detect_video(
         if outputs.num_frames == 0 and breaks:
             raise breaks[0]
         outputs.finish(truncated=bool(breaks) or is_interrupted())
+        for note in (*video.notes, *(outputs.writer.notes if outputs.writer else ())):
+            reporter.warning(f"{source}: {note}")
         if journal is not None:
             journal.publish(files.paths(), is_last=not is_interrupted())
         detected = DetectedVideo(
@@ -208,7 +212,7 @@ def _coco_ids(
     if isinstance(video, ImageFolder):
         images = annotated.of_images(video.files, size)
     elif source.kind == "file":
-        images = annotated.of_video(video.path, size)
+        images = annotated.of_video(Path(video.path), size)
     else:
         raise ConfigError(
             f"{source}: {annotations} cannot have frames of it", hint="leave out --annotations"

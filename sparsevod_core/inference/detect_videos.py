@@ -113,7 +113,7 @@ def detect_videos(
             only video.
     """
     reporter = reporter or SilentReporter()
-    sources = _distinct(find_sources(videos))
+    sources = _distinct(find_sources(videos, reporter))
     jobs = plan(sources, output, results or {}, shard=shard, has_video=has_video)
     paths = [path for job in jobs for path in job.files.paths()]
     require_not_inputs(paths, _inputs(videos, sources, checkpoint, annotations))
@@ -186,7 +186,8 @@ def plan(
     first, step = _parse_shard(shard)
     if output is not None and not has_video:
         raise ConfigError(f"-o {output}: cannot be combined with --no-video")
-    is_file = output is None or bool(output.suffix and not output.is_dir())
+    # Unlike Path.is_dir, isdir returns False for a name that is too long.
+    is_file = output is None or bool(output.suffix and not os.path.isdir(output))  # noqa: PTH112
     if len(sources) == 1 and shard is None and is_file and "*" not in str(output):
         (source,) = sources
         video = output or Path(fitted(source.stem, "_detections.mp4"))
@@ -352,7 +353,7 @@ def _output_video(name: str, output: Path | None, count: int) -> Path:
     folder = output or Path("detections")
     if "*" in str(folder):
         return Path(*(_named(part, name) for part in folder.parts))
-    if folder.suffix and not folder.is_dir():
+    if folder.suffix and not os.path.isdir(folder):  # noqa: PTH112
         raise ConfigError(
             f"-o {folder}: cannot write {count} videos to one file",
             hint=f"name a folder, -o {folder.stem}, or use -o '{folder.stem}/*{folder.suffix}'",

@@ -193,6 +193,7 @@ def _writer(
         pixel_aspect=video.pixel_aspect,
         audio_from=video.path if isinstance(video, VideoReader) and video.has_audio else None,
         start_s=video.start_s,
+        jumps=video.jumps if isinstance(video, VideoReader) else (),
     )
 
 

@@ -78,9 +78,11 @@ class RunFolder:
             raise cannot_write(self.path, error) from error
         write_text(self.config, f"# Settings of a training run, {MARK}\n{config.to_yaml()}")
         kept, last = [], {"run": step, "train": step, "eval": evaluated_step}
-        lines = self.metrics.read_text(encoding="utf-8") if self.metrics.exists() else ""
+        # A crash of the machine may leave anything in the last lines, even bytes that are no text.
+        is_there = self.metrics.exists()
+        lines = self.metrics.read_text(encoding="utf-8", errors="replace") if is_there else ""
         for line in lines.splitlines(keepends=True):
-            with suppress(ValueError, LookupError, TypeError):
+            with suppress(ValueError, LookupError, TypeError, RecursionError):
                 record = json.loads(line)
                 if line.endswith("\n") and record["step"] <= last[record["kind"]]:
                     kept.append(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,7 @@ from sparsevod_core.files.kinds import MARK, Kind
 from sparsevod_core.files.names import cannot_write
 from sparsevod_core.files.unfinished import Unfinished
 from sparsevod_core.video.audio import AudioTracks
+from sparsevod_core.video.clock import Jump
 from sparsevod_core.video.containers import Codec, Encoding, container_for
 from sparsevod_core.video.palette import ToPalette
 
@@ -70,6 +72,7 @@ class VideoWriter:
         pixel_aspect: Width of a displayed pixel divided by its height; None: square.
         audio_from: Path of a file whose audio is added; not all containers support audio.
         start_s: Time in that file, in seconds, that is zero in the output.
+        jumps: Places where the clock of that file jumps, see `AudioTracks`.
 
     Raises:
         VideoError: The suffix is not supported.
@@ -89,6 +92,7 @@ class VideoWriter:
         pixel_aspect: Fraction | None = None,
         audio_from: Path | None = None,
         start_s: Fraction = Fraction(0),
+        jumps: Sequence[Jump] = (),
     ) -> None:
         import av
 
@@ -134,7 +138,7 @@ class VideoWriter:
             self._stream.codec_context.sample_aspect_ratio = pixel_aspect
         self._to_palette = ToPalette(*self.size, self._time_base)
         if audio_from is not None and container.audio != frozenset():
-            self._audio = AudioTracks(audio_from, self._container, container, start_s)
+            self._audio = AudioTracks(audio_from, self._container, container, start_s, jumps)
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -166,6 +170,17 @@ class VideoWriter:
             self._container.mux(self._stream.encode(frame))
         except (av.FFmpegError, OSError) as error:
             raise cannot_write(self.path, error) from error
+
+    @property
+    def notes(self) -> list[str]:
+        """What of the source's audio is left out."""
+        lost_s = None if self._audio is None else self._audio.lost_after_s
+        if lost_s is None:
+            return []
+        return [
+            f"the sound ends at {float(lost_s):,.2f} s of the source: its clock jumps there, and "
+            "that of the picture does not"
+        ]
 
     def finish(self, *, truncated: bool) -> None:
         """Write the remaining audio, up to the last frame if truncated; call once at the end."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from sparsevod_cli import main as cli
+from sparsevod_cli import app as cli
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     def call(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["sparsevod", "prepare-vid", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            cli.run()
         return int(end.value.code or 0)
 
     return call

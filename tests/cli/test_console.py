@@ -56,8 +56,8 @@ def test_a_class_name_that_the_terminal_lacks(files: Path, encoding: str) -> Non
         (">/dev/full", 1, b"error: stdout: cannot write: No space left on device\n"),
         (">/dev/full 2>&1", 1, b""),
         ("2>/dev/full", 0, b""),
-        (">&-", 0, b""),
-        (">&- 2>&-", 0, b""),
+        (">&-", 1, b"error: stdout: cannot write: it is closed\n"),
+        (">&- 2>&-", 1, b""),
         ("| true", 0, b""),
     ],
 )
@@ -76,3 +76,14 @@ def test_json_on_a_lost_stdout_is_an_error(files: Path, redirection: str, reason
     done = run_eval(files, "-", redirection)
     assert done.returncode > 0
     assert b"stdout" in done.stderr and reason.encode() in done.stderr
+
+
+@pytest.mark.parametrize("command", ["--help", "--version", "detect --help"])
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-", "| true"])
+def test_help_on_a_lost_stdout_is_at_most_one_line(command: str, redirection: str) -> None:
+    words = f"{sys.executable} -m sparsevod_cli {command} {redirection}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=60)
+    # A pipe may be closed before or after what it can hold is written.
+    assert done.returncode == 1 or (redirection == "| true" and done.returncode == 0)
+    assert done.stderr.count("\n") == (0 if redirection == "| true" else 1)
+    assert "error: stdout: cannot write: " in done.stderr or redirection == "| true"

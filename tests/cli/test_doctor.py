@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sparsevod_cli.main import app
+from sparsevod_cli.app import app
 from sparsevod_core import machine
 
 RUNNER = CliRunner()

@@ -13,7 +13,7 @@ import pytest
 import torch
 import typer
 
-from sparsevod_cli import main as cli
+from sparsevod_cli import app as cli
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
 from sparsevod_core.config import load_config
 from sparsevod_core.model.build import build_detector
@@ -48,7 +48,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     def run_eval(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["sparsevod", "eval", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            cli.run()
         return int(end.value.code or 0)
 
     return run_eval

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from sparsevod_cli import main as cli
+from sparsevod_cli import app as cli
 from sparsevod_cli.commands.visualize_stages import visualize_stages
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
 from sparsevod_core.config import load_config
@@ -51,7 +51,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     words = ["sparsevod", "visualize-stages", *map(str, arguments)]
     monkeypatch.setattr(sys, "argv", words)
     try:
-        cli.main()
+        cli.run()
     except SystemExit as stopped:
         return int(stopped.code or 0)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -120,8 +121,8 @@ class DetectionCollector:
             )
         count = len(scores)
         if not self._blocks or not self._blocks[-1].has_room(count):
-            categories = compact_positions(len(self._category_at))
-            self._blocks.append(_Block(max(count, BLOCK_ROWS), categories))
+            kind = compact_positions(len(self._category_at))
+            self._blocks.append(_Block(max(count, BLOCK_ROWS), kind))
         categories = [self._category_at[id_] for id_ in category_ids]
         self._blocks[-1].append(image, categories, boxes_xywh, scores)
         self._is_added[image] = True
@@ -155,7 +156,7 @@ class _Block:
 
     def __init__(self, capacity: int, categories: type[np.signedinteger]) -> None:
         self._count = 0
-        self._columns = (
+        self._columns: tuple[np.ndarray, ...] = (
             np.empty(capacity, dtype=np.int32),
             np.empty(capacity, dtype=categories),
             np.empty((capacity, 4)),
@@ -174,9 +175,8 @@ class _Block:
     ) -> None:
         """Copy the detections of an image into the next rows."""
         end = self._count + len(scores)
-        for column, values in zip(
-            self._columns, (image, categories, boxes_xywh, scores), strict=True
-        ):
+        rows: tuple[Any, ...] = (image, categories, boxes_xywh, scores)
+        for column, values in zip(self._columns, rows, strict=True):
             column[self._count : end] = values
         self._count = end
 

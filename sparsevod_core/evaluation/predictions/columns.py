@@ -56,7 +56,7 @@ def columns_of(entries: Sequence[Any], known: KnownIds) -> Columns:
         numbers = list(chain.from_iterable(boxes)) if is_plain else []
         is_plain &= {*map(type, numbers), *map(type, scores)} <= _NUMBERS
         columns = _columns(known, images, categories, numbers, scores)
-    except (TypeError, LookupError, OverflowError):
+    except (TypeError, ValueError, LookupError, OverflowError):
         return _one_by_one(entries, known)
     if is_plain and np.isfinite(columns.boxes_xywh).all() and np.isfinite(columns.scores).all():
         return columns
@@ -94,7 +94,7 @@ def _position_of(entry: Any, key: str, positions: Mapping[Id, int], among: str) 
     # 3.0, as a spreadsheet or pandas writes it, finds 3.
     position = positions.get(id_) if isinstance(id_, int | float | str) else None  # type: ignore[arg-type]
     if position is None:
-        raise FieldError(f"{key} {id_!r} is not {among}")
+        raise FieldError(f"{key} {repr(id_)[:80]} is not {among}")
     return position
 
 

@@ -62,8 +62,9 @@ class PredictionsWriter:
     ) -> None:
         self.path = path
         room = ".0000"  # for the ranks
-        self._partial = path.with_name(fitted(path.name, f".partial{room}").removesuffix(room))
-        self._journal = path.with_name(self._partial.name + f".{rank}") if rank else self._partial
+        place = Path(os.path.realpath(path))
+        self._partial = place.with_name(fitted(place.name, f".partial{room}").removesuffix(room))
+        self._journal = place.with_name(self._partial.name + f".{rank}") if rank else self._partial
         self._videos = videos
         self._last_ids = {ids[-1] for ids in videos}
         self._header = json.loads(json.dumps({"schema": SCHEMA, **made_by}))
@@ -107,7 +108,7 @@ class PredictionsWriter:
 
     def __enter__(self) -> PredictionsWriter:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._journal.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._journal.open("ab", buffering=0)
             self._is_empty = self._file.tell() == 0
             if self._is_empty:
@@ -182,8 +183,7 @@ class PredictionsWriter:
             for image_id in (id_ for ids in self._videos for id_ in ids):
                 journal, at = frame_at[image_id]
                 journal.seek(at)
-                _, _, entries = journal.readline()[1:-2].partition(b", ")
-                if entries:
+                if entries := _split(journal.readline())[1]:
                     results.write(separator + entries)
                     separator = b",\n"
             results.write(b"\n]\n")
@@ -193,7 +193,7 @@ class PredictionsWriter:
     def _journals(self) -> list[Path]:
         """Return the journals of all processes of earlier runs and this one."""
         name = re.compile(re.escape(self._partial.name) + r"(\.\d+)?")
-        return sorted(path for path in self.path.parent.glob("*") if name.fullmatch(path.name))
+        return sorted(path for path in self._partial.parent.glob("*") if name.fullmatch(path.name))
 
     def _recover(self, journal: Path, video_of: Mapping[int, int]) -> list[FramePredictions]:
         """Return the frames of a journal's finished videos, and truncate it after them."""
@@ -206,7 +206,10 @@ class PredictionsWriter:
                 if frame is None or frame.image_id not in video_of:
                     break
                 unfinished.append(frame)
-                if len(unfinished) == len(self._videos[video_of[frame.image_id]]):
+                ids = self._videos[video_of[frame.image_id]]
+                if len(unfinished) == len(ids):
+                    if {one.image_id for one in unfinished} != set(ids):
+                        break
                     finished += unfinished
                     unfinished = []
                     end = file.tell()
@@ -224,7 +227,7 @@ class PredictionsWriter:
             return
         try:
             header = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             header = None
         if not isinstance(header, dict) or header.get("schema") != SCHEMA:
             raise DataError(
@@ -257,24 +260,34 @@ def _line(value: Any) -> bytes:
 
 
 def _frame(line: bytes) -> FramePredictions | None:
-    """Parse a journal's line; None if it was cut off."""
-    if not line.endswith(b"]\n"):
+    """Parse a journal's line; None if it was cut off or damaged."""
+    if not line.endswith(b"]\n") or not line.isascii():
         return None
     try:
         image_id, *entries = json.loads(line)
-        return FramePredictions(
-            image_id,
-            np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4),
-            np.array([entry["score"] for entry in entries], dtype=np.float64),
-            [entry["category_id"] for entry in entries],
-        )
-    except (ValueError, TypeError, KeyError):
+        boxes = np.array([entry["bbox"] for entry in entries], dtype=np.float64)
+        scores = np.array([entry["score"] for entry in entries], dtype=np.float64)
+        category_ids = [entry["category_id"] for entry in entries]
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
+    count = len(entries)
+    is_frame = boxes.shape == ((count, 4) if count else (0,)) and scores.shape == (count,)
+    is_frame &= bool(np.isfinite(boxes).all() and np.isfinite(scores).all())
+    is_frame &= {*map(type, category_ids), type(image_id)} <= {int, str}
+    if not is_frame:
+        return None
+    return FramePredictions(image_id, boxes.reshape(-1, 4), scores, category_ids)
 
 
-def _places(journal: IO[bytes]) -> Iterator[tuple[int, int]]:
+def _split(line: bytes) -> tuple[Any, bytes]:
+    """Return the image id and the entries, as written, of a frame's complete line."""
+    image_id, end = json.JSONDecoder().raw_decode(line.decode("ascii"), 1)
+    return image_id, line[end:-2].removeprefix(b", ")
+
+
+def _places(journal: IO[bytes]) -> Iterator[tuple[Any, int]]:
     """Yield the image id and byte offset of each frame."""
     at = len(journal.readline())
     while line := journal.readline():
-        yield json.loads(line[1:].partition(b", ")[0].rstrip(b"]\n")), at
+        yield _split(line)[0], at
         at += len(line)

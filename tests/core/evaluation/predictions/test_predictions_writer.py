@@ -192,3 +192,38 @@ def test_a_folder_that_is_not_writable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write"), writer(tmp_path / "file" / "x"):
         pass
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b'[{"a": 1}]',
+        b"[[1]]",
+        b'[20, {"image_id": 20, "category_id": [1], "bbox": [1, 2, 3, 4], "score": 0.5}]',
+        b'[20, {"image_id": 20, "category_id": 1, "bbox": [[1], 2, 3, 4], "score": 0.5}]',
+        b'[20, {"image_id": 20, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1e999}]',
+        b'[20, {"image_id": 20, "category_id": 1, "bbox": [1, 2, 3], "score": 1}]',
+        b'[20, {"image_id": 20, "category_id": 1, "bbox": [%b, 2, 3, 4], "score": 1}]'
+        % (b"9" * 400),
+        b"[" * 100_000 + b"]",
+        b"[20, \xff]",
+    ],
+    ids=range(9),
+)
+def test_a_damaged_line_ends_a_journal(damage: bytes, tmp_path: Path) -> None:
+    with writer(tmp_path / "found.json") as first:
+        for id_ in VIDEOS[1]:
+            first.write(frame(id_))
+    journal = tmp_path / "found.json.partial"
+    intact = journal.read_bytes()
+    journal.write_bytes(intact + damage + b"\n")
+    again = writer(tmp_path / "found.json")
+    assert ids_of(again.begin(resume=True)) == list(VIDEOS[1])
+    assert journal.read_bytes() == intact
+
+
+def test_a_frame_twice_is_not_a_finished_video(tmp_path: Path) -> None:
+    with writer(tmp_path / "found.json") as first:
+        for _ in VIDEOS[0]:
+            first.write(frame(VIDEOS[0][0]))
+    assert writer(tmp_path / "found.json").begin(resume=True) == []
