@@ -79,8 +79,9 @@ def visualize_stages(
     works offline. Without --checkpoint the bundled model is used; its classes are printed.
 
     The JSON contains every proposal at every stage, whatever its score. Keys: schema
-    ("sparsevod.stages/1"), video, checkpoint ("embedded" for the bundled model), num_frames,
-    proposal_init, support (mode, supports, window_stride), score, categories (id, name), frames.
+    ("sparsevod.stages/1"), video, checkpoint ("embedded" for the bundled model), run (as of
+    detect), num_frames, proposal_init, support (mode, supports, window_stride), score, categories
+    (id, name), frames.
     Keys of a frame: index (from 0), time_s (in seconds, or null), width, height (in pixels),
     supports (frame numbers), proposals_xyxy, proposals_mean_iou (over all pairs; 1 if all are
     identical), ends_on (for each proposal: the proposal that detects the object it ends on, with a
@@ -163,8 +164,8 @@ def visualize_stages(
     write_text(output.with_suffix(".html"), page, MARKED)
     reporter.message(f"wrote {output.with_suffix('.html')}: open it in a browser")
     if json_out is not None:
-        name = checkpoint_name(checkpoint)
-        console.write_json(json_out, {**found.to_dict(score), "checkpoint": name})
+        made_by = {"checkpoint": checkpoint_name(checkpoint), "run": predictor.run}
+        console.write_json(json_out, {**found.to_dict(score), **made_by})
 
 
 def _numbers(option: str, text: str) -> list[int]:
