@@ -14,7 +14,7 @@ from sparsevod_core.errors import ConfigError, VideoError
 from sparsevod_core.video.animated_webp import AnimatedWebp
 from sparsevod_core.video.reader import VideoReader
 
-Reader = TypeVar("Reader", VideoReader, AnimatedWebp)
+Reader = TypeVar("Reader", bound=VideoReader | AnimatedWebp)
 
 MAX_BYTES = 16 * 2**30
 """Maximum number of bytes that are copied."""
