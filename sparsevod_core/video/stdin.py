@@ -14,7 +14,6 @@ from sparsevod_core.errors import ConfigError, VideoError
 from sparsevod_core.video.animated_webp import AnimatedWebp
 from sparsevod_core.video.reader import VideoReader
 
-
 MAX_BYTES = 16 * 2**30
 """Maximum number of bytes that are copied."""
 VARIABLE = "SPARSEVOD_MAX_STDIN_BYTES"
