@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryFile
-from typing import IO, TypeVar
+from typing import IO, TypeAlias
 
 from sparsevod_core.errors import ConfigError, VideoError
 from sparsevod_core.video.animated_webp import AnimatedWebp
 from sparsevod_core.video.reader import VideoReader
 
-Reader = TypeVar("Reader", VideoReader, AnimatedWebp)
+Reader: TypeAlias = VideoReader | AnimatedWebp
 
 MAX_BYTES = 16 * 2**30
 """Maximum number of bytes that are copied."""
