@@ -177,7 +177,9 @@ def benchmark(
         },
         "peak_memory_mib": peak,
         "settings": {**asdict(settings), "size": list(settings.size)},
-        "run": describe_run(str(device), settings.precision, config and config.flat()),
+        "run": describe_run(
+            str(device), settings.precision, None if config is None else config.flat()
+        ),
         "machine": asdict(describe_machine()),
     }
 
