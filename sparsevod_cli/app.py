@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -85,6 +86,7 @@ def run() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     console.prepare_streams()
+    warnings.showwarning = lambda message, *_: console.show_warning(message)
     keep_freed_memory()
     spin_only_on_free_cores()
     try:

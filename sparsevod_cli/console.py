@@ -21,6 +21,7 @@ from sparsevod_core.errors import ConfigError
 from sparsevod_core.files.check import check_outputs as check
 from sparsevod_core.files.kinds import Kind, json_with
 from sparsevod_core.files.unfinished import write_text
+from sparsevod_core.printable import printable
 
 _lost = False
 _was_closed = False
@@ -86,13 +87,13 @@ def lose_stdout(failure: OSError) -> None:
 def out(text: object = "") -> None:
     """Print a line of the result to stdout."""
     with _writing_to_stdout():
-        print(text)
+        print(_safe(str(text)))
 
 
 def say(text: str) -> None:
     """Print a message to stderr."""
     with suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print(_safe(text), file=sys.stderr, flush=True)
 
 
 def is_first_process() -> bool:
@@ -106,9 +107,32 @@ def is_first_process() -> bool:
 
 def error(message: str, hint: str | None) -> None:
     """Print an error and its hint to stderr."""
-    say(f"error: {message}")
+    say(f"error: {_one_line(message)}")
     if hint:
-        say(f"  hint: {hint}")
+        say(f"  hint: {_one_line(hint)}")
+
+
+def _safe(text: str) -> str:
+    """Return text without controls of the terminal; names in it may come from untrusted files.
+
+    Bytes of file names that are not text stay as they are: see `_replaced`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter == "\n" or "\udc80" <= letter <= "\udcff" else printable(letter)
+        for letter in text
+    )
+
+
+def _one_line(text: str) -> str:
+    """Replace line breaks, with which a name could write lines of its own."""
+    return " ".join(text.splitlines())
+
+
+def show_warning(message: Warning | str) -> None:
+    """Print a warning of a library on one line."""
+    say(f"warning: {_one_line(str(message))}")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -137,21 +161,18 @@ def lines(title: str, texts: Sequence[str]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    output = Console(highlight=False, soft_wrap=True)
-    output.print(Text(_printable(title), "bold"))
-    for text in texts:
-        output.print(Text(_printable(text)))
-    output.print()
+    with _writing_to_stdout():
+        output = Console(highlight=False, soft_wrap=True)
+        output.print(Text(_printable(title), "bold"))
+        for text in texts:
+            output.print(Text(_printable(text)))
+        output.print()
 
 
 def _printable(text: str) -> str:
-    """Replace control characters, as class names may come from untrusted files.
-
-    Letters that stdout cannot show are replaced too, so that columns stay aligned.
-    """
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    """Replace controls, and letters that stdout cannot show, so that columns stay aligned."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding)
+    return printable(text).encode(encoding, "replace").decode(encoding)
 
 
 def check_outputs(

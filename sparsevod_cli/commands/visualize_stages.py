@@ -21,6 +21,7 @@ from sparsevod_cli.options import (
 )
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.files.kinds import MARKED
+from sparsevod_core.files.names import fitted
 from sparsevod_core.files.unfinished import write_text
 
 if TYPE_CHECKING:
@@ -110,7 +111,9 @@ def visualize_stages(
     from sparsevod_core.inference.inspection import inspect_stages
 
     stems = (output.stem, f"{output.stem}_supports")
-    files = [output.with_name(stem + suffix) for stem in stems for suffix in (".png", ".pdf")]
+    files = [
+        output.with_name(fitted(stem, suffix)) for stem in stems for suffix in (".png", ".pdf")
+    ]
     console.check_outputs(
         json_out,
         "sparsevod.stages/1",
@@ -150,7 +153,7 @@ def visualize_stages(
         )
     for stem, figure in figures.items():
         for suffix in (".png", ".pdf"):
-            file = output.with_name(stem + suffix)
+            file = output.with_name(fitted(stem, suffix))
             save_figure(figure, file)
             reporter.message(f"wrote {file}")
     page = stage_html(

@@ -19,6 +19,7 @@ from sparsevod_core.prepare.cvat.labels import find_cvat
 from sparsevod_core.prepare.imagenet_vid.layout import find_root
 from sparsevod_core.prepare.mot.labels import KITTI_FOLDERS, find_mot
 from sparsevod_core.prepare.mot.sequences import GROUND_TRUTH, label_files
+from sparsevod_core.prepare.reading.file_bytes import read_up_to
 from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, walk_files
 from sparsevod_core.prepare.reading.split_names import find_by_split
 from sparsevod_core.prepare.reading.strict_xml import root_element
@@ -135,8 +136,7 @@ def _first_label(root: Path, suffix: str, is_label: Callable[[Path], bool]) -> s
 
 def _has_five_numbers(path: Path) -> bool:
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            words = file.readline(200).split()
+        words = read_up_to(path, 200).split(b"\n")[0].split()
         values = [float(word) for word in words]
     except (OSError, ValueError):
         return False

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sparsevod_core.errors import VideoError
+from sparsevod_core.pixel_limit import pillow_image, require_few_pixels
 from sparsevod_core.structures import Frame
 from sparsevod_core.video.decode import broken_off
 
@@ -67,6 +68,7 @@ class AnimatedWebp:
         self.frame_rate = Fraction(1000 * len(starts_ms), end_ms) if end_ms else None
         self._image = self._open(complete_bytes)
         self.width, self.height = self._image.size
+        require_few_pixels(self.path, self.width, self.height, VideoError)
         self._frame(0)
 
     @property
@@ -128,17 +130,16 @@ class AnimatedWebp:
         return Frame(index, self._times_s[index], pixels)
 
     def _open(self, complete_bytes: int | None) -> Image:
-        from PIL import Image
-
+        images = pillow_image()
         try:
             if complete_bytes is None:
-                return Image.open(self.path, formats=["WEBP"])
+                return images.open(self.path, formats=["WEBP"])
             # Pillow refuses files that are cut off.
             with self.path.open("rb") as file:
                 content = bytearray(file.read(complete_bytes))
             content[4:8] = (complete_bytes - 8).to_bytes(4, "little")
-            return Image.open(BytesIO(content), formats=["WEBP"])
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            return images.open(BytesIO(content), formats=["WEBP"])
+        except (OSError, ValueError, images.DecompressionBombError) as error:
             raise VideoError(f"{self.path}: cannot open the animated WebP: {error}") from error
 
 

@@ -17,6 +17,7 @@ from sparsevod_core.reporting import Reporter, SilentReporter, counted
 from sparsevod_core.video.image_folder import natural_order
 from sparsevod_core.video.kinds import is_image, is_video
 
+STDIN = ("-", "/dev/stdin")
 STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "tcp", "udp", "srt")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _MAX_LIST_BYTES = 16 * 2**20
@@ -80,8 +81,8 @@ def find_sources(words: Iterable[str], reporter: Reporter | None = None) -> list
 
 
 def _sources(word: str, reporter: Reporter) -> Iterator[Source]:
-    if word == "-":
-        yield Source("stdin", word)
+    if word in STDIN:
+        yield Source("stdin", "-")
     elif scheme := _URL.match(word):
         if scheme[1].lower() not in STREAM_SCHEMES:
             raise ConfigError(
@@ -163,7 +164,7 @@ def _of_list(path: Path, reporter: Reporter) -> Iterator[Source]:
     for number, line in enumerate(_lines(path), start=1):
         if not line or line.startswith("#"):
             continue
-        if line.startswith("@") or line == "-":
+        if line.startswith("@") or line in STDIN:
             raise ConfigError(f"{path}, line {number}: {line} is not allowed in a list")
         words = [_from_list(path, spelling) for spelling in _spellings(line)]
         word = next((word for word in words if _is_there(word) or _has_matches(word)), words[0])

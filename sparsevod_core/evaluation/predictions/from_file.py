@@ -37,6 +37,7 @@ from sparsevod_core.evaluation.predictions.columns import (
     columns_of,
 )
 from sparsevod_core.evaluation.predictions.writer import RECORD_SUFFIX
+from sparsevod_core.input_file import require_regular_file
 from sparsevod_core.machine import num_processors
 from sparsevod_core.reporting import Reporter, SilentReporter
 
@@ -139,6 +140,7 @@ def _read_file(path: Path, known: KnownIds, reporter: Reporter) -> list[Columns]
 def _require_list(path: Path) -> None:
     """Raise a DataError if the file is not a JSON list; often two files were swapped."""
     kinds = {"{": "an object", '"': "text", "n": "null", "": "an empty file"}
+    require_regular_file(path, DataError)
     try:
         with path.open(encoding="utf-8-sig") as file:
             first = file.read(4096).lstrip()[:1]

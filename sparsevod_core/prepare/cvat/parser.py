@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sparsevod_core.data.json_fields import FieldError, flag
 from sparsevod_core.errors import DataError
+from sparsevod_core.input_file import require_regular_file
 from sparsevod_core.prepare.reading.annotated import Box
 from sparsevod_core.prepare.reading.strict_xml import StrictXmlParser
 
@@ -127,6 +128,7 @@ class _Parser(StrictXmlParser):
 
     def parse(self, path: Path) -> Iterator[None]:
         """Parse one piece of the file per iteration."""
+        require_regular_file(path, DataError)
         try:
             with path.open("rb") as file:
                 while piece := file.read(_PIECE_BYTES):
