@@ -99,8 +99,9 @@ def _refuse_classes_from_1(lines: Sequence[Line], class_ids: Collection[int]) ->
         return
     if (min(used), max(used)) == (1, num_names):
         raise DataError(
-            f"{lines[used.index(num_names)].place}: class {num_names}, but the classes of {counted(num_names, 'name')}"
-            " count from 0; as no label has class 0, the labels seem to count from 1",
+            f"{lines[used.index(num_names)].place}: class {num_names}, but the classes of "
+            f"{counted(num_names, 'name')} count from 0; as no label has class 0, the labels "
+            "seem to count from 1",
             hint="give the ids with --classes FILE, one `ID: NAME` per line, from `1: NAME` on",
         )
 
