@@ -119,6 +119,8 @@ def detect_videos(
     require_not_inputs(paths, _inputs(videos, sources, checkpoint, annotations))
     require_distinct(paths)
     annotated = None
+    if annotations is None and root is not None:
+        raise ConfigError(f"--root {root}: goes with --annotations")
     if annotations is not None:
         if "coco" not in (results or {}):
             raise ConfigError(

@@ -357,3 +357,10 @@ def test_names_do_not_depend_on_the_order(detect: Any) -> None:
     again = ("a/y.mov", "a/X.mov", "a/x.mp4", "b/x.mp4", "a/y.mp4")
     assert detect(*again, "-o", "found") == 0
     assert names == sorted(path.name for path in Path("found").iterdir() if path.name[0] != ".")
+
+
+def test_a_root_without_annotations_is_refused(detect: Any, capsys: Any) -> None:
+    make_video("a.mp4")
+    assert detect("a.mp4", "--root", ".") == 2
+    assert "--root .: goes with --annotations" in capsys.readouterr().err
+    assert sorted(tree(".")) == ["a.mp4"]
