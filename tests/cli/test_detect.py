@@ -639,7 +639,7 @@ def test_tracks_of_several_videos_are_not_mixed_with_results_without(
     for name in "ab":
         make_video(tmp_path / f"{name}.mp4", [40 * n for n in range(8)])
     words = ["*.mp4", "--checkpoint", checkpoint, "--no-video"]
-    assert run(*words, "--mot", "tracks", "--track", "--gpus", 2, "--device", "cpu") == 0
+    assert run(*words, "--mot", "tracks", "--track") == 0
     ids = [
         {line.split(",")[1] for line in path.open()}
         for path in sorted(Path("tracks").glob("*.txt"))
