@@ -3,12 +3,13 @@
 STAMP := .venv/.installed
 TEST_WORKERS ?= 2
 
-.PHONY: help demo test lint docs bench gpu-check clean
+.PHONY: help demo test fuzz lint docs bench gpu-check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       detect with the bundled model, then train one on rendered videos; VIDEO=file.mp4 adds yours"
 	@echo "make test       run all tests"
+	@echo "make fuzz       feed ten times as many mutated files to every reader as the tests do; 5 minutes"
 	@echo "make lint       check style, types and import directions"
 	@echo "make docs       build the documentation site in build/site"
 	@echo "make bench      measure inference: time per frame, ablation, accuracy; 20 minutes"
@@ -20,6 +21,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal --durations 10
+
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 SPARSEVOD_FUZZ_SCALE=10 .venv/bin/python -m pytest -q -n $(TEST_WORKERS) tests/fuzz
 
 lint: $(STAMP)
 	.venv/bin/ruff check

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sparsevod_cli import console
 from sparsevod_cli.check_page import dataset_page
 from sparsevod_core.errors import ConfigError, DataError
+from sparsevod_core.files.kinds import MARKED
 from sparsevod_core.reporting import counted
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def check_sets(
         Exit code: 1 if training would stop or, if `strict`, there is any problem.
 
     Raises:
-        ConfigError: `page` is given for several files, or is not a PNG, PDF or SVG.
+        ConfigError: `page` is given for several files, or is not a PNG, PDF or SVG; an output
+            would overwrite another file.
     """
     from sparsevod_cli.progress import ConsoleReporter
     from sparsevod_core.figures.saving import figure_kind
@@ -57,6 +59,9 @@ def check_sets(
                 "-o goes with a single --check FILE",
                 hint="without -o, each FILE gets a page beside it",
             )
+    inputs = {f"the annotation file {file}": file for file in files}
+    pages = [] if page is None else [(page, MARKED)]
+    console.check_outputs(json_out, SCHEMA, inputs, pages)
     reports, shared = check_datasets(files, root, decode=decode, reporter=ConsoleReporter())
     for report in reports:
         _save_page(report, page)
@@ -181,7 +186,7 @@ def _save_page(report: DatasetReport, page: Path | None) -> None:
     path = page or report.file.with_suffix(".check.png")
     try:
         save_figure(dataset_page(report), path)
-    except DataError as error:
+    except (ConfigError, DataError) as error:
         if page is not None:
             raise
         console.say(f"warning: {error.message}; give another path for the plots with -o")

@@ -7,17 +7,24 @@ the terminal's encoding lacks are replaced. A closed or full stdout or stderr lo
 from __future__ import annotations
 
 import codecs
+import errno
+import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from sparsevod_core.errors import ConfigError
+from sparsevod_core.files.check import check_outputs as check
+from sparsevod_core.files.kinds import Kind, json_with
+from sparsevod_core.files.unfinished import write_text
+from sparsevod_core.printable import printable
 
 _lost = False
+_was_closed = False
 
 
 def prepare_streams() -> None:
@@ -26,14 +33,19 @@ def prepare_streams() -> None:
     Closed standard streams are opened on nothing. Otherwise, the next file opened would take their
     place, and get what libraries print.
     """
+    global _was_closed
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            # Takes the lowest free number. Writing fails if it is stdout: what is lost is noted.
+            os.open(os.devnull, os.O_RDONLY if descriptor == 1 else os.O_RDWR)
     codecs.register_error("sparsevod", _replaced)
-    if reconfigure := getattr(sys.stdout, "reconfigure", None):  # a closed stdout is None
-        reconfigure(errors="sparsevod")
+    if sys.stdout is None:
+        _was_closed = True
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="sparsevod")
 
 
 def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -52,30 +64,36 @@ def stdout_is_lost() -> bool:
 @contextmanager
 def _writing_to_stdout() -> Iterator[None]:
     """Report an error of stdout, and discard what is written to it from then on."""
-    global _lost
     try:
         yield
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError as failure:
-        _lost = True
-        if not isinstance(failure, BrokenPipeError):  # the reader has seen enough, as `head`
-            error(f"stdout: cannot write: {failure.strerror}", None)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # Python flushes once more at its end
-        os.close(nowhere)
+        lose_stdout(failure)
+
+
+def lose_stdout(failure: OSError) -> None:
+    """Report that stdout cannot be written, and discard what is written to it from then on."""
+    global _lost
+    _lost = True
+    if failure.errno == errno.EBADF:
+        error("stdout: cannot write: it is closed", None)
+    elif not isinstance(failure, BrokenPipeError):  # the reader has seen enough, as `head`
+        error(f"stdout: cannot write: {failure.strerror}", None)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)  # Python flushes once more at its end
+    os.close(nowhere)
 
 
 def out(text: object = "") -> None:
     """Print a line of the result to stdout."""
     with _writing_to_stdout():
-        print(text)
+        print(_safe(str(text)))
 
 
 def say(text: str) -> None:
     """Print a message to stderr."""
     with suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print(_safe(text), file=sys.stderr, flush=True)
 
 
 def is_first_process() -> bool:
@@ -89,9 +107,32 @@ def is_first_process() -> bool:
 
 def error(message: str, hint: str | None) -> None:
     """Print an error and its hint to stderr."""
-    say(f"error: {message}")
+    say(f"error: {_one_line(message)}")
     if hint:
-        say(f"  hint: {hint}")
+        say(f"  hint: {_one_line(hint)}")
+
+
+def _safe(text: str) -> str:
+    """Return text without controls of the terminal; names in it may come from untrusted files.
+
+    Bytes of file names that are not text stay as they are: see `_replaced`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter == "\n" or "\udc80" <= letter <= "\udcff" else printable(letter)
+        for letter in text
+    )
+
+
+def _one_line(text: str) -> str:
+    """Replace line breaks, with which a name could write lines of its own."""
+    return " ".join(text.splitlines())
+
+
+def show_warning(message: Warning | str, *_: object) -> None:
+    """Print a warning of a library on one line; takes the arguments of `warnings.showwarning`."""
+    say(f"warning: {_one_line(str(message))}")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -120,42 +161,51 @@ def lines(title: str, texts: Sequence[str]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    output = Console(highlight=False, soft_wrap=True)
-    output.print(Text(_printable(title), "bold"))
-    for text in texts:
-        output.print(Text(_printable(text)))
-    output.print()
+    with _writing_to_stdout():
+        output = Console(highlight=False, soft_wrap=True)
+        output.print(Text(_printable(title), "bold"))
+        for text in texts:
+            output.print(Text(_printable(text)))
+        output.print()
 
 
 def _printable(text: str) -> str:
-    """Replace control characters, as class names may come from untrusted files.
-
-    Letters that stdout cannot show are replaced too, so that columns stay aligned.
-    """
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    """Replace controls, and letters that stdout cannot show, so that columns stay aligned."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding)
+    return printable(text).encode(encoding, "replace").decode(encoding)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON under its final name only when complete; `-` is stdout.
+def check_outputs(
+    json_out: Path | None,
+    schema: str,
+    inputs: Mapping[str, Path | None],
+    others: Sequence[tuple[Path, Kind | None]] = (),
+) -> None:
+    """Check that outputs can be written and no other file is lost, before the work begins.
+
+    Args:
+        json_out: Value of `--json`.
+        schema: Its `schema`.
+        inputs: Files and folders that the command reads, by what they are, e.g. `the checkpoint`.
+        others: Other outputs, see `sparsevod_core.files.check`.
 
     Raises:
-        ConfigError: stdout is closed.
+        ConfigError, DataError: See `sparsevod_core.files.check`; or JSON is for a closed stdout.
     """
+    outputs = list(others)
+    if str(json_out) == "-":
+        if _was_closed:
+            raise ConfigError("--json -: stdout is closed", hint="name a file")
+    elif json_out is not None:
+        outputs.append((json_out, json_with(schema)))
+    check(outputs, {path: what for what, path in inputs.items() if path is not None})
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a result, which has a `schema`, as JSON; `-` is stdout."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     if str(path) == "-":
-        if sys.stdout is None:
-            raise ConfigError("--json -: stdout is closed", hint="name a file")
         with _writing_to_stdout():
             print(text, end="")
-        return
-    write_text(path, text)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` under its final name only when complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-    partial.replace(path)
+    else:
+        write_text(path, text, json_with(value["schema"]))

@@ -1,110 +1,25 @@
-"""The `sparsevod` command: registers its subcommands and prints errors."""
+"""Entry point of the `sparsevod` command, which answers Ctrl-C before anything else is imported."""
 
-from __future__ import annotations
-
-import sys
-from typing import Annotated
-
-import typer
-
-from sparsevod_cli import console
-from sparsevod_cli.commands import (
-    bench,
-    detect,
-    doctor,
-    evaluate,
-    export,
-    prepare_vid,
-    reproduce,
-    train,
-    visualize_stages,
-)
-from sparsevod_cli.options import current_name
-from sparsevod_core.allocator import keep_freed_memory
-from sparsevod_core.errors import SparseVodError
-from sparsevod_core.spinning import spin_only_on_free_cores
-
-app = typer.Typer(
-    name="sparsevod",
-    help="Video object detection with SparseVOD: prepare data, train, evaluate, detect, inspect.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",  # reflows the paragraphs of docstrings
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "token_normalize_func": current_name,
-    },
-)
-
-
-def _show_version(value: bool) -> None:
-    if value:
-        from sparsevod_core.version import version
-
-        typer.echo(f"sparsevod {version()}")
-        raise typer.Exit
-
-
-@app.callback()
-def _global_options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version",
-            callback=_show_version,
-            is_eager=True,
-            help="Print the version and exit.",
-        ),
-    ] = False,
-    debug: Annotated[
-        bool,
-        typer.Option("--debug", help="Print tracebacks of errors; works with all commands."),
-    ] = False,
-) -> None:
-    pass
-
-
-app.command("prepare-vid")(prepare_vid.prepare_vid)
-app.command("train")(train.train)
-app.command("eval")(evaluate.evaluate)
-app.command("detect")(detect.detect)
-app.command("visualize-stages")(visualize_stages.visualize_stages)
-app.command("export")(export.export)
-app.add_typer(bench.app, name="bench")
-app.add_typer(reproduce.app, name="reproduce")
-app.command("doctor")(doctor.doctor)
+import os
+import signal
 
 
 def main() -> None:
     """Run the command line. Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted."""
-    debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    console.prepare_streams()
-    keep_freed_memory()
-    spin_only_on_free_cores()
+    # If Ctrl-C is ignored, as in background jobs of a script, it stays ignored.
+    answers = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if answers:
+        signal.signal(signal.SIGINT, _exit_at_once)
     try:
-        app(args=arguments, prog_name="sparsevod")
-    except SystemExit as end:
-        if not end.code and console.stdout_is_lost():
-            sys.exit(1)
-        raise
-    except SparseVodError as error:
-        if debug:
-            raise
-        console.error(error.message, error.hint)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        console.error("interrupted", None)
-        sys.exit(130)
-    except Exception as error:
-        if debug:
-            raise
-        first_line = (str(error).splitlines() or [""])[0]
-        console.error(
-            f"unexpected {type(error).__name__}: {first_line}",
-            "run the command again with --debug and report the output, with that of "
-            "`sparsevod doctor`",
-        )
-        sys.exit(1)
+        from sparsevod_cli.app import run
+
+        run()
+    finally:
+        if answers:  # everything is done, but Python takes a moment to end
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _exit_at_once(*_: object) -> None:
+    # An exception could be swallowed or wrapped by whatever is just being imported.
+    os.write(2, b"error: interrupted\n")
+    os._exit(130)

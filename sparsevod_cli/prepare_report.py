@@ -150,16 +150,19 @@ def _examples(prepared: Sequence[PreparedSplit]) -> list[str]:
 
 
 def _taken_for(example: Example, what: str) -> list[str]:
+    """Return the files of an example and what they were taken for, in short lines if possible."""
     first, last = example.first_file, example.last_file.rpartition("/")[2]
     if example.num_frames == 1:
-        files = first
+        parts = [first]
     elif example.first_file == example.last_file:
-        files = f"frames {example.first_number} ... {example.last_number} of {first}"
+        parts = [f"frames {example.first_number} ... {example.last_number} of {first}"]
     else:
-        files = f"{first} ... {last}"
-    if len(files) + len(what) < LINE_LENGTH - 4:
-        return [f"{files} -> {what}"]
-    return [files, f"    -> {what}"]
+        parts = [first, f"... {last}"]
+    if len(" ".join(parts)) <= LINE_LENGTH:
+        parts = [" ".join(parts)]
+    if len(parts[0]) + len(what) <= LINE_LENGTH - 4 and len(parts) == 1:
+        return [f"{parts[0]} -> {what}"]
+    return [parts[0], *(f"    {part}" for part in (*parts[1:], f"-> {what}"))]
 
 
 def _warn(split: PreparedSplit) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sparsevod_cli import console
+from sparsevod_core.printable import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -25,7 +26,7 @@ class _RichTask:
         self._task = task
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        self._bar.update(self._task, advance=steps, note=note)
+        self._bar.update(self._task, advance=steps, note=printable(note))
 
 
 class _PlainTask:
@@ -67,15 +68,15 @@ class ConsoleReporter:
         )
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(unit),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with RichProgress(*columns, console=Console(stderr=True)) as bar:
-            yield _RichTask(bar, bar.add_task(label, total=total, note=""))
+            yield _RichTask(bar, bar.add_task(printable(label), total=total, note=""))
 
     def message(self, text: str) -> None:
         """Print one line."""

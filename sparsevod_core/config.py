@@ -40,7 +40,7 @@ class Range:
 Count = Annotated[int, Range(1, 1_000_000_000)]
 CountOrZero = Annotated[int, Range(0, 1_000_000_000)]
 Fraction = Annotated[float, Range(0, 1)]
-Factor = Annotated[float, Range(0, 1_000_000)]
+Factor = Annotated[float, Range(0, 1e30)]
 
 MAX_HEAD_PARAMETERS = 1_000_000_000
 """Maximum number of parameters of all head stages, estimated; the paper's model has 70 million."""
@@ -538,7 +538,8 @@ def _cast(value: Any, hint: Any, dotted: str) -> Any:
 
 def _check_ranges(section: Any, prefix: str) -> None:
     """Raise ConfigError if a number in a section is outside the range beside its field."""
-    for name, allowed in _ranges(type(section)).items():
+    kind: Any = type(section)  # mypy does not take the type of Any for hashable
+    for name, allowed in _ranges(kind).items():
         value = getattr(section, name)
         for number in value if isinstance(value, tuple) else (value,):
             if number is not None and not allowed.low <= number <= allowed.high:

@@ -77,7 +77,7 @@ class Commands(Directive):
     """A section for each `sparsevod` command: its help and its options."""
 
     def run(self) -> list[nodes.Node]:
-        from sparsevod_cli.main import app
+        from sparsevod_cli.app import app
 
         return self._sections(typer.main.get_command(app), "sparsevod")
 

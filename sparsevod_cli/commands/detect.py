@@ -37,8 +37,8 @@ def detect(
         list[str],
         typer.Argument(
             metavar="VIDEO",
-            help="Video files, patterns, folders of images, @LIST, - (stdin), camera numbers or "
-            "URLs.",
+            help="Video files, patterns, folders of videos or images, @LIST, - (stdin), camera "
+            "numbers or URLs.",
         ),
     ],
     output: Annotated[
@@ -159,6 +159,19 @@ def detect(
     jsonl: Annotated[Path | None, _results("--jsonl", "JSON lines, one per frame.")] = None,
     csv: Annotated[Path | None, _results("--csv", "CSV table, one row per detection.")] = None,
     coco: Annotated[Path | None, _results("--coco", "COCO results file.")] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            "--annotations",
+            help="COCO-VID JSON of these videos, whose image and class ids --coco then uses.",
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            "--root", help="Folder of the frames of --annotations; default: as the JSON says."
+        ),
+    ] = None,
     coco_vid: Annotated[
         Path | None, _results("--coco-vid", "COCO-VID JSON of the drawn detections, as labels.")
     ] = None,
@@ -224,8 +237,9 @@ def detect(
     its detections; use --resume to continue.
 
     For several videos, and for -o without a suffix, each output is a folder of files named after
-    the videos. In -o 'found/*.webm' the * stands for these names. Existing outputs are skipped. Use
-    --gpus to share the videos among processes and --shard to share them among machines.
+    the videos. In -o 'found/*.webm' the * stands for these names. Existing outputs of the same
+    video and model are skipped. Use --gpus to share the videos among processes and --shard to share
+    them among machines.
 
     A stream or camera always gives its newest frame: frames that arrive while the model is busy are
     dropped. It only has past frames as support frames (--support-mode causal, the default for
@@ -234,16 +248,16 @@ def detect(
     --json, --jsonl, --csv, --coco, --coco-vid and --mot accept - for stdout. They contain every
     detection, whatever its score, but --coco-vid only those that are drawn. With --track, all of
     them have ids; --mot contains only detections with an id. docs/detections.md shows the formats.
-    Keys of --json: schema
+    To score --coco with `sparsevod eval`, also give --annotations. Keys of --json: schema
     ("sparsevod.detections/1"), video, width, height (in pixels, rotation applied), frame_rate
     ("30000/1001", or null), checkpoint ("embedded" for the bundled model), support (mode, supports,
-    window_stride), seed, run (version, device, precision, threads), track (settings, only with
-    --track), categories (id, name), frames, num_frames, truncated (true if the video broke off or
-    the run was interrupted). Keys of a frame: index (from 0), time_s (in seconds, or null),
-    detections (highest score first). Keys of a detection: box_xyxy (x1, y1, x2, y2 in pixels of the
-    video, clipped to it), score (0 to 1), label (name of the class), class_id (its id in the
-    annotations the model was trained on), track_id (only with --track: the object's number from 1,
-    or null).
+    window_stride), seed, run (version, device, precision, threads, seed, settings, model: a
+    digest), track (settings, only with --track), categories (id, name), frames, num_frames,
+    truncated (true if the video broke off or the run was interrupted). Keys of a frame: index (from
+    0), time_s (in seconds, or null), detections (highest score first). Keys of a detection:
+    box_xyxy (x1, y1, x2, y2 in pixels of the video, clipped to it), score (0 to 1), label (name of
+    the class), class_id (its id in the annotations the model was trained on), track_id (only with
+    --track: the object's number from 1, or null).
 
     Example: sparsevod detect car.mp4
 
@@ -252,6 +266,8 @@ def detect(
     Example: sparsevod detect 'clips/*.mp4' -o found --csv found
 
     Example: sparsevod detect car.mp4 --track --mot car.txt
+
+    Example: sparsevod detect 'videos/*.mp4' --no-video --annotations gt.json --coco found
 
     Example: sparsevod detect car.mp4 --compare --frame-size x640 -o compared.gif
 
@@ -278,6 +294,8 @@ def detect(
         output,
         results={kind: path for kind, path in paths.items() if path is not None},
         has_video=not no_video,
+        annotations=annotations,
+        root=root,
         checkpoint=checkpoint,
         overrides=overrides_with(
             overrides,

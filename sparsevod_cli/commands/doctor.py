@@ -12,14 +12,16 @@ from sparsevod_cli.options import JsonOut
 if TYPE_CHECKING:
     from sparsevod_core.machine import Machine
 
+SCHEMA = "sparsevod.doctor/1"
+
 
 def doctor(json_out: JsonOut = None) -> None:
     """Print versions and devices for a bug report.
 
     The exit code is 1 if something that other commands need does not work.
 
-    Keys of --json: versions, ffmpeg, platform, cpu, memory_gib, memory_available_gib, gpus, cuda,
-    gpu_driver, environment, problems.
+    Keys of --json: schema ("sparsevod.doctor/1"), versions, ffmpeg, platform, cpu,
+    memory_gib, memory_available_gib, gpus, cuda, gpu_driver, environment, problems.
 
     Example: sparsevod doctor --json machine.json
     """
@@ -27,9 +29,10 @@ def doctor(json_out: JsonOut = None) -> None:
 
     from sparsevod_core.machine import describe_machine
 
+    console.check_outputs(json_out, SCHEMA, {})
     machine = describe_machine()
     if json_out is not None:
-        console.write_json(json_out, asdict(machine))
+        console.write_json(json_out, {"schema": SCHEMA, **asdict(machine)})
     if str(json_out) != "-":
         for label, value in _lines(machine):
             console.out(f"{label:<22} {value}")

@@ -21,6 +21,7 @@ from sparsevod_cli.options import (
     overrides_with,
 )
 from sparsevod_core.errors import ConfigError
+from sparsevod_core.files.kinds import COCO_RESULTS, MARKED, Kind
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 SCHEMA_OF_SEVERAL = "sparsevod.evals/1"
@@ -49,12 +50,17 @@ def evaluate(
         typer.Option(
             "--from-predictions",
             metavar="[NAME=]FILE",
-            help="Score a COCO results file without a model; repeatable, to compare several.",
+            help="Score a COCO results file, or a folder of them with other frames each, without a "
+            "model; repeatable, to compare several.",
         ),
     ] = None,
     save_predictions: Annotated[
         Path | None,
-        typer.Option("--save-predictions", help="Write the detections as a COCO results file."),
+        typer.Option(
+            "--save-predictions",
+            help="Write the detections as a COCO results file, and how they were made to "
+            "NAME.run.json.",
+        ),
     ] = None,
     resume: Annotated[
         bool,
@@ -117,9 +123,9 @@ def evaluate(
     --json has the keys schema ("sparsevod.eval/1"), AP, AP50, AP75, AR1, AR10, AR100, per_class (by
     name: AP, AP50, AP75, num_boxes), num_frames, num_boxes, num_detections, AP_by_iou ("0.50" to
     "0.95"), annotations, checkpoint ("embedded" for the bundled model), predictions, settings, run
-    (version, device, precision, threads), classes_left_out (the annotations lack them) and
-    classes_unknown (the model lacks them). Several results are under results, by name, with schema
-    "sparsevod.evals/1".
+    (version, device, precision, threads, seed, settings: all of them, model: a digest),
+    classes_left_out (the annotations lack them) and classes_unknown (the model lacks them). Several
+    results are under results, by name, with schema "sparsevod.evals/1".
 
     motion has AP by speed: coco (fast, medium, slow with AP, AP50, AP75, num_boxes; other boxes are
     ignored), fgfa (AP of all, fast, medium, slow by FGFA's rules) and num_unknown (boxes that no
@@ -157,8 +163,15 @@ def evaluate(
             "--resume needs --save-predictions FILE",
             hint="use: sparsevod eval CKPT --save-predictions FILE --resume",
         )
-    if figures is not None:
-        _make_folder(figures)
+    files = _named(from_predictions or [])
+    if is_main:
+        inputs = {
+            "the checkpoint": checkpoint,
+            "the annotation file": annotations,
+            "the configuration file": config_file,
+            **{f"the file of predictions {name}": file for name, file in files.items()},
+        }
+        _check_outputs(json_out, save_predictions, figures, inputs, list(files))
     if from_predictions:
         of_a_model = (checkpoint, save_predictions, limit_videos, settings, not clip, gpus)
         if annotations is None or any(of_a_model) or (root is not None and figures is None):
@@ -171,7 +184,7 @@ def evaluate(
 
         results = {
             name: evaluate_predictions(annotations, file, reporter=reporter).with_errors()
-            for name, file in _named(from_predictions).items()
+            for name, file in files.items()
         }
     else:
         from sparsevod_core.embedded import embedded_checkpoint
@@ -200,12 +213,25 @@ def evaluate(
             reporter.message(f"wrote figures to {figures}")
 
 
-def _make_folder(figures: Path) -> None:
-    """Create the folder, or fail now and not after an hour of evaluation."""
-    try:
-        figures.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"-o {figures}: not a folder: {error.strerror}") from error
+def _check_outputs(
+    json_out: Path | None,
+    save_predictions: Path | None,
+    figures: Path | None,
+    inputs: Mapping[str, Path | None],
+    names: Sequence[str],
+) -> None:
+    """Fail now and not after an hour of evaluation if an output cannot be written."""
+    from sparsevod_core.evaluation.score import SCHEMA
+
+    others: list[tuple[Path, Kind | None]] = []
+    if save_predictions is not None:
+        others.append((save_predictions, COCO_RESULTS))
+    if figures is not None:
+        from sparsevod_core.evaluation.figures import figure_files
+
+        others += [(file, MARKED) for file in figure_files(figures, names)]
+    schema = SCHEMA_OF_SEVERAL if names[1:] else SCHEMA
+    console.check_outputs(json_out, schema, inputs, others)
 
 
 def _named(texts: Sequence[str]) -> dict[str, Path]:

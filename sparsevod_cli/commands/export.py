@@ -58,12 +58,24 @@ def export(
     """
     from sparsevod_cli.progress import ConsoleReporter
     from sparsevod_core.checkpoint import load_detector
-    from sparsevod_core.export import SUFFIXES, export_detector
+    from sparsevod_core.export.files import (
+        OWN_GRAPH,
+        SCHEMA,
+        SUFFIXES,
+        export_detector,
+        graph_files,
+    )
 
     if output.suffix not in SUFFIXES:
         raise ConfigError(f"-o {output}: expected a file name ending in {' or '.join(SUFFIXES)}")
     if not output.parent.is_dir():
         raise ConfigError(f"-o {output}: no such folder: {output.parent}")
+    console.check_outputs(
+        json_out,
+        SCHEMA,
+        {"the checkpoint": checkpoint},
+        [(path, OWN_GRAPH) for path in graph_files(output)],
+    )
     reporter = ConsoleReporter()
     detector, loaded = load_detector(checkpoint, reporter=reporter)
     data = loaded.config.data
@@ -75,7 +87,7 @@ def export(
         console.write_json(
             json_out,
             {
-                "schema": "sparsevod.export/1",
+                "schema": SCHEMA,
                 "files": [str(file) for file in files],
                 "image_size": list(image_size),
                 "categories": [{"id": one.id, "name": one.name} for one in loaded.categories],

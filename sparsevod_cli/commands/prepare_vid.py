@@ -16,6 +16,8 @@ from sparsevod_core.errors import ConfigError
 if TYPE_CHECKING:
     from sparsevod_core.prepare.synthetic.render import SyntheticConfig
 
+SCHEMA = "sparsevod.prepare/1"
+
 _own = partial(typer.Option, rich_help_panel="Your own videos")
 _rendered = partial(typer.Option, rich_help_panel="Rendered set")
 _checked = partial(typer.Option, rich_help_panel="Report on a prepared set")
@@ -49,7 +51,7 @@ def prepare_vid(
     ] = None,
     splits: Annotated[
         str | None,
-        typer.Option("--splits", help="train, val or train,val; default: all that exist."),
+        typer.Option("--splits", help="Splits to convert, e.g. test; default: train and val."),
     ] = None,
     no_det: Annotated[bool, typer.Option("--no-det", help="Skip DET's still images.")] = False,
     classes: Annotated[
@@ -136,9 +138,10 @@ def prepare_vid(
 
     Your own videos may have labels in COCO or COCO-VID JSON, MOT text files, YOLO text,
     Pascal VOC XML or CVAT for video XML, with frames in folders or inside video files. If the data
-    have the splits train and val, both files are written. Otherwise use --val-fraction and
-    --seed to select videos at random for val, or -o NAME.json for one file. Class ids are kept. Use
-    --classes, --images, --first-frame and --group-by-folder to specify what a layout leaves open.
+    have the splits train and val, both files are written; test data are left out. Otherwise use
+    --val-fraction and --seed to select videos at random for val, or -o NAME.json for one file.
+    Class ids are kept. Use --classes, --images, --first-frame and --group-by-folder to specify what
+    a layout leaves open.
 
     Frames are not copied: the JSON records their paths. Broken labels are skipped and reported with
     file and line. Run the same command again to resume an interrupted conversion.
@@ -147,8 +150,9 @@ def prepare_vid(
     broken or unusual entries, as text and as a page of plots (-o PAGE.png, .pdf or .svg; default:
     FILE.check.png). The exit code is 1 if training would fail, or, with --strict, for any problem.
 
-    --json writes {"splits": [...]} with the found and expected numbers, missing, unlisted and
-    problems, or with --check {"schema": "sparsevod.check/1", "sets": [...], "overlap": [...]}.
+    --json writes {"schema": "sparsevod.prepare/1", "splits": [...]} with the found and expected
+    numbers, missing, unlisted and problems, or with --check {"schema": "sparsevod.check/1", "sets":
+    [...], "overlap": [...]}.
     docs/own_videos.md describes all keys.
 
     Example: sparsevod prepare-vid ILSVRC2015 -o data/imagenet_vid --strict
@@ -172,6 +176,8 @@ def prepare_vid(
 
     from sparsevod_cli.progress import ConsoleReporter
 
+    inputs = {"the source": root, "the class list": classes, "the folder of images": images}
+    console.check_outputs(json_out, SCHEMA, inputs)
     reporter = ConsoleReporter()
     assert root is not None  # by _check_usage
     if synthetic:
@@ -206,7 +212,9 @@ def prepare_vid(
             reporter=reporter,
         )
     if json_out is not None:
-        console.write_json(json_out, {"splits": [prepare_report.as_json(s) for s in prepared]})
+        console.write_json(
+            json_out, {"schema": SCHEMA, "splits": [prepare_report.as_json(s) for s in prepared]}
+        )
     if str(json_out) != "-":
         prepare_report.show(str(root), prepared)
 

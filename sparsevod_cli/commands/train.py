@@ -123,7 +123,8 @@ def train(
     """Train a detector on annotated videos.
 
     The run folder contains config.yaml (all settings), metrics.jsonl (one
-    JSON object per log line and per evaluation), checkpoints/last.pth and
+    JSON object per start, with version, device and settings, per log line
+    and per evaluation), checkpoints/last.pth and
     checkpoints/best.pth. Ctrl-C finishes the current step and saves;
     --resume continues from exactly there. The path of the checkpoint to use
     is printed. The JSON output has the keys schema, run, steps, seconds,
@@ -147,6 +148,14 @@ def train(
     from sparsevod_cli.progress import ConsoleReporter
 
     reporter: Reporter = ConsoleReporter() if console.is_first_process() else SilentReporter()
+    if console.is_first_process():
+        inputs = {
+            "the annotation file": annotations,
+            "the validation annotation file": val,
+            "the configuration file": config_file,
+            "the checkpoint": init_from,
+        }
+        console.check_outputs(json_out, SCHEMA, inputs)
     settings = overrides_with(
         overrides,
         seed,

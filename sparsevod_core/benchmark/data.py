@@ -23,6 +23,8 @@ from sparsevod_core.errors import ConfigError
 from sparsevod_core.machine import describe_machine, describe_run
 from sparsevod_core.reporting import Reporter, SilentReporter
 
+SCHEMA = "sparsevod.bench-data/1"
+
 
 def benchmark_data(
     config: Config,
@@ -64,7 +66,7 @@ def benchmark_data(
     batch_times = [one.total for one in loading]
     step_times, waits = [one.total for one in training], [one.wait for one in training]
     return {
-        "schema": "sparsevod.bench-data/1",
+        "schema": SCHEMA,
         "loader": {
             "clips_per_second": per_step * steps / sum(batch_times),
             "seconds_per_batch": summary(batch_times),
@@ -78,6 +80,6 @@ def benchmark_data(
         "clips": len(dataset),
         "settings": measured_settings(dataset, config, steps, warmup),
         "peak_memory_mib": peak_memory_mib(device),
-        "run": describe_run(str(device), config.train.precision),
+        "run": describe_run(str(device), config.train.precision, config.flat()),
         "machine": asdict(describe_machine()),
     }

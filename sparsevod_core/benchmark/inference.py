@@ -28,6 +28,7 @@ from sparsevod_core.benchmark.timing import (
     summary,
     synchronize,
 )
+from sparsevod_core.config import Config
 from sparsevod_core.data.transforms import pad_to_multiple, resize_image
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.fast import Plan, computing_in, optimized, plan_for
@@ -39,6 +40,8 @@ from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.video.reader import VideoReader
 from sparsevod_core.video.writer import VideoWriter
+
+SCHEMA = "sparsevod.bench/1"
 
 Model: TypeAlias = SparseVOD | RecordedDetector
 
@@ -91,6 +94,7 @@ def benchmark(
     *,
     device: torch.device,
     against: Sequence[str] = (),
+    config: Config | None = None,
     reporter: Reporter | None = None,
 ) -> dict:
     """Time `detector` and the detectors to compare with.
@@ -155,7 +159,7 @@ def benchmark(
     model_parts = _time_parts(parts_of, targets, sizes, memory, settings, device)
     median = float(np.median(times["ours"]))
     return {
-        "schema": "sparsevod.bench/1",
+        "schema": SCHEMA,
         "seconds_per_frame": summary(times["ours"], settings.batch),
         "frames_per_second": settings.batch / median,
         "parts": {**_time_input(settings), **model_parts},
@@ -173,7 +177,7 @@ def benchmark(
         },
         "peak_memory_mib": peak,
         "settings": {**asdict(settings), "size": list(settings.size)},
-        "run": describe_run(str(device), settings.precision),
+        "run": describe_run(str(device), settings.precision, config and config.flat()),
         "machine": asdict(describe_machine()),
     }
 

@@ -26,6 +26,8 @@ from sparsevod_core.errors import ConfigError
 from sparsevod_core.machine import describe_machine, describe_run
 from sparsevod_core.reporting import Reporter, SilentReporter
 
+SCHEMA = "sparsevod.bench-train/1"
+
 
 def benchmark_training(
     config: Config,
@@ -75,7 +77,7 @@ def benchmark_training(
     seconds = [one.total for one in entire]
     per_step = config.train.clips_per_gpu
     return {
-        "schema": "sparsevod.bench-train/1",
+        "schema": SCHEMA,
         "clips_per_second": per_step * steps / sum(seconds),
         "seconds_per_step": summary(seconds),
         "data_wait_share": sum(one.wait for one in entire) / sum(seconds),
@@ -86,7 +88,7 @@ def benchmark_training(
             **measured_settings(dataset, config, steps, warmup),
             "precision": config.train.precision,
         },
-        "run": describe_run(str(device), config.train.precision),
+        "run": describe_run(str(device), config.train.precision, config.flat()),
         "machine": asdict(describe_machine()),
     }
 

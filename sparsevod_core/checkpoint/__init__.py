@@ -1,9 +1,9 @@
 """Checkpoints of this project and of other Sparse R-CNN implementations.
 
-`contents` defines a checkpoint, `reading` opens a file without running code in it, `file` saves and
-loads checkpoints, `digest` identifies their content, `compact` makes small ones for distribution,
-`foreign` converts those of other projects, `detector` builds the detector of a checkpoint, and
-`initialize` loads what fits of it into another detector.
+`contents` defines a checkpoint, `file` saves and loads checkpoints, `digest` identifies their
+content, `compact` makes small ones for distribution, `foreign` converts those of other projects,
+`detector` builds the detector of a checkpoint, and `initialize` loads what fits of it into another
+detector.
 """
 
 from sparsevod_core.checkpoint.compact import compact_checkpoint

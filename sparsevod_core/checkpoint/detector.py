@@ -44,8 +44,9 @@ def load_detector(
     is_bundled = path is None
     path = embedded_checkpoint() if path is None else path
     checkpoint = replace(load_checkpoint(path), training=None)
-    detector = build_detector(checkpoint.config.model)
-    wrong = _mismatches(detector.state_dict(), checkpoint.model)
+    with torch.device("meta"):  # allocates nothing, whatever sizes the config of the file states
+        expected = build_detector(checkpoint.config.model).state_dict()
+    wrong = _mismatches(expected, checkpoint.model)
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if wrong[1:] else ""
         raise CheckpointError(
@@ -53,6 +54,7 @@ def load_detector(
             f"{'of its config' if checkpoint.source == 'sparsevod' else 'inferred from its shapes'}"
             f": {wrong[0]}{more}"
         )
+    detector = build_detector(checkpoint.config.model)
     detector.load_state_dict(checkpoint.model)
     reporter = reporter or SilentReporter()
     if is_bundled:

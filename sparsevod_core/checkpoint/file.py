@@ -13,10 +13,12 @@ from torch import Tensor
 
 from sparsevod_core.checkpoint.contents import Checkpoint
 from sparsevod_core.checkpoint.foreign import from_foreign, state_dict_in
-from sparsevod_core.checkpoint.reading import read_weights
 from sparsevod_core.config import config_from_dict
 from sparsevod_core.errors import CheckpointError, SparseVodError
+from sparsevod_core.files.names import cannot_write
+from sparsevod_core.files.unfinished import writing_bytes
 from sparsevod_core.structures import Category
+from sparsevod_core.weights_file import read_weights, require_finite
 
 VERSION = 1
 FORMAT_PREFIX = "sparsevod/"
@@ -28,7 +30,8 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
     """Write a checkpoint to disk and then give it its name, so that the file is always complete.
 
     Raises:
-        CheckpointError: `training` has objects that weights-only loading refuses, or writing fails.
+        CheckpointError: `training` has objects that weights-only loading refuses.
+        DataError: The file cannot be written.
     """
     path = Path(path)
     contents = {
@@ -37,30 +40,25 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
         "categories": [{"id": c.id, "name": c.name} for c in checkpoint.categories],
         "model": {name: value.detach().cpu() for name, value in checkpoint.model.items()},
         "training": checkpoint.training,
+        "run": checkpoint.run,
     }
     _require_plain(contents, "checkpoint")
-    partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with writing_bytes(path) as file:
             torch.save(contents, file)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch raises RuntimeError if the disk is full
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: cannot write the checkpoint: {reason}") from error
-    finally:
-        if path.parent.is_dir():
-            partial.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # torch raises a RuntimeError
+        raise cannot_write(path, error) from error
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
     """Load a checkpoint of SparseVOD, or of MMDetection's or the original Sparse R-CNN.
 
     Raises:
-        CheckpointError: missing, corrupt, unsafe, of a newer version, or of another model.
+        CheckpointError: missing, corrupt, unsafe, of a newer version, of another model, or with
+            weights that are not finite.
     """
     path = Path(path)
     contents = read_weights(path)
@@ -74,6 +72,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             f"Sparse R-CNN, got {_description(contents)}",
             _other_use(contents),
         )
+    require_finite(path, checkpoint.model)
     return checkpoint
 
 
@@ -92,16 +91,30 @@ def _from_ours(contents: Any) -> Checkpoint | None:
     if missing:
         raise CheckpointError(f"SparseVOD checkpoint without {', '.join(missing)}")
     model = contents["model"]
-    if not isinstance(model, dict) or not all(isinstance(v, Tensor) for v in model.values()):
+    if not isinstance(model, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in model.items()
+    ):
         raise CheckpointError("SparseVOD checkpoint whose model is not a dict of tensors")
-    if not isinstance(contents["training"], dict | None):
-        raise CheckpointError("SparseVOD checkpoint whose training is not a dict")
-    try:
-        categories = tuple(Category(int(c["id"]), str(c["name"])) for c in contents["categories"])
-        config = config_from_dict(contents["config"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"SparseVOD checkpoint with invalid settings: {error!r}") from error
-    return Checkpoint(config, categories, model, contents["training"])
+    parts = {"training": contents["training"], "run": contents.get("run")}  # older ones lack a run
+    for name, part in parts.items():
+        if not isinstance(part, dict | None):
+            raise CheckpointError(f"SparseVOD checkpoint whose {name} is not a dict")
+    categories, config = _categories(contents["categories"]), config_from_dict(contents["config"])
+    return Checkpoint(config, categories, model, **parts)
+
+
+def _categories(records: Any) -> tuple[Category, ...]:
+    if not isinstance(records, list | tuple):
+        raise CheckpointError("SparseVOD checkpoint whose categories are not a list")
+    categories = []
+    for record in records:
+        number, name = map(record.get, ("id", "name")) if isinstance(record, dict) else (None, None)
+        if type(number) is not int or abs(number) >= 2**63 or not isinstance(name, str):
+            raise CheckpointError(
+                "SparseVOD checkpoint with a category without a number `id` and a text `name`"
+            )
+        categories.append(Category(number, name))
+    return tuple(categories)
 
 
 def _description(contents: Any) -> str:

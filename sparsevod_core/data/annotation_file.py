@@ -6,7 +6,6 @@ Every entry is checked on its own here; `annotation_fit` checks that entries fit
 from __future__ import annotations
 
 import math
-import re
 from array import array
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,15 +23,16 @@ from sparsevod_core.data.json_fields import (
     FieldError,
     Id,
     finite,
+    flag,
     size,
     text,
     whole,
 )
 from sparsevod_core.data.json_stream import stream_sections
 from sparsevod_core.errors import DataError
+from sparsevod_core.video.kinds import is_video
 
 SECTIONS = ("categories", "videos", "images", "annotations")
-_VIDEO_FILE = re.compile(r"\.(3gp|avi|flv|m4v|mkv|mov|mp4|mpe?g|m?ts|webm|wmv)$", re.IGNORECASE)
 _FIRST_TEXT_ID = MISSING + 1
 
 
@@ -61,7 +61,7 @@ class AnnotationFile:
     _read_id: Callable[[Any, str], int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._read_id = whole if self.for_frames else partial(_whole_or_text, self._text_ids)
+        self._read_id = whole if self.for_frames else partial(whole_or_text, self._text_ids)
 
     def adders(self) -> dict[str, Callable[[Any], None]]:
         """Return the function of each section that adds an entry.
@@ -120,9 +120,10 @@ class AnnotationFile:
         if for_frames:
             name = text(entry, "file_name")
             height, width = size(entry, "height"), size(entry, "width")
+            is_target = flag(entry, "is_vid_train_frame", default=True)
             images.heights.append(height)
             images.widths.append(width)
-            images.is_target.append(bool(entry.get("is_vid_train_frame", True)))
+            images.is_target.append(is_target)
             if ".." in name or name[0] == "/":
                 images.unusual_names.append(len(images.ids))
         else:
@@ -144,6 +145,7 @@ class AnnotationFile:
         if self.for_scoring:
             area = finite(entry, "area", math.nan)
             motion_iou = finite(entry, "motion_iou", math.nan)
+        is_crowd = flag(entry, "iscrowd") or ("ignore" in entry and flag(entry, "ignore"))
         try:
             x, y, width, height = entry["bbox"]
             annotations.boxes_xywh.extend((x, y, width, height))
@@ -153,7 +155,7 @@ class AnnotationFile:
         annotations.image_ids.append(image_id)
         annotations.category_ids.append(category_id)
         annotations.instance_ids.append(instance_id)
-        annotations.is_crowd.append(bool(entry.get("iscrowd", False)))
+        annotations.is_crowd.append(is_crowd)
         if self.for_frames:
             annotations.ids.append(box_id)
         if self.for_scoring:
@@ -161,7 +163,7 @@ class AnnotationFile:
             annotations.motion_iou.append(motion_iou)
 
 
-def _whole_or_text(text_ids: dict[str, int], entry: Any, key: str) -> int:
+def whole_or_text(text_ids: dict[str, int], entry: Any, key: str) -> int:
     """Return a whole-number id, or the number that stands for a text id."""
     if isinstance(entry, dict) and type(entry.get(key)) is str:
         return text_ids.setdefault(entry[key], _FIRST_TEXT_ID + len(text_ids))
@@ -265,9 +267,12 @@ def entry_place(section: str, position: int, entry: Any) -> str:
 
 def place(section: str, position: int, id_: object = None) -> str:
     """Return what errors call the entry at `position` with an id, if it is given."""
-    return f"{section}[{position}]" + ("" if id_ is None else f" (id {str(id_)[:40]})")
+    text_id = str(id_)[:40]
+    if not text_id.isprintable():
+        text_id = ascii(text_id)
+    return f"{section}[{position}]" + ("" if id_ is None else f" (id {text_id})")
 
 
 def is_video_file(file_name: str | None) -> TypeGuard[str]:
     """Return True if the `file_name` of a video is a video file, not a folder of images."""
-    return bool(file_name and _VIDEO_FILE.search(file_name))
+    return file_name is not None and is_video(file_name)

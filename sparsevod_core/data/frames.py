@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import DataError
 from sparsevod_core.machine import num_processors
+from sparsevod_core.video.image_file import read_image
 from sparsevod_core.video.overlap import DEPTH, map_ahead
 from sparsevod_core.video.reader import VideoReader
 
@@ -97,7 +98,9 @@ class FrameReader:
 
     def _image(self, frame: int) -> np.ndarray:
         path, _ = self._videos.frame_path(frame)
-        image = _read_image(path, self._videos.root)
+        root = self._videos.root
+        hint = f"file names start from {root}; use --root if that is the wrong folder"
+        image = read_image(path, DataError, hint)
         self._check_size(frame, image)
         return image
 
@@ -129,23 +132,3 @@ class FrameReader:
                 f"{self._videos.annotations_path} has {width}x{height}",
                 hint=_EXCHANGED_SIDES if exchanged else None,
             )
-
-
-def _read_image(path: Path, root: Path) -> np.ndarray:
-    import cv2
-
-    try:
-        encoded = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot read the frame: {error.strerror}",
-            hint=f"file names start from {root}; use --root if that is the wrong folder",
-        ) from error
-    try:
-        # Upright, as EXIF asks: labels, `detect` and people see the image like this.
-        bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
-    except cv2.error:
-        bgr = None
-    if bgr is None:
-        raise DataError(f"{path}: not an image that can be decoded ({len(encoded):,} bytes)")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)

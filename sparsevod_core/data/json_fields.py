@@ -19,6 +19,10 @@ MISSING = -(2**63)
 LEAST_WHOLE = -(2**62)
 """Smallest whole number accepted; columns use smaller values for `MISSING` and for text ids."""
 
+_WORDS = {"0": False, "0.0": False, "false": False, "no": False} | {
+    "1": True, "1.0": True, "true": True, "yes": True
+}  # fmt: skip
+_DIGITS = re.compile("-?[0-9]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can write them, a file name cannot hold them
 
 
@@ -58,11 +62,16 @@ def whole(entry: Any, key: str, default: int | None = None, *, from_text: bool =
     if value is None and default is not None:
         return default
     is_whole = type(value) is float and value.is_integer()  # as pandas and spreadsheets write ids
-    if is_whole or (from_text and type(value) is str and value.isascii() and value.isdigit()):
+    if is_whole or (from_text and type(value) is str and is_whole_text(value)):
         number = int(value[:30] if type(value) is str else value)
         if LEAST_WHOLE <= number < 2**63:
             return number
     raise FieldError.of(entry, key, "a whole number")
+
+
+def is_whole_text(value: str) -> bool:
+    """Return True if a text is a whole number in decimal digits."""
+    return _DIGITS.fullmatch(value) is not None
 
 
 def size(entry: dict[str, Any], key: str) -> int:
@@ -74,6 +83,22 @@ def size(entry: dict[str, Any], key: str) -> int:
     if 1 <= pixels <= 2**31:
         return pixels
     raise FieldError.of(entry, key, "a size in pixels")
+
+
+def flag(entry: dict[str, Any], key: str, default: bool = False) -> bool:
+    """Return the flag at `key`: a boolean, 0 or 1, or a word for them such as "false".
+
+    Args:
+        default: Value for a field that is missing or null.
+    """
+    value = entry.get(key)
+    if value is None:
+        return default
+    if value == 0 or value == 1:  # also booleans and floats
+        return bool(value)
+    if isinstance(value, str) and (known := _WORDS.get(value.strip().lower())) is not None:
+        return known
+    raise FieldError.of(entry, key, "0, 1, true or false")
 
 
 def text(entry: dict[str, Any], key: str) -> str:
@@ -105,7 +130,8 @@ def box_xywh(entry: Any, *, from_text: bool = False) -> list[float]:
     """
     box = require(entry, "bbox")
     try:
-        numbers = list(map(float, box)) if from_text else box
+        is_text = from_text and isinstance(box, list)
+        numbers = list(map(float, box)) if is_text else box
     except (TypeError, ValueError, OverflowError):
         numbers = None
     if isinstance(numbers, list) and len(numbers) == 4 and all(map(is_finite, numbers)):

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TextIO
 import orjson
 
 from sparsevod_core.errors import DataError
+from sparsevod_core.input_file import require_regular_file
 
 _CHUNK_CHARACTERS = 1 << 20
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -79,6 +80,7 @@ def parse_json(text: str | bytes) -> Any:
 
 @contextmanager
 def _walking(path: Path) -> Iterator[_Walker]:
+    require_regular_file(path, DataError)
     try:
         with path.open(encoding="utf-8-sig") as file:
             yield _Walker(path, file)

@@ -16,13 +16,17 @@ import numpy as np
 from sparsevod_core import distributed
 from sparsevod_core.checkpoint.digest import digest
 from sparsevod_core.config import override_pairs
+from sparsevod_core.data.class_match import ClassMatch
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.distributed.launch import launch
 from sparsevod_core.embedded import checkpoint_name
 from sparsevod_core.errors import DataError
 from sparsevod_core.evaluation.metrics.detection_table import DetectionCollector
 from sparsevod_core.evaluation.metrics.ground_truth import GroundTruth
-from sparsevod_core.evaluation.predictions.from_detector import ClassMatch, detect_annotated_frames
+from sparsevod_core.evaluation.predictions.from_detector import (
+    detect_annotated_frames,
+    scored_detections,
+)
 from sparsevod_core.evaluation.predictions.writer import FramePredictions, PredictionsWriter
 from sparsevod_core.evaluation.score import Evaluation, score
 from sparsevod_core.inference import Predictor, resolve_device
@@ -58,8 +62,8 @@ def evaluate(
         clip: If True, clip boxes to the frame (False to compare with MMDetection).
         only: Videos to run and score. Default: all.
         checkpoint: Path of the model, recorded in the result. Default: that of the predictor.
-        save_predictions: Path of a COCO results file to write. Finished videos are kept beside it
-            until all are finished.
+        save_predictions: Path of a COCO results file to write, with NAME.run.json, which says how
+            it was made. Finished videos are kept beside it until all are finished.
         resume: If True, continue the interrupted evaluation that was writing `save_predictions`,
             which needs a model with the same weights.
         reporter: Receives progress and the classes that do not match, from rank 0.
@@ -76,7 +80,7 @@ def evaluate(
     if only is not None:
         truth = truth.restricted_to([id_ for ids in image_ids for id_ in ids])
     collector = DetectionCollector(truth)
-    classes = ClassMatch(predictor.categories, truth)
+    classes = ClassMatch(predictor.categories, truth.path, truth.category_names, truth.category_ids)
     classes.report(reporter)
     settings = _settings(predictor, clip)
 
@@ -86,7 +90,12 @@ def evaluate(
         writer = PredictionsWriter(save_predictions, image_ids, made_by, distributed.rank())
         finished = set()
         for predictions in writer.begin(resume=resume) if distributed.is_main() else ():
-            collector.update(*predictions)
+            try:
+                collector.update(*predictions)
+            except ValueError as error:  # categories or images that the annotations lack
+                raise DataError(
+                    f"{writer.path}.partial: not of this evaluation: {error}"
+                ) from error
             finished.add(predictions.image_id)
         if finished:
             reporter.message(f"{writer.path}: skipping {len(finished):,} frames: already done")
@@ -100,7 +109,9 @@ def evaluate(
             if decision := predictor.expect(sum(lengths[position] for position in shard)):
                 reporter.message(decision)
             for frame, detections in detect_annotated_frames(predictor, videos, mine, clip=clip):
-                predictions = FramePredictions(videos.image_id(frame), *classes.select(detections))
+                predictions = FramePredictions(
+                    videos.image_id(frame), *scored_detections(detections, classes)
+                )
                 collector.update(*predictions)
                 if writer is not None:
                     writer.write(predictions)
@@ -114,7 +125,7 @@ def evaluate(
     result = None
     if distributed.is_main():
         if writer is not None:
-            writer.complete()
+            writer.complete(predictor.run)
         for other in collectors[1:]:
             collector.merge(other)
         result = score(truth, collector.table(), reporter)

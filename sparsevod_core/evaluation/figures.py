@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,15 @@ from sparsevod_core.figures.curves import draw_ap_by_iou
 from sparsevod_core.figures.precision_recall import PrecisionRecallPanel, draw_precision_recall
 from sparsevod_core.figures.saving import save_figure
 from sparsevod_core.reporting import Reporter, SilentReporter
+
+
+def figure_files(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Return the files that `draw_figures` writes for results of these names, without images."""
+    of_one = ["precision_recall.png", "precision_recall.pdf", "confusion.png"]
+    of_one += ["worst_frames.png", "worst_videos.png"]
+    folders = [folder / name for name in names] if len(names) > 1 else [folder]
+    curves = [folder / "ap_by_iou.png", folder / "ap_by_iou.pdf"]
+    return [*curves, *(one / file for one in folders for file in of_one)]
 
 
 def draw_figures(
@@ -37,6 +46,7 @@ def draw_figures(
         reporter: Receives progress, and a warning if a frame cannot be read.
 
     Raises:
+        ConfigError: There is a file that is no earlier figure.
         DataError: A figure cannot be written.
     """
     by_iou = {name: one.boxes.AP_by_iou for name, one in results.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,10 @@ from torch.export import Dim
 
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.export.graphs import FrameGraph, SupportGraph
+from sparsevod_core.files.kinds import Kind
+from sparsevod_core.files.lock import locked
+from sparsevod_core.files.names import fitted
+from sparsevod_core.files.unfinished import writing, writing_bytes
 from sparsevod_core.model.detector import SparseVOD
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category
@@ -25,6 +28,15 @@ SUFFIXES = (".onnx", ".pt2")
 FRAME_INPUTS = ("image", "support_maps", "support_proposals")
 FRAME_OUTPUTS = ("boxes_xyxy", "scores", "labels")
 SUPPORT_OUTPUTS = ("support_maps", "support_proposals")
+SCHEMA = "sparsevod.export/1"
+
+
+def _is_own(path: Path) -> bool:
+    content = path.read_bytes()
+    return SCHEMA.encode("ascii") in content or b"sparsevod.json" in content
+
+
+OWN_GRAPH = Kind("a graph exported by sparsevod", _is_own)
 
 
 def export_detector(
@@ -48,7 +60,8 @@ def export_detector(
         Paths of the files written.
 
     Raises:
-        ConfigError: another suffix, or packages for ONNX are missing.
+        ConfigError: another suffix, packages for ONNX are missing, or there is another file.
+        DataError: a file cannot be written, or another process is writing it.
     """
     if path.suffix not in SUFFIXES:
         raise ConfigError(f"{path}: expected a file name ending in .onnx or .pt2")
@@ -57,7 +70,7 @@ def export_detector(
     frame, support = FrameGraph(detector, image_size), SupportGraph(detector, image_size)
     image = torch.zeros(1, 3, *image_size, dtype=torch.uint8)
     description = {
-        "schema": "sparsevod.export/1",
+        "schema": SCHEMA,
         "image_size": list(image_size),
         "categories": [{"id": one.id, "name": one.name} for one in categories],
     }
@@ -65,18 +78,26 @@ def export_detector(
         maps, proposals = (part.clone() for part in support(image))
     examples = tuple(part.repeat(3, *[1] * (part.dim() - 1)) for part in (maps, proposals))
     supports = Dim("supports", min=2, max=4096)
-    support_path = path.with_name(f"{path.stem}_support{path.suffix}")
+    path, support_path = graph_files(path)
     shapes = (None, {0: supports}, {0: supports})
     jobs = [
         _Job(path, frame, (image, *examples), FRAME_INPUTS, FRAME_OUTPUTS, shapes),
         _Job(support_path, support, (image,), FRAME_INPUTS[:1], SUPPORT_OUTPUTS, (None,)),
     ]
-    with reporter.progress("export", len(jobs), "graphs") as progress:
+    with (
+        locked([job.path for job in jobs]),
+        reporter.progress("export", len(jobs), "graphs") as progress,
+    ):
         for job in jobs:
             with _quiet():
                 _write(job, description | {"graph": job.path.stem})
             progress.advance(note=job.path.name)
     return [job.path for job in jobs]
+
+
+def graph_files(path: Path) -> tuple[Path, Path]:
+    """Return the paths of the frame graph and the support graph."""
+    return path, path.with_name(fitted(f"{path.stem}_support", path.suffix))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +118,21 @@ def _write(job: _Job, description: dict[str, Any]) -> None:
     program = torch.export.export(
         job.graph, job.examples, dynamic_shapes=job.dynamic_shapes, strict=False
     )
-    with tempfile.TemporaryDirectory(dir=job.path.parent) as folder:
-        unfinished = Path(folder) / job.path.name
-        if job.path.suffix == ".pt2":
-            torch.export.save(program, unfinished, extra_files={"sparsevod.json": text})
-        else:
-            onnx: Any = torch.onnx.export(
-                program,
-                (),
-                input_names=job.inputs,
-                output_names=job.outputs,
-                dynamo=True,
-                verbose=False,
-            )
-            onnx.model.metadata_props["sparsevod"] = text
-            onnx.save(unfinished, external_data=False)
-        unfinished.replace(job.path)
+    if job.path.suffix == ".pt2":
+        with writing_bytes(job.path, OWN_GRAPH) as file:
+            torch.export.save(program, file, extra_files={"sparsevod.json": text})
+        return
+    onnx: Any = torch.onnx.export(
+        program,
+        (),
+        input_names=job.inputs,
+        output_names=job.outputs,
+        dynamo=True,
+        verbose=False,
+    )
+    onnx.model.metadata_props["sparsevod"] = text
+    with writing(job.path, OWN_GRAPH) as temporary:
+        onnx.save(temporary, external_data=False)
 
 
 @contextmanager

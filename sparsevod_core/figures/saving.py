@@ -1,9 +1,7 @@
-"""Writing of figures and images; a file appears under its name only when complete."""
+"""Writing of figures and images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,10 @@ from jaxtyping import UInt8
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from sparsevod_core.errors import ConfigError, DataError
+from sparsevod_core.errors import ConfigError
 from sparsevod_core.figures.stage_layout import FONT
+from sparsevod_core.files.kinds import MARK, MARKED
+from sparsevod_core.files.unfinished import writing
 
 SETTINGS: dict[Any, Any] = {
     "font.family": FONT,
@@ -25,8 +25,13 @@ SETTINGS: dict[Any, Any] = {
     "savefig.bbox": None,
 }
 
-# Metadata to omit, so that the same figure always gives the same file.
-_DATES = {"png": (), "pdf": ("CreationDate",), "svg": ("Date",)}
+# By which an earlier figure is recognized, and no date, so that the same figure always gives the
+# same file.
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": MARK},
+    "pdf": {"Creator": MARK, "CreationDate": None},
+    "svg": {"Creator": MARK, "Date": None},
+}
 
 
 def figure_kind(path: Path) -> str:
@@ -36,7 +41,7 @@ def figure_kind(path: Path) -> str:
         ConfigError: Another suffix.
     """
     kind = path.suffix.lower().lstrip(".")
-    if kind not in _DATES:
+    if kind not in _METADATA:
         raise ConfigError(f"{path}: expected a figure as .png, .pdf or .svg, got {path.suffix!r}")
     return kind
 
@@ -45,36 +50,27 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG, PDF or SVG, according to the suffix.
 
     Raises:
-        ConfigError: Another suffix.
+        ConfigError: Another suffix, or there is a file that is no earlier figure.
         DataError: The file cannot be written.
     """
     kind = figure_kind(path)
-    with _complete(path) as partial, rc_context(SETTINGS):
-        figure.savefig(partial, format=kind, metadata=dict.fromkeys(_DATES[kind]))
+    with writing(path, MARKED) as file, rc_context(SETTINGS):
+        figure.savefig(file, format=kind, metadata=_METADATA[kind])
 
 
 def save_picture(image: UInt8[np.ndarray, "H W 3"], path: Path) -> None:
     """Write RGB pixels as PNG or JPEG, according to the suffix.
 
     Raises:
+        ConfigError: There is a file that is no earlier picture.
         DataError: The file cannot be written.
     """
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
-    kind = {".png": "PNG", ".jpg": "JPEG"}[path.suffix]
-    with _complete(path) as partial:
-        Image.fromarray(image).save(partial, format=kind, quality=92)
-
-
-@contextmanager
-def _complete(path: Path) -> Iterator[Path]:
-    """Provide a path to write to, which becomes `path` when the block ends without an error."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise DataError(f"{path}: cannot write: {error.strerror or error}") from error
+    options: dict[str, Any] = {"format": "JPEG", "quality": 92, "comment": MARK}
+    if path.suffix == ".png":
+        about = PngImagePlugin.PngInfo()
+        about.add_text("Software", MARK)
+        options = {"format": "PNG", "pnginfo": about}
+    with writing(path, MARKED) as file:
+        Image.fromarray(image).save(file, **options)

@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sparsevod_core.errors import ConfigError
@@ -18,21 +18,22 @@ from sparsevod_core.files.names import MAX_BYTES, cannot_write
 
 
 def check_outputs(
-    outputs: Mapping[Path, Kind | None], inputs: Mapping[Path, str] | None = None
+    outputs: Sequence[tuple[Path, Kind | None]], inputs: Mapping[Path, str] | None = None
 ) -> None:
     """Check that all outputs can be written without loss of any other file.
 
     Args:
-        outputs: Files by path, with their kinds; None for a folder.
+        outputs: Paths of files and their kinds; None for a folder.
         inputs: What the command reads, by path, e.g. `the source`. Missing files are ignored.
 
     Raises:
         ConfigError: An output is an input, another output, or a file of another kind.
         DataError: An output cannot be written, e.g. because its folder is read-only.
     """
-    require_not_inputs(outputs, inputs or {})
-    require_distinct(outputs)
-    for path, kind in outputs.items():
+    paths = [path for path, _ in outputs]
+    require_not_inputs(paths, inputs or {})
+    require_distinct(paths)
+    for path, kind in outputs:
         if kind is not None:
             require_own(path, kind)
         _require_writable(path)
@@ -100,14 +101,19 @@ def require_own(path: Path, kind: Kind) -> None:
         if not stat.S_ISREG(status.st_mode):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise ConfigError(f"{path}: is {what}", hint="give the path of a file, or of a new one")
-        is_own = status.st_size == 0 or kind.recognizes(path)
+        own = is_own(path, kind)
     except OSError as error:
         raise cannot_write(path, error) from error
-    if not is_own:
+    if not own:
         raise ConfigError(
             f"{path}: already exists, and is not {kind.name}",
             hint="choose another path, or remove the file",
         )
+
+
+def is_own(path: Path, kind: Kind) -> bool:
+    """Return True if a file is empty or of this kind, so that it may be replaced."""
+    return path.stat().st_size == 0 or kind.recognizes(path)
 
 
 def _require_writable(path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+MARK = "made by sparsevod"
 _NUM_BYTES = 2**16  # at each end of a file
 
 
@@ -24,17 +25,15 @@ class Kind:
     recognizes: Callable[[Path], bool]
 
 
-def marked(name: str, *marks: bytes) -> Kind:
-    """Return the kind of files that contain one of the marks near their start or end."""
+def _is_marked(path: Path) -> bool:
+    with path.open("rb") as file:
+        content = file.read(_NUM_BYTES)
+        file.seek(max(os.fstat(file.fileno()).st_size - _NUM_BYTES, 0))
+        return MARK.encode("ascii") in content + file.read(_NUM_BYTES)
 
-    def recognizes(path: Path) -> bool:
-        with path.open("rb") as file:
-            content = file.read(_NUM_BYTES)
-            file.seek(max(os.fstat(file.fileno()).st_size - _NUM_BYTES, 0))
-            content += b"\n" + file.read(_NUM_BYTES)
-        return any(mark in content for mark in marks)
 
-    return Kind(name, recognizes)
+MARKED = Kind("written by sparsevod", _is_marked)
+"""A file with `MARK` in its metadata, near its start or end."""
 
 
 def starting(name: str, pattern: bytes) -> Kind:
@@ -48,6 +47,13 @@ def starting(name: str, pattern: bytes) -> Kind:
 
 
 def json_with(schema: str) -> Kind:
-    """Return the kind of JSON files that start with this schema, in any version."""
-    pattern = rb'\{\s*"schema": "%s/' % re.escape(schema).encode()
-    return starting(f"JSON of the schema {schema}", pattern)
+    """Return the kind of JSON files that start with this schema, e.g. `sparsevod.eval/1`.
+
+    Those of another version are of this kind, too.
+    """
+    name = schema.partition("/")[0]
+    pattern = rb'\{\s*"schema": "%s/' % re.escape(name).encode()
+    return starting(f"JSON of the schema {name}", pattern)
+
+
+COCO_RESULTS = starting("a COCO results file of sparsevod", rb'\[\n(\{"image_id": |\n?\])')

@@ -22,8 +22,8 @@ def locked(paths: Sequence[Path]) -> Iterator[None]:
     """Hold the locks of several outputs; see `lock_file`."""
     with ExitStack() as stack:
         # In the same order in every process, so that one of two always gets all.
-        for place in sorted({os.path.realpath(path) for path in paths}):
-            stack.enter_context(lock_file(beside(Path(place), ".lock"), Path(place)))
+        for place, path in sorted((os.path.realpath(path), path) for path in paths):
+            stack.enter_context(lock_file(beside(Path(place), ".lock"), path))
         yield
 
 
@@ -43,11 +43,13 @@ def lock_file(file: Path, what: Path) -> Iterator[None]:
     place = os.path.realpath(file)
     if place in _held:
         raise _is_held(what, "this process")
+    folder = Path(place).parent
+    is_new_folder = not folder.exists()
     try:
-        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         descriptor = _opened(Path(place), what)
     except OSError as error:
-        raise cannot_write(file, error) from error
+        raise cannot_write(what, error) from error
     _held.add(place)
     try:
         yield
@@ -55,6 +57,8 @@ def lock_file(file: Path, what: Path) -> Iterator[None]:
         _held.discard(place)
         with suppress(OSError):
             Path(place).unlink()
+            if is_new_folder:
+                folder.rmdir()  # fails unless it is empty: nothing was written
         os.close(descriptor)
 
 
@@ -80,8 +84,7 @@ def _opened(file: Path, what: Path) -> int:
             # The process that held the lock before may have removed the file in the meantime.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), file.stat()):
-                    os.ftruncate(descriptor, 0)
-                    os.pwrite(descriptor, _own_line(), 0)
+                    _write_holder(descriptor, file)
                     return descriptor
         except BaseException:
             os.close(descriptor)
@@ -89,14 +92,19 @@ def _opened(file: Path, what: Path) -> int:
         os.close(descriptor)
 
 
-def _own_line() -> bytes:
+def _write_holder(descriptor: int, file: Path) -> None:
     entry = {
         "sparsevod": "lock",
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
-    return json.dumps(entry).encode() + b"\n"
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(entry).encode() + b"\n", 0)
+    except OSError:  # a full disk
+        file.unlink()
+        raise
 
 
 def _holder(content: bytes) -> str | None:

@@ -7,6 +7,7 @@ lock on it, so that the remains of a killed process can be told from the work of
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import re
 import secrets
@@ -15,10 +16,14 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sparsevod_core.files.check import require_own
 from sparsevod_core.files.kinds import Kind
 from sparsevod_core.files.names import beside, cannot_write
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 _DIGITS = "0" * 8
 
@@ -91,6 +96,35 @@ def writing(path: Path, kind: Kind | None = None) -> Iterator[Path]:
         file.discard()
         raise
     file.publish()
+
+
+class BytesSink(io.BufferedWriter):
+    """A binary file for libraries that hide an OSError, which is kept in `error`."""
+
+    error: OSError | None = None
+
+    def write(self, content: Buffer) -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+
+@contextmanager
+def writing_bytes(path: Path, kind: Kind | None = None) -> Iterator[BytesSink]:
+    """Provide a binary file that becomes `path`, see `writing`.
+
+    torch raises a RuntimeError that does not say why, whatever the reason.
+    """
+    with writing(path, kind) as temporary, BytesSink(io.FileIO(temporary, "wb")) as file:
+        try:
+            yield file
+            file.flush()
+        except Exception as error:
+            if file.error is not None:
+                raise file.error from error
+            raise
 
 
 def write_text(path: Path, text: str, kind: Kind | None = None) -> None:

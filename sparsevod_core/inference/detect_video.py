@@ -13,19 +13,22 @@ from typing import Any
 
 import numpy as np
 
+from sparsevod_core.data.frame_ids import FrameIds
 from sparsevod_core.errors import ConfigError, VideoError
 from sparsevod_core.files.lock import locked
 from sparsevod_core.inference.drawing import Drawing, Painter
 from sparsevod_core.inference.journal import Journal
 from sparsevod_core.inference.outputs import OutputFiles, Outputs, open_outputs
 from sparsevod_core.inference.predictor import Predictor
+from sparsevod_core.inference.results.coco import CocoIds
 from sparsevod_core.inference.tracking import Tracker
 from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.structures import FrameDetections
 from sparsevod_core.video.containers import Encoding
 from sparsevod_core.video.fingerprint import fingerprint
+from sparsevod_core.video.image_folder import ImageFolder
 from sparsevod_core.video.live import LiveStream
-from sparsevod_core.video.opening import open_source
+from sparsevod_core.video.opening import OpenVideo, open_source
 from sparsevod_core.video.overlap import ReadAhead, WriteBehind, depth_for
 from sparsevod_core.video.sources import Source
 
@@ -74,6 +77,7 @@ def detect_video(
     output: Path | None,
     *,
     results: Mapping[str, Path] | None = None,
+    annotated: FrameIds | None = None,
     drawing: Drawing | None = None,
     encoding: Encoding | None = None,
     track: bool = False,
@@ -94,6 +98,7 @@ def detect_video(
         source: Source of the video; a path is a video file.
         output: Path of the output video, see `VideoWriter`, or `frames/%06d.png`; None: no video.
         results: Paths of files of detections by format, see `OutputFiles`.
+        annotated: Set whose image and class ids COCO results use, see `CocoResults`.
         drawing: Which detections are drawn, and how.
         encoding: Codec and quality of the output video.
         track: If True, give objects the ids of `tracking`, in the video and the files.
@@ -104,7 +109,8 @@ def detect_video(
 
     Raises:
         VideoError: No frame of the source decodes.
-        DataError: An output cannot be written, or another process is writing it.
+        DataError: An output cannot be written, another process is writing it, or `annotated` has no
+            frame of the source.
         ConfigError: An output is the source, another output or a file that is no earlier result, a
             journal exists without `resume` or belongs to another run, the supports of a live source
             are not causal, settings do not fit the video, the model or the output, or the library
@@ -130,11 +136,16 @@ def detect_video(
         painter = Painter(
             drawing, predictor.categories, video.width, video.height, predictor.num_supports
         )
+        coco_ids = None
+        if annotated is not None:
+            coco_ids = _coco_ids(annotated, predictor, source, video)
         journal = None
         journal_file = files.journal()
         if journal_file is not None and not source.is_live:
             run = _journal_header(predictor, source)
-            journal = stack.enter_context(Journal(journal_file, run, resume=resume))
+            journal = stack.enter_context(
+                Journal(journal_file, run, resume=resume, num_classes=len(predictor.categories))
+            )
             if journal.num_frames:
                 reporter.message(f"{journal_file}: resuming after {journal.num_frames:,} frames")
         outputs = stack.enter_context(
@@ -146,6 +157,7 @@ def detect_video(
                 painter,
                 encoding or Encoding(),
                 () if journal is None else journal.published,
+                coco_ids,
                 is_tracked=track,
             )
         )
@@ -178,6 +190,8 @@ def detect_video(
         if outputs.num_frames == 0 and breaks:
             raise breaks[0]
         outputs.finish(truncated=bool(breaks) or is_interrupted())
+        for note in (*video.notes, *(outputs.writer.notes if outputs.writer else ())):
+            reporter.warning(f"{source}: {note}")
         if journal is not None:
             journal.publish(files.paths(), is_last=not is_interrupted())
         detected = DetectedVideo(
@@ -196,6 +210,22 @@ def _inputs(predictor: Predictor, source: Source) -> dict[Path, str]:
     if predictor.checkpoint is not None:
         inputs[predictor.checkpoint] = "the checkpoint"
     return inputs
+
+
+def _coco_ids(
+    annotated: FrameIds, predictor: Predictor, source: Source, video: OpenVideo
+) -> CocoIds:
+    annotations = annotated.videos.annotations_path
+    size = video.height, video.width
+    if isinstance(video, ImageFolder):
+        images = annotated.of_images(video.files, size)
+    elif source.kind == "file":
+        images = annotated.of_video(Path(video.path), size)
+    else:
+        raise ConfigError(
+            f"{source}: {annotations} cannot have frames of it", hint="leave out --annotations"
+        )
+    return CocoIds(images, annotated.match(predictor.categories).id_of_label)
 
 
 def _report_padding(outputs: Outputs, source: Source, reporter: Reporter) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from sparsevod_core import distributed
 from sparsevod_core.checkpoint.digest import digest
 from sparsevod_core.config import override_pairs
+from sparsevod_core.data.frame_ids import FrameIds
+from sparsevod_core.data.records import VideoSet
 from sparsevod_core.distributed.launch import launch
 from sparsevod_core.embedded import embedded_checkpoint
 from sparsevod_core.errors import ConfigError, SparseVodError
@@ -71,6 +73,8 @@ def detect_videos(
     *,
     results: Mapping[str, Path] | None = None,
     has_video: bool = True,
+    annotations: Path | None = None,
+    root: Path | None = None,
     checkpoint: Path | None = None,
     overrides: Sequence[str] = (),
     device: str = "auto",
@@ -96,6 +100,8 @@ def detect_videos(
         results: Paths of files of detections by format, see `detect_video`; folders for several
             videos.
         has_video: Whether a video is written, or only `results`.
+        annotations: COCO-VID JSON whose image and class ids COCO results use.
+        root: Folder that its file names start from, see `VideoSet.load`.
         checkpoint: Path of the checkpoint; None: the bundled model.
         overrides: Settings such as `inference.supports=2`. By default precision is `auto`, and
             support frames of streams are `causal`.
@@ -110,14 +116,22 @@ def detect_videos(
             only video.
     """
     reporter = reporter or SilentReporter()
-    sources = _distinct(find_sources(videos))
+    sources = _distinct(find_sources(videos, reporter))
     jobs = plan(sources, output, results or {}, shard=shard, has_video=has_video)
     paths = [path for job in jobs for path in job.files.paths()]
-    require_not_inputs(paths, _inputs(videos, sources, checkpoint))
+    require_not_inputs(paths, _inputs(videos, sources, checkpoint, annotations))
     require_distinct(paths)
     if track:
         require_library()
-    records = _Records.of(jobs, checkpoint or embedded_checkpoint(), is_tracked=track)
+    annotated = None
+    if annotations is not None:
+        if "coco" not in (results or {}):
+            raise ConfigError(
+                f"--annotations {annotations}: gives COCO results their ids, but there are none",
+                hint="add --coco FILE",
+            )
+        annotated = FrameIds(VideoSet.load(annotations, root))
+    records = _Records.of(jobs, checkpoint or embedded_checkpoint(), annotations, track)
     to_do = [job for job in jobs if not records.is_done(job)]
     if len(jobs) == 1 and to_do:  # before the model is loaded
         jobs[0].files.require_writable()
@@ -129,7 +143,8 @@ def detect_videos(
         )
     if not to_do:
         return []
-    defaults = ["inference.precision=auto"]
+    # With annotations, detections are to be scored: they are those of `eval`.
+    defaults = [] if annotated is not None else ["inference.precision=auto"]
     is_chosen = "inference.support" in override_pairs(overrides)
     if not is_chosen and any(job.source.is_live for job in to_do):
         defaults.append("inference.support=causal")
@@ -152,6 +167,7 @@ def detect_videos(
         overrides=[*defaults, *overrides],
         device=device,
         is_single=len(jobs) == 1,
+        annotated=annotated,
         records=records,
         reporter=reporter,
     )
@@ -176,7 +192,8 @@ def plan(
     first, step = _parse_shard(shard)
     if output is not None and not has_video:
         raise ConfigError(f"-o {output}: cannot be combined with --no-video")
-    is_file = output is None or bool(output.suffix and not output.is_dir())
+    # Unlike Path.is_dir, isdir returns False for a name that is too long.
+    is_file = output is None or bool(output.suffix and not os.path.isdir(output))  # noqa: PTH112
     if len(sources) == 1 and shard is None and is_file and "*" not in str(output):
         (source,) = sources
         video = output or Path(fitted(source.stem, "_detections.mp4"))
@@ -197,20 +214,28 @@ def plan(
 
 @dataclass(frozen=True, slots=True)
 class _Records:
-    """Records of the folders, the digest of the model, and whether `detect` tracks.
+    """Records of the folders, and what their results were made with; empty for a single video.
 
-    Empty for a single video.
+    Attributes:
+        manifests: Records by folder.
+        model: Digest of the checkpoint.
+        ids: Digest of the annotations that give ids.
+        is_tracked: Whether objects are tracked.
     """
 
     manifests: Mapping[Path, Manifest]
     model: str
+    ids: str | None
     is_tracked: bool
 
     @classmethod
-    def of(cls, jobs: Sequence[Job], checkpoint: Path, *, is_tracked: bool) -> _Records:
+    def of(
+        cls, jobs: Sequence[Job], checkpoint: Path, annotations: Path | None, is_tracked: bool
+    ) -> _Records:
         folders = {job.folder for job in jobs if job.folder is not None}
         model = digest(checkpoint) if folders and checkpoint.is_file() else ""
-        return cls({folder: Manifest(folder) for folder in folders}, model, is_tracked)
+        ids = None if annotations is None else digest(annotations)
+        return cls({folder: Manifest(folder) for folder in folders}, model, ids, is_tracked)
 
     def is_done(self, job: Job) -> bool:
         """Return True if all outputs exist and are of this video and model."""
@@ -237,6 +262,7 @@ class _Records:
             "video": str(job.source),
             "content": fingerprint(job.source),
             "model": self.model,
+            "ids": self.ids,
             "track": self.is_tracked,
         }
 
@@ -252,7 +278,10 @@ def _distinct(sources: Sequence[Source]) -> list[Source]:
 
 
 def _inputs(
-    words: Sequence[str], sources: Sequence[Source], checkpoint: Path | None
+    words: Sequence[str],
+    sources: Sequence[Source],
+    checkpoint: Path | None,
+    annotations: Path | None,
 ) -> dict[Path, str]:
     """Return what the command reads, by path."""
     name = "the source" if len(sources) == 1 else "a source"
@@ -260,6 +289,8 @@ def _inputs(
     inputs |= {Path(word[1:]): "the list" for word in words if word.startswith("@")}
     if checkpoint is not None:
         inputs[checkpoint] = "the checkpoint"
+    if annotations is not None:
+        inputs[annotations] = "the annotations"
     return inputs
 
 
@@ -271,6 +302,7 @@ def _detect_jobs(
     overrides: Sequence[str],
     device: str,
     is_single: bool,
+    annotated: FrameIds | None,
     records: _Records,
     reporter: Reporter,
 ) -> list[JobResult]:
@@ -286,6 +318,8 @@ def _detect_jobs(
             overrides=overrides,
             reporter=reporter if distributed.is_main() else None,
         )
+        if annotated is not None and distributed.is_main():
+            annotated.match(predictor.categories).report(reporter)
         for job in distributed.shared_out(jobs):
             try:
                 records.begin(job)
@@ -294,6 +328,7 @@ def _detect_jobs(
                     job.source,
                     job.files.video,
                     results=job.files.results,
+                    annotated=annotated,
                     reporter=reporter,
                 )
             except SparseVodError as error:
@@ -335,7 +370,7 @@ def _output_video(name: str, output: Path | None, count: int) -> Path:
     folder = output or Path("detections")
     if "*" in str(folder):
         return Path(*(_named(part, name) for part in folder.parts))
-    if folder.suffix and not folder.is_dir():
+    if folder.suffix and not os.path.isdir(folder):  # noqa: PTH112
         raise ConfigError(
             f"-o {folder}: cannot write {count} videos to one file",
             hint=f"name a folder, -o {folder.stem}, or use -o '{folder.stem}/*{folder.suffix}'",
@@ -354,20 +389,19 @@ def _unique_names(sources: Sequence[Source]) -> list[str]:
 
     It does not depend on the order, nor on videos with other names.
     """
+    # Names that differ only in case are the same file on some systems.
     places = [Path(os.path.abspath(source.place)) for source in sources]  # noqa: PTH100
-    stems = [source.stem or "video" for source in sources]
-    in_folder = Counter((place.parent, stem) for place, stem in zip(places, stems, strict=True))
-    names = []
-    for source, place, stem in zip(sources, places, stems, strict=True):
-        is_alone = source.kind != "file" or in_folder[place.parent, stem] == 1
-        names.append(stem if is_alone else place.name)  # a.mov.mp4 beside a.mp4.mp4
-    for depth in range(1, max((len(place.parts) for place in places), default=0)):
-        # Names that differ only in case are the same file on some systems.
-        counts = Counter(name.casefold() for name in names)
-        for number, (name, place) in enumerate(zip(names, places, strict=True)):
-            if counts[name.casefold()] > 1 and depth < len(place.parts) - 1:
-                names[number] = f"{place.parts[-1 - depth]}_{name}"
-    counts = Counter(name.casefold() for name in names)
+    names = [source.stem or "video" for source in sources]
+    alike = Counter(zip((p.parent for p in places), map(str.casefold, names), strict=True))
+    for number, (source, place) in enumerate(zip(sources, places, strict=True)):
+        if source.kind == "file" and alike[place.parent, names[number].casefold()] > 1:
+            names[number] = place.name  # a.mov.mp4 beside a.mp4.mp4
+    for depth in range(2, max((len(place.parts) for place in places), default=0)):
+        counts = Counter(map(str.casefold, names))
+        for number, place in enumerate(places):
+            if counts[names[number].casefold()] > 1 and depth < len(place.parts):
+                names[number] = f"{place.parts[-depth]}_{names[number]}"
+    counts = Counter(map(str.casefold, names))
     if twice := [name for name in names if counts[name.casefold()] > 1]:
         raise ConfigError(f"two videos would be written to {twice[0]}.mp4", hint="rename one")
     return names

@@ -24,7 +24,7 @@ from sparsevod_core.inference.readout import require_finite
 from sparsevod_core.inference.support_frames import support_header, support_numbers
 from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.structures import Category, Frame
-from sparsevod_core.video.reader import VideoReader
+from sparsevod_core.video.opening import OpenVideo, open_file
 
 SCHEMA = "sparsevod.stages/1"
 
@@ -152,7 +152,7 @@ def inspect_stages(
         CheckpointError: The detector's scores are not finite.
     """
     predictor = predictor.plain()
-    with VideoReader(video) as reader:
+    with open_file(video) as reader:
         num_frames = reader.num_frames()
         numbers = spread_evenly(num_frames, count) if frames is None else list(frames)
         for number in numbers:
@@ -266,7 +266,7 @@ def _ratio(image: np.ndarray, size: Tensor) -> tuple[float, float]:
     return width / resized_width, height / resized_height
 
 
-def _from_start(frame: Frame, reader: VideoReader) -> Frame:
+def _from_start(frame: Frame, reader: OpenVideo) -> Frame:
     return frame if frame.time_s is None else replace(frame, time_s=frame.time_s - reader.start_s)
 
 

@@ -30,6 +30,7 @@ class Journal:
         path: Path of the file.
         run: Values that determine the detections, such as model and settings.
         resume: Continue with an existing journal.
+        num_classes: Number of classes of the model, by which labels are checked.
 
     Attributes:
         num_frames: Number of frames in the journal: the first ones of the video.
@@ -41,8 +42,11 @@ class Journal:
         DataError: The file cannot be read or written.
     """
 
-    def __init__(self, path: Path, run: dict[str, Any], *, resume: bool) -> None:
+    def __init__(
+        self, path: Path, run: dict[str, Any], *, resume: bool, num_classes: int | None = None
+    ) -> None:
         self.path = path
+        self._num_classes = num_classes
         self.num_frames = 0
         self.published: set[str] = set()
         self._is_needed = True
@@ -136,7 +140,7 @@ class Journal:
                 return 0
             try:
                 header = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 header = None
             if not isinstance(header, dict) or header.get("schema") != SCHEMA:
                 raise self._is_no_journal()
@@ -159,8 +163,8 @@ class Journal:
                     if isinstance(entry, dict):
                         self.published |= set(map(str, entry["published"]))
                     else:
-                        _detections(entry)
-                except (ValueError, TypeError, KeyError):
+                        _detections(entry, self._num_classes)
+                except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
                     break  # the run was killed while writing this line
                 if not line.endswith(b"\n"):
                     break
@@ -182,10 +186,16 @@ def _line(entry: Any) -> str:
     return json.dumps(entry, allow_nan=False) + "\n"
 
 
-def _detections(entry: Any) -> Detections:
+def _detections(entry: Any, num_classes: int | None = None) -> Detections:
+    """Return the detections of a line; errors of several types if it is damaged."""
     boxes, scores, labels = entry
-    return Detections(
+    found = Detections(
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(scores, np.float32),
         np.array(labels, np.int64),
     )
+    if not (np.isfinite(found.boxes_xyxy).all() and np.isfinite(found.scores).all()):
+        raise ValueError("expected finite numbers")
+    if num_classes is not None and not ((found.labels >= 0) & (found.labels < num_classes)).all():
+        raise ValueError("expected labels of the model's classes")
+    return found

@@ -70,6 +70,8 @@ class Manifest:
                 reason = f"already exists, and {self.path} does not say of which video"
             elif entry.get("model") != made_from["model"]:
                 reason = "is the result of another model"
+            elif entry.get("ids") != made_from["ids"]:
+                reason = "was made with other --annotations, or without"
             elif _is_tracked(entry) != made_from["track"]:
                 reason = f"is the result of a run with{'' if _is_tracked(entry) else 'out'} --track"
             else:
@@ -107,7 +109,7 @@ def _is_same(entry: dict[str, Any], made_from: dict[str, Any]) -> bool:
     # A video that was moved is still the same. What comes from stdin is never known to be.
     is_same_run = _is_tracked(entry) == made_from["track"]
     return (made_from["content"] is not None and is_same_run) and all(
-        entry.get(key) == made_from[key] for key in ("content", "model")
+        entry.get(key) == made_from[key] for key in ("content", "model", "ids")
     )
 
 

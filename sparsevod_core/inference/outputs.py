@@ -12,11 +12,11 @@ from typing import Any
 from sparsevod_core.embedded import checkpoint_name
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.files.check import check_outputs, require_distinct
-from sparsevod_core.files.kinds import Kind
 from sparsevod_core.files.names import beside
 from sparsevod_core.inference.drawing import Painter
 from sparsevod_core.inference.predictor import Predictor
 from sparsevod_core.inference.results import KINDS, ResultsFile, ResultsText, open_results
+from sparsevod_core.inference.results.coco import CocoIds
 from sparsevod_core.inference.results.coco_vid import CocoVid
 from sparsevod_core.inference.results.crops import Crops
 from sparsevod_core.inference.support_frames import support_header
@@ -67,13 +67,6 @@ class OutputFiles:
             paths.insert(0, images_folder(self.video) if is_pattern(self.video) else self.video)
         return paths
 
-    def kinds(self) -> dict[Path, Kind | None]:
-        """Return the kind of each of `paths`, None for folders."""
-        kinds = {path: KINDS[kind] for kind, path in self.results.items() if path != STDOUT}
-        if self.video is not None and not is_pattern(self.video):
-            kinds[self.video] = OWN_VIDEO
-        return {path: kinds.get(path) for path in self.paths()}
-
     def journal(self) -> Path | None:
         """Return the path of the journal: beside the first output; None if all go to stdout."""
         paths = self.paths()
@@ -93,7 +86,10 @@ class OutputFiles:
                 that is no result of `detect`.
             DataError: An output cannot be written.
         """
-        check_outputs(self.kinds(), inputs)
+        kinds = {path: KINDS[kind] for kind, path in self.results.items()}
+        if self.video is not None and not is_pattern(self.video):
+            kinds[self.video] = OWN_VIDEO
+        check_outputs([(path, kinds.get(path)) for path in self.paths()], inputs)
 
 
 @dataclass(slots=True)
@@ -150,13 +146,14 @@ def open_outputs(
     painter: Painter,
     encoding: Encoding,
     published: Collection[str] = (),
+    coco_ids: CocoIds | None = None,
     *,
     is_tracked: bool = False,
 ) -> Iterator[Outputs]:
     """Open all outputs; they appear under their names if the block ends without an exception.
 
-    Folders in `published` are from an earlier attempt of this run and are replaced. `is_tracked`
-    says whether detections will have `track_ids`.
+    Folders in `published` are from an earlier attempt of this run and are replaced. `coco_ids` are
+    for COCO results, see `CocoResults`. `is_tracked` says whether detections will have `track_ids`.
 
     Raises:
         VideoError, DataError: An output cannot be written.
@@ -180,7 +177,9 @@ def open_outputs(
                 content = CocoVid(path, header, source, video, categories, painter.shown)
                 opened = ResultsText(path, content, KINDS[kind])
             else:
-                opened = open_results(kind, path, header, categories, is_own=is_own)
+                opened = open_results(
+                    kind, path, header, categories, coco_ids=coco_ids, is_own=is_own
+                )
             results.append(stack.enter_context(opened))
         yield Outputs(writer, results, painter, video.start_s)
 
@@ -203,6 +202,7 @@ def _writer(
         pixel_aspect=video.pixel_aspect,
         audio_from=video.path if isinstance(video, VideoReader) and video.has_audio else None,
         start_s=video.start_s,
+        jumps=video.jumps if isinstance(video, VideoReader) else (),
     )
 
 

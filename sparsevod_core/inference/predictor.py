@@ -35,9 +35,8 @@ from sparsevod_core.model.detector import SparseVOD, top_detections
 from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category, Detections, FrameDetections
-from sparsevod_core.video.opening import Footage
+from sparsevod_core.video.opening import Footage, open_file
 from sparsevod_core.video.overlap import collected, map_ahead
-from sparsevod_core.video.reader import VideoReader
 
 _SUPPORTS_AT_ONCE = 8  # bounds the memory that many support frames take in the backbone
 
@@ -165,7 +164,7 @@ class Predictor:
         Raises:
             VideoError: The file cannot be opened, or it breaks off after the frames yielded so far.
         """
-        with VideoReader(path) as reader:
+        with open_file(path) as reader:
             yield from self.frames(reader)
 
     def frames(
@@ -289,9 +288,13 @@ class Predictor:
         return "compiling the model, as there are many frames (--compile off starts at once)"
 
     @property
-    def run(self) -> dict[str, str | int]:
-        """Version, device, precision and threads, to be recorded with results."""
-        return describe_run(str(self.device), self.precision)
+    def run(self) -> dict[str, Any]:
+        """Version, device, precision, threads, seed, all settings and a digest of the model.
+
+        To be recorded with results.
+        """
+        run = describe_run(str(self.device), self.precision, self.config.flat())
+        return {**run, "model": self.model_digest}
 
     @cached_property
     def model_digest(self) -> str:

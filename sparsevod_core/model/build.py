@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import get_model, resnet
 
 from sparsevod_core.config import ModelConfig
@@ -25,6 +24,7 @@ from sparsevod_core.model.proposals import LearnedProposals
 from sparsevod_core.model.roi_align import PyramidRoIAlign
 from sparsevod_core.model.stage import BoxDecoder, RefinementStage
 from sparsevod_core.model.temporal_roi import TemporalAttention, TemporalMean, TemporalRoIFeatures
+from sparsevod_core.weights_file import read_weights, require_finite
 
 CLASS_PRIOR = 0.01  # class score of a proposal before training: a class bias of -ln 99
 TORCHVISION_NAMES = {
@@ -134,17 +134,24 @@ def _build_backbone(config: ModelConfig, weights: str) -> Backbone:
 
 
 def _load_backbone(network: resnet.ResNet, path: Path, name: str) -> None:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such backbone weights file") from None
-    except Exception as error:
-        raise CheckpointError(f"{path}: cannot be read as weights: {error}") from error
-    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-    missing, unexpected = network.load_state_dict(state, strict=False)
-    missing = [key for key in missing if not key.startswith("fc.")]
-    if missing or unexpected:
+    state = read_weights(path)
+    is_state = isinstance(state, dict) and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    )
+    if not is_state:
+        raise CheckpointError(f"{path}: expected a dict of tensors, got {type(state).__name__}")
+    require_finite(path, state)
+    ours = {key: value for key, value in network.state_dict().items() if _is_backbone(key)}
+    state = {key: value for key, value in state.items() if _is_backbone(key)}
+    missing, unexpected = sorted(ours.keys() - state.keys()), sorted(state.keys() - ours.keys())
+    other = [key for key in ours.keys() & state.keys() if ours[key].shape != state[key].shape]
+    if missing or unexpected or other:
         raise CheckpointError(
-            f"{path}: not the weights of torchvision's {name}: "
-            f"{len(missing)} missing (first {missing[:1]}), {len(unexpected)} unexpected"
+            f"{path}: not the weights of torchvision's {name}: {len(missing)} missing (first "
+            f"{missing[:1]}), {len(unexpected)} unexpected, {len(other)} of another shape"
         )
+    network.load_state_dict(state, strict=False)
+
+
+def _is_backbone(key: str) -> bool:
+    return not key.startswith("fc.")  # ImageNet's classes

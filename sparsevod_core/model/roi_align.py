@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from sparsevod_core.boxes import area
 from sparsevod_core.kernels import BAGS, Kernels
 
+_FARTHEST_PX = 1e7
+
 
 @dataclass(frozen=True, slots=True)
 class RowLayout:
@@ -100,6 +102,8 @@ class PyramidRoIAlign(nn.Module):
     ) -> Samples:
         """Return what each bin reads from maps of `sizes`; no gradient flows to the boxes."""
         boxes_xyxy = boxes_xyxy.detach().float()
+        # If the features have overflowed, positions must still be valid; scores reveal it later.
+        boxes_xyxy = boxes_xyxy.nan_to_num(0.0).clamp(-_FARTHEST_PX, _FARTHEST_PX)
         levels = self.levels(boxes_xyxy)
         heights, widths = (_per_level(levels, side) for side in zip(*sizes, strict=True))
         scaled = boxes_xyxy / _per_level(levels, self.strides)[..., None]

@@ -13,12 +13,15 @@ from itertools import islice
 from pathlib import Path
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.coco.labels import coco_files, find_coco, is_prepared
+from sparsevod_core.prepare.coco.files import find_files, is_prepared
+from sparsevod_core.prepare.coco.labels import find_coco
 from sparsevod_core.prepare.cvat.labels import find_cvat
 from sparsevod_core.prepare.imagenet_vid.layout import find_root
 from sparsevod_core.prepare.mot.labels import KITTI_FOLDERS, find_mot
 from sparsevod_core.prepare.mot.sequences import GROUND_TRUTH, label_files
-from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, find_by_split, walk_files
+from sparsevod_core.prepare.reading.file_bytes import read_up_to
+from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, walk_files
+from sparsevod_core.prepare.reading.split_names import find_by_split
 from sparsevod_core.prepare.reading.strict_xml import root_element
 from sparsevod_core.prepare.voc.labels import find_voc
 from sparsevod_core.prepare.yolo.data_yaml import find_data_yaml
@@ -76,7 +79,7 @@ def _coco_sign(root: Path) -> str:
     if root.is_file():
         return root.name if root.suffix.lower() == ".json" else ""
     try:
-        files = coco_files(root)
+        files = find_files(root).splits
     except DataError:
         return "several .json files"
     return ", ".join(path.relative_to(root).as_posix() for path in files.values())
@@ -84,7 +87,7 @@ def _coco_sign(root: Path) -> str:
 
 def _is_prepared(root: Path) -> bool:
     try:
-        return all(is_prepared(path) for path in coco_files(root).values())
+        return all(is_prepared(path) for path in find_files(root).splits.values())
     except DataError:
         return False
 
@@ -133,8 +136,7 @@ def _first_label(root: Path, suffix: str, is_label: Callable[[Path], bool]) -> s
 
 def _has_five_numbers(path: Path) -> bool:
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            words = file.readline(200).split()
+        words = read_up_to(path, 200).split(b"\n")[0].split()
         values = [float(word) for word in words]
     except (OSError, ValueError):
         return False

@@ -1,13 +1,14 @@
 """Conversion of labeled videos in any format to COCO-VID JSON.
 
 Frames stay where they are, and the JSON records their paths. If the data have splits `train` and
-`val`, these are kept. Otherwise all videos go into one file, or some are drawn for `val`.
+`val`, these are kept. Otherwise all videos go into one file, or some are drawn for `val`. Splits
+such as `test` are left out.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from sparsevod_core.prepare.imagenet_vid.layout import find_root
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
 from sparsevod_core.prepare.reading.class_names import similar_names
 from sparsevod_core.prepare.reading.label_set import Hints, Part, Split, last_change
+from sparsevod_core.prepare.reading.split_names import HELD_OUT
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 
@@ -55,7 +57,7 @@ def prepare_labeled(
         include_det: If False, skip DET's still images; only for ImageNet VID.
         val_fraction: Fraction of the videos to draw for `val` if the data have no splits.
         seed: Seed of that draw; None for 0.
-        splits: `train`, `val` or both; empty for those of the data.
+        splits: Splits to convert; empty for `train` and `val` if the data have them.
         strict: If True, stop at the first problem instead of skipping what is broken.
         dry_run: If True, read and check everything, but write nothing.
         workers: Number of reading processes; 0 or 1 reads in this process.
@@ -77,6 +79,7 @@ def prepare_labeled(
             root, output, splits=splits, include_det=include_det, dry_run=dry_run, **run
         )
     # Imported here to keep the start fast for ImageNet VID, which needs no other format.
+    from sparsevod_core.prepare.coco.files import find_files
     from sparsevod_core.prepare.formats import FORMATS, recognize
 
     if label_format not in ("auto", *FORMATS):
@@ -94,10 +97,16 @@ def prepare_labeled(
     try:
         labels = FORMATS[label_format].find(root, hints, reporter)
         names = similar_names(str(category["name"]) for category in labels.categories)
+        labels.notes += _held_out_notes(labels.splits, splits)
         for note in (*labels.notes, *names):
             reporter.message(f"{root}: {note}")
         chosen = _choose_splits(root, labels.splits, splits, val_fraction, seed or 0, output)
-        files = output_files(output, chosen, dry_run=dry_run)
+        inputs = {root: "the source"}
+        if label_format == "coco":
+            found = find_files(root)
+            inputs |= dict.fromkeys([*found.splits.values(), *found.left_out], "the source")
+        inputs |= {} if hints.classes is None else {hints.classes: "the class list"}
+        files = output_files(output, chosen, dry_run=dry_run, inputs=inputs)
         if not any(len(split.sources) or split.problems for split in chosen.values()):
             raise DataError(f"{root}: no video or image with labels here")
         drawn = {} if val_fraction is None else {"val_fraction": val_fraction, "seed": seed or 0}
@@ -142,12 +151,22 @@ def _choose_splits(
     seed: int,
     output: Path | None,
 ) -> dict[str, Split]:
-    """Return the splits to write, by name."""
+    """Return the splits to write, by name. Those that are held out must be asked for by name."""
+    asked = {name: found[name] for name in splits if name in HELD_OUT and name in found}
+    if asked and len(asked) == len(splits):
+        return asked
+    if found and found.keys() <= HELD_OUT.keys():
+        raise DataError(
+            f"{root}: only {' and '.join(found)} data here",
+            hint=f"use --splits {next(iter(found))} to convert them, or rename the folder if it is "
+            "not a split",
+        )
+    found = {name: split for name, split in found.items() if name not in HELD_OUT}
     if {"train", "val"} <= found.keys():
         if val_fraction is not None:
             raise ConfigError(f"{root} already has a train and a val: leave out --val-fraction")
     else:
-        (undivided,) = found.values() if len(found) == 1 else (Split(),)
+        undivided = _joined(list(found.values()))
         if val_fraction is not None:
             found = _draw_val(root, undivided, val_fraction, seed)
         elif output is None or output.suffix == ".json":
@@ -158,10 +177,33 @@ def _choose_splits(
                 hint="use --val-fraction 0.1 to draw entire videos for val, or -o NAME.json for "
                 "one file with all",
             )
+    found |= asked
     for name in splits:
         if name not in found:
             raise ConfigError(f"unknown split {name!r}: expected {' or '.join(found)}")
     return {name: split for name, split in found.items() if not splits or name in splits}
+
+
+def _joined(splits: list[Split]) -> Split:
+    if len(splits) == 1:
+        return splits[0]
+    return Split(
+        [source for split in splits for source in split.sources],
+        [problem for split in splits for problem in split.problems],
+        [name for split in splits for name in split.alone],
+    )
+
+
+def _held_out_notes(found: Mapping[str, Split], splits: Sequence[str]) -> list[str]:
+    """Return which splits are left out, and why."""
+    notes = []
+    for name in (name for name in HELD_OUT if name in found and name not in splits):
+        sources = found[name].sources
+        noun = "video" if len(sources) == 1 else "videos"
+        names = ", ".join(source.name for source in sources[:3])
+        more = ", ..." if len(sources) > 3 else ""
+        notes.append(f"{name}: {len(sources)} {noun} left out ({names}{more}): {HELD_OUT[name]}")
+    return notes
 
 
 def _draw_val(root: Path, split: Split, fraction: float, seed: int) -> dict[str, Split]:

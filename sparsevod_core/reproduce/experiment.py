@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from sparsevod_core.config import Config, load_config
 from sparsevod_core.errors import ConfigError, SparseVodError
+from sparsevod_core.files.unfinished import writing
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.reproduce.grid import BASELINE, Cell
 from sparsevod_core.reproduce.json_files import write_json
@@ -37,6 +38,7 @@ MAY_DIFFER = (
 KEPT = (
     *("schema", "AP", "AP50", "AP75", "AR1", "AR10", "AR100", "AP_by_iou", "per_class"),
     *("num_frames", "num_boxes", "num_detections", "motion", "degraded", "clean", "settings"),
+    "run",
 )
 """Keys of `sparsevod eval --json` that are kept. Lists of errors and paths are not."""
 
@@ -215,9 +217,8 @@ def _copy(given: Path, file: Path) -> None:
     if not given.is_file():
         raise ConfigError(f"--pretrained {given}: no such file")
     if not file.exists():
-        partial = file.with_name(file.name + ".partial")
-        shutil.copyfile(given, partial)
-        partial.replace(file)
+        with writing(file) as temporary:
+            shutil.copyfile(given, temporary)
     elif not filecmp.cmp(given, file, shallow=False):
         raise ConfigError(
             f"--pretrained {given}: {file} is another checkpoint",

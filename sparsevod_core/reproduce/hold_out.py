@@ -7,8 +7,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from sparsevod_core.files.check import check_outputs
+from sparsevod_core.files.kinds import starting
 from sparsevod_core.reporting import Reporter, counted
 from sparsevod_core.reproduce.json_files import read_json, write_json
+
+OWN_PART = starting("a part of a split", rb'\{\s*"info": \{\s*"held_out_from": ')
 
 
 def hold_out(annotations: Path, output: Path, share: float, reporter: Reporter) -> None:
@@ -23,20 +27,24 @@ def hold_out(annotations: Path, output: Path, share: float, reporter: Reporter) 
         reporter: Receives a line per file.
 
     Raises:
-        DataError: `annotations` cannot be read.
+        ConfigError: A file would overwrite the annotations, or another file.
+        DataError: `annotations` cannot be read, or a file cannot be written.
     """
+    files = {part: output / f"{part}.json" for part in ("train", "choose")}
+    inputs = {annotations: "the annotation file"}
+    check_outputs([(file, OWN_PART) for file in files.values()], inputs)
     content = read_json(annotations, "give a COCO-VID JSON, e.g. from `sparsevod prepare-vid`")
     # File names start from the same folder as before.
     root = annotations.resolve().parent / content.get("info", {}).get("root", "")
-    content["info"] = {**content.get("info", {}), "root": str(root)}
+    info = {"held_out_from": annotations.name, **content.get("info", {}), "root": str(root)}
+    content = {"info": info, **{key: value for key, value in content.items() if key != "info"}}
     aside = held_out([video["name"] for video in content["videos"]], share)
     ids = {video["id"] for video in content["videos"] if video["name"] in aside}
     others = {None, *(video["id"] for video in content["videos"])} - ids
-    output.mkdir(parents=True, exist_ok=True)
     for part, video_ids in (("train", others), ("choose", ids)):
         chosen = _only_videos(content, video_ids)
-        file = output / f"{part}.json"
-        write_json(file, chosen)
+        file = files[part]
+        write_json(file, chosen, OWN_PART)
         sizes = counted(len(chosen["videos"]), "video"), counted(len(chosen["images"]), "frame")
         reporter.message(f"{file}: {', '.join(sizes)}")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from sparsevod_core.errors import DataError
+from sparsevod_core.files.kinds import Kind
+from sparsevod_core.files.unfinished import write_text
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a file that appears under its name only when complete."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+def write_json(path: Path, value: Any, kind: Kind | None = None) -> None:
+    """Write a file that appears under its name only when complete; see `write_text`."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n", kind)
 
 
 def read_json(path: Path, hint: str) -> dict[str, Any]:
@@ -23,7 +23,10 @@ def read_json(path: Path, hint: str) -> dict[str, Any]:
         DataError: The file is missing or broken. `hint` says what to do.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read: {reason}", hint=hint) from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a JSON object", hint=hint)
+    return content

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from sparsevod_core.errors import ConfigError
+from sparsevod_core.files.check import check_outputs
+from sparsevod_core.files.lock import lock_file
+from sparsevod_core.files.unfinished import write_text
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.reproduce.experiment import CommandError, Experiment, Run
 from sparsevod_core.reproduce.figures import write_figures
 from sparsevod_core.reproduce.grid import FULL, Table, cells, support_counts
 from sparsevod_core.reproduce.results import load_results, saved_speed, summarize
 from sparsevod_core.reproduce.speed import frames_per_second
-from sparsevod_core.reproduce.tables import write_tables
+from sparsevod_core.reproduce.tables import OWN_TABLES, write_tables
 
 
 def plan(
@@ -69,13 +72,39 @@ def reproduce(
         Names of the runs that failed.
 
     Raises:
-        SparseVodError: Settings or results do not fit, or pretraining failed.
+        SparseVodError: Settings or results do not fit, pretraining failed, or the results cannot be
+            written, e.g. because another process does.
     """
     for run in runs:
         experiment.require_same_settings(run.cell, run.seed)
-    experiment.output.mkdir(parents=True, exist_ok=True)
-    (experiment.output / ".gitignore").write_text("checkpoints/\n*.pth\n*.partial\n")
+    tables, ignored = experiment.output / "tables.md", experiment.output / ".gitignore"
+    check_outputs([(tables, OWN_TABLES)])
+    with lock_file(experiment.output / "reproduce.lock", experiment.output):
+        if not ignored.exists():
+            write_text(ignored, "checkpoints/\n*.pth\n*.partial\n*.lock\n")
+        return _reproduce(
+            experiment,
+            chosen,
+            runs,
+            seeds=seeds,
+            about=about,
+            trains=trains,
+            speed_device=speed_device,
+            reporter=reporter,
+        )
 
+
+def _reproduce(
+    experiment: Experiment,
+    chosen: Sequence[Table],
+    runs: Sequence[Run],
+    *,
+    seeds: Sequence[int],
+    about: str,
+    trains: bool,
+    speed_device: str | None,
+    reporter: Reporter,
+) -> list[str]:
     def report() -> None:
         results = load_results(experiment, chosen, seeds)
         fps = saved_speed(experiment.output / "speed.json")

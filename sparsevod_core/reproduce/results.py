@@ -158,7 +158,9 @@ def _training(metrics: Path) -> dict[str, Any]:
     """Return the number of steps and seconds of a run."""
     try:
         lines = metrics.read_text("utf-8").splitlines()
+        records = [record for record in map(json.loads, lines) if record["kind"] == "train"]
+        return {"step": records[-1]["step"], "seconds": records[-1]["seconds"]}
     except OSError as error:
         raise DataError(f"{metrics}: cannot be read: {error.strerror}") from error
-    records = [record for record in map(json.loads, lines) if record["kind"] == "train"]
-    return {"step": records[-1]["step"], "seconds": records[-1]["seconds"]}
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DataError(f"{metrics}: expected the metrics of a finished run: {error!r}") from error

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sparsevod_core.files.kinds import starting
+from sparsevod_core.files.unfinished import write_text
 from sparsevod_core.reproduce.json_files import write_json
 from sparsevod_core.reproduce.results import GROUPS
 
@@ -33,10 +35,13 @@ def markdown(summary: Mapping[str, Any], about: str) -> str:
     return "\n".join(parts)
 
 
+OWN_TABLES = starting("tables of reproduce", b"# Ablations\n")
+
+
 def write_tables(summary: Mapping[str, Any], about: str, folder: Path) -> None:
     """Write `tables.md` and `tables.json`."""
     write_json(folder / "tables.json", {"about": about, **summary})
-    (folder / "tables.md").write_text(markdown(summary, about), encoding="utf-8")
+    write_text(folder / "tables.md", markdown(summary, about), OWN_TABLES)
 
 
 def _main_columns(row: Mapping[str, Any]) -> dict[str, str]:

@@ -11,7 +11,8 @@ from sparsevod_core import distributed
 from sparsevod_core.config import Config
 from sparsevod_core.data.loader import epoch_batches
 from sparsevod_core.errors import SparseVodError
-from sparsevod_core.training.run_folder import RunFolder, write_text
+from sparsevod_core.files.unfinished import write_text
+from sparsevod_core.training.run_folder import RunFolder
 from sparsevod_core.training.schedule import Schedule
 
 MAX_FILES_IN_MESSAGE = 8  # bad_batch.json lists all

@@ -6,10 +6,13 @@ Torch is imported only when `train` runs, so a process that just launches others
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sparsevod_core.config import Config
-from sparsevod_core.errors import ConfigError
+from sparsevod_core.errors import ConfigError, SparseVodError
+from sparsevod_core.files.lock import lock_file
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.training.run_folder import RunFolder, TrainingResult
 from sparsevod_core.training.settings import MAY_DIFFER
@@ -31,6 +34,7 @@ def train(
     Raises:
         ConfigError: A process has other settings than rank 0, except for `MAY_DIFFER`. Raised on
             every rank, with the first rank and setting that differ.
+        DataError: Another run writes to the folder, or it cannot be written.
     """
     from sparsevod_core import distributed
     from sparsevod_core.inference import resolve_device
@@ -48,9 +52,28 @@ def train(
                     hint="run the same command on all machines",
                 )
         output = distributed.from_main(output)
-        # Each machine counts its own restarts: one that lost no process may have none.
-        is_restarted = max(distributed.gather(distributed.num_restarts())) > 0
-        resume |= is_restarted and RunFolder(output).last.exists()
-        resume = distributed.from_main(resume)
-        trainer = Trainer(config, output, resume=resume, device=device, reporter=reporter)
-        return trainer.fit()
+        with _locked(RunFolder(output)):
+            # Each machine counts its own restarts: one that lost no process may have none.
+            is_restarted = max(distributed.gather(distributed.num_restarts())) > 0
+            resume |= is_restarted and RunFolder(output).last.exists()
+            resume = distributed.from_main(resume)
+            trainer = Trainer(config, output, resume=resume, device=device, reporter=reporter)
+            return trainer.fit()
+
+
+@contextmanager
+def _locked(run: RunFolder) -> Iterator[None]:
+    """Hold the lock of a run folder, on rank 0; its error is raised on every rank."""
+    from sparsevod_core import distributed
+
+    with ExitStack() as stack:
+        failure: SparseVodError | None = None
+        if distributed.is_main():
+            try:
+                stack.enter_context(lock_file(run.lock, run.path))
+            except SparseVodError as error:
+                failure = error
+        failure = distributed.from_main(failure)
+        if failure is not None:
+            raise failure
+        yield

@@ -13,6 +13,10 @@ from typing import Any
 
 from sparsevod_core.config import Config
 from sparsevod_core.errors import ConfigError
+from sparsevod_core.files.check import require_own
+from sparsevod_core.files.kinds import MARK, MARKED
+from sparsevod_core.files.names import cannot_write
+from sparsevod_core.files.unfinished import write_text, writing
 
 RUNS = Path("runs")
 
@@ -22,12 +26,14 @@ class RunFolder:
 
     ```
     config.yaml               all settings, resolved
-    metrics.jsonl             one JSON object per log and per evaluation
+    metrics.jsonl             one JSON object per start (version, device, settings), per log and
+                              per evaluation
     tensorboard/              the same for TensorBoard, if requested
     checkpoints/last.pth      weights, optimizer and run state: what --resume starts from
     checkpoints/previous.pth  the last.pth before it
     checkpoints/best.pth      weights of the best evaluation
     bad_batch.json            batch whose loss was not finite, if there was one
+    run.lock                  held by the process that trains
     ```
     """
 
@@ -35,6 +41,7 @@ class RunFolder:
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.jsonl"
+        self.lock = self.path / "run.lock"
         self.bad_batch = self.path / "bad_batch.json"
         self.tensorboard = self.path / "tensorboard"
         self.last = self.path / "checkpoints" / "last.pth"
@@ -42,11 +49,18 @@ class RunFolder:
         self.best = self.path / "checkpoints" / "best.pth"
 
     def require_new(self) -> None:
-        """Raise a ConfigError if the folder already contains a run."""
+        """Raise a ConfigError if the folder already contains a run, or files of something else."""
         if self.last.exists():
             raise ConfigError(
                 f"{self.path}: already contains a run",
                 hint=f"resume it (sparsevod train --resume {self.path}) or choose another --output",
+            )
+        require_own(self.config, MARKED)
+        others = [self.metrics, self.bad_batch, self.previous, self.best]
+        if not self.config.exists() and (there := [file for file in others if file.exists()]):
+            raise ConfigError(
+                f"{there[0]}: already exists, in a folder that is no run",
+                hint="choose another --output",
             )
 
     def start(self, config: Config, step: int = 0, evaluated_step: int = 0) -> None:
@@ -54,34 +68,52 @@ class RunFolder:
 
         A resumed run drops incomplete metrics and those after `step` and `evaluated_step`, because
         it repeats these steps.
+
+        Raises:
+            DataError: A file cannot be written.
         """
-        self.last.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.config, config.to_yaml())
-        kept, last = [], {"train": step, "eval": evaluated_step}
-        lines = self.metrics.read_text(encoding="utf-8") if self.metrics.exists() else ""
+        try:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        write_text(self.config, f"# Settings of a training run, {MARK}\n{config.to_yaml()}")
+        kept, last = [], {"run": step, "train": step, "eval": evaluated_step}
+        # A crash of the machine may leave anything in the last lines, even bytes that are no text.
+        is_there = self.metrics.exists()
+        lines = self.metrics.read_text(encoding="utf-8", errors="replace") if is_there else ""
         for line in lines.splitlines(keepends=True):
-            with suppress(ValueError, LookupError, TypeError):
+            with suppress(ValueError, LookupError, TypeError, RecursionError):
                 record = json.loads(line)
                 if line.endswith("\n") and record["step"] <= last[record["kind"]]:
                     kept.append(line)
         write_text(self.metrics, "".join(kept))
 
     def append_metrics(self, record: dict[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
-        with self.metrics.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(record, allow_nan=False) + "\n")
+        """Append one line to metrics.jsonl.
+
+        Raises:
+            DataError: The file cannot be written.
+        """
+        try:
+            with self.metrics.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(record, allow_nan=False) + "\n")
+        except OSError as error:
+            raise cannot_write(self.metrics, error) from error
 
     def keep_previous(self) -> None:
-        """Make last.pth available as previous.pth too, before a new one replaces it."""
+        """Make last.pth available as previous.pth too, before a new one replaces it.
+
+        Raises:
+            DataError: The file cannot be written.
+        """
         if not self.last.exists():
             return
-        partial = self.previous.with_name(self.previous.name + ".partial")
-        partial.unlink(missing_ok=True)
-        try:
-            os.link(self.last, partial)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(self.last, partial)
-        partial.replace(self.previous)
+        with writing(self.previous) as temporary:
+            try:
+                temporary.unlink()
+                os.link(self.last, temporary)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(self.last, temporary)
 
     def resume_command(self, launch_options: str) -> str:
         """Return the command that resumes the run; see `distributed.launch_options`."""
@@ -145,10 +177,3 @@ def run_to_resume(path: Path | None) -> RunFolder:
                 hint="give the folder that was passed to sparsevod train --output",
             )
     return run
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that gets its name only once it is complete."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

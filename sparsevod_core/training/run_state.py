@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from torch.optim import Optimizer
@@ -17,6 +19,9 @@ from sparsevod_core.structures import Category
 from sparsevod_core.training.optim import WeightAverage
 from sparsevod_core.training.run_folder import RunFolder
 from sparsevod_core.training.settings import require_same_run
+from sparsevod_core.weights_file import require_finite
+
+SCORES = ("AP", "AP50", "AP75")
 
 
 @dataclass(kw_only=True)
@@ -56,7 +61,7 @@ class RunState:
             return False
         is_best = self.best is None or scores["AP"] > self.best["AP"]
         if is_best:
-            self.best = {"step": self.step} | {k: scores[k] for k in ("AP", "AP50", "AP75")}
+            self.best = {"step": self.step} | {k: scores[k] for k in SCORES}
         self.num_worse = 0 if is_best else self.num_worse + 1
         return is_best
 
@@ -107,7 +112,7 @@ def restore(
             f"{run.last}: has only weights, so it cannot be resumed",
             hint=f"start a new run from these weights: --init-from {run.last}",
         )
-    state = RunState(**checkpoint.training["position"])
+    state = _run_state(run.last, checkpoint.training.get("position"))
     require_same_run(checkpoint.config, config)
     if now.world_size != state.world_size:
         raise ConfigError(
@@ -122,13 +127,60 @@ def restore(
             f"{now.num_clips} and {len(categories)}, or other class names",
             hint=f"start a new run on this data: --init-from {run.last}",
         )
-    detector.load_state_dict(checkpoint.training.get("weights", checkpoint.model))
-    if average is not None:
-        average.detector.load_state_dict(checkpoint.model)
-    optimizer.load_state_dict(checkpoint.training["optimizer"])
-    for group in optimizer.param_groups:  # the checkpoint may come from another kind of device
-        group["fused"] = optimizer.defaults["fused"]
+    weights = checkpoint.training.get("weights", checkpoint.model)
+    try:
+        require_finite(run.last, weights)
+        detector.load_state_dict(weights)
+        if average is not None:
+            average.detector.load_state_dict(checkpoint.model)
+        _load_optimizer(optimizer, checkpoint.training["optimizer"])
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0][:160]
+        raise CheckpointError(
+            f"{run.last}: not the state of this training run: {reason}",
+            _previous_checkpoint_hint(run),
+        ) from error
     return state
+
+
+def _run_state(path: Path, position: Any) -> RunState:
+    """Return the state in a checkpoint.
+
+    Raises:
+        CheckpointError: It is not the state of a run.
+    """
+    if isinstance(position, dict):
+        numbers = {name: value for name, value in position.items() if name != "best"}
+        best = position.get("best")
+        with suppress(TypeError):  # missing or unknown names
+            state = RunState(**position)
+            are_counts = all(
+                type(value) in (int, float) and 0 <= value < 2**63 for value in numbers.values()
+            )
+            has_scores = best is None or (
+                isinstance(best, dict)
+                and all(type(best.get(key)) in (int, float) for key in ("step", *SCORES))
+            )
+            if are_counts and has_scores:
+                return state
+    raise CheckpointError(f"{path}: its training state has no valid `position`")
+
+
+def _load_optimizer(optimizer: Optimizer, saved: Any) -> None:
+    """Load the moments of each parameter; everything else follows from the settings.
+
+    Raises:
+        ValueError: They belong to other parameters. Other errors for a state of another form.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    if [group["params"] for group in saved["param_groups"]] != [g["params"] for g in groups]:
+        raise ValueError("the optimizer has other parameters")
+    sizes = [p.shape for group in optimizer.param_groups for p in group["params"]]
+    for number, moments in saved["state"].items():
+        require_finite(f"moments of parameter {number}", moments)
+        if {value.shape for value in moments.values() if value.dim()} - {sizes[number]}:
+            raise ValueError(f"the moments of parameter {number} have another shape")
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
 
 
 def _previous_checkpoint_hint(run: RunFolder) -> str | None:
@@ -137,10 +189,12 @@ def _previous_checkpoint_hint(run: RunFolder) -> str | None:
         training = load_checkpoint(run.previous).training
     except CheckpointError:
         training = None
-    if training is None:
+    try:
+        step = _run_state(run.previous, (training or {}).get("position")).step
+    except CheckpointError:
         return None
     resume = run.resume_command(distributed.launch_options())
     return (
-        f"the previous checkpoint, of step {training['position']['step']:,}, is intact; to resume "
+        f"the previous checkpoint, of step {step:,}, is intact; to resume "
         f"from it: mv {run.previous} {run.last} && {resume}"
     )

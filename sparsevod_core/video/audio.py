@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from sparsevod_core.video.clock import SHORTEST_FALL_S, Jump, is_free_running, longest_gap_s
 from sparsevod_core.video.containers import Container
-from sparsevod_core.video.decode import codec_name
+from sparsevod_core.video.decode import codec_name, foreign_errors
 
 if TYPE_CHECKING:
     import av
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
 
 _OPUS_RATE = 48000  # the encoder supports only a few rates
+_INTERLEAVED_S = 5  # audio and video of a recording are not further apart
 _ROUNDING_S = 0.05  # error of packet times that is not a gap
 
 
@@ -31,16 +33,34 @@ class AudioTracks:
         output: Output file, to which nothing has been written yet.
         container: Container of the output file.
         start_s: Time in the source, in seconds, that is zero in the output.
+        jumps: Places where the clock of the source's video jumps, see `VideoReader.jumps`; they are
+            appended before the frames behind them are written.
+
+    Attributes:
+        lost_after_s: Time in the source, in seconds, after which audio is left out because its
+            clock jumps where that of the video does not; None if nothing is left out.
     """
 
     def __init__(
-        self, path: Path, output: OutputContainer, container: Container, start_s: Fraction
+        self,
+        path: Path,
+        output: OutputContainer,
+        container: Container,
+        start_s: Fraction,
+        jumps: Sequence[Jump] = (),
     ) -> None:
         import av
 
         self._output = output
-        self._input = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+        self._input = av.open(
+            f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace"
+        )
         self._start_s = start_s
+        self._jumps = jumps
+        self._num_jumps = 0  # of the video, before the current packet
+        self._longest_gap_s = longest_gap_s(is_free_running(self._input))
+        self._clock_s: dict[int, Fraction] = {}  # time of the last packet, by stream
+        self.lost_after_s: Fraction | None = None
         self._tracks: dict[int, _Copied | _Encoded] = {}
         for stream in self._input.streams.audio:
             is_copied = container.audio is None or codec_name(stream) in container.audio
@@ -55,8 +75,13 @@ class AudioTracks:
         """Write all packets that begin before this output time in seconds; None: all the rest."""
         while self._waiting is not None:
             packet = self._waiting
-            if time_s is not None and self._time_s(packet) >= time_s:
+            if not self._follow_jump(packet):
+                if time_s is None:
+                    self.lost_after_s = self._clock_s[packet.stream.index]
                 return
+            if time_s is not None and self._output_s(packet) >= time_s:
+                return
+            self._clock_s[packet.stream.index] = _time_s(packet)
             self._write(packet)
             self._waiting = next(self._packets, None)
 
@@ -73,25 +98,47 @@ class AudioTracks:
         self._input.close()
 
     def _demux(self, streams: list[AudioStream]) -> Iterator[av.Packet]:
-        import av
-
+        errors = foreign_errors()  # evaluated here, because Python may be shutting down later
         try:
             for packet in self._input.demux(*streams):
                 if packet.dts is not None and packet.pts is not None and not packet.is_corrupt:
                     yield packet
-        except (av.FFmpegError, EOFError):
+        except errors:
             return  # the file breaks off; reading its video reports that
 
-    def _time_s(self, packet: av.Packet) -> Fraction:
-        return (packet.dts or 0) * Fraction(packet.time_base) - self._start_s
+    def _follow_jump(self, packet: av.Packet) -> bool:
+        """Find the jump of the video that belongs to a jump of the audio.
+
+        Returns:
+            False if the video has not had this jump, so that the packet's time is unknown.
+        """
+        time_s, last_s = _time_s(packet), self._clock_s.get(packet.stream.index)
+        if last_s is None or -SHORTEST_FALL_S <= time_s - last_s <= self._longest_gap_s:
+            return True
+        for number in range(self._num_jumps, len(self._jumps)):
+            if abs(self._jumps[number].stamp_s - time_s) < _INTERLEAVED_S:
+                self._num_jumps = number + 1
+                return True
+        # Another stream may have brought this one there already.
+        return self._num_jumps > 0 and (
+            abs(self._jumps[self._num_jumps - 1].stamp_s - time_s) < _INTERLEAVED_S
+        )
+
+    def _output_s(self, packet: av.Packet) -> Fraction:
+        shift_s = self._jumps[self._num_jumps - 1].shift_s if self._num_jumps else Fraction(0)
+        return _time_s(packet) + shift_s - self._start_s
 
     def _write(self, packet: av.Packet) -> None:
         import av
 
-        shift = round(self._start_s / Fraction(packet.time_base))
-        packet.dts, packet.pts = (packet.dts or 0) - shift, (packet.pts or 0) - shift
+        shift = round((self._output_s(packet) - _time_s(packet)) / Fraction(packet.time_base))
+        packet.dts, packet.pts = (packet.dts or 0) + shift, (packet.pts or 0) + shift
         with suppress(av.FFmpegError):
             self._output.mux(self._tracks[packet.stream.index].convert(packet))
+
+
+def _time_s(packet: av.Packet) -> Fraction:
+    return (packet.dts or 0) * Fraction(packet.time_base)
 
 
 class _Copied:

@@ -8,13 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-from jaxtyping import UInt8
-
 from sparsevod_core.errors import VideoError
 from sparsevod_core.structures import Frame
-
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+from sparsevod_core.video.image_file import read_image
+from sparsevod_core.video.kinds import IMAGE_SUFFIXES, is_image
 
 
 class ImageFolder:
@@ -37,6 +34,7 @@ class ImageFolder:
     pixel_aspect: Fraction | None = None
     start_s = Fraction(0)
     has_audio = False
+    notes: Sequence[str] = ()
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -44,7 +42,10 @@ class ImageFolder:
             entries = list(self.path.iterdir())
         except OSError as error:
             raise VideoError(f"{path}: cannot read the folder: {error.strerror}") from error
-        self.files = sorted(filter(is_image, entries), key=lambda file: natural_order(file.name))
+        self.files = sorted(
+            (file for file in entries if is_image(file.name)),
+            key=lambda file: natural_order(file.name),
+        )
         if not self.files:
             kinds = ", ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
             raise VideoError(f"{path}: no images in the folder", hint=f"supported formats: {kinds}")
@@ -101,32 +102,6 @@ class ImageFolder:
                 hint="images of another size belong in another folder: each folder is one video",
             )
         return Frame(index, None, image)
-
-
-def is_image(path: Path) -> bool:
-    """Return True if the name has an image suffix and the file is not hidden."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """Return RGB pixels 0..255, upright, without alpha, scaled to 8 bits.
-
-    Raises:
-        VideoError: The file cannot be read or decoded.
-    """
-    import cv2
-
-    try:
-        encoded = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise VideoError(f"{path}: cannot read the image: {error.strerror}") from error
-    try:
-        bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
-    except cv2.error:
-        bgr = None
-    if bgr is None:
-        raise VideoError(f"{path}: cannot decode the image ({len(encoded):,} bytes)")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:

@@ -58,6 +58,7 @@ class ImageWriter:
         self._format = FORMATS[path.suffix.lower()]
         self._folder = NewFolder(images_folder(path), is_own=is_own)
         self._count = 0
+        self.notes: list[str] = []
 
     def __enter__(self) -> ImageWriter:
         return self

@@ -11,8 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from sparsevod_core.errors import ConfigError, VideoError
+from sparsevod_core.pixel_limit import max_pixels, require_few_pixels
 from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.structures import Frame
+from sparsevod_core.video.hdr import HdrToSdr
 from sparsevod_core.video.pixels import Orientation, ToRgb
 from sparsevod_core.video.sources import Source
 
@@ -65,6 +67,7 @@ class LiveStream:
     time_base = CLOCK
     start_s = Fraction(0)
     has_audio = False
+    notes: Sequence[str] = ()
     declared_num_frames: int | None = None
 
     def __init__(
@@ -95,7 +98,8 @@ class LiveStream:
         self.frame_rate: Fraction | None = stream.average_rate
         self.pixel_aspect: Fraction | None = stream.sample_aspect_ratio or None
         orientation = Orientation.of(first)
-        self._to_rgb = ToRgb(first.width, first.height, orientation)
+        hdr = HdrToSdr.of(stream.codec_context)
+        self._to_rgb = ToRgb(first.width, first.height, orientation, hdr)
         self.width, self.height = first.width, first.height
         if orientation.is_transposed:
             self.width, self.height = self.height, self.width
@@ -249,7 +253,11 @@ class LiveStream:
         if not container.streams.video:
             container.close()
             raise VideoError(f"{self.path}: no video stream")
-        container.streams.video[0].thread_type = "SLICE"  # frame threads delay frames
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        require_few_pixels(self.path, context.width, context.height, VideoError)
+        context.options = {"max_pixels": str(max_pixels())}  # the size may change
+        stream.thread_type = "SLICE"  # frame threads delay frames
         return container, self._frames(container)
 
     def _frames(self, container: InputContainer) -> Iterator[av.VideoFrame]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from tempfile import NamedTemporaryFile
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from sparsevod_core.errors import VideoError
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Frame
+from sparsevod_core.video.animated_webp import AnimatedWebp, is_animated_webp
 from sparsevod_core.video.image_folder import ImageFolder
 from sparsevod_core.video.live import LiveStream
 from sparsevod_core.video.reader import VideoReader
 from sparsevod_core.video.sources import Source
+from sparsevod_core.video.stdin import open_stdin
 
 
 class Footage(Protocol):
@@ -31,7 +30,7 @@ class Footage(Protocol):
         """Yield all frames in order."""
 
 
-OpenVideo: TypeAlias = VideoReader | ImageFolder | LiveStream
+OpenVideo: TypeAlias = VideoReader | AnimatedWebp | ImageFolder | LiveStream
 """Footage that also has a size, a frame rate and a clock, see `VideoReader`."""
 
 
@@ -44,8 +43,6 @@ def open_source(
 ) -> AbstractContextManager[OpenVideo]:
     """Open a source.
 
-    stdin is copied to a temporary file first, because support frames come from the entire video.
-
     Args:
         source: Source to open.
         duration_s, patience_s, reporter: Options for live sources, see `LiveStream`.
@@ -57,20 +54,13 @@ def open_source(
         return LiveStream(source, duration_s=duration_s, patience_s=patience_s, reporter=reporter)
     if source.kind == "images":
         return ImageFolder(source.place)
-    return _stdin() if source.kind == "stdin" else VideoReader(source.place)
+    return open_stdin(open_file) if source.kind == "stdin" else open_file(source.place)
 
 
-@contextmanager
-def _stdin() -> Iterator[VideoReader]:
-    with NamedTemporaryFile(prefix="sparsevod-stdin-") as file:
-        try:
-            shutil.copyfileobj(sys.stdin.buffer, file, 2**20)
-            file.flush()
-        except OSError as error:
-            raise VideoError(f"stdin: cannot copy it to {file.name}: {error.strerror}") from error
-        try:
-            reader = VideoReader(file.name)
-        except VideoError as error:
-            raise VideoError(error.message.replace(file.name, "stdin"), error.hint) from error
-        with reader:
-            yield reader
+def open_file(path: Path | str) -> VideoReader | AnimatedWebp:
+    """Open a video file.
+
+    Raises:
+        VideoError: As by `VideoReader` and `AnimatedWebp`.
+    """
+    return AnimatedWebp(path) if is_animated_webp(Path(path)) else VideoReader(path)

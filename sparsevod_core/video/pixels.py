@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
+from sparsevod_core.video.hdr import HdrToSdr
+
 if TYPE_CHECKING:
     import av
     from av.video.reformatter import VideoReformatter
@@ -51,15 +53,21 @@ class Orientation:
 class ToRgb:
     """Converts frames of any pixel format, range and bit depth to RGB 0..255, without alpha.
 
+    HDR is mapped to the range of SDR, see `HdrToSdr`.
+
     Args:
         width, height: Stored size of the video in pixels, before turning. Frames of another size
             are scaled to it, because some streams change their size.
         orientation: How to turn frames.
+        hdr: Mapping of an HDR video, see `HdrToSdr.of`.
     """
 
-    def __init__(self, width: int, height: int, orientation: Orientation) -> None:
+    def __init__(
+        self, width: int, height: int, orientation: Orientation, hdr: HdrToSdr | None = None
+    ) -> None:
         self._width, self._height = width, height
         self._orientation = orientation
+        self._hdr = hdr
         self._reformatter: VideoReformatter | None = None
 
     def __call__(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
@@ -74,12 +82,13 @@ class ToRgb:
             frame,
             width=self._width,
             height=self._height,
-            format="rgb24",
+            format="rgb24" if self._hdr is None else "rgb48le",
             src_color_range=ColorRange(frame.color_range).name,
             dst_color_range=ColorRange.JPEG.name,
             **({"threads": 1} if _takes_threads(VideoReformatter) else {}),
         )
-        return self._orientation.apply(rgb.to_ndarray())
+        image = rgb.to_ndarray()
+        return self._orientation.apply(image if self._hdr is None else self._hdr(image))
 
     def release(self) -> None:
         """Free the converter (about 100 KB); it is created again when needed."""

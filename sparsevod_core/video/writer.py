@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -12,10 +13,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sparsevod_core.errors import VideoError
-from sparsevod_core.files.kinds import Kind
+from sparsevod_core.files.kinds import MARK, Kind
 from sparsevod_core.files.names import cannot_write
 from sparsevod_core.files.unfinished import Unfinished
 from sparsevod_core.video.audio import AudioTracks
+from sparsevod_core.video.clock import Jump
 from sparsevod_core.video.containers import Codec, Encoding, container_for
 from sparsevod_core.video.palette import ToPalette
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 FALLBACK_RATE = Fraction(25)
 _BT709 = 1  # code of matrix, primaries and transfer (ITU-T H.273)
 _LIMITED_RANGE = 1
-_MARK = "made by sparsevod"
 _GIF_END = b";"
 
 
@@ -41,7 +42,7 @@ def _is_own(path: Path) -> bool:
             return True
     try:
         with av.open(f"file:{path}") as container:
-            return _MARK in container.metadata.values()
+            return MARK in container.metadata.values()
     except (av.FFmpegError, OSError, ValueError):
         return False
 
@@ -71,6 +72,7 @@ class VideoWriter:
         pixel_aspect: Width of a displayed pixel divided by its height; None: square.
         audio_from: Path of a file whose audio is added; not all containers support audio.
         start_s: Time in that file, in seconds, that is zero in the output.
+        jumps: Places where the clock of that file jumps, see `AudioTracks`.
 
     Raises:
         VideoError: The suffix is not supported.
@@ -90,6 +92,7 @@ class VideoWriter:
         pixel_aspect: Fraction | None = None,
         audio_from: Path | None = None,
         start_s: Fraction = Fraction(0),
+        jumps: Sequence[Jump] = (),
     ) -> None:
         import av
 
@@ -119,7 +122,7 @@ class VideoWriter:
         except (av.FFmpegError, OSError) as error:
             self._file.discard()
             raise cannot_write(self.path, error) from error
-        self._container.metadata["comment"] = _MARK
+        self._container.metadata["comment"] = MARK
         try:
             self._stream = _add_stream(self._container, self._codec, encoding, rate)
         except (av.FFmpegError, ValueError) as error:
@@ -135,7 +138,7 @@ class VideoWriter:
             self._stream.codec_context.sample_aspect_ratio = pixel_aspect
         self._to_palette = ToPalette(*self.size, self._time_base)
         if audio_from is not None and container.audio != frozenset():
-            self._audio = AudioTracks(audio_from, self._container, container, start_s)
+            self._audio = AudioTracks(audio_from, self._container, container, start_s, jumps)
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -167,6 +170,17 @@ class VideoWriter:
             self._container.mux(self._stream.encode(frame))
         except (av.FFmpegError, OSError) as error:
             raise cannot_write(self.path, error) from error
+
+    @property
+    def notes(self) -> list[str]:
+        """What of the source's audio is left out."""
+        lost_s = None if self._audio is None else self._audio.lost_after_s
+        if lost_s is None:
+            return []
+        return [
+            f"the sound ends at {float(lost_s):,.2f} s of the source: its clock jumps there, and "
+            "that of the picture does not"
+        ]
 
     def finish(self, *, truncated: bool) -> None:
         """Write the remaining audio, up to the last frame if truncated; call once at the end."""
@@ -240,7 +254,7 @@ class VideoWriter:
 
 def _gif_comment() -> bytes:
     """Return a comment extension and the end of a GIF (GIF89a, sections 24 and 27)."""
-    text = _MARK.encode("ascii")
+    text = MARK.encode("ascii")
     return b"\x21\xfe" + bytes([len(text)]) + text + b"\x00" + _GIF_END
 
 

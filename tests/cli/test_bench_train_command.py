@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sparsevod_cli import main as cli
+from sparsevod_cli import app as cli
 
 if TYPE_CHECKING:
     from conftest import TinySet
@@ -20,7 +20,7 @@ SMALL = ("model.num_stages=1", "model.num_proposals=4", "train.clips_per_gpu=1")
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["sparsevod", "bench", "train", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        cli.run()
     return int(end.value.code or 0)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from sparsevod_cli import main as cli
+from sparsevod_cli import app as cli
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     def call(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["sparsevod", "prepare-vid", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            cli.run()
         return int(end.value.code or 0)
 
     return call
@@ -127,13 +127,13 @@ def test_videos_in_two_files(annotations: Path, run: Any, capsys: Any) -> None:
 def test_without_write_access_only_the_page_is_missing(
     annotations: Path, run: Any, capsys: Any
 ) -> None:
-    (annotations.parent / "train.check.png.partial").mkdir()
+    (annotations.parent / "train.check.png").mkdir()
     assert run("--check", annotations) == 0
     output = capsys.readouterr()
     assert "warning: " in output.err and "with -o" in output.err
     assert "0 problems, " in output.out
-    (annotations.parent / "page.pdf.partial").mkdir()
-    assert run("--check", annotations, "-o", annotations.parent / "page.pdf") == 1
+    (annotations.parent / "page.pdf").mkdir()
+    assert run("--check", annotations, "-o", annotations.parent / "page.pdf") == 2
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from sparsevod_cli import console
 
 NAME = "汽车"
 
@@ -56,8 +60,8 @@ def test_a_class_name_that_the_terminal_lacks(files: Path, encoding: str) -> Non
         (">/dev/full", 1, b"error: stdout: cannot write: No space left on device\n"),
         (">/dev/full 2>&1", 1, b""),
         ("2>/dev/full", 0, b""),
-        (">&-", 0, b""),
-        (">&- 2>&-", 0, b""),
+        (">&-", 1, b"error: stdout: cannot write: it is closed\n"),
+        (">&- 2>&-", 1, b""),
         ("| true", 0, b""),
     ],
 )
@@ -76,3 +80,55 @@ def test_json_on_a_lost_stdout_is_an_error(files: Path, redirection: str, reason
     done = run_eval(files, "-", redirection)
     assert done.returncode > 0
     assert b"stdout" in done.stderr and reason.encode() in done.stderr
+
+
+@pytest.mark.parametrize("command", ["--help", "--version", "detect --help"])
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-", "| true"])
+def test_help_on_a_lost_stdout_is_at_most_one_line(command: str, redirection: str) -> None:
+    words = f"{sys.executable} -m sparsevod_cli {command} {redirection}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=60)
+    # A pipe may be closed before or after what it can hold is written.
+    assert done.returncode == 1 or (redirection == "| true" and done.returncode == 0)
+    assert done.stderr.count("\n") == (0 if redirection == "| true" else 1)
+    assert "error: stdout: cannot write: " in done.stderr or redirection == "| true"
+
+
+HOSTILE = "\x1b[31mEVIL\x1b]0;pwn\x07\u202e\x9b[/x]"
+
+
+def test_messages_and_warnings_have_no_controls(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say(f"two\nlines of {HOSTILE}")
+    console.error(f"{HOSTILE}\nerror: forged", HOSTILE)
+    console.show_warning(UserWarning(f"Glyph {HOSTILE}\nmissing"), UserWarning, "a.py", 1)
+    console.out(HOSTILE)
+    printed = capsys.readouterr()
+    shown = "?[31mEVIL?]0;pwn???[/x]"
+    assert printed.out == f"{shown}\n"
+    assert printed.err.splitlines() == [
+        "two",
+        f"lines of {shown}",
+        f"error: {shown} error: forged",
+        f"  hint: {shown}",
+        f"warning: Glyph {shown} missing",
+    ]
+
+
+def test_bars_have_no_controls_of_names() -> None:
+    script = (
+        "from sparsevod_cli.progress import ConsoleReporter\n"
+        f"with ConsoleReporter().progress({HOSTILE!r}, 2) as bar:\n"
+        f"    bar.advance(1, {HOSTILE!r})\n"
+    )
+    terminal, other = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=other)
+    assert process.wait(60) == 0
+    os.close(other)
+    shown = b""
+    with suppress(OSError):  # at the end
+        while more := os.read(terminal, 4096):
+            shown += more
+    os.close(terminal)
+    assert b"EVIL" in shown and b"[/x]" in shown
+    assert not any(
+        control in shown for control in (b"\x1b]0", b"\x07", b"\x1b[31mEVIL", b"\xc2\x9b")
+    )

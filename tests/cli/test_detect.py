@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparsevod_cli import main as cli
+from sparsevod_cli import app as cli
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
 from sparsevod_core.config import load_config
 from sparsevod_core.data.frames import FrameReader
@@ -60,7 +60,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     def run_detect(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["sparsevod", "detect", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            cli.run()
         return int(end.value.code or 0)
 
     return run_detect

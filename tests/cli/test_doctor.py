@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sparsevod_cli.main import app
+from sparsevod_cli.app import app
 from sparsevod_core import machine
 
 RUNNER = CliRunner()
@@ -20,6 +20,7 @@ def test_text_and_json_say_the_same(tmp_path: Path) -> None:
     done = RUNNER.invoke(app, ["doctor", "--json", str(tmp_path / "machine.json")])
     written = json.loads((tmp_path / "machine.json").read_text())
     assert done.exit_code == bool(written["problems"])
+    assert written.pop("schema") == "sparsevod.doctor/1"
     assert written.keys() == machine.Machine.__dataclass_fields__.keys()
     assert written["versions"]["sparsevod"] == version("sparsevod")
     for package, number in written["versions"].items():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from sparsevod_cli.main import app
+from sparsevod_cli.app import app
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = [

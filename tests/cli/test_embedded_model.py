@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sparsevod_cli import main as cli
+from sparsevod_cli import app as cli
 from sparsevod_core.checkpoint import embedded_checkpoint
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
         words = ["sparsevod", *map(str, arguments), "--device", "cpu"]
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            cli.run()
         return int(end.value.code or 0)
 
     return run_command
@@ -80,8 +80,11 @@ def test_bench(run: Run, capsys: Any) -> None:
     assert run("bench", *SMALL_BENCH, "--json", "-") == 0
     printed = capsys.readouterr()
     assert reports_model(printed.err)
-    model = json.loads(printed.out)["model"]
+    result = json.loads(printed.out)
+    model, made_by = result["model"], result["run"]
     assert (model["checkpoint"], model["config"]["backbone"]) == ("embedded", "tiny")
+    assert made_by["settings"]["data.short_side"] == result["settings"]["size"][0]
+    assert made_by["seed"] == 0
 
 
 def test_bench_of_a_preset_has_random_weights(run: Run, capsys: Any) -> None:

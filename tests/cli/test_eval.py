@@ -13,7 +13,7 @@ import pytest
 import torch
 import typer
 
-from sparsevod_cli import main as cli
+from sparsevod_cli import app as cli
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
 from sparsevod_core.config import load_config
 from sparsevod_core.model.build import build_detector
@@ -48,7 +48,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     def run_eval(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["sparsevod", "eval", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            cli.run()
         return int(end.value.code or 0)
 
     return run_eval
@@ -244,8 +244,8 @@ def test_the_help_lists_every_key_of_the_json(files: Path, run: Any) -> None:
 
 def test_an_output_folder_that_is_a_file(files: Path, run: Any, capsys: Any) -> None:
     given = ("--annotations", files / "truth.json", "--from-predictions", files / "found.json")
-    assert run(*given, "--figures", files / "found.json") == 2
-    assert f"-o {files / 'found.json'}: not a folder" in capsys.readouterr().err
+    assert run(*given, "--figures", files / "found.json") == 1
+    assert f"{files / 'found.json'} is not a folder" in capsys.readouterr().err
 
 
 def test_a_file_whose_name_has_an_equals_sign(files: Path, run: Any) -> None:

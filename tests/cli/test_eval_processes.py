@@ -88,7 +88,7 @@ class Eval:
         return content | {"predictions": None}
 
     def left(self) -> list[str]:
-        return sorted(path.name for path in self.folder.glob("found.json*"))
+        return sorted(p.name for p in self.folder.glob("found.json*") if p.suffix != ".lock")
 
 
 @pytest.fixture(scope="module")

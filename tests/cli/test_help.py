@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from sparsevod_cli import main as cli
+from sparsevod_cli import app as cli
 from sparsevod_core.errors import CheckpointError, ConfigError
 
 HEAVY = {"torch", "torchvision", "cv2", "av", "numpy", "scipy", "matplotlib", "pycocotools", "yaml"}
@@ -117,7 +117,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException, *arguments:
 
     monkeypatch.setattr(cli, "app", app)
     monkeypatch.setattr(sys, "argv", ["sparsevod", *arguments])
-    cli.main()
+    cli.run()
 
 
 @pytest.mark.parametrize(

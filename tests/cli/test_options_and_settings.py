@@ -16,7 +16,7 @@ import pytest
 import typer
 import yaml
 
-from sparsevod_cli.main import app
+from sparsevod_cli.app import app
 from sparsevod_core import checkpoint
 from sparsevod_core.benchmark import data as bench_data
 from sparsevod_core.benchmark import inference as bench

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparsevod_cli import main as cli
+from sparsevod_cli import app as cli
 
 SMALL = (
     "--max-steps 2 --set data.short_side=64 --set data.long_side=96 --set model.num_stages=2 "
@@ -23,7 +23,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     def call(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["sparsevod", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            cli.run()
         return int(end.value.code or 0)
 
     return call

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from sparsevod_cli import main as cli
+from sparsevod_cli import app as cli
 from sparsevod_core.prepare.synthetic.render import SyntheticConfig
 
 SMALL = [
@@ -40,7 +40,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def call(patch: pytest.MonkeyPatch, *arguments: object) -> int:
     patch.setattr(sys, "argv", ["sparsevod", "prepare-vid", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        cli.run()
     return int(end.value.code or 0)
 
 

@@ -16,7 +16,7 @@ import pytest
 import typer
 
 from sparsevod_cli import child_process
-from sparsevod_cli.main import app
+from sparsevod_cli.app import app
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.reproduce.experiment import CommandError
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sparsevod_cli import main as cli
+from sparsevod_cli import app as cli
 
 PATIENCE_S = 600  # for several processes that import torch on a busy machine
 
@@ -59,7 +59,7 @@ def run_here(
     """Return exit code, stdout and stderr of a command run in this process."""
     monkeypatch.setattr(sys, "argv", ["sparsevod", *arguments])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        cli.run()
     printed = capsys.readouterr()
     return int(ended.value.code or 0), printed.out, printed.err
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from sparsevod_cli import main as cli
+from sparsevod_cli import app as cli
 from sparsevod_cli.commands.visualize_stages import visualize_stages
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
 from sparsevod_core.config import load_config
@@ -51,7 +51,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     words = ["sparsevod", "visualize-stages", *map(str, arguments)]
     monkeypatch.setattr(sys, "argv", words)
     try:
-        cli.main()
+        cli.run()
     except SystemExit as stopped:
         return int(stopped.code or 0)
     return 0
@@ -75,6 +75,7 @@ def test_png_pdf_and_json_of_chosen_frames(
     assert [frame["index"] for frame in content["frames"]] == [3, 20]
     assert content["frames"][0]["supports"] == [0, 23]
     assert content["checkpoint"] == str(checkpoints["grid"])
+    assert content["run"].keys() >= {"version", "device", "precision", "seed", "settings"}
     stage = content["frames"][1]["stages"][-1]
     for shares in (*stage["spfa_weights"], *stage["tfe_weights"]):
         assert len(shares) == 3  # two support frames, and the frame itself

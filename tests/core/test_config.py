@@ -422,4 +422,4 @@ def test_every_number_has_a_range() -> None:
     for key, value in Config().flat().items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             with pytest.raises(ConfigError, match=re.escape(key)):
-                Config().replace({key: 1e30})
+                Config().replace({key: 1e31})

@@ -28,6 +28,8 @@ from sparsevod_core.figures.error_frame import (
     draw_errors,
 )
 from sparsevod_core.figures.saving import save_picture
+from sparsevod_core.files.check import is_own
+from sparsevod_core.files.kinds import MARKED
 from sparsevod_core.reporting import Reporter
 
 COLUMNS = 4
@@ -76,7 +78,8 @@ def draw_worst(
     ]
     for images, _, _ in sheets:  # images of an earlier run could be mistaken for ours
         for old in (*images.glob("[0-9][0-9]_*.jpg"), images.with_suffix(".png")):
-            old.unlink(missing_ok=True)
+            if old.is_file() and is_own(old, MARKED):
+                old.unlink()
     total = sum(len(row) for _, _, rows in sheets for row in rows)
     if not total:
         return

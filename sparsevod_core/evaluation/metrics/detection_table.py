@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -77,13 +78,18 @@ class DetectionCollector:
     """Detections gathered frame by frame, in any order.
 
     Processes that share the frames each fill their own collector; `merge` joins them.
+
+    Detections are copied into a few large blocks. Small arrays that stay, one after each frame,
+    would end up between the model's large tensors, whose freed memory could then not be reused for
+    others: the process would grow by 0.1 MB per frame (benchmarks/README.md).
     """
 
     def __init__(self, truth: GroundTruth) -> None:
         self._truth = truth
         self._image_at = {id_: position for position, id_ in enumerate(truth.image_ids)}
         self._category_at = {id_: position for position, id_ in enumerate(truth.category_ids)}
-        self._frames: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._is_added = np.zeros(len(truth.image_ids), dtype=bool)
+        self._blocks: list[_Block] = []
 
     def update(
         self,
@@ -104,7 +110,7 @@ class DetectionCollector:
         if image_id not in self._image_at:
             raise ValueError(f"image {image_id!r} is not in {self._truth.path}")
         image = self._image_at[image_id]
-        if image in self._frames:
+        if self._is_added[image]:
             raise ValueError(f"image {image_id!r}: its detections were already added")
         if unknown := set(category_ids) - self._category_at.keys():
             raise ValueError(f"image {image_id!r}: categories {unknown} are not in the annotations")
@@ -113,12 +119,13 @@ class DetectionCollector:
                 f"image {image_id!r}: some boxes or scores of the detections are not finite",
                 hint="the weights may have diverged: check the loss in the run's metrics.jsonl",
             )
+        count = len(scores)
+        if not self._blocks or not self._blocks[-1].has_room(count):
+            kind = compact_positions(len(self._category_at))
+            self._blocks.append(_Block(max(count, BLOCK_ROWS), kind))
         categories = [self._category_at[id_] for id_ in category_ids]
-        self._frames[image] = (
-            np.array(categories, dtype=compact_positions(len(self._category_at))),
-            np.asarray(boxes_xywh, dtype=np.float64),
-            np.asarray(scores, dtype=np.float64),
-        )
+        self._blocks[-1].append(image, categories, boxes_xywh, scores)
+        self._is_added[image] = True
 
     def merge(self, other: DetectionCollector) -> None:
         """Add the detections that another process collected on other frames.
@@ -128,24 +135,54 @@ class DetectionCollector:
         """
         if other._truth.image_ids != self._truth.image_ids:
             raise ValueError("the collectors are for different images")
-        if both := self._frames.keys() & other._frames.keys():
-            raise ValueError(f"{len(both)} images were added to both collectors")
-        self._frames.update(other._frames)
+        if both := np.count_nonzero(self._is_added & other._is_added):
+            raise ValueError(f"{both} images were added to both collectors")
+        self._is_added |= other._is_added
+        self._blocks[:0] = other._blocks  # the last block is still being filled
 
     def table(self) -> DetectionTable:
         """Return everything collected so far."""
-        order = sorted(self._frames)
-        empty = (
-            np.zeros(0, compact_positions(len(self._category_at))),
-            np.zeros((0, 4)),
-            np.zeros(0),
+        parts = [block.rows() for block in self._blocks or [_Block(0, compact_positions(0))]]
+        columns = map(np.concatenate, zip(*parts, strict=True))
+        return DetectionTable.grouped(len(self._image_at), *columns)
+
+
+BLOCK_ROWS = 1 << 16
+"""Rows of a `_Block`, 3 MB."""
+
+
+class _Block:
+    """Detections in columns that are allocated once and filled."""
+
+    def __init__(self, capacity: int, categories: type[np.signedinteger]) -> None:
+        self._count = 0
+        self._columns: tuple[np.ndarray, ...] = (
+            np.empty(capacity, dtype=np.int32),
+            np.empty(capacity, dtype=categories),
+            np.empty((capacity, 4)),
+            np.empty(capacity),
         )
-        categories, boxes_xywh, scores = map(
-            np.concatenate, zip(empty, *(self._frames[image] for image in order), strict=True)
-        )
-        counts = [len(self._frames[image][0]) for image in order]
-        images = np.repeat(np.array(order, dtype=np.int32), counts)
-        return DetectionTable.grouped(len(self._image_at), images, categories, boxes_xywh, scores)
+
+    def has_room(self, count: int) -> bool:
+        return self._count + count <= len(self._columns[0])
+
+    def append(
+        self,
+        image: int,
+        categories: Sequence[int],
+        boxes_xywh: Float[np.ndarray, "M 4"],
+        scores: Float[np.ndarray, " M"],
+    ) -> None:
+        """Copy the detections of an image into the next rows."""
+        end = self._count + len(scores)
+        rows: tuple[Any, ...] = (image, categories, boxes_xywh, scores)
+        for column, values in zip(self._columns, rows, strict=True):
+            column[self._count : end] = values
+        self._count = end
+
+    def rows(self) -> tuple[np.ndarray, ...]:
+        """Return views of the columns' filled part."""
+        return tuple(column[: self._count] for column in self._columns)
 
 
 def compact_positions(count: int) -> type[np.signedinteger]:

@@ -46,6 +46,8 @@ def columns_of(entries: Sequence[Any], known: KnownIds) -> Columns:
             that is not four finite numbers or a score that is not finite.
     """
     try:
+        if set(map(len, entries)) - {4} and any("video" in entry for entry in entries):
+            return _one_by_one(entries, known)
         images = [known.images[entry["image_id"]] for entry in entries]
         categories = [known.categories[entry["category_id"]] for entry in entries]
         boxes = [entry["bbox"] for entry in entries]
@@ -54,7 +56,7 @@ def columns_of(entries: Sequence[Any], known: KnownIds) -> Columns:
         numbers = list(chain.from_iterable(boxes)) if is_plain else []
         is_plain &= {*map(type, numbers), *map(type, scores)} <= _NUMBERS
         columns = _columns(known, images, categories, numbers, scores)
-    except (TypeError, LookupError, OverflowError):
+    except (TypeError, ValueError, LookupError, OverflowError):
         return _one_by_one(entries, known)
     if is_plain and np.isfinite(columns.boxes_xywh).all() and np.isfinite(columns.scores).all():
         return columns
@@ -65,6 +67,7 @@ def _one_by_one(entries: Sequence[Any], known: KnownIds) -> Columns:
     images, categories, boxes, scores = array("q"), array("q"), array("d"), array("d")
     for position, entry in enumerate(entries):
         try:
+            _require_ids_of_a_set(entry, known)
             among = f"among the images of {known.file}"
             images.append(_position_of(entry, "image_id", known.images, among))
             among = f"among the categories of {known.file}"
@@ -76,13 +79,22 @@ def _one_by_one(entries: Sequence[Any], known: KnownIds) -> Columns:
     return _columns(known, images, categories, boxes, scores)
 
 
+def _require_ids_of_a_set(entry: Any, known: KnownIds) -> None:
+    """Refuse what `sparsevod detect` writes without annotations, see `CocoResults`."""
+    if isinstance(entry, dict) and "video" in entry:
+        raise FieldError(
+            f"image_id {entry.get('image_id')} is the frame's number in {entry['video']}, "
+            f"not the id of an image of {known.file}"
+        )
+
+
 def _position_of(entry: Any, key: str, positions: Mapping[Id, int], among: str) -> int:
     """Return the position of the id at `key`; an error says what it is not `among`."""
     id_ = require(entry, key)
     # 3.0, as a spreadsheet or pandas writes it, finds 3.
     position = positions.get(id_) if isinstance(id_, int | float | str) else None  # type: ignore[arg-type]
     if position is None:
-        raise FieldError(f"{key} {id_!r} is not {among}")
+        raise FieldError(f"{key} {repr(id_)[:80]} is not {among}")
     return position
 
 

@@ -36,6 +36,8 @@ from sparsevod_core.evaluation.predictions.columns import (
     KnownIds,
     columns_of,
 )
+from sparsevod_core.evaluation.predictions.writer import RECORD_SUFFIX
+from sparsevod_core.input_file import require_regular_file
 from sparsevod_core.machine import num_processors
 from sparsevod_core.reporting import Reporter, SilentReporter
 
@@ -46,6 +48,12 @@ PIECE_BYTES = 8 << 20
 """About 40 MB as Python objects."""
 
 MAX_PROCESSES = 8
+
+OTHER_IDS = (
+    "the image ids of the two files differ; to write the ids of the annotations, use "
+    "`sparsevod detect VIDEOS --no-video --annotations GT.json --coco FOUND.json`, or "
+    "`sparsevod eval CKPT --annotations GT.json --save-predictions FOUND.json`"
+)
 
 _BATCH_ENTRIES = 1 << 14
 _BETWEEN_ENTRIES = re.compile(rb"\}([ \t\n\r]*,[ \t\n\r]*)\{")
@@ -73,32 +81,66 @@ def read_predictions(
 ) -> DetectionTable:
     """Read every detection; those of a frame keep their order.
 
+    The files in a folder, each with other frames, are read as one; `sparsevod detect --coco` writes
+    one for each video.
+
     Memory grows only with the table, 46 bytes per detection.
 
     Raises:
         DataError: The file cannot be read, or an entry is invalid or has an image or category that
-            the ground truth lacks; the first one is reported.
+            the ground truth lacks; the first one is reported. Or a folder has no files, or two of
+            them have detections of the same frame.
     """
-    _require_list(path)
     known = KnownIds(truth.image_ids, truth.category_ids, str(truth.path))
-    is_large = path.stat().st_size >= PARALLEL_BYTES
-    num_processes = min(num_processors(), MAX_PROCESSES) if is_large else 1
     parts: list[Columns] = []
-    if num_processes > 1:
-        with suppress(NoPiecesError):  # nested lists of objects, or invalid JSON
-            parts = _read_in_pieces(path, known, num_processes, reporter or SilentReporter())
-    parts = parts or list(_located(path, _read_whole(path, known)))
+    is_read = np.zeros(len(truth.image_ids), dtype=bool)
+    for file in _files(path):
+        own = _read_file(file, known, reporter or SilentReporter())
+        has_detections = np.zeros(len(is_read), dtype=bool)
+        for part in own:
+            has_detections[part.images] = True
+        if (twice := np.flatnonzero(has_detections & is_read)).size:
+            raise DataError(
+                f"{file}: image_id {truth.image_ids[twice[0]]} has detections in another file of "
+                f"{path} too",
+                hint="keep one file for each video in the folder",
+            )
+        is_read |= has_detections
+        parts += own
     columns = [list(column) for column in zip(*parts, strict=True)]
-    del parts
+    del parts, own
     # One column after the other, so that only one exists twice at a time.
     return DetectionTable.grouped(
         len(truth.image_ids), *(np.concatenate(columns.pop(0)) for _ in Columns._fields)
     )
 
 
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob("*.coco.json")) or [
+        file for file in sorted(path.glob("*.json")) if not file.name.endswith(RECORD_SUFFIX)
+    ]
+    if not files:
+        raise DataError(f"{path}: no JSON file in the folder")
+    return files
+
+
+def _read_file(path: Path, known: KnownIds, reporter: Reporter) -> list[Columns]:
+    _require_list(path)
+    is_large = path.stat().st_size >= PARALLEL_BYTES
+    num_processes = min(num_processors(), MAX_PROCESSES) if is_large else 1
+    parts: list[Columns] = []
+    if num_processes > 1:
+        with suppress(NoPiecesError):  # nested lists of objects, or invalid JSON
+            parts = _read_in_pieces(path, known, num_processes, reporter)
+    return parts or list(_located(path, _read_whole(path, known)))
+
+
 def _require_list(path: Path) -> None:
     """Raise a DataError if the file is not a JSON list; often two files were swapped."""
     kinds = {"{": "an object", '"': "text", "n": "null", "": "an empty file"}
+    require_regular_file(path, DataError)
     try:
         with path.open(encoding="utf-8-sig") as file:
             first = file.read(4096).lstrip()[:1]
@@ -131,7 +173,10 @@ def _located(path: Path, parts: Iterator[Columns]) -> Iterator[Columns]:
             count += len(part.scores)
     except InvalidEntryError as error:
         position, reason = error.args
-        raise DataError(f"{path}: entry {count + position}: {reason}") from None
+        raise DataError(
+            f"{path}: entry {count + position}: {reason}",
+            hint=OTHER_IDS if reason.startswith("image_id") else None,
+        ) from None
 
 
 def _read_in_pieces(

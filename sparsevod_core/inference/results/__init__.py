@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparsevod_core.files.kinds import Kind, json_with, starting
-from sparsevod_core.inference.results.coco import CocoResults
+from sparsevod_core.files.kinds import COCO_RESULTS, Kind, json_with, starting
+from sparsevod_core.inference.results.coco import CocoIds, CocoResults
 from sparsevod_core.inference.results.coco_vid import SCHEMA_NAME as COCO_VID
 from sparsevod_core.inference.results.csv_table import COLUMNS, TRACK_COLUMN, CsvTable
 from sparsevod_core.inference.results.json_files import DetectionsJson, JsonLines
@@ -27,10 +27,9 @@ _TEXTS: dict[str, Callable[[dict[str, Any], Sequence[Category]], TextFormat]] = 
     "json": DetectionsJson,
     "jsonl": JsonLines,
     "csv": CsvTable,
-    "coco": CocoResults,
     "mot": MotDetections,
 }
-FORMATS = (*_TEXTS, "yolo")
+FORMATS = (*_TEXTS, "coco", "yolo")
 _CSV_HEAD = rb"%s(,%s)?\r?\n" % (",".join(COLUMNS).encode(), TRACK_COLUMN.encode())
 _MOT_LINE = rb"\d+,(-1|\d+)(,-?\d+\.\d{3}){4},\d\.\d{6},-1,-1,-1\n"
 _COCO_VID_HEAD = rb'\{"info": \{"schema": "%s/' % COCO_VID.encode()
@@ -38,7 +37,7 @@ KINDS: dict[str, Kind | None] = {
     "json": json_with("sparsevod.detections"),
     "jsonl": json_with("sparsevod.detections.lines"),
     "csv": starting("a table of detections", _CSV_HEAD),
-    "coco": starting("a COCO results file of sparsevod", rb'\[\n(\{"image_id": |\])'),
+    "coco": COCO_RESULTS,
     "coco_vid": starting("COCO-VID JSON of `sparsevod detect`", _COCO_VID_HEAD),
     "mot": starting("a det.txt of sparsevod", _MOT_LINE),
     "yolo": None,
@@ -53,6 +52,7 @@ def open_results(
     header: dict[str, Any],
     categories: Sequence[Category],
     *,
+    coco_ids: CocoIds | None = None,
     is_own: bool = False,
 ) -> ResultsFile:
     """Open a file, or for `yolo` a folder, that appears under its name when it is complete.
@@ -62,6 +62,7 @@ def open_results(
         path: Path of the file or folder; `-` is stdout, for all but `yolo`.
         header: Values known before the first frame; `width` and `height` at least.
         categories: The model's classes, `categories[label]`.
+        coco_ids: For `coco`, see `CocoResults`.
         is_own: For `yolo`, see `NewFolder`.
 
     Raises:
@@ -71,4 +72,6 @@ def open_results(
     if kind == "yolo":
         size = header["width"], header["height"]
         return YoloLabels(path, size, categories, is_own=is_own)
+    if kind == "coco":
+        return ResultsText(path, CocoResults(header, categories, coco_ids), KINDS[kind])
     return ResultsText(path, _TEXTS[kind](header, categories), KINDS[kind])

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from sparsevod_core.files.new_folder import NewFolder
+from sparsevod_core.printable import printable
 from sparsevod_core.structures import Category, FrameDetections
 
 
@@ -39,7 +40,7 @@ class YoloLabels:
         self.path = path
         self._size = size
         self._folder = NewFolder(path, is_own=is_own)
-        names = "".join(f"{' '.join(one.name.split())}\n" for one in categories)
+        names = "".join(f"{printable(' '.join(one.name.split()))}\n" for one in categories)
         self._folder.write("classes.txt", names.encode())
 
     def write(self, found: FrameDetections, time_s: Fraction | None) -> None:

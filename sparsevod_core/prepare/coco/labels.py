@@ -1,11 +1,13 @@
 """Users' own COCO-VID JSON, or plain COCO JSON whose images are frames of videos.
 
 The `file_name` of an entry of `videos` is a video file or a folder. Without `videos`, images with
-the same `video_id` form a video; without that, those of a folder do (`frame_names.py`). Ids of
-images and classes are kept, so they must be whole numbers; gaps and a start at 0 or 1 are fine.
-Tracks are `instance_id` or `track_id`. Optional are tracks, sizes (read from the file), `frame_id`
-(read from the name), `area`, `iscrowd` and ids of annotations. Boxes are `[x, y, width, height]` in
-pixels from 0, and are kept.
+the same video form one; without that, those of a folder do (`videos.py`). Ids of images and classes
+are kept, so they must be whole numbers; gaps and a start at 0 or 1 are fine. Optional are tracks,
+sizes (read from the file), frame numbers (read from the name), `area`, `iscrowd` and ids of
+annotations. Boxes are `[x, y, width, height]` in pixels from 0, and are kept.
+
+`files.py` finds the JSON files, `entries.py` reads them, `box_form.py` checks the form of boxes,
+`places.py` finds the images, and `overlap.py` compares train and val.
 
 Source: cocodataset.org/#format-data; MMTracking's CocoVID.
 """
@@ -13,32 +15,28 @@ Source: cocodataset.org/#format-data; MMTracking's CocoVID.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
+from sparsevod_core.prepare.coco.box_form import require_sizes_in_pixels
 from sparsevod_core.prepare.coco.entries import CocoEntries, read_coco_entries
-from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos, alone, group_images
+from sparsevod_core.prepare.coco.files import find_files
+from sparsevod_core.prepare.coco.overlap import SplitFrames, describe_overlap
+from sparsevod_core.prepare.coco.places import find_place
+from sparsevod_core.prepare.coco.videos import CocoVideo, CocoVideos, alone, below, group_images
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo
 from sparsevod_core.prepare.reading.class_names import categories_of
+from sparsevod_core.prepare.reading.first_frame import first_frames
 from sparsevod_core.prepare.reading.image_size import read_image_size, size_problem
 from sparsevod_core.prepare.reading.label_set import (
-    SPLIT_NAMES,
     Hints,
     LabelSet,
     Split,
-    first_frame_number,
 )
 from sparsevod_core.prepare.reading.media import add_box, finish, frames_in_file
 from sparsevod_core.reporting import Reporter
-
-_PROBES = 20
-"""Number of names to look for when choosing the folder that names start from."""
-_HEAD_BYTES = 1 << 16
-_OURS = b'"tool": "sparsevod'
 
 
 def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
@@ -48,7 +46,8 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
         DataError: no such file, an unreadable one, none of its images or videos found, or two files
             with different names for one class.
     """
-    files = coco_files(root)
+    found = find_files(root)
+    files = found.splits
     if not files:
         raise DataError(f"{root}: no COCO file: expected a .json with images and annotations")
     contents: dict[str, CocoEntries] = {}
@@ -57,21 +56,40 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
             contents[split] = read_coco_entries(path)
             progress.advance(note=path.name)
     names = _common_names(list(contents.values()))
-    places = {split: _find_place(root, split, contents[split], hints) for split in contents}
+    places = {split: find_place(root, split, contents[split], hints) for split in contents}
+    for entries in contents.values():
+        require_sizes_in_pixels(entries)
     common = Path(os.path.commonpath(list(places.values())))
     groups = {split: group_images(entries, hints) for split, entries in contents.items()}
-    in_files = [group.numbers for split in groups.values() for group in split if group.file]
-    first_frame = first_frame_number(in_files, hints.first_frame)
-    splits = {}
-    for split, entries in contents.items():
-        base = "/".join(places[split].relative_to(common).parts)
-        splits[split] = Split(
-            CocoVideos(entries, groups[split], base),
+    if len(contents) == 2:
+        frames = [SplitFrames(contents[key], places[key], groups[key]) for key in contents]
+        if overlap := describe_overlap(*frames):
+            contents["val"].problems.append(overlap)
+    bases = {split: place.relative_to(common).as_posix() for split, place in places.items()}
+    bases = {split: "" if base == "." else base for split, base in bases.items()}
+    numbers: dict[str, list[int]] = {}
+    for split, found_groups in groups.items():
+        for group in found_groups:
+            if group.file:
+                file = below(bases[split], group.file)
+                numbers[file] = sorted([*numbers.get(file, ()), *group.numbers])
+    first, notes = first_frames(common, numbers, hints.first_frame)
+    splits = {
+        split: Split(
+            CocoVideos(entries, groups[split], bases[split], first),
             entries.problems,
             alone(entries, groups[split]),
         )
-    reader = CocoReader(common, first_frame)
-    notes = [f"annotations count the frames of a video file from {first_frame}"] * first_frame
+        for split, entries in contents.items()
+    }
+    reader = CocoReader(common)
+    if found.left_out:
+        lists = [
+            ", ".join(path.relative_to(root).as_posix() for path in paths)
+            for paths in (files.values(), found.left_out[:8])
+        ]
+        notes.append(f"reading {lists[0]}; left out: {lists[1]}")
+    notes += [note for entries in contents.values() for note in entries.notes]
     return LabelSet(common, categories_of(names, next(iter(files.values()))), splits, reader, notes)
 
 
@@ -80,7 +98,6 @@ class CocoReader:
     """Reader of one video; checks that its frames exist and have the size given in the JSON."""
 
     root: Path
-    first_frame: int
 
     def __call__(self, source: CocoVideo) -> AnnotatedVideo:
         video = AnnotatedVideo(source.name, source.is_video, source.file)
@@ -95,13 +112,13 @@ class CocoReader:
         self, source: CocoVideo, problems: list[str]
     ) -> Iterator[tuple[int, AnnotatedFrame]]:
         path = self.root / str(source.file)
-        numbers = [frame.number - self.first_frame for frame in source.frames]
+        numbers = [frame.number - source.first_frame for frame in source.frames]
         height, width, existing = frames_in_file(path, numbers, problems)
         for position, (frame, number) in enumerate(zip(source.frames, existing, strict=False)):
             if number < 0:
                 problems.append(
                     f"{source.path}: image {frame.image_id}: frame {number} of {source.file}, "
-                    f"skipped: numbers start at {self.first_frame}"
+                    f"skipped: numbers start at {source.first_frame}"
                 )
                 continue
             sized = _sized(source, frame, path, (height, width), problems)
@@ -143,51 +160,6 @@ def _sized(
     return None
 
 
-def coco_files(root: Path) -> dict[str, Path]:
-    """Return the JSON files by split, or one as `all`; files that we wrote only without others.
-
-    They are in `root` or in its folder `annotations`. Those of a split are called `train.json`,
-    `instances_val2017.json` or the like.
-    """
-    if root.is_file():
-        return {"all": root}
-    paths = [*sorted(root.glob("*.json")), *sorted(root.glob("annotations/*.json"))]
-    heads = {path: _head(path) for path in paths}
-    paths = [path for path in paths if b'"images"' in heads[path] or b'"videos"' in heads[path]]
-    paths = [path for path in paths if _OURS not in heads[path]] or paths
-    splits: dict[str, Path] = {}
-    for path in paths:
-        words = set(re.split("[^a-z]+", path.stem.lower()))
-        for split, names in SPLIT_NAMES.items():
-            if words & set(names):
-                splits.setdefault(split, path)
-    if {"train", "val"} <= splits.keys():
-        return {split: splits[split] for split in SPLIT_NAMES}
-    if len(paths) > 1:
-        found = ", ".join(path.name for path in paths[:4])
-        raise DataError(
-            f"{root}: {len(paths)} JSON files, but not one for train and one for val: {found}",
-            hint="give the file to convert instead of the folder",
-        )
-    return {"all": paths[0]} if paths else {}
-
-
-def is_prepared(path: Path) -> bool:
-    """Return True if `prepare-vid` wrote the file."""
-    return _OURS in _head(path)
-
-
-def _head(path: Path) -> bytes:
-    """Return the start and the end of a file: sections can have any order."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-            file.seek(-min(path.stat().st_size, _HEAD_BYTES), os.SEEK_END)
-            return head + file.read()
-    except OSError:
-        return b""
-
-
 def _common_names(contents: list[CocoEntries]) -> dict[int, str]:
     names: dict[int, str] = {}
     for entries in contents:
@@ -198,50 +170,3 @@ def _common_names(contents: list[CocoEntries]) -> dict[int, str]:
                     f"{contents[0].path}"
                 )
     return names
-
-
-def _find_place(root: Path, split: str, entries: CocoEntries, hints: Hints) -> Path:
-    """Return the folder that names start from: the first of those that have most of the files."""
-    beside = entries.path.parent
-    if hints.images is not None:
-        candidates = [hints.images]
-    else:
-        folders = [root] if root.is_dir() else []
-        folders += [beside, *([beside.parent] if beside.name == "annotations" else [])]
-        stem = entries.path.stem.rpartition("_")[2]
-        below = ["", "images", stem, f"images/{stem}", split, f"images/{split}", "videos"]
-        candidates = [beside / entries.root] if entries.root else []
-        candidates += [folder / name for folder in folders for name in below]
-    candidates = [
-        Path(os.path.normpath(place.absolute())) for place in candidates if place.is_dir()
-    ]
-    probes = _probes(entries)
-    if not probes:
-        reason = (entries.problems or ["'images' is empty"])[0]
-        raise DataError(f"{entries.path}: no usable image: {reason}")
-    hits = [
-        sum(any((place / name).is_file() for name in names) for names in probes)
-        for place in candidates
-    ]
-    if not any(hits):
-        searched = ", ".join(map(str, dict.fromkeys(candidates))) or str(hints.images)
-        raise DataError(
-            f"{entries.path}: {probes[0][-1]} and the others that it names are in none of: "
-            f"{searched}",
-            hint="use --images FOLDER to give the folder of the images or videos",
-        )
-    return candidates[hits.index(max(hits))]
-
-
-def _probes(entries: CocoEntries) -> list[list[str]]:
-    """Return, for some images, the names of which the right folder has one."""
-    total = len(entries.images.ids)
-    probes = []
-    for position in range(0, total, max(1, total // _PROBES)):
-        name = entries.file_names[position]
-        _, file = entries.video_of.get(entries.images.video_ids[position], ("", None))
-        if is_video_file(file):
-            probes.append([file])
-        else:
-            probes.append([*([f"{file}/{name}"] if file else []), name])
-    return probes

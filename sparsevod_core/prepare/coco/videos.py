@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import overload
 
 import numpy as np
@@ -46,7 +46,7 @@ class ImageGroup:
 def group_images(entries: CocoEntries, hints: Hints) -> list[ImageGroup]:
     """Return the videos of a file, in the order of `videos` or of names, then the stills.
 
-    Images that belong nowhere are added to the file's problems.
+    Images that belong nowhere are added to the file's problems, guesses to its notes.
     """
     images, of_video = np.flatnonzero(entries.is_usable).tolist(), entries.images.video_ids
     if not entries.video_of and all(of_video[image] == MISSING for image in images):
@@ -55,13 +55,19 @@ def group_images(entries: CocoEntries, hints: Hints) -> list[ImageGroup]:
     for image in images:
         by_id[of_video[image]].append(image)
     stills = by_id.pop(MISSING, [])
+    labels = dict(
+        zip(by_id, map(str, entries.ids_of(np.array(list(by_id), np.int64))), strict=True)
+    )
+    by_label = {labels[id_]: id_ for id_ in by_id}
     groups = []
     for video_id in entries.video_of or sorted(by_id):
-        name, file = entries.video_of.get(video_id, (str(video_id), None))
-        if images := by_id.pop(video_id, []):
+        name, file = entries.video_of.get(video_id, (labels.get(video_id, ""), None))
+        # Some files name the video of an image, instead of giving its id.
+        named = by_label.get(name, MISSING)
+        if images := by_id.pop(video_id if video_id in by_id else named, []):
             groups.append(_group(entries, name, file, images))
     for video_id, images in by_id.items():
-        reason = f"video_id {video_id} is not in 'videos' ({len(images)} such images)"
+        reason = f"video_id {labels[video_id]} is not in 'videos' ({len(images)} such images)"
         entries.skip(f"image {entries.images.ids[images[0]]}", reason)
     return [*groups, _stills(stills, "stills")] if stills else groups
 
@@ -78,15 +84,30 @@ def alone(entries: CocoEntries, groups: Iterable[ImageGroup]) -> list[str]:
     )
 
 
-def _group(entries: CocoEntries, name: str, file: str | None, images: list[int]) -> ImageGroup:
-    """Return a video's images in order of time; two for one frame become a problem."""
+def _group(
+    entries: CocoEntries,
+    name: str,
+    file: str | None,
+    images: list[int],
+    by_name: Sequence[int] | None = None,
+) -> ImageGroup:
+    """Return a video's images in order of time; two for one frame become a problem.
+
+    `by_name` are the frame numbers that the names give, if they are known already.
+    """
     numbers = [entries.images.frame_ids[image] for image in images]
-    if MISSING in numbers:
+    if MISSING in numbers and by_name is not None:
+        numbers = list(by_name)
+    elif MISSING in numbers:
         stems = (entries.file_names[image].rpartition(".")[0] for image in images)
         from_names = [split_number(stem)[1] for stem in stems]
         numbers = [number for number in from_names if number is not None]
         if len(numbers) < len(images):
             numbers = list(range(len(images)))
+            entries.notes.append(
+                f"{entries.path.name}: {name} has neither frame numbers nor numbered names: its "
+                f"{len(images)} images are frames in the file's order"
+            )
     kept: dict[int, int] = {}
     for number, image in sorted(zip(numbers, images, strict=True)):
         if (first := kept.setdefault(number, image)) != image:
@@ -120,11 +141,39 @@ def _by_name(entries: CocoEntries, images: list[int], hints: Hints) -> list[Imag
     groups = []
     for group in group_frames(by_file, by_folder=hints.group_by_folder):
         positions = [by_file[file] for _, file in group.files]
-        if group.is_video:
-            groups.append(_group(entries, group.name, None, positions))
+        sign = "" if group.is_video else _sign_of_time(entries, positions)
+        if sign:
+            folder = group.name.removesuffix("stills").removesuffix("/") or "video"
+            groups.append(_group(entries, folder, None, positions))
+            entries.notes.append(
+                f"{entries.path.name}: {len(positions)} images without a video are frames of one, "
+                f"{folder}, because {sign}"
+            )
+        elif group.is_video:
+            numbers = [number for number, _ in group.files]
+            groups.append(_group(entries, group.name, None, positions, numbers))
         else:
             groups.append(_stills(positions, group.name))
     return groups
+
+
+def _sign_of_time(entries: CocoEntries, images: list[int]) -> str:
+    """Return what shows that images without a video are frames of one; "" if nothing does."""
+    numbers = {entries.images.frame_ids[image] for image in images}
+    if MISSING not in numbers:
+        return "they have frame numbers" if len(numbers) == len(images) else ""
+    stems = (PurePosixPath(entries.file_names[image]).stem for image in images)
+    if any(split_number(stem)[1] is None for stem in stems):
+        return ""
+    if entries.num_first == 1 and entries.num_linked:
+        return "each has a `prev_image_id`"
+    tracks = as_numbers(entries.annotations.instance_ids)
+    in_images = np.isin(entries.image_of_box, images) & (tracks != MISSING)
+    appearances = np.unique(
+        np.stack([tracks[in_images], entries.image_of_box[in_images]], axis=1), axis=0
+    )
+    is_continued = len(np.unique(appearances[:, 0])) < len(appearances)
+    return "boxes in several of them have the same track id" if is_continued else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +184,7 @@ class CocoVideo:
         path: Path of the JSON.
         base: Folder below the root that file names start from, or "".
         name, file, folder, is_video: As in `ImageGroup`; `file` and `folder` start with `base`.
+        first_frame: Number that the annotations give the first frame of `file`.
         frames: Frames as annotated, without boxes; width and height are 0 if one is missing.
         box_ends: End of each frame's annotations.
         boxes: Position in the file, class, track (or `MISSING`) and flags of each annotation.
@@ -151,6 +201,7 @@ class CocoVideo:
     box_ends: Int[np.ndarray, " n"]
     boxes: Int[np.ndarray, "m 4"]
     boxes_ltwh: Float[np.ndarray, "m 4"]
+    first_frame: int = 0
 
     def inputs(self, every_file: bool) -> Iterator[str | Path]:
         """See `label_set.Source`."""
@@ -184,12 +235,20 @@ class CocoVideos(Sequence[CocoVideo]):
         entries: Columns of the file.
         groups: Images by video.
         base: Prefix of every name: "" or a folder below the root.
+        first_frames: Number that the annotations give the first frame of each video file.
     """
 
-    def __init__(self, entries: CocoEntries, groups: list[ImageGroup], base: str) -> None:
+    def __init__(
+        self,
+        entries: CocoEntries,
+        groups: list[ImageGroup],
+        base: str,
+        first_frames: Mapping[str, int],
+    ) -> None:
         self._entries = entries
         self._groups = groups
         self._base = base
+        self._first_frames = first_frames
         images, annotations = entries.image_of_box, entries.annotations
         order = np.argsort(images, kind="stable")
         self._rows = order[np.searchsorted(images[order], 0) :]
@@ -202,7 +261,7 @@ class CocoVideos(Sequence[CocoVideo]):
 
     def __repr__(self) -> str:
         names = [(group.name, group.file, len(group.numbers)) for group in self._groups]
-        return f"CocoVideos({self._entries.path}, {self._base!r}, {names})"
+        return f"CocoVideos({self._entries.path}, {self._base!r}, {names}, {self._first_frames})"
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -215,6 +274,7 @@ class CocoVideos(Sequence[CocoVideo]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         group, entries = self._groups[index], self._entries
+        file = group.file and below(self._base, group.file)
         images = group.images.tolist()
         spans = [self._rows[self._starts[image] : self._starts[image + 1]] for image in images]
         rows = np.concatenate([np.empty(0, np.int64), *spans])
@@ -222,7 +282,8 @@ class CocoVideos(Sequence[CocoVideo]):
             path=entries.path,
             base=self._base,
             name=group.name,
-            file=group.file and below(self._base, group.file),
+            file=file,
+            first_frame=self._first_frames.get(file or "", 0),
             folder=group.folder and below(self._base, group.folder),
             is_video=group.is_video,
             frames=list(map(self._frame, images, group.numbers)),

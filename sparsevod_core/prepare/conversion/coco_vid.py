@@ -10,13 +10,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any
 
+from sparsevod_core.files.check import require_own
+from sparsevod_core.files.kinds import starting
+from sparsevod_core.files.names import beside
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabeledBox
+
+OWN_JSON = starting("COCO-VID JSON of prepare-vid", rb'\{"info": \{"tool": "sparsevod ')
 
 
 @dataclass(slots=True)
@@ -214,7 +219,8 @@ class CocoVidWriter:
 
     def close(self, *, keep_partial: bool) -> None:
         """Close the files; remove the partial ones unless `keep_partial`."""
-        self._files.close()
+        with suppress(OSError):  # of a full disk, which has raised an error already
+            self._files.close()
         if not keep_partial:
             self._partial.unlink(missing_ok=True)
             self._partial_annotations.unlink(missing_ok=True)
@@ -222,8 +228,15 @@ class CocoVidWriter:
 
 def partial_files(path: Path) -> tuple[Path, Path]:
     """Return the files that hold the images and the annotations while `path` is written."""
-    name = f"{path.name}.partial"
-    return path.with_name(name), path.with_name(f"{name}.annotations")
+    return beside(path, ".partial"), beside(path, ".partial.annotations")
+
+
+def require_own_parts(path: Path, *, has_journal: bool) -> None:
+    """Raise a ConfigError if a file of another program has the name of one of `partial_files`."""
+    images, annotations = partial_files(path)
+    require_own(images, OWN_JSON)
+    if not has_journal:  # nothing tells the annotations of an earlier conversion from other files
+        require_own(annotations, starting("of a conversion", rb'\n\{"id": 1, "image_id": '))
 
 
 def _lines(records: list[str], *, is_first: bool) -> bytes:

@@ -6,20 +6,26 @@ from. One line follows per finished video, written after its records are in the 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from sparsevod_core.errors import DataError
+from sparsevod_core.files.check import require_own
+from sparsevod_core.files.kinds import starting
+from sparsevod_core.files.lock import locked
+from sparsevod_core.files.names import beside, cannot_write
 from sparsevod_core.prepare.conversion.coco_vid import (
+    OWN_JSON,
     CocoVidWriter,
     Position,
     SerializedVideo,
     partial_files,
+    require_own_parts,
 )
 from sparsevod_core.prepare.conversion.counts import Counts, Example
 
@@ -79,8 +85,8 @@ class ConversionOutput:
         is_kept: True after the block if it failed and its finished work is kept.
 
     Raises:
-        DataError: Another process is writing the file.
-        OSError: The file cannot be written.
+        ConfigError: There is a file of another kind, or one with a name that is needed.
+        DataError: Another process is writing the file, or it cannot be written.
     """
 
     def __init__(
@@ -92,11 +98,28 @@ class ConversionOutput:
         sources: Sequence[Named],
         origin: Origin | None,
     ) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        require_own(file, OWN_JSON)
+        self._file = file
         self._journal: Journal | None = None
         self.finished: Sequence[Finished] = ()
         self.num_outdated = 0
         self.is_kept = False
+        with ExitStack() as lock:
+            lock.enter_context(locked([file]))
+            place = Path(os.path.realpath(file))
+            with self._reported():
+                self._begin(place, info, categories, sources, origin)
+            self._lock = lock.pop_all()
+
+    def _begin(
+        self,
+        file: Path,
+        info: Mapping[str, Any],
+        categories: Sequence[Mapping[str, Any]],
+        sources: Sequence[Named],
+        origin: Origin | None,
+    ) -> None:
+        require_own_parts(file, has_journal=Journal.is_there(file))
         if origin is not None:
             made_from = json.dumps([info, categories, origin.key, [s.name for s in sources]])
             self._journal = Journal(file, hashlib.sha256(made_from.encode()).hexdigest())
@@ -113,10 +136,22 @@ class ConversionOutput:
         )
 
     def add(self, video: SerializedVideo, counts: Counts, last_change: int) -> None:
-        """Write the next video."""
-        self._writer.add(video)
-        if self._journal is not None:
-            self._journal.add(Finished(last_change, counts, video.video, self._writer.position))
+        """Write the next video.
+
+        Raises:
+            DataError: The file cannot be written.
+        """
+        with self._reported():
+            self._writer.add(video)
+            if self._journal is not None:
+                self._journal.add(Finished(last_change, counts, video.video, self._writer.position))
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise cannot_write(self._file, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -125,14 +160,16 @@ class ConversionOutput:
         is_complete = False
         try:
             if kind is None:
-                self._writer.finish()
+                with self._reported():
+                    self._writer.finish()
                 is_complete = True
         finally:
             has_frames = self._writer.position.num_images > 0
             self.is_kept = not is_complete and self._journal is not None and has_frames
-            self._writer.close(keep_partial=self.is_kept)
-            if self._journal is not None:
-                self._journal.close(remove=not self.is_kept)
+            with self._lock:
+                self._writer.close(keep_partial=self.is_kept)
+                if self._journal is not None:
+                    self._journal.close(remove=not self.is_kept)
 
 
 def _num_unchanged(
@@ -153,27 +190,19 @@ def _num_unchanged(
 
 
 class Journal:
-    """Journal of one output file, locked by one process at a time.
+    """Journal of one output file.
 
     Attributes:
         finished: Videos that an earlier run finished with the same `made_from`, in order.
         num_outdated: Number of videos that it finished with another `made_from`.
 
     Raises:
-        DataError: Another process holds the lock.
         OSError: The journal cannot be written.
     """
 
     def __init__(self, output: Path, made_from: str) -> None:
-        self._path = output.with_name(f"{output.name}.partial.journal")
+        self._path = beside(output, ".partial.journal")
         self._file = self._path.open("a+b")
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            self._file.close()
-            raise DataError(f"{output}: another process is writing this file") from None
-        except OSError:  # some network file systems have no locks
-            pass
         self._file.seek(0)
         header, *lines = self._file.read().splitlines(keepends=True) or [b""]
         self._header = _line({"made_from": made_from})
@@ -186,9 +215,16 @@ class Journal:
         for line in lines:
             try:
                 self.finished.append(_parse(line))
-            except (ValueError, TypeError, KeyError, AttributeError):  # cut off by the interruption
-                break
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+                break  # cut off by the interruption
             self._ends.append(self._ends[-1] + len(line))
+
+    @staticmethod
+    def is_there(output: Path) -> bool:
+        """Return True if there is a journal, and raise a ConfigError if it is something else."""
+        path = beside(output, ".partial.journal")
+        require_own(path, starting("a journal of a conversion", rb'\{"made_from": '))
+        return path.exists()
 
     def truncate(self, num_finished: int) -> None:
         """Drop all but the first videos; must be called once, before `add`."""
@@ -205,7 +241,8 @@ class Journal:
         """Close the file; remove it if the output is complete or nothing is finished."""
         if remove:
             self._path.unlink(missing_ok=True)
-        self._file.close()
+        with suppress(OSError):  # of a full disk, which has raised an error already
+            self._file.close()
 
     def _write(self, line: bytes) -> None:
         self._file.write(line)
@@ -221,6 +258,10 @@ def _parse(line: bytes) -> Finished:
         raise ValueError
     entry = json.loads(line)
     counts, position = Counts(**entry.pop("counts")), Position(**entry.pop("position"))
+    for made in (counts, position):
+        for name, default in asdict(type(made)()).items():
+            if default is not None and type(getattr(made, name)) is not type(default):
+                raise TypeError(name)
     if counts.example is not None:
         counts.example = Example(**counts.example)  # type: ignore[arg-type]
     return Finished(**entry, counts=counts, position=position)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 from sparsevod_core.errors import ConfigError
+from sparsevod_core.files.check import check_outputs, is_own
+from sparsevod_core.files.kinds import Kind
+from sparsevod_core.files.names import fitted
+from sparsevod_core.files.unfinished import write_text
+from sparsevod_core.prepare.conversion.coco_vid import OWN_JSON
 from sparsevod_core.prepare.conversion.counts import Counts, Example
 
 GROUPING_HINT = (
@@ -139,31 +144,54 @@ class PreparedSplit:
         If there is nothing to list, the file of an earlier run is removed.
 
         Raises:
-            OSError: The file cannot be written.
+            ConfigError: There is a file of this name that is something else.
+            DataError: The file cannot be written.
         """
         if self.file is None:
             return
-        file = self.file.with_suffix(".problems.txt")
+        file = problems_file(self.file)
         lines = [f"missing: {name}" for name in self.missing]
         lines += [f"not listed, skipped: {name}" for name in self.unlisted]
         lines += self.problems
-        if not lines:
-            file.unlink(missing_ok=True)
-            return
-        partial = file.with_name(f"{file.name}.partial")
-        with partial.open("w", encoding="utf-8", errors="surrogateescape") as out:
-            out.writelines(f"{line}\n" for line in lines)
-        partial.replace(file)
-        self.problems_file = file
+        if lines:
+            write_text(file, "\n".join([*lines, ""]), OWN_PROBLEMS)
+            self.problems_file = file
+        elif file.is_file() and is_own(file, OWN_PROBLEMS):
+            file.unlink()
+
+
+def _is_own_list(path: Path) -> bool:
+    """Return True for a list beside the JSON of a conversion, or with such a first line."""
+    json_file = path.with_name(path.name.removesuffix(_LIST) + ".json")
+    if json_file.is_file() and OWN_JSON.recognizes(json_file):
+        return True
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        line = lines.readline(2**16)
+    return line.startswith(("missing: ", "not listed, skipped: ")) or "skipped" in line
+
+
+_LIST = ".problems.txt"
+OWN_PROBLEMS = Kind("a list of problems by prepare-vid", _is_own_list)
+
+
+def problems_file(file: Path) -> Path:
+    """Return the path of the list of problems of a JSON file."""
+    return file.with_name(fitted(file.stem, _LIST))
 
 
 def output_files(
-    output: Path | None, splits: Iterable[str], *, dry_run: bool
+    output: Path | None,
+    splits: Iterable[str],
+    *,
+    dry_run: bool,
+    inputs: Mapping[Path, str] | None = None,
 ) -> dict[str, Path | None]:
     """Return the JSON file of each split: in the folder `output`, or `output` if it is a `.json`.
 
     Raises:
-        ConfigError: One file is given for several splits.
+        ConfigError: One file is given for several splits; or a file would overwrite one of
+            `inputs`, see `check_outputs`, or a file of another kind.
+        DataError: A file cannot be written.
     """
     names = list(splits)
     is_file = output is not None and output.suffix == ".json"
@@ -174,4 +202,7 @@ def output_files(
         )
     if output is None or dry_run:
         return dict.fromkeys(names)
-    return {name: output if is_file else output / f"{name}.json" for name in names}
+    files = [output if is_file else output / f"{name}.json" for name in names]
+    lists = [(problems_file(file), OWN_PROBLEMS) for file in files]
+    check_outputs([*((file, OWN_JSON) for file in files), *lists], inputs)
+    return dict(zip(names, files, strict=True))

@@ -19,6 +19,7 @@ ProjectData; annotation.py, TrackManager).
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,7 @@ from pathlib import Path, PurePosixPath
 from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.cvat.parser import (
+    CvatBox,
     CvatMeta,
     CvatTask,
     CvatTrack,
@@ -38,21 +40,17 @@ from sparsevod_core.prepare.reading.class_names import categories_of, read_class
 from sparsevod_core.prepare.reading.frame_groups import ImageFrames
 from sparsevod_core.prepare.reading.frame_names import split_number
 from sparsevod_core.prepare.reading.image_size import image_files
-from sparsevod_core.prepare.reading.label_set import (
-    SPLIT_NAMES,
-    Hints,
-    LabelSet,
-    Split,
-    find_by_split,
-)
+from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split
 from sparsevod_core.prepare.reading.media import (
     AnnotatedMedia,
     Media,
     VideoFrames,
     add_box,
     finish,
+    media_inputs,
     open_media,
 )
+from sparsevod_core.prepare.reading.split_names import find_by_split, split_named
 from sparsevod_core.prepare.reading.strict_xml import root_element
 from sparsevod_core.reporting import Reporter
 
@@ -75,13 +73,15 @@ class CvatVideo(AnnotatedMedia):
 
 
 def find_cvat(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
-    """Find the tasks of one XML, or of all in a folder, or in its `train` and `val`.
+    """Find the tasks of one XML, or of all in a folder and in its folders such as `train`.
 
     Raises:
         DataError: No such file, or an invalid class list.
     """
     folder = root.parent if root.is_file() else root
-    files = {"all": [root]} if root.is_file() else find_by_split(folder, _xml_files)
+    files = (
+        {"all": [root]} if root.is_file() else find_by_split(folder, _xml_files, by_file_name=True)
+    )
     if not files:
         raise DataError(f"{root}: no CVAT file here: expected an .xml with <annotations>")
     media_root = hints.images or folder
@@ -90,10 +90,7 @@ def find_cvat(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     for split, paths in files.items():
         for path in paths:
             _add_file(path, split, media_root, found, labels)
-    if not {"train", "val"} <= found.keys():
-        sources = [source for split in found.values() for source in split.sources]
-        problems = [problem for split in found.values() for problem in split.problems]
-        found = {"all": Split(sources, problems)}
+    _report_overlap(found)
     if hints.classes is not None:
         names = read_class_list(hints.classes, first_id=1)
     else:
@@ -111,7 +108,7 @@ class CvatReader:
 
     def __call__(self, source: CvatVideo) -> AnnotatedVideo:
         video = open_media(self.root, source.media)
-        frames = {frame.number: frame for frame in video.frames}
+        frames = {frame.number: frame for frame in video.frames}  # ascending
         if isinstance(source.media, ImageFrames) and len(source.media.files) < len(source.numbers):
             video.problems.append(
                 f"{source.annotation}: the task has {len(source.numbers)} frames, but there are "
@@ -132,21 +129,30 @@ class CvatReader:
     ) -> None:
         where = f"{source.annotation}:{track.line}"
         video.problems += track.problems
-        if track.num_other_shapes:
+        if track.num_broken > len(track.problems):
+            num_more = track.num_broken - len(track.problems)
             video.problems.append(
-                f"{where}: {track.num_other_shapes} shapes that are not boxes, skipped"
+                f"{where}: {num_more} more boxes like these in the track, skipped"
+            )
+        if track.other_shapes:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in track.other_shapes.items())
+            video.problems.append(
+                f"{where}: {track.other_shapes.total()} shapes that are not boxes ({kinds}), "
+                "skipped"
             )
         class_id = self.class_ids.get(track.label)
         if class_id is None:
             video.problems.append(f"{where}: unknown label {track.label[:40]!r}, track skipped")
             return
-        for box, number in fill_track(track.boxes, source.numbers, source.offset):
+        # A missing or broken frame of the task has been reported already.
+        if stray := [box for box in track.boxes if _is_stray(box, source)]:
+            more = f" ({len(stray)} such boxes in the track)" if len(stray) > 1 else ""
+            video.problems.append(
+                f"{source.annotation}:{stray[0].line}: frame {stray[0].frame - source.offset} is "
+                f"not in the task, skipped{more}"
+            )
+        for box, number in fill_track(track.boxes, list(frames), source.offset):
             place = f"{source.annotation}:{box.line}"
-            if number not in frames:
-                # A missing or broken frame of the task has been reported already.
-                if number not in source.numbers:
-                    video.problems.append(f"{place}: frame {number} is not in the task, skipped")
-                continue
             labeled = LabeledBox(
                 class_id,
                 extent(box),
@@ -158,10 +164,43 @@ class CvatReader:
             add_box(video, frames[number], labeled, place, slack_px=slack_px)
 
 
+def _is_stray(box: CvatBox, source: CvatVideo) -> bool:
+    """Return True if the frame of a box is not in the task.
+
+    A box that ends a track may be in the frame behind the last one, or between two of the task's.
+    """
+    number, numbers = box.frame - source.offset, source.numbers
+    if box.is_outside:
+        return not numbers.start <= number <= numbers[-1] + numbers.step
+    return number not in numbers
+
+
 def _xml_files(folder: Path) -> list[Path]:
     """Return the CVAT files in a folder, or one level below it."""
     paths = [*folder.glob("*.xml"), *folder.glob("*/*.xml")]
     return sorted(path for path in paths if root_element(path) == "annotations")
+
+
+def _report_overlap(found: Mapping[str, Split]) -> None:
+    """Report tasks of val that have frames of a task of train."""
+    train: defaultdict[str, list[CvatVideo]] = defaultdict(list)
+    for source in _tasks(found, "train"):
+        for place in media_inputs(source.media, every_file=False):
+            train[place].append(source)
+    for source in _tasks(found, "val"):
+        for place in media_inputs(source.media, every_file=False):
+            for other in train[place]:
+                start = max(source.numbers[0], other.numbers[0])
+                if start <= min(source.numbers[-1], other.numbers[-1]):
+                    found["val"].problems.append(
+                        f"{source.annotation}: {place} is in train from frame {start} on, too "
+                        f"({other.annotation}), so that validation scores too high"
+                    )
+
+
+def _tasks(found: Mapping[str, Split], split: str) -> list[CvatVideo]:
+    sources = found[split].sources if split in found else ()
+    return [source for source in sources if isinstance(source, CvatVideo)]
 
 
 def _add_file(
@@ -180,8 +219,8 @@ def _add_file(
         subset = task.fields.get("subset", "")
         offset = ends.get(subset, 0)  # frames of the subset's earlier tasks
         ends[subset] = offset + task.number("start_frame", 0) + task.step * task.number("size", 0)
-        key = next((key for key, names in SPLIT_NAMES.items() if subset.lower() in names), split)
-        target = found.setdefault(split if split != "all" else key, Split())
+        named = split_named(subset) if split == "all" else None
+        target = found.setdefault(named or split, Split())
         try:
             source = _open_task(path, meta, task, offset, root)
         except DataError as error:
@@ -247,8 +286,8 @@ def _task_images(folder: Path, root: Path, numbers: range) -> tuple[tuple[int, s
     if numbers[0] not in by_number:
         is_complete = len(paths) == len(numbers)
         by_number = dict(zip(numbers if is_complete else range(len(paths)), paths, strict=True))
-    return tuple(
+    return tuple(  # there are fewer images than a wrong `stop_frame` has numbers
         (number, by_number[number].relative_to(root).as_posix())
-        for number in numbers
-        if number in by_number
+        for number in sorted(key for key in by_number if key is not None)
+        if number in numbers
     )

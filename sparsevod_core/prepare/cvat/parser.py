@@ -6,15 +6,20 @@ Source: docs.cvat.ai/docs/manual/advanced/xml_format.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sparsevod_core.data.json_fields import FieldError, flag
 from sparsevod_core.errors import DataError
+from sparsevod_core.input_file import require_regular_file
 from sparsevod_core.prepare.reading.annotated import Box
 from sparsevod_core.prepare.reading.strict_xml import StrictXmlParser
 
 _PIECE_BYTES = 1 << 16
+_SHOWN = 3
+"""Number of broken boxes of a track that are described; the others are counted."""
 _SHAPES = ("box", "polygon", "polyline", "points", "cuboid", "ellipse", "mask", "skeleton")
 _BOX_LABELS = ("", "any", "rectangle", "bbox")
 """Types of labels that can have boxes; older files have no type."""
@@ -35,9 +40,9 @@ class CvatTask:
 
     @property
     def step(self) -> int:
-        """Distance between the task's frames in the video."""
-        text = self.fields.get("frame_filter", "").replace(" ", "").removeprefix("step=")
-        return max(_parse_number(text, 1), 1)
+        """Distance between the task's frames in the video; 0 if `frame_filter` is unclear."""
+        text = self.fields.get("frame_filter", "").replace(" ", "")
+        return _parse_number(text.removeprefix("step="), 0) if text else 1
 
 
 @dataclass(slots=True)
@@ -63,14 +68,20 @@ class CvatBox:
 
 @dataclass(slots=True)
 class CvatTrack:
-    """A `<track>`: its valid boxes in the file's order, and problems of the others."""
+    """A `<track>`: its valid boxes in the file's order, and what else it has.
+
+    Attributes:
+        num_broken: Number of boxes that are not valid; `problems` describes the first of them.
+        other_shapes: Number of shapes that are not boxes, by element.
+    """
 
     line: int
     label: str
     task: str
     boxes: list[CvatBox] = field(default_factory=list)
-    num_other_shapes: int = 0
+    num_broken: int = 0
     problems: list[str] = field(default_factory=list)
+    other_shapes: Counter[str] = field(default_factory=Counter)
 
 
 def read_meta(path: Path) -> CvatMeta:
@@ -85,6 +96,11 @@ def read_meta(path: Path) -> CvatMeta:
             break
     if not parser.meta.tasks:
         raise DataError(f"{path}: not a CVAT file: no <task> or <job> in <meta>")
+    for task in parser.meta.tasks:
+        if not task.step:
+            raise DataError(
+                f"{path}: <frame_filter>: expected step=N, got {task.fields['frame_filter'][:40]!r}"
+            )
     return parser.meta
 
 
@@ -112,6 +128,7 @@ class _Parser(StrictXmlParser):
 
     def parse(self, path: Path) -> Iterator[None]:
         """Parse one piece of the file per iteration."""
+        require_regular_file(path, DataError)
         try:
             with path.open("rb") as file:
                 while piece := file.read(_PIECE_BYTES):
@@ -168,7 +185,7 @@ class _Parser(StrictXmlParser):
 
     def _add_shape(self, track: CvatTrack, tag: str, attributes: dict[str, str]) -> None:
         if tag != "box":
-            track.num_other_shapes += 1
+            track.other_shapes[tag] += 1
             return
         try:
             frame = int(attributes["frame"])
@@ -176,11 +193,13 @@ class _Parser(StrictXmlParser):
             rotation = float(attributes.get("rotation", "0"))
             if not all(map(math.isfinite, (left, top, right, bottom, rotation))):
                 raise ValueError
-        except (KeyError, ValueError):
+            is_outside, is_occluded = flag(attributes, "outside"), flag(attributes, "occluded")
+            is_keyframe = flag(attributes, "keyframe", default=True)
+        except (KeyError, ValueError, FieldError) as error:
             wanted = ("frame", "xtl", "ytl", "xbr", "ybr")
             got = " ".join(f'{name}="{attributes.get(name, "")[:12]}"' for name in wanted)
-            problem = self.error(f"expected a <box> with numbers, got {got}, skipped")
-            track.problems.append(problem.message)
+            problem = f"expected a <box> with numbers, got {got}"
+            self._add_broken(track, str(error) if isinstance(error, FieldError) else problem)
             return
         track.boxes.append(
             CvatBox(
@@ -188,11 +207,16 @@ class _Parser(StrictXmlParser):
                 frame,
                 (left, top, right, bottom),
                 rotation,
-                is_outside=attributes.get("outside") == "1",
-                is_occluded=attributes.get("occluded") == "1",
-                is_keyframe=attributes.get("keyframe", "1") == "1",
+                is_outside,
+                is_occluded,
+                is_keyframe,
             )
         )
+
+    def _add_broken(self, track: CvatTrack, problem: str) -> None:
+        track.num_broken += 1
+        if len(track.problems) < _SHOWN:
+            track.problems.append(self.error(f"{problem}, skipped").message)
 
 
 def _parse_number(text: str, default: int) -> int:

@@ -5,32 +5,39 @@ Source: cvat/apps/dataset_manager/annotation.py, TrackManager.
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from sparsevod_core.prepare.cvat.parser import CvatBox
-from sparsevod_core.prepare.reading.annotated import Box
+from sparsevod_core.prepare.reading.annotated import Box, rotated_extent
 
 
 def fill_track(
-    boxes: Sequence[CvatBox], numbers: range, offset: int = 0
+    boxes: Sequence[CvatBox], numbers: Sequence[int], offset: int = 0
 ) -> Iterator[tuple[CvatBox, int]]:
     """Yield the visible boxes of a track with their frames, interpolated where the file has gaps.
 
     Interpolated boxes have the line of the box before them and are not keyframes. `numbers` are the
-    frames of the task; `offset` is subtracted from the frames of the boxes.
+    existing frames, ascending; no others are yielded, whatever frames the boxes are in. `offset` is
+    subtracted from the frames of the boxes.
     """
     ordered = sorted(boxes, key=lambda box: box.frame)
     for place, box in enumerate(ordered):
         if box.is_outside:
             continue
         number = box.frame - offset
-        yield box, number
+        first = bisect_right(numbers, number)
+        if first and numbers[first - 1] == number:
+            yield box, number
         following = ordered[place + 1] if place + 1 < len(ordered) else None
-        end = numbers.stop if following is None else following.frame - offset
-        for between in range(number + numbers.step, end, numbers.step):
-            fraction = 0.0 if following is None else (between - number) / (end - number)
+        end = len(numbers)
+        if following is not None:
+            end = bisect_left(numbers, following.frame - offset)
+        for between in numbers[first:end]:
+            fraction = 0.0
+            if following is not None:
+                fraction = (between - number) / (following.frame - box.frame)
             yield _interpolate(box, following or box, fraction), between
 
 
@@ -48,15 +55,5 @@ def _interpolate(box: CvatBox, following: CvatBox, fraction: float) -> CvatBox:
 
 
 def extent(box: CvatBox) -> Box:
-    """Return the axis-aligned bounding box of a box that is rotated about its center."""
-    if not box.rotation:
-        return box.box_xyxy
-    left, top, right, bottom = box.box_xyxy
-    angle = math.radians(box.rotation)
-    cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
-    half_width = ((right - left) * cosine + (bottom - top) * sine) / 2
-    half_height = ((right - left) * sine + (bottom - top) * cosine) / 2
-    x, y = (left + right) / 2, (top + bottom) / 2
-    sides = (x - half_width, y - half_height, x + half_width, y + half_height)
-    left, top, right, bottom = (round(side, 3) for side in sides)
-    return left, top, right, bottom
+    """Return the axis-aligned bounding box of a box."""
+    return rotated_extent(box.box_xyxy, box.rotation) if box.rotation else box.box_xyxy

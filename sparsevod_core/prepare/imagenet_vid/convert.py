@@ -15,7 +15,9 @@ from typing import Any
 
 from sparsevod_core.class_lists.imagenet_vid import read_classes
 from sparsevod_core.config import DataConfig
+from sparsevod_core.data.json_fields import FieldError, finite
 from sparsevod_core.errors import ConfigError, DataError
+from sparsevod_core.input_file import read_limited
 from sparsevod_core.prepare.conversion.convert import convert, root_info, stopped
 from sparsevod_core.prepare.conversion.output import Origin
 from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit, output_files
@@ -33,6 +35,7 @@ from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 DEGRADATIONS_FILE = "degradations.json"
+_MAX_DEGRADATIONS_BYTES = 2**28
 """Severities in a rendered set, beside its folders, since ImageNet's XML has no field for them."""
 
 Degradations = Mapping[str, Mapping[str, float]]
@@ -132,16 +135,16 @@ def _read_degradations(root: Path) -> Degradations | None:
     """Return the degradations of a tree; None without the file, as in every real data set."""
     path = root / DEGRADATIONS_FILE
     try:
-        frames = json.loads(path.read_text("utf-8"))["frames"]
+        frames = json.loads(read_limited(path, _MAX_DEGRADATIONS_BYTES, DataError))["frames"]
         return {
-            str(name): {str(kind): float(severity) for kind, severity in kinds.items()}
-            for name, kinds in frames.items()
+            name: {kind: finite(kinds, kind) for kind in dict(kinds)}
+            for name, kinds in dict(frames).items()
         }
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (FieldError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise DataError(
-            f"{path}: expected severities by frame: {error}",
+            f"{path}: expected severities by frame: {str(error)[:160]}",
             hint="the file is optional: move it away to convert without it",
         ) from error
 

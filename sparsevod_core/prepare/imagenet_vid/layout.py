@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparsevod_core.errors import DataError
+from sparsevod_core.input_file import require_regular_file
 
 SPLITS = ("train", "val")
 JPEG_SUFFIXES = (".jpeg", ".jpg")
@@ -225,6 +226,7 @@ def _read_snippet_list(path: Path, problems: list[str]) -> dict[str, _Snippet]:
 
 def _read_list(path: Path, *, num_words: int) -> Iterator[tuple[str, list[str]]]:
     """Yield the place and the words of each line; the first word is a name within the tree."""
+    require_regular_file(path, DataError)
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, start=1):
             words = line.split()

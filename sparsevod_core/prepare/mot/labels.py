@@ -38,7 +38,7 @@ from sparsevod_core.prepare.mot.sequences import (
 )
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
-from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split, find_by_split
+from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split
 from sparsevod_core.prepare.reading.media import (
     AnnotatedMedia,
     VideoFrames,
@@ -46,6 +46,7 @@ from sparsevod_core.prepare.reading.media import (
     finish,
     open_media,
 )
+from sparsevod_core.prepare.reading.split_names import find_by_split
 from sparsevod_core.reporting import Reporter
 
 _DETECTOR = re.compile(r"-(DPM|FRCNN|SDP)$")
@@ -70,7 +71,7 @@ class MotSequence(AnnotatedMedia):
 
 
 def find_mot(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
-    """Find the sequences in a folder, or in its `train` and `val`.
+    """Find the sequences in a folder, and in its folders such as `train`.
 
     Every label file is read twice: its values tell what the columns are.
 

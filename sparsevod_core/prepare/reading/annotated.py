@@ -99,6 +99,19 @@ def box_within_frame(box_xyxy: Box, width: int, height: int) -> tuple[Box | None
     return clipped, f"{text} leaves the {width}x{height} frame, clipped"
 
 
+def rotated_extent(box_xyxy: Box, degrees: float) -> Box:
+    """Return the axis-aligned bounding box of a box that is rotated about its center."""
+    left, top, right, bottom = box_xyxy
+    angle = math.radians(degrees)
+    cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
+    half_width = ((right - left) * cosine + (bottom - top) * sine) / 2
+    half_height = ((right - left) * sine + (bottom - top) * cosine) / 2
+    x, y = (left + right) / 2, (top + bottom) / 2
+    sides = (x - half_width, y - half_height, x + half_width, y + half_height)
+    left, top, right, bottom = (round(side, 3) for side in sides)
+    return left, top, right, bottom
+
+
 def add_motion(frames: list[AnnotatedFrame]) -> None:
     """Set the motion IoU of every box of one video where it is known."""
     tracked = [(frame, box) for frame in frames for box in frame.boxes if box.track is not None]

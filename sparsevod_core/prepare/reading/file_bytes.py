@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
 # Without O_NONBLOCK, opening a named pipe in place of a frame would wait for a writer.
 READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -17,6 +19,8 @@ def read_up_to(path: str | os.PathLike[str], num_bytes: int) -> bytes:
     """
     file = os.open(path, READ_FLAGS)
     try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         content = chunk = os.read(file, min(_CHUNK_BYTES, num_bytes))
         # A short read means the end of the file, which saves one call per small file.
         while len(chunk) == _CHUNK_BYTES and len(content) < num_bytes:

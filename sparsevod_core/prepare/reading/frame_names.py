@@ -82,5 +82,5 @@ def split_masked(stem: str) -> FrameName:
 def _joined(head: str, tail: str) -> str:
     # Brackets go with the number in `clip (12)`, but not in `[left]_12`.
     head = _FRAME_WORD.sub("", head).strip("_-. ").rstrip("_-. #([")
-    tail = tail.strip("_-. ").lstrip("_-. #)]")
+    tail = tail.strip("_-. #").lstrip("_-. )]")
     return f"{head}_{tail}" if head and tail else head or tail

@@ -11,16 +11,16 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sparsevod_core.errors import DataError, VideoError
+from sparsevod_core.errors import DataError
 from sparsevod_core.input_file import require_regular_file
+from sparsevod_core.pixel_limit import pillow_image, require_few_pixels
 from sparsevod_core.prepare.reading.annotated import Box
 from sparsevod_core.prepare.reading.file_bytes import READ_FLAGS, read_up_to
+from sparsevod_core.video.image_file import read_image
+from sparsevod_core.video.kinds import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from PIL import Image
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-"""Suffixes of files that are used as frames."""
 
 # Start-of-frame markers C0..CF hold the size; C4, C8 and CC are tables (ITU-T T.81, table B.1).
 _START_OF_FRAME = frozenset(range(0xFFC0, 0xFFD0)) - {0xFFC4, 0xFFC8, 0xFFCC}
@@ -49,6 +49,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: The file is missing, unreadable, or not an image.
     """
+    require_regular_file(path, DataError)
     try:
         is_jpeg = read_up_to(path, 2) == b"\xff\xd8"
     except OSError as error:
@@ -114,6 +115,7 @@ def read_jpeg_header(path: str | os.PathLike[str]) -> JpegHeader:
         raise _cannot_read(path, error) from error
     if header is None or 0 in header:
         raise DataError(f"{path}: not a JPEG, or its header is cut off")
+    require_few_pixels(path, header.width, header.height, DataError)
     return header
 
 
@@ -183,20 +185,16 @@ def _size_by_pillow(path: Path) -> tuple[int, int]:
 
     require_regular_file(path, DataError)
     try:
-        with Image.open(path) as image:  # reads only the header
+        with pillow_image().open(path) as image:  # reads only the header
             width, height = image.size
+            require_few_pixels(path, width, height, DataError)
             is_transposed = _is_transposed(image)
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not an image that can be read") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not an image that can be read: {error}") from error
     if is_transposed:  # which formats are turned depends on the versions of OpenCV and Pillow
-        from sparsevod_core.video.image_folder import read_image  # imports PyTorch
-
-        try:
-            height, width = read_image(path).shape[:2]
-        except VideoError as error:
-            raise DataError(error.message) from error
+        height, width = read_image(path, DataError).shape[:2]
     return height, width
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, overload
 
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
-
-SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
-"""Names of the folders and files of a split."""
+from sparsevod_core.prepare.reading.split_names import USED
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +20,7 @@ class Hints:
         classes: Path of a file with class names (`class_names.read_class_list`).
         images: Folder of the images or videos, if they are not beside the annotations.
         first_frame: Number that the annotations give the first frame of a video file, or the first
-            image in MOT text files. None: 1 if every video has a frame 1 and none has a 0,
-            otherwise 0; for MOT, see `mot.sequences`.
+            image in MOT text files. None: see `first_frame.first_frames` and `mot.sequences`.
         group_by_folder: If True, the frames of a folder are one video, whatever their names.
     """
 
@@ -91,7 +88,8 @@ class LabelSet:
     Attributes:
         root: Folder that file names are relative to.
         categories: `{"id": ..., "name": ...}` records, in the order of the labels.
-        splits: Splits `train` and `val`, or `all` if the data are not divided.
+        splits: Videos by split: `train`, `val`, `all`, and those that are held out
+            (`split_names`).
         read: Reads one source; must be picklable.
         notes: Messages for the user about how the data were interpreted.
     """
@@ -101,6 +99,16 @@ class LabelSet:
     splits: dict[str, Split]
     read: Callable[[Any], AnnotatedVideo]
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if {"train", "val"} <= self.splits.keys() and "all" in self.splits:
+            self.splits["neither"] = self.splits.pop("all")
+
+
+def used_sources(splits: Mapping[str, Split]) -> list[Source]:
+    """Return the sources of all splits but those that are held out, or of these if all are."""
+    used = [split for name, split in splits.items() if name in USED] or splits.values()
+    return [source for split in used for source in split.sources]
 
 
 def last_change(root: Path, source: Source, every_file: bool) -> int:
@@ -112,22 +120,6 @@ def last_change(root: Path, source: Source, every_file: bool) -> int:
         except OSError:  # reported when the source is read
             times.append(1)
     return max(times)
-
-
-def find_by_split(root: Path, find: Callable[[Path], list[Path]]) -> dict[str, list[Path]]:
-    """Return what `find` returns for `root` as `all`, or else for its folders `train` and `val`.
-
-    Names such as `VisDrone2019-VID-train` count, too.
-    """
-    if found := find(root):
-        return {"all": found}
-    by_split = {}
-    for split, names in SPLIT_NAMES.items():
-        places = (path for name in names for path in (root / name, *sorted(root.glob(f"*-{name}"))))
-        folder = next((path for path in places if path.is_dir()), None)
-        if folder is not None and (found := find(folder)):
-            by_split[split] = found
-    return by_split
 
 
 def walk_files(folder: Path) -> Iterator[str]:
@@ -146,14 +138,3 @@ def walk_files(folder: Path) -> Iterator[str]:
         relative = os.path.relpath(place, folder).replace(os.sep, "/")
         prefix = "" if relative == "." else f"{relative}/"
         yield from (prefix + name for name in sorted(files) if not name.startswith("."))
-
-
-def first_frame_number(numbers: Sequence[Sequence[int]], hint: int | None) -> int:
-    """Return the number that annotations give the first frame of a video file; see `Hints`.
-
-    `numbers` are the annotated frame numbers of each video file, ascending.
-    """
-    if hint is not None:
-        return hint
-    annotated = [video for video in numbers if len(video)]
-    return int(bool(annotated) and all(video[0] == 1 for video in annotated))

@@ -6,6 +6,7 @@ the frame or a repeated object is treated alike in all of them.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ def frames_in_file(
                     f"{path}: annotated up to frame {numbers[-1]} (counted from 0), but only "
                     f"{count} frames decode"
                 )
-                numbers = [number for number in numbers if number < count]
+                numbers = numbers[: bisect_left(numbers, count)]  # may be a range of any length
         return reader.height, reader.width, numbers
 
 

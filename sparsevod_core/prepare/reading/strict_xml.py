@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from sparsevod_core.errors import DataError
+from sparsevod_core.prepare.reading.file_bytes import read_up_to
 
 _DECLARED = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
 _DECLARATION = '<?xml version="1.0" encoding="GB18030"?>'
@@ -140,8 +141,7 @@ def _may_be_utf8(piece: bytes) -> bool:
 def root_element(path: Path) -> str:
     """Return the name of an XML file's outermost element, "" if its first 4 KiB do not show it."""
     try:
-        with path.open("rb") as file:
-            head = file.read(4096)
+        head = read_up_to(path, 4096)
     except OSError:
         return ""
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -31,7 +31,7 @@ def read_text(path: Path) -> str:
         data = read_limited(path, MAX_BYTES, DataError)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    encoding = _encoding(data)
+    encoding = encoding_of(data)
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -54,8 +54,9 @@ def open_lines(path: Path) -> IO[str]:
         OSError: It cannot be opened.
     """
     require_regular_file(path, DataError)
-    return path.open(encoding=_encoding(read_up_to(path, 2)), errors="replace")
+    return path.open(encoding=encoding_of(read_up_to(path, 2)), errors="replace")
 
 
-def _encoding(start: bytes) -> str:
+def encoding_of(start: bytes) -> str:
+    """Return the encoding that the first two bytes of a file tell."""
     return "utf-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +20,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sparsevod_core.errors import ConfigError, DataError
+from sparsevod_core.files.names import cannot_write
+from sparsevod_core.files.unfinished import Unfinished
 from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit
 from sparsevod_core.prepare.imagenet_vid.convert import DEGRADATIONS_FILE, prepare_imagenet_vid
 from sparsevod_core.prepare.imagenet_vid.layout import SPLITS, spread_targets
@@ -101,14 +102,18 @@ def prepare_synthetic(
     if _holds(folder, settings):
         reporter.message(f"{folder}: this set is already rendered")
         return _convert(folder, info, reporter)
-    partial = folder.with_name(folder.name + ".partial")
+    unfinished = Unfinished(folder, is_folder=True)
+    root = unfinished.temporary
     try:
-        _start_over(partial, settings)
-        _render(partial, config, reporter)
-        prepared = _convert(partial, info, reporter)
-        partial.replace(folder)
+        text = json.dumps(settings, indent=2)
+        (root / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
+        _render(root, config, reporter)
+        prepared = _convert(root, info, reporter)
+        unfinished.publish()
     except OSError as error:
-        raise DataError(f"{folder}: cannot write the set: {error}") from error
+        raise cannot_write(folder, error) from error
+    finally:
+        unfinished.discard()
     for split in prepared:
         split.file = folder / f"{split.split}.json"
     return prepared
@@ -131,16 +136,6 @@ def _holds(folder: Path, settings: dict[str, Any]) -> bool:
     except (OSError, ValueError):
         what = "something else"
     raise DataError(f"{folder}: contains {what}", hint="give another folder, or remove this one")
-
-
-def _start_over(partial: Path, settings: dict[str, Any]) -> None:
-    """Create an empty folder to render into, replacing what an interrupted call left."""
-    if partial.exists():
-        if not (partial / SETTINGS_FILE).is_file():
-            raise DataError(f"{partial}: in the way, and not from an interrupted rendering")
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    (partial / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _render(root: Path, config: SyntheticConfig, reporter: Reporter) -> None:

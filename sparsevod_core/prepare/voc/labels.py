@@ -19,16 +19,12 @@ from pathlib import Path
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
+from sparsevod_core.prepare.reading.file_tree import list_files
 from sparsevod_core.prepare.reading.image_size import size_problem
-from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split
-from sparsevod_core.prepare.reading.label_tree import (
-    LabeledVideo,
-    list_files,
-    pair_labels,
-    read_labeled,
-    split_by_folder,
-)
+from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split, used_sources
+from sparsevod_core.prepare.reading.label_tree import LabeledVideo, pair_labels, read_labeled
 from sparsevod_core.prepare.reading.media import add_box
+from sparsevod_core.prepare.voc.image_sets import split_by_lists
 from sparsevod_core.prepare.voc.parser import read_voc_xml
 from sparsevod_core.reporting import Reporter
 
@@ -45,13 +41,14 @@ def find_voc(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
         DataError: An invalid class list, or no object in any XML.
     """
     tree = list_files(root, ".xml")
-    splits, notes = pair_labels(tree, ".xml", split_by_folder(tree), hints)
+    split_of, notes = split_by_lists(root, tree)
+    splits, more = pair_labels(root, tree, ".xml", split_of, hints)
     if hints.classes is not None:
         names = read_class_list(hints.classes, first_id=1)
     else:
         names = dict(enumerate(_names_in_use(root, splits, reporter), start=1))
     ids = {name: class_id for class_id, name in names.items()}
-    return LabelSet(root, categories_of(names, root), splits, VocReader(root, ids), notes)
+    return LabelSet(root, categories_of(names, root), splits, VocReader(root, ids), notes + more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +90,7 @@ class VocReader:
 
 def _names_in_use(root: Path, splits: Mapping[str, Split], reporter: Reporter) -> list[str]:
     names: set[str] = set()
-    sources = [source for split in splits.values() for source in split.sources]
-    videos = [source for source in sources if isinstance(source, LabeledVideo)]
+    videos = [source for source in used_sources(splits) if isinstance(source, LabeledVideo)]
     with reporter.progress("collecting classes", len(videos), "videos") as progress:
         for source in videos:
             for _, label in source.labels:

@@ -1,109 +1,133 @@
-"""`data.yaml`: the class names of a YOLO dataset, and the locations of the images of each split.
+"""`data.yaml`: class names, key points, and the locations of the images of each split.
 
-Paths are resolved only below the file's own folder: `path:` is often that of another machine, and
-exports write `../train/images` for a folder beside the file.
-
-Source: docs.ultralytics.com/datasets/detect; exports of Roboflow and CVAT.
+Source: docs.ultralytics.com/datasets/detect and /pose; exports of Roboflow and CVAT.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path, PurePosixPath
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.safe_yaml import read_yaml
 
-_SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation")}
+_SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+_CLASS_ID = re.compile("0|[1-9][0-9]{0,8}")
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """Content of a `data.yaml`, or of Darknet's `obj.data`.
+
+    Attributes:
+        path: Path of the file.
+        names: Class names by id; None if the file has none.
+        places: Locations of the images of `train`, `val` and `test`, as written.
+        folder: Folder that the locations are relative to, as written; "" if there is none.
+        keypoint_numbers: Numbers per line for key points, after those of the box.
+        notes: Messages about how the file was interpreted.
+    """
+
+    path: Path
+    names: dict[int, str] | None
+    places: dict[str, list[str]]
+    folder: str = ""
+    keypoint_numbers: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def find_data_yaml(root: Path) -> Path | None:
-    """Return the YAML file in `root` that has `names`, preferably `data.yaml`."""
+    """Return the YAML file in `root` that has `names`: `data.yaml`, or the only other one.
+
+    Raises:
+        DataError: An invalid `data.yaml`, or several other files with names.
+    """
     files = [*sorted(root.glob("*.yaml")), *sorted(root.glob("*.yml"))]
+    found = []
     for file in sorted(files, key=lambda file: file.stem != "data"):
         try:
-            if "names" in read_data_yaml(file):
-                return file
+            if "names" in _top_level(file):
+                if file.stem == "data":
+                    return file
+                found.append(file)
         except DataError:
             if file.stem == "data":
                 raise
-    return None
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found[:4])
+        raise DataError(
+            f"{root}: {len(found)} files with class names: {names}",
+            hint="give one of them instead of the folder",
+        )
+    return found[0] if found else None
 
 
-def read_data_yaml(path: Path) -> dict[str, Any]:
-    """Return the settings in a YAML file, with all scalars as text.
+def read_data_yaml(path: Path) -> DataFile:
+    """Read a `data.yaml`. Names are as written: `off` is not a boolean here.
 
     Raises:
-        DataError: Unreadable, or not a mapping.
+        DataError: Unreadable, not a mapping, or a setting of the wrong form.
     """
+    settings = _top_level(path)
+    notes = []
+    names = _names(path, settings["names"]) if "names" in settings else None
+    count = settings.get("nc")
+    if names and count and count not in (str(len(names)), str(max(names) + 1)):
+        notes.append(f"{path.name}: nc is {str(count)[:20]!r}, but there are {len(names)} names")
+    places = {}
+    for split, keys in _SPLIT_KEYS.items():
+        key = next((key for key in keys if settings.get(key)), keys[0])
+        places[split] = _texts(path, key, settings.get(key))
+    return DataFile(
+        path,
+        names,
+        places,
+        folder="".join(_texts(path, "path", settings.get("path"))[:1]),
+        keypoint_numbers=_keypoint_numbers(path, settings.get("kpt_shape")),
+        notes=notes,
+    )
+
+
+def _top_level(path: Path) -> dict[str, Any]:
     content = read_yaml(path, DataError)
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected settings such as `names:` and `train:`")
     return content
 
 
-def split_by_yaml(
-    root: Path, config: Path, settings: Mapping[str, Any]
-) -> Callable[[str], str | None] | None:
-    """Return a function from file to split, or None unless `data.yaml` has `train` and `val`.
-
-    Raises:
-        DataError: A location that does not exist below `root`, or an unreadable list of images.
-    """
-    places = {
-        split: _locations(root, config, settings, keys) for split, keys in _SPLIT_KEYS.items()
-    }
-    if not all(places.values()):
-        return None
-
-    def split_of(file: str) -> str | None:
-        above = {file, *map(str, PurePosixPath(file).parents)}
-        return next((split for split, found in places.items() if found & above), None)
-
-    return split_of
-
-
-def _locations(
-    root: Path, config: Path, settings: Mapping[str, Any], keys: tuple[str, ...]
-) -> set[str]:
-    """Return the folders of a split, or the images in its list, relative to the root."""
-    value: Any = next((settings[key] for key in keys if settings.get(key)), [])
-    found: set[str] = set()
-    for text in value if isinstance(value, list) else [value]:
-        place = _resolve(root, settings, str(text))
-        if place is None:
+def _names(path: Path, value: Any) -> dict[int, str]:
+    if isinstance(value, list):
+        value = {str(number): name for number, name in enumerate(value)}
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: names: expected a list, or a mapping from class id to name")
+    names: dict[int, str] = {}
+    for number, name in value.items():
+        if not _CLASS_ID.fullmatch(number):
             raise DataError(
-                f"{config}: {keys[0]}: {str(text)[:80]!r} does not exist below {root}",
-                hint="give paths relative to the folder of the YAML file",
+                f"{path}: names: expected a mapping from class id to name, with ids such as 0 or "
+                f"12, got {number[:40]!r}"
             )
-        if place.suffix == ".txt":
-            found.update(_listed_images(root, place))
-        else:
-            found.add(place.relative_to(root).as_posix())
-    return found
+        if not isinstance(name, str | None):
+            raise DataError(f"{path}: names: {number}: expected a name, got a list or mapping")
+        names[int(number)] = name or ""
+    return dict(sorted(names.items()))
 
 
-def _resolve(root: Path, settings: Mapping[str, Any], text: str) -> Path | None:
-    """Return the file or folder below the root that a path in `data.yaml` refers to."""
-    parts = [part for part in PurePosixPath(text).parts if part not in ("..", ".", "/")]
-    above = [part for part in PurePosixPath(str(settings.get("path") or "")).parts if part != "/"]
-    for candidate in (root.joinpath(*above, *parts), root.joinpath(*parts)):
-        if ".." not in candidate.parts[len(root.parts) :] and candidate.exists():
-            return candidate
-    return None
+def _texts(path: Path, key: str, value: Any) -> list[str]:
+    """Return the texts of a scalar or a list; none for an empty one or null."""
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str | None) for item in values):
+        raise DataError(f"{path}: {key}: expected text, or a list of texts")
+    return [item for item in values if item and item.lower() != "null"]
 
 
-def _listed_images(root: Path, path: Path) -> set[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot read the list of images: {error}") from error
-    found = set()
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            place = _resolve(root, {}, line.strip())
-            if place is None:
-                raise DataError(f"{path}:{number}: {line.strip()[:80]!r} does not exist in {root}")
-            found.add(place.relative_to(root).as_posix())
-    return found
+def _keypoint_numbers(path: Path, value: Any) -> int:
+    shape = _texts(path, "kpt_shape", value)
+    if not shape:
+        return 0
+    if len(shape) == 2 and re.fullmatch("[1-9][0-9]{0,2}", shape[0]) and shape[1] in ("2", "3"):
+        return int(shape[0]) * int(shape[1])
+    got = str(value)[:40]
+    raise DataError(f"{path}: kpt_shape: expected [number of key points, 2 or 3], got {got}")

@@ -22,7 +22,7 @@ from sparsevod_core.checkpoint import (
     save_checkpoint,
 )
 from sparsevod_core.config import Config, load_config, preset_names
-from sparsevod_core.errors import CheckpointError
+from sparsevod_core.errors import CheckpointError, DataError
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.structures import Category
 
@@ -147,9 +147,9 @@ def test_categories_must_be_as_many_as_classes(tiny: Checkpoint) -> None:
     [
         (
             RuntimeError("[enforce fail at inline_container.cc] file write failed\nframe #0"),
-            CheckpointError,
+            DataError,
         ),
-        (OSError(28, "No space left on device"), CheckpointError),
+        (OSError(28, "No space left on device"), DataError),
         (KeyboardInterrupt(), KeyboardInterrupt),
     ],
 )
@@ -171,7 +171,7 @@ def test_a_failed_save_leaves_the_last_one_alone(
         with pytest.raises(seen) as caught:
             save_checkpoint(saved, tiny)
     assert seen is KeyboardInterrupt or re.search(
-        r"cannot write the checkpoint: .*(file write failed|No space left on device)$",
+        r"cannot write: .*(file write failed|No space left on device)$",
         str(caught.value),
     )
     assert saved.read_bytes() == before
@@ -179,14 +179,14 @@ def test_a_failed_save_leaves_the_last_one_alone(
 
 
 def test_what_a_killed_save_left_is_in_no_ones_way(tiny: Checkpoint, saved: Path) -> None:
-    saved.with_name("last.pth.partial").write_bytes(b"half" * 10**6)
+    saved.with_name("last.pth.0123abcd.partial").write_bytes(b"half" * 10**6)
     assert load_checkpoint(saved).config == tiny.config
     save_checkpoint(saved, tiny)
     assert [path.name for path in saved.parent.iterdir()] == ["last.pth"]
 
 
 def test_a_place_that_cannot_be_written(tiny: Checkpoint, saved: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot write the checkpoint"):
+    with pytest.raises(DataError, match="cannot write"):
         save_checkpoint(saved / "below_a_file.pth", tiny)
 
 
@@ -373,8 +373,15 @@ def test_a_newer_format_says_so(saved: Path) -> None:
             {"categories": [{"id": 1, "name": "a"}]},
             "expected 2 categories",
         ),
-        ({"categories": [{"id": 1}, {"id": 2}]}, "invalid settings: KeyError('name')"),
-        ({"categories": 5}, "invalid settings"),
+        ({"categories": [{"id": 1}, {"id": 2}]}, "a category without"),
+        ({"categories": 5}, "categories are not a list"),
+        ({"categories": torch.zeros(2)}, "categories are not a list"),
+        ({"categories": [torch.zeros(2)] * 2}, "a category without"),
+        ({"categories": [{"id": 1.5, "name": "a"}, {"id": 2, "name": "b"}]}, "a category without"),
+        ({"categories": [{"id": 1, "name": 7}, {"id": 2, "name": "b"}]}, "a category without"),
+        ({"config": {"model": torch.zeros(2)}}, "model: expected settings by name"),
+        ({"config": {"model": {"backbone": torch.zeros(2)}}}, "model.backbone=a Tensor"),
+        ({"config": {"model": {"channels": 10**7}}}, "model.channels=10000000: expected 1 to"),
         ({"config": {"model": {"chanels": 3}}}, "unknown setting 'model.chanels'"),
         ({"config": {"model": {"channels": "wide"}}}, "model.channels"),
         ({"config": 3}, "expected settings by name"),

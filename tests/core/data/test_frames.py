@@ -134,13 +134,13 @@ def test_image_files_are_decoded_ahead_in_threads(
 ) -> None:
     videos = VideoSet.load(image_set.annotations)
     together = threading.Barrier(3)
-    read_image = frames_module._read_image
+    read_image = frames_module.read_image
 
-    def meet(path: Path, root: Path) -> np.ndarray:
+    def meet(path: Path, *options: Any) -> np.ndarray:
         together.wait(10)  # no frame is there before three are on their way
-        return read_image(path, root)
+        return read_image(path, *options)
 
-    monkeypatch.setattr(frames_module, "_read_image", meet)
+    monkeypatch.setattr(frames_module, "read_image", meet)
     reader = FrameReader(videos, threads=3)
     images = list(reader.in_order(videos.video_frames(0), ahead=3))
     assert len(images) == 24
@@ -179,7 +179,7 @@ def test_a_corrupt_image_is_named_in_order(
     read = FrameReader(videos, threads=threads).in_order(videos.video_frames(0))
     for frame in range(4):
         np.testing.assert_array_equal(next(read), rendered(videos, image_set, frame))
-    with pytest.raises(DataError, match=r"long/000004\.png: not an image"):
+    with pytest.raises(DataError, match=r"long/000004\.png: cannot decode"):
         next(read)
 
 
@@ -203,9 +203,9 @@ def jpeg(height: int = 40, width: int = 60, exif: bytes = b"") -> bytes:
 @pytest.mark.parametrize(
     ("image_bytes", "message"),
     [
-        (None, "cannot read the frame: No such file"),
-        (b"", "not an image that can be decoded (0 bytes)"),
-        (b"<html>404</html>", "not an image that can be decoded (16 bytes)"),
+        (None, "cannot read the image: No such file"),
+        (b"", "cannot decode the image (0 bytes)"),
+        (b"<html>404</html>", "cannot decode the image (16 bytes)"),
         (jpeg(40, 61), "61x40 pixels, but "),
     ],
 )

@@ -97,7 +97,7 @@ def test_a_late_error_is_located_in_the_whole_file(
 def test_files_that_are_no_text(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
         read(tmp_path / "absent.json")
-    with pytest.raises(DataError, match="directory"):
+    with pytest.raises(DataError, match="got a folder"):
         read(tmp_path)
     (tmp_path / "picture.json").write_bytes(b'{"a": "\xff\xd8\xff"}')
     with pytest.raises(DataError, match="not UTF-8"):

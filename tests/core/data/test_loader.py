@@ -199,7 +199,7 @@ def test_a_missing_frame_is_named_in_one_line(
     with pytest.raises(DataError) as caught:
         list(loader(clips, workers=workers))
     gone = image_set.annotations.parent / "gone.png"
-    assert str(caught.value) == f"{gone}: cannot read the frame: No such file or directory"
+    assert str(caught.value) == f"{gone}: cannot read the image: No such file or directory"
     assert "wrong folder" in (caught.value.hint or "")
 
 

@@ -91,6 +91,33 @@ def test_boxes_go_to_their_frames(videos: VideoSet) -> None:
         boxes.boxes_xyxy[0] = 0
 
 
+@pytest.mark.parametrize(
+    ("flags", "is_crowd"),
+    [
+        ({"iscrowd": "0", "ignore": "0"}, False),
+        ({"iscrowd": "false"}, False),
+        ({"iscrowd": "No "}, False),
+        ({"iscrowd": None, "ignore": 0.0}, False),
+        ({"iscrowd": True}, True),
+        ({"iscrowd": "1.0"}, True),
+        ({"iscrowd": 0, "ignore": 1}, True),
+        ({"ignore": "yes"}, True),
+    ],
+)
+def test_crowds_and_boxes_to_ignore(tmp_path: Path, flags: dict[str, Any], is_crowd: bool) -> None:
+    path = write(tmp_path, content(annotations=box(**flags)))
+    assert VideoSet.load(path).boxes(4).is_crowd.tolist() == [is_crowd]
+    assert GroundTruth.load(path).is_crowd.tolist() == [is_crowd]
+
+
+def test_flags_of_frames_as_words(tmp_path: Path) -> None:
+    sections = content()
+    for entry, word in zip(sections["images"], ["no", "0", "TRUE", 1.0, None], strict=True):
+        entry["is_vid_train_frame"] = word
+    videos = VideoSet.load(write(tmp_path, sections))
+    assert [videos.image_id(frame) for frame in videos.target_frames()] == [41, -2, 40]
+
+
 def test_no_object_is_kept_for_each_frame(tmp_path: Path) -> None:
     def loaded(num_frames: int) -> bytes:
         size, folder = {"width": 9, "height": 9}, "one/folder/for/all/of/them"
@@ -241,6 +268,9 @@ def box(**fields: Any) -> list[dict[str, Any]]:
         ({"annotations": box(bbox=[0, 0, 1])}, "annotations[0] (id 1): bbox: expected four numb"),
         ({"annotations": box(bbox="0011")}, "annotations[0] (id 1): bbox: expected four numbers"),
         ({"annotations": box(bbox=None)}, "annotations[0] (id 1): bbox: expected four numbers"),
+        ({"annotations": box(iscrowd="2")}, "annotations[0] (id 1): iscrowd: expected 0, 1, tru"),
+        ({"annotations": box(ignore=[0])}, "annotations[0] (id 1): ignore: expected 0, 1, true"),
+        ({"images": image(is_vid_train_frame="")}, "(id 99): is_vid_train_frame: expected 0, 1"),
     ],
 )
 def test_a_broken_entry_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

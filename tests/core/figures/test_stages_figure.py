@@ -331,10 +331,10 @@ def test_a_failure_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Figure, "savefig", fill_the_disk)
-    (tmp_path / "stages.png").write_bytes(b"old")
+    (tmp_path / "stages.png").write_bytes(b"old, made by sparsevod")
     with pytest.raises(DataError, match=r"stages\.png: cannot write: No space"):
         save_figure(draw(make_view({})), tmp_path / "stages.png")
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old, made by sparsevod"]
 
 
 def test_user_settings_of_matplotlib_are_kept(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.inference.journal import Journal
 from sparsevod_core.inference.results import FORMATS, open_results
+from sparsevod_core.inference.results.coco import CocoIds
 from sparsevod_core.structures import Category, Detections, Frame, FrameDetections
 
 CATEGORIES = (Category(7, "cat, black"), Category(3, "=dog"))
@@ -35,8 +36,8 @@ FRAMES = [
 ]
 
 
-def write(kind: str, path: Path, frames=FRAMES) -> Path:
-    with open_results(kind, path, HEADER, CATEGORIES) as file:
+def write(kind: str, path: Path, frames=FRAMES, coco_ids: CocoIds | None = None) -> Path:
+    with open_results(kind, path, HEADER, CATEGORIES, coco_ids=coco_ids) as file:
         for found, time_s in frames:
             file.write(found, time_s)
         file.finish(truncated=False)
@@ -78,19 +79,22 @@ def test_coco_is_what_eval_scores(tmp_path):
         "category_id": 7,
         "bbox": [10, 20, 40, 20],
         "score": 0.75,
+        "video": "a.mp4",
     }
+    ids = CocoIds(images={0: 10, 2: 12}, categories=[7, None])
+    path = write("coco", tmp_path / "found.json", coco_ids=ids)
+    (entry,) = json.loads(path.read_text())  # the class of the others has no id
+    assert entry == {"image_id": 10, "category_id": 7, "bbox": [10, 20, 40, 20], "score": 0.75}
     truth = {
         "categories": [{"id": 7, "name": "cat, black"}],
         "images": [
-            {"id": i, "file_name": f"{i}.jpg", "width": 200, "height": 100} for i in range(3)
+            {"id": i, "file_name": f"{i}.jpg", "width": 200, "height": 100} for i in (10, 11, 12)
         ],
         "annotations": [
-            {"id": 1, "image_id": 0, "category_id": 7, "bbox": [10, 20, 40, 20], "area": 800}
+            {"id": 1, "image_id": 10, "category_id": 7, "bbox": [10, 20, 40, 20], "area": 800}
         ],
     }
     (tmp_path / "truth.json").write_text(json.dumps(truth))
-    found = [one for one in json.loads(path.read_text()) if one["category_id"] == 7]
-    path.write_text(json.dumps(found))
     found_ap = evaluate_predictions(tmp_path / "truth.json", path).boxes.AP50
     assert found_ap == pytest.approx(1)
 

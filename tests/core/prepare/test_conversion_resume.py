@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sparsevod_core.errors import DataError
+from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.prepare.conversion.convert import convert
 from sparsevod_core.prepare.conversion.output import Origin
 from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit
@@ -142,7 +142,8 @@ def test_resumes_to_the_same_bytes(
 
 def test_an_interruption_is_reported_and_the_old_file_stays(tmp_path: Path) -> None:
     file = tmp_path / "train.json"
-    file.write_text("old")
+    old = '{"info": {"tool": "sparsevod 0.1"}}'
+    file.write_text(old)
     reporter = KeptMessages()
     with pytest.raises(KeyboardInterrupt):
         convert(
@@ -157,7 +158,7 @@ def test_an_interruption_is_reported_and_the_old_file_stays(tmp_path: Path) -> N
         )
     kept = f"{file}: finished videos are kept; run the same command to resume"
     assert reporter.messages == [kept]
-    assert file.read_text() == "old"
+    assert file.read_text() == old
 
 
 def test_nothing_is_kept_without_an_origin_or_a_frame(tmp_path: Path) -> None:
@@ -257,31 +258,43 @@ def test_a_journal_whose_last_line_is_interrupt(
     assert len(data.read_names) == 5
 
 
-def test_a_journal_of_something_else_does_no_harm(
+@pytest.mark.parametrize("name", ["", ".partial", ".partial.annotations", ".partial.journal"])
+def test_files_of_something_else_are_left_alone(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "train.json"
+    other = tmp_path / f"train.json{name}"
+    for content in (b"\xff\x00\n[]\n3\n", b'{"images": []}\n', b"mine"):
+        other.write_bytes(content)
+        with pytest.raises(ConfigError, match=f"{other.name}: already exists"):
+            run(Data(), file)
+        assert other.read_bytes() == content and list(tmp_path.iterdir()) == [other]
+
+
+def test_an_empty_journal_does_no_harm(
     tmp_path: Path, expected: tuple[PreparedSplit, bytes]
 ) -> None:
     file = tmp_path / "out" / "train.json"
-    for content in (b"", b"\xff\x00\n[]\n3\n", b"{}\n" * 3):
-        interrupt(file, 4)
-        (file.parent / "train.json.partial.journal").write_bytes(content)
-        assert_same(run(Data(), file)[0], expected)
+    interrupt(file, 4)
+    (file.parent / "train.json.partial.journal").write_bytes(b"")
+    assert_same(run(Data(), file)[0], expected)
 
 
 def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
     file = tmp_path / "train.json"
-    journal = tmp_path / "train.json.partial.journal"
     hold = (
-        "import fcntl, sys\n"
-        f"file = open({str(journal)!r}, 'a+b')\n"
-        "fcntl.lockf(file, fcntl.LOCK_EX)\n"
-        "print('held', flush=True)\n"
-        "sys.stdin.read()\n"
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from sparsevod_core.files.lock import locked\n"
+        f"with locked([Path({str(file)!r})]):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
-        with pytest.raises(DataError, match=r"train\.json: another process is writing this file"):
+        with pytest.raises(
+            DataError, match=rf"train\.json: is being written by process {other.pid}"
+        ):
             run(Data(), file)
         other.communicate()
     assert run(Data(), file)[0].num_videos == 5

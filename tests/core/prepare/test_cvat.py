@@ -85,6 +85,9 @@ def test_a_track_continues_until_it_is_outside(studio: Studio) -> None:
     gone = CvatBox(2, 6, (8, 0, 18, 10), 0, True, False, True)
     again = CvatBox(3, 8, (20, 0, 30, 10), 0, False, False, True)
     filled = list(fill_track([again, first, gone], range(0, 12, 2)))
+    assert [number for _, number in fill_track([again, gone], [1, 3, 8])] == [
+        8
+    ]  # frames that exist
     assert [(number, box.box_xyxy, box.is_keyframe) for box, number in filled] == [
         (2, (0, 0, 10, 10), True),
         (4, (4, 0, 14, 10), False),
@@ -134,6 +137,50 @@ def test_frame_numbers_continue_across_tasks_of_a_project(studio: Studio) -> Non
     assert studio.shown(studio.out / "val.json") == {"c": [(2, [2], [0])]}
 
 
+@pytest.mark.parametrize("start", [3, 6])
+def test_a_video_in_both_subsets(studio: Studio, start: int) -> None:
+    studio.video("a.mp4", 10)
+    tasks = [
+        task(identity=7, more="<subset>Train</subset><source>a.mp4</source>"),
+        task(start, 9, identity=8, more="<subset>Validation</subset><source>a.mp4</source>"),
+    ]
+    text = xml([], f"<project><id>3</id><tasks>{''.join(tasks)}</tasks></project>")
+    studio.write("annotations.xml", text)
+    _, val = studio.prepare("cvat", output=studio.out)
+    assert len(val.problems) == (start == 3)
+    assert all("a.mp4 is in train from frame 3 on, too" in problem for problem in val.problems)
+
+
+def test_flags_as_words(studio: Studio) -> None:
+    studio.video("clip.mp4", 6)
+    flags = 'outside="false" occluded="true" keyframe="false"'
+    studio.write("clip.xml", xml([track([box(0, flags), box(1, 'outside="true"')])]))
+    assert studio.problems("cvat") == []
+    (only,) = json.loads((studio.out / "all.json").read_text())["annotations"]
+    assert only["occluded"] and only["generated"]
+
+
+def test_many_broken_boxes_of_a_track_take_a_few_lines(studio: Studio) -> None:
+    studio.video("clip.mp4", 6)
+    broken = [box(1).replace('xtl="12.00"', 'xtl=""')] * 5000
+    studio.write("clip.xml", xml([track([box(0), *broken, box(1, 'outside="1"')])]))
+    problems = studio.problems("cvat")
+    assert len(problems) == 4
+    assert problems[-1] == "clip.xml:5: 4997 more boxes like these in the track, skipped"
+
+
+@pytest.mark.parametrize("media", ["images", "video"])
+def test_a_task_that_claims_a_billion_frames(studio: Studio, media: str) -> None:
+    if media == "video":
+        studio.video("clip.mp4", 3)
+    for number in range(3 if media == "images" else 0):
+        studio.image(f"images/frame_{number:06d}.png", number)
+    studio.write("clip.xml", xml([track([box(0), box(2)])], task(stop=10**9 - 2)))
+    (problem,) = studio.problems("cvat")
+    assert "999999999 frames" in problem or "frame 999999998" in problem
+    assert [number for number, _, _ in studio.shown().popitem()[1]] == [0, 1, 2]
+
+
 def test_an_export_of_one_job(studio: Studio) -> None:
     """Frames of a job are numbered as in the entire video."""
     studio.video("clip.mp4", 10)
@@ -162,8 +209,11 @@ def test_a_rotated_box_is_replaced_by_its_extent(studio: Studio) -> None:
         ([track([box(1).replace('xtl="12.00"', 'xtl="nan"')])], "clip.xml:6: expected a <box>"),
         ([track([box(1), box(1), box(2, 'outside="1"')])], "has a box in frame 1 already"),
         ([track([box(9), box(10, 'outside="1"')])], "frame 9 is not in the task"),
+        ([track([box(2), box(2 * 10**9, 'outside="1"')])], "frame 2000000000 is not in the task"),
+        ([track([box(n) for n in range(9, 99)])], "skipped (90 such boxes in the track)"),
+        ([track([box(1, 'outside="maybe"')])], "clip.xml:6: outside: expected 0, 1, true or false"),
         ([track([box(1)], "cow")], "clip.xml:5: unknown label 'cow'"),
-        ([track(['<polygon frame="1" points="1,2;3,4"/>'])], "1 shapes that are not boxes"),
+        ([track(['<polygon frame="1" points="1,2;3,4"/>'])], "1 shapes that are not boxes (1 poly"),
     ],
 )
 def test_problems_of_a_track_are_reported(studio: Studio, tracks: list[str], words: str) -> None:
@@ -184,6 +234,7 @@ def test_problems_of_a_track_are_reported(studio: Studio, tracks: list[str], wor
         ("<annotations></annotations>", "not a CVAT file"),
         (xml(['<image id="0" name="a.png"></image>']), "export the task as `CVAT for video 1.1`"),
         (xml([], task().replace("<size>6</size>", "").replace("stop_frame", "s")), "how many"),
+        (xml([], task(0, 5, 2).replace("step=2", "every 2nd")), "expected step=N, got 'every 2nd'"),
         (xml([], source="../../etc/passwd.mp4", tasks=task()), "neither the video"),
         (xml([], source="..", tasks=task()), "neither the video"),
     ],

@@ -95,7 +95,7 @@ def test_broken_input_is_named_and_skipped_or_stops(tree: Tree, tmp_path: Path, 
     with pytest.raises(DataError, match=f"{where}: .*{why}") as error:
         prepare_imagenet_vid(tree.root, tmp_path / "strict", splits=["val"], strict=True)
     assert error.value.message == problem and error.value.hint
-    assert not list((tmp_path / "strict").iterdir())  # neither the file nor a partial one
+    assert not list((tmp_path / "strict").glob("*"))  # neither the file nor a partial one
     content = json.loads((tmp_path / "out" / "val.json").read_text())
     video = [image["id"] for image in content["images"] if image["video_id"] == 1]
     assert len(video) == num_frames

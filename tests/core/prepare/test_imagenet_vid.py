@@ -210,7 +210,24 @@ def test_degradations_of_a_tree_are_written(tree: Tree, tmp_path: Path) -> None:
     tree.write("degradations.json", json.dumps({"frames": {name: {"noise": 0.5}}}))
     found = [image["degradation"] for image in convert_val(tree, tmp_path)["images"][:3]]
     assert found == [{}, {"noise": 0.5}, {}]
-    tree.write("degradations.json", '{"frames": [1]}')
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        "[1]",
+        "7",
+        '{"a": [1]}',
+        '{"a": {"noise": %s}}' % ("9" * 400),
+        '{"a": {"noise": 1e999}}',
+        '{"a": {"noise": NaN}}',
+        '{"a": {"noise": "0.5"}}',
+        "[" * 100_000,
+    ],
+    ids=range(8),
+)
+def test_invalid_degradations(frames: str, tree: Tree, tmp_path: Path) -> None:
+    tree.write("degradations.json", f'{{"frames": {frames}}}')
     with pytest.raises(DataError, match=r"degradations\.json: expected severities"):
         convert_val(tree, tmp_path)
 

@@ -174,15 +174,15 @@ def test_an_invalid_line_is_reported_and_only_its_box_skipped(
         studio.prepare("yolo", strict=True)
 
 
-def test_tracks_scores_polygons_and_rounding_errors(studio: Studio) -> None:
+def test_tracks_polygons_and_rounding_errors(studio: Studio) -> None:
     studio.write("data.yaml", NAMES)
     left, top, right, bottom = box_of(1)
     points = [(left, top), (right, bottom), (right, top)]
     polygon = " ".join(f"{x / 96:.6f} {y / 64:.6f}" for x, y in points)
     studio.image("a/1.png", 1)
-    studio.write("a/1.txt", f"0 {fractions(1)} 12\n1 {fractions(1)} 0.87\n1 {polygon}\n")
+    studio.write("a/1.txt", f"0 {fractions(1)} 12\n1 {polygon}\n")
     assert studio.problems("yolo") == []
-    assert studio.shown() == {"a": [(1, [0, 1, 1], [0, -1, -1])]}
+    assert studio.shown() == {"a": [(1, [0, 1], [0, -1])]}
     studio.write("a/1.txt", "0 0.5 0.5 1.01 1.01\n")
     assert studio.problems("yolo") == []
 

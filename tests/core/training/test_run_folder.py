@@ -63,7 +63,7 @@ def test_the_previous_checkpoint_is_kept(
     if not has_links:
         monkeypatch.setattr(os, "link", refuse)
     run = make_run(tmp_path / "run")
-    run.previous.with_name("previous.pth.partial").write_bytes(b"left by a killed run")
+    run.previous.with_name("previous.pth.0123abcd.partial").write_bytes(b"left by a killed run")
     run.keep_previous()
     partial = run.last.with_name("new")
     partial.write_bytes(b"later weights")
@@ -106,3 +106,13 @@ def test_resuming_a_folder_without_a_run_reports_the_missing_file(tmp_path: Path
     run.last.unlink()
     with pytest.raises(ConfigError, match=r"checkpoints/last\.pth is missing"):
         run_to_resume(run.path)
+
+
+def test_damaged_metrics_do_not_stop_a_resumed_run(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    good = b'{"kind": "train", "step": 1, "loss": 2.0}\n'
+    bad = [b"\x80\xff\n", b"\0\0\0\n", b"[" * 100_000 + b"\n", b'{"kind": [], "step": 1}\n']
+    bad += [b'{"kind": "train", "step": ' + b"9" * 5000 + b"}\n", b'{"kind": "train"']
+    run.metrics.write_bytes(good + b"".join(bad[:-1]) + good + bad[-1])
+    run.start(Config(), step=5)
+    assert run.metrics.read_bytes() == good + good

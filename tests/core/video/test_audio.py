@@ -9,6 +9,8 @@ import av
 import numpy as np
 import pytest
 
+from sparsevod_core.video.clock import Jump
+from sparsevod_core.video.reader import VideoReader
 from sparsevod_core.video.writer import VideoWriter
 
 RATE = 44100
@@ -158,3 +160,40 @@ def test_a_broken_source_loses_only_audio(tmp_path: Path) -> None:
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     written = copy(cut, tmp_path / "out.mp4")
     assert 0 < len(packets(written)) < len(packets(whole))
+
+
+def test_audio_follows_the_picture_where_the_clock_starts_again(tmp_path: Path) -> None:
+    part = make(tmp_path / "part.ts", "aac", seconds=1).read_bytes()
+    (tmp_path / "in.ts").write_bytes(part + part)
+    target = tmp_path / "out.mp4"
+    with (
+        VideoReader(tmp_path / "in.ts") as reader,
+        VideoWriter(
+            target,
+            32,
+            32,
+            frame_rate=FRAME_RATE,
+            time_base=reader.time_base,
+            audio_from=reader.path,
+            start_s=reader.start_s,
+            jumps=reader.jumps,
+        ) as writer,
+    ):
+        for frame in reader:
+            writer.write(frame.image, frame.time_s - reader.start_s)
+        writer.finish(truncated=False)
+        assert writer.notes == []
+    assert loudness(target) == pytest.approx(BEEPS, abs=0.1)
+
+
+def test_audio_that_jumps_alone_is_left_out_from_there_on(tmp_path: Path) -> None:
+    part = make(tmp_path / "part.ts", "aac", seconds=1).read_bytes()
+    (tmp_path / "in.ts").write_bytes(part + part)
+    jumps = [Jump(Fraction(10), Fraction(-10))]  # elsewhere than the audio
+    with VideoWriter(
+        tmp_path / "out.mp4", 32, 32, frame_rate=None, audio_from=tmp_path / "in.ts", jumps=jumps
+    ) as writer:
+        writer.write(np.zeros((32, 32, 3), np.uint8))
+        writer.finish(truncated=False)
+        assert "the sound ends at 1." in writer.notes[0]
+    assert packets(tmp_path / "out.mp4")[-1][0] < 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -141,6 +142,48 @@ def test_a_broadcast_clock_that_starts_late(tmp_path: Path) -> None:
     assert_random_access_agrees(path, [39], [11, 12], [0])
 
 
+def two_clocks(tmp_path: Path, second_s: int) -> Path:
+    """Write a transport stream whose clock jumps from an hour to `second_s` after 20 frames."""
+    parts = []
+    for number, start_s in enumerate((3600, second_s)):
+        times = [10 * start_s + i for i in range(20)]
+        copy_times = {"mpegts_copyts": "1"}
+        path = tmp_path / f"part{number}.ts"
+        encode(path, 20, times=times, time_base=Fraction(1, 10), container=copy_times, g="10")
+        parts.append(path.read_bytes())
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+@pytest.mark.parametrize("second_s", [20, 40_000], ids=["starts again", "jumps"])
+def test_recordings_glued_together_play_one_after_the_other(tmp_path: Path, second_s: int) -> None:
+    path = two_clocks(tmp_path, second_s)
+    with VideoReader(path) as reader:
+        found = [(number_of(frame.image), frame.time_s) for frame in reader]
+        assert [number for number, _ in found] == [*range(20), *range(20)]
+        assert [time_s - reader.start_s for _, time_s in found] == [
+            Fraction(i, 10) for i in range(40)
+        ]
+        assert "frame 20 (2.00 s) jumps" in reader.notes[0]
+        assert reader.declared_num_frames is None  # ten hours, by the header
+    assert_random_access_agrees(path, [39], [19, 20], [0])
+
+
+def test_a_raw_stream_follows_its_own_rate(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.h264", 4, time_base=Fraction(1, 10))
+    with VideoReader(path) as reader:
+        assert (reader.frame_rate, reader.notes) == (10, [])
+        assert [frame.time_s for frame in reader] == [Fraction(i, 10) for i in range(4)]
+
+
+def test_a_guessed_rate_is_said(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.mjpeg", 4, codec="mjpeg", pixels="yuvj420p")
+    with VideoReader(path) as reader:
+        assert reader.frame_rate == 25
+        assert reader.notes == ["the file states no frame rate: 25 frames per second assumed"]
+
+
 # --- some frames, by number ----------------------------------------------------------------------
 
 GROUPS = {
@@ -276,6 +319,58 @@ def test_colors_are_right_in_any_range_and_depth(
     assert np.abs(frames[0].image[16, 16].astype(int) - wanted).max() <= 4
 
 
+def pq(light: float) -> float:
+    """Return the PQ signal of light relative to diffuse white (203 nits)."""
+    power = (203 * light / 10_000) ** 0.1593017578125
+    return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+
+
+def hlg(light: float) -> float:
+    """Return the HLG signal of light relative to diffuse white (scene light of 0.265)."""
+    scene = 0.265 * light
+    bright = 0.17883277 * np.log(max(12 * scene - 0.28466892, 1e-9)) + 0.55991073
+    return np.sqrt(3 * scene) if scene <= 1 / 12 else bright
+
+
+# A red of BT.709 in BT.2020's primaries.
+RED_IN_BT2020 = (0.6274, 0.0691, 0.0164)
+
+
+@pytest.mark.parametrize(("transfer", "signal"), [(16, pq), (18, hlg)], ids=["pq", "hlg"])
+@pytest.mark.parametrize(
+    ("light", "expected"),
+    [
+        ((1.0,) * 3, (255,) * 3),
+        ((0.18,) * 3, (118,) * 3),
+        ((0.0,) * 3, (0,) * 3),
+        ((5.0,) * 3, (255,) * 3),
+        (RED_IN_BT2020, (253, 0, 0)),
+    ],
+    ids=["white", "gray", "black", "highlight", "red"],
+)
+def test_hdr_is_mapped_to_sdr(
+    tmp_path: Path, transfer: int, signal: Any, light: tuple[float, ...], expected: tuple[int, ...]
+) -> None:
+    red, green, blue = (signal(value) for value in light)
+    y = 0.2627 * red + 0.6780 * green + 0.0593 * blue
+    planes = [64 + 876 * y, 512 + 896 * (blue - y) / 1.8814, 512 + 896 * (red - y) / 1.4746]
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as file:
+        stream: Any = file.add_stream("libx265", rate=25)
+        stream.options = {"x265-params": "log-level=error:lossless=1:pools=1"}
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv444p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc = 9, 9, transfer
+        context.color_range = 1
+        frame = av.VideoFrame(64, 32, "yuv444p10le")
+        for plane, value in zip(frame.planes, planes, strict=True):
+            plane.update(np.full(plane.buffer_size // 2, round(value), np.uint16).tobytes())
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    ((frame,), _) = read(path)
+    assert np.abs(frame.image[16, 16].astype(int) - expected).max() <= 4
+
+
 def yuv(rgb: np.ndarray, matrix: int, is_full: bool, depth: int) -> list[int]:
     red_weight, blue_weight = {1: (0.2126, 0.0722), 6: (0.299, 0.114)}[matrix]
     y = np.dot(rgb, [red_weight, 1 - red_weight - blue_weight, blue_weight])
@@ -368,6 +463,83 @@ def test_a_truncated_file_yields_its_frames_and_an_error(tmp_path: Path, name: s
     assert_random_access_agrees(path, [9, 2, len(frames) - 1])
 
 
+CUT = {  # name: codec, muxer, options of the muxer
+    "moov last.mp4": ("libx264", "mp4", {}),
+    "fragments.mp4": ("libx264", "mp4", {"movflags": "+frag_keyframe+empty_moov"}),
+    "clip.mkv": ("libx264", "matroska", {}),
+    "clip.webm": ("libvpx", "webm", {}),
+    "clip.ts": ("libx264", "mpegts", {}),
+    "clip.m2ts": ("libx264", "mpegts", {"mpegts_m2ts_mode": "1"}),
+    "clip.avi": ("mpeg4", "avi", {}),
+    "clip.flv": ("flv", "flv", {}),
+    "clip.ogg": ("libvpx", "ogg", {}),
+    "clip.mxf": ("mpeg2video", "mxf", {}),
+    "clip.vob": ("mpeg2video", "vob", {}),
+    "clip.mpg": ("mpeg1video", "mpeg", {}),
+    "clip.wmv": ("wmv2", "asf", {}),
+    "clip.gif": ("gif", "gif", {}),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_every_container_that_is_cut_off_says_so(tmp_path: Path, name: str) -> None:
+    codec, muxer, options = CUT[name]
+    path = tmp_path / name
+    with av.open(str(path), "w", format=muxer, options=options) as file:
+        stream: Any = file.add_stream(codec, rate=25)
+        stream.width, stream.height = WIDTH, HEIGHT
+        stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
+        for number in range(40):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(draw_number(number), format="rgb24")))
+        file.mux(stream.encode(None))
+    frames, error = read(path)
+    assert (len(frames), error) == (40, None)
+    content = path.read_bytes()
+    for part in (0.3, 0.7):
+        path.write_bytes(content[: int(part * len(content))])
+        try:
+            frames, error = read(path)
+        except VideoError as no_frame:
+            error = no_frame
+        else:
+            assert 0 < len(frames) <= 40
+            assert VideoReader(path).num_frames() == len(frames)
+        assert error is not None
+        assert re.search("cut off|declares|incomplete|Invalid data", error.message)
+
+
+def test_damage_that_does_not_end_the_video_is_said(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.ts", g="10", bf="0")
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2 // 188 * 188
+    content[middle : middle + 5 * 188] = bytes(5 * 188)
+    path.write_bytes(content)
+    with VideoReader(path) as reader:
+        frames = list(reader)
+        assert 20 < len(frames) <= 40
+        assert "the file is damaged in 1 place" in reader.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"%PDF-1.7\n" + bytes(100), "a PDF document"),
+        (b"PK\x03\x04" + bytes(100), "a ZIP archive"),
+        (b"<!DOCTYPE html>\n<html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (b"a.mp4\nb.mp4\n", "a text file"),
+        (bytes(5000), "nothing but zero bytes"),
+        (b"\0\0\0\x18ftypheic" + bytes(100), "a HEIF, AVIF or raw photo"),
+    ],
+)
+def test_a_file_that_is_no_video_is_called_what_it_is(
+    tmp_path: Path, content: bytes, says: str
+) -> None:
+    (tmp_path / "clip.mp4").write_bytes(content)
+    with pytest.raises(VideoError, match=says):
+        VideoReader(tmp_path / "clip.mp4")
+
+
 def test_a_long_last_frame_is_not_a_break(tmp_path: Path) -> None:
     times = [0, 40, 80, 4000, 8000]
     for name in ("clip.mp4", "clip.mkv"):
@@ -395,7 +567,7 @@ def test_files_that_are_not_videos(tmp_path: Path) -> None:
         tmp_path / "missing.mp4": "No such file",
         tmp_path / "empty.mp4": "empty",
         tmp_path / "text.mp4": "cannot open as a video",
-        no_index: "cannot open as a video",
+        no_index: r"without its index \(moov\): it was cut off",
         tmp_path: "got a folder",
         sound: "no video stream",
     }.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sparsevod_core.errors import ConfigError, VideoError
+from sparsevod_core.reporting import SilentReporter
 from sparsevod_core.video.sources import Source, find_sources
 
 
@@ -47,6 +48,73 @@ def test_a_folder_of_images_is_one_video_and_another_is_its_files(here):
     ]
 
 
+class Said(SilentReporter):
+    """Reporter that keeps its messages."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+def test_videos_of_a_camera_folder_come_without_its_photos_and_sidecars(here):
+    names = ["1.JPG", "2.MP4", "2.LRV", "2.THM", "2.SRT", "3.MOV", "3.AAE", "._2.MP4", "4.jpg"]
+    for name in names:
+        (here / "empty" / name).write_bytes(b"x")
+    said = Said()
+    assert find_sources(["empty"], said) == [
+        Source("file", "empty/2.MP4"),
+        Source("file", "empty/3.MOV"),
+    ]
+    assert said.messages == [
+        "empty: skipping 6 files without a video suffix: 1.JPG, 2.LRV, 2.SRT, 2.THM, 3.AAE and 1 "
+        "more; images are one video only in a folder without videos"
+    ]
+
+
+def test_links_do_not_repeat_or_hide_files(here):
+    (here / "clips" / "up").symlink_to(here)
+    (here / "clips" / "loop").symlink_to("loop")
+    (here / "clips" / "gone.mp4").symlink_to("nowhere.mp4")
+    assert places("**/*.avi") == ["clips/1.avi"]
+    said = Said()
+    assert find_sources(["clips"], said) == [Source("file", "clips/1.avi")]
+    assert "gone.mp4, loop" in said.messages[0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfb2.mp4\r\nb10.mp4\r\n",
+        "b2.mp4\r\nb10.mp4\r\n".encode("utf-16"),
+        b"\xfe\xff" + "b2.mp4\nb10.mp4".encode("utf-16-be"),
+        b"\"b2.mp4\"\r\n\r\n'b10.mp4'",
+        b".\\b2.mp4\r\nclips\\..\\b10.mp4",
+        b'# both\n".\\b2.mp4"\r  b10.mp4  ',
+        b"file 'b2.mp4'\nfile 'b10.mp4'\n",
+        b".\\b*.mp4",
+    ],
+)
+def test_lists_of_other_systems(here, content):
+    (here / "list.txt").write_bytes(content)
+    found = [Path(place).resolve() for place in places("@list.txt")]
+    assert found == [here / "b2.mp4", here / "b10.mp4"]
+
+
+def test_a_list_in_latin_1(here):
+    (here / "été.mp4").write_bytes(b"x")
+    (here / "list.txt").write_bytes("été.mp4\n".encode("latin-1"))
+    assert places("@list.txt") == ["été.mp4"]
+
+
+def test_a_name_with_backslashes_or_quotes_is_that_file(here):
+    for name in ("a\\b.mp4", "'c'.mp4", '"d"'):
+        (here / name).write_bytes(b"x")
+    (here / "list.txt").write_text("a\\b.mp4\n'c'.mp4\n\"d\"\n")
+    assert places("@list.txt") == ["a\\b.mp4", "'c'.mp4", '"d"']
+
+
 def test_streams_cameras_and_stdin(here):
     words = ["rtsp://user:secret@cam.local/live", "0", "-"]
     found = find_sources(words)
@@ -77,6 +145,9 @@ def test_paths_in_a_list_are_relative_to_it(here, tmp_path):
         (["ftp://host/a.mp4"], ConfigError, "ftp:// is not supported"),
         (["file:///etc/passwd"], ConfigError, "file:// is not supported"),
         (["empty"], VideoError, "the folder is empty"),
+        (["above"], VideoError, "the folder is empty (it has only folders)"),
+        (["x" * 300], VideoError, "cannot open it: File name too long"),
+        (["broken.mp4"], VideoError, "a link to a file that does not exist"),
         (["@nowhere.txt"], VideoError, "cannot read the list"),
         (["@bad.txt"], VideoError, "bad.txt, line 2: gone.mp4: no such file"),
         (["@loop.txt"], ConfigError, "loop.txt, line 1: @loop.txt is not allowed in a list"),
@@ -84,6 +155,8 @@ def test_paths_in_a_list_are_relative_to_it(here, tmp_path):
     ],
 )
 def test_errors_are_one_line(here, words, kind, says):
+    (here / "above" / "below").mkdir(parents=True)
+    (here / "broken.mp4").symlink_to("nowhere.mp4")
     (here / "bad.txt").write_text("b2.mp4\ngone.mp4\n")
     (here / "loop.txt").write_text("@loop.txt\n")
     (here / "binary.txt").write_bytes(b"\xff\xfe\x00")

@@ -55,6 +55,11 @@ def without(entry: dict[str, Any], key: str) -> dict[str, Any]:
         (FOUND | {"bbox": [0, 0, 10]}, "entry 1: bbox: expected four finite numbers"),
         (FOUND | {"bbox": "0 0 1 1"}, "entry 1: bbox: expected four finite numbers"),
         (FOUND | {"bbox": [0, 0, 1, float("inf")]}, "entry 1: bbox: expected four finite"),
+        (FOUND | {"bbox": ["", 0, 1, 1]}, "entry 1: bbox: expected four finite"),
+        (FOUND | {"bbox": [[1], 1, 2, 3]}, "entry 1: bbox: expected four finite"),
+        (FOUND | {"score": [0.5]}, "entry 1: score: expected a finite number"),
+        (FOUND | {"score": 10**400}, "entry 1: score: expected a finite number"),
+        (FOUND | {"image_id": 10**400}, "entry 1: image_id 1000.* is not"),
         (FOUND | {"bbox": [0, 0, 1, 10**400]}, "entry 1: bbox: expected four finite"),
         ([1, 5, 0, 0, 10, 10, 0.5], "entry 1: expected an object, got a list"),
     ],
@@ -127,3 +132,27 @@ def test_invalid_annotations_are_reported(
 def test_entries_of_a_frame_may_be_apart(tmp_path: Path) -> None:
     elsewhere = FOUND | {"image_id": 2, "score": 0.1}
     assert score(tmp_path, TRUTH, [FOUND, elsewhere, FOUND | {"score": 0.2}]) == pytest.approx(1)
+
+
+def test_a_folder_is_read_as_one_file(tmp_path: Path) -> None:
+    folder = tmp_path / "found"
+    folder.mkdir()
+    truth = write(tmp_path / "truth.json", TRUTH)
+    with pytest.raises(DataError, match="no JSON file in the folder"):
+        evaluate_predictions(truth, folder)
+    write(folder / "a.coco.json", [FOUND])
+    write(folder / "b.coco.json", [FOUND | {"image_id": 2, "score": 0.9}])
+    write(folder / "a.json", {"schema": "sparsevod.detections/1"})
+    result = evaluate_predictions(truth, folder)
+    assert result.boxes.num_detections == 2
+    assert pytest.approx(0.5) == result.boxes.AP  # a false positive comes first
+    write(folder / "c.coco.json", [FOUND])
+    message = "c.coco.json: image_id 1 has detections in another file"
+    with pytest.raises(DataError, match=message):
+        evaluate_predictions(truth, folder)
+
+
+def test_unknown_ids_come_with_the_way_to_write_others(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        score(tmp_path, TRUTH, [FOUND | {"image_id": 99}])
+    assert "sparsevod detect VIDEOS --no-video --annotations GT.json" in str(error.value.hint)

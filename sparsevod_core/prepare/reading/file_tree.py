@@ -1,0 +1,87 @@
+"""Images, video files and label files below a folder, and where the labels of each may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+
+from sparsevod_core.data.annotation_file import is_video_file
+from sparsevod_core.prepare.reading.label_set import walk_files
+from sparsevod_core.prepare.reading.split_names import (
+    HELD_OUT,
+    IMAGE_FOLDERS,
+    LABEL_FOLDERS,
+    is_split_word,
+    split_of_file,
+)
+from sparsevod_core.video.kinds import IMAGE_SUFFIXES
+
+SplitOf = Callable[[str], str]
+"""Returns the split of an image or video file."""
+
+
+@dataclass(slots=True)
+class FileTree:
+    """Paths of the images, video files and label files below a root, relative to it."""
+
+    images: list[str] = field(default_factory=list)
+    videos: list[str] = field(default_factory=list)
+    labels: set[str] = field(default_factory=set)
+
+
+def list_files(root: Path, label_suffix: str) -> FileTree:
+    """List the images, the video files, and the files that end in `label_suffix`."""
+    tree = FileTree()
+    for path in walk_files(root):
+        if path.lower().endswith(IMAGE_SUFFIXES):
+            tree.images.append(path)
+        elif is_video_file(path):
+            tree.videos.append(path)
+        elif path.endswith(label_suffix):
+            tree.labels.add(path)
+    return tree
+
+
+def split_by_folder(tree: FileTree) -> SplitOf:
+    """Return a function that gives the split of a file by its folders.
+
+    Without folders for both `train` and `val`, it gives `all` for all that is not held out. With
+    both, it gives `neither` for files in no split.
+    """
+    found = {split_of_file(file) for file in (*tree.images, *tree.videos)}
+    is_divided = {"train", "val"} <= found
+
+    def split_of(file: str) -> str:
+        split = split_of_file(file)
+        if is_divided:
+            return split or "neither"
+        return split if split in HELD_OUT else "all"
+
+    return split_of
+
+
+def base_of(file: str) -> str:
+    """Return the leading folders such as `images` or `train`, which video names do not include."""
+    folders = PurePosixPath(file).parent.parts
+    return "/".join(takewhile(lambda name: name in IMAGE_FOLDERS or is_split_word(name), folders))
+
+
+def label_of(image: str, suffix: str, labels: set[str]) -> str | None:
+    """Return the label file of an image, None if it has none."""
+    stem = image.rpartition(".")[0]
+    return next((stem + suffix for stem in label_stems(stem) if stem + suffix in labels), None)
+
+
+def label_stems(stem: str) -> Iterator[str]:
+    """Yield the paths without suffix where the label of `stem` may be, most likely first."""
+    yield stem
+    parts = stem.split("/")
+    for place, part in reversed(list(enumerate(parts[:-1]))):
+        if part in IMAGE_FOLDERS:
+            for name in LABEL_FOLDERS:
+                yield "/".join([*parts[:place], name, *parts[place + 1 :]])
+    for place in range(min(len(parts), 2)):
+        for name in LABEL_FOLDERS:
+            yield "/".join([*parts[:place], name, *parts[place:]])
