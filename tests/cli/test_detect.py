@@ -683,7 +683,7 @@ def test_coco_vid_can_be_read_as_labels(
     words = ["prepare-vid", "labels/a.json", "-o", "out/all.json", "--strict"]
     monkeypatch.setattr(sys, "argv", ["sparsevod", *words])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        cli.run()
     assert not end.value.code
     for path in ("labels/a.json", "out/all.json"):
         videos = VideoSet.load(path)
