@@ -86,7 +86,7 @@ def run() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     console.prepare_streams()
-    warnings.showwarning = console.show_warning  # type: ignore[assignment]
+    warnings.showwarning = lambda message, *_: console.show_warning(message)
     keep_freed_memory()
     spin_only_on_free_cores()
     try:

@@ -12,6 +12,7 @@ from sparsevod_cli import console
 from sparsevod_cli.check_page import dataset_page
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.files.kinds import MARKED
+from sparsevod_core.files.names import fitted
 from sparsevod_core.reporting import counted
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def _save_page(report: DatasetReport, page: Path | None) -> None:
     """Write the page of plots, by default beside the annotations if that folder is writable."""
     from sparsevod_core.figures.saving import save_figure
 
-    path = page or report.file.with_suffix(".check.png")
+    path = page or report.file.with_name(fitted(report.file.stem, ".check.png"))
     try:
         save_figure(dataset_page(report), path)
     except (ConfigError, DataError) as error:

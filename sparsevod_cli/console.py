@@ -130,8 +130,8 @@ def _one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def show_warning(message: Warning | str, *_: object) -> None:
-    """Print a warning of a library on one line; takes the arguments of `warnings.showwarning`."""
+def show_warning(message: Warning | str) -> None:
+    """Print a warning of a library on one line."""
     say(f"warning: {_one_line(str(message))}")
 
 

@@ -6,11 +6,13 @@ import os
 import platform
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import Any
 
 from sparsevod_core.version import version
 
@@ -109,10 +111,19 @@ def num_processors() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def describe_run(device: str, precision: str) -> dict[str, str | int]:
-    """Return what the results of a run depend on besides its settings, for JSON.
+def describe_run(
+    device: str, precision: str, settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what the results of a run depend on, for JSON: they can be made again from it.
 
-    Keys: `version`, `device` (torch's name, plus the model of a GPU), `precision` and `threads`.
+    Args:
+        device: torch's name of the device.
+        precision: Precision of the computation.
+        settings: All settings by dotted key, see `Config.flat`; None: they are recorded elsewhere.
+
+    Returns:
+        `version`, `device` (with the model of a GPU), `precision` and `threads`; with settings also
+        `seed` and `settings`.
     """
     import torch
 
@@ -123,6 +134,7 @@ def describe_run(device: str, precision: str) -> dict[str, str | int]:
         "device": f"{device}{gpu}",
         "precision": precision,
         "threads": torch.get_num_threads(),
+        **({} if settings is None else {"seed": settings["seed"], "settings": dict(settings)}),
     }
 
 

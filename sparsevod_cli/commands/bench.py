@@ -132,6 +132,10 @@ def bench(
         detector, resolved, described = _random(backbone, settings)
     else:
         detector, resolved, described = _trained(checkpoint, settings, reporter)
+    if size is not None:
+        short_side, long_side = sorted(parse_size(size))
+        sides = {"data.short_side": short_side, "data.long_side": long_side}
+        resolved = resolved.replace(sides)
     inference, data = resolved.inference, resolved.data
     result = benchmark(
         detector,
@@ -148,6 +152,7 @@ def bench(
         ),
         device=resolve_device(device),
         against=list(dict.fromkeys(names)),
+        config=resolved,
         reporter=reporter,
     )
     result["model"] = described
@@ -198,7 +203,8 @@ def data(
 
     Keys of --json: schema ("sparsevod.bench-data/1"), loader (clips_per_second, seconds_per_batch),
     training (clips_per_second, seconds_per_step, wait_seconds_per_step, data_wait_share), clips,
-    settings, peak_memory_mib, run (version, device, precision, threads), machine.
+    settings, peak_memory_mib, run (version, device, precision, threads, seed,
+    settings), machine.
 
     Example: sparsevod bench data --annotations train.json --root frames --backbone tiny --workers 2
     """
@@ -252,7 +258,8 @@ def train(
     Keys of --json: schema ("sparsevod.bench-train/1"), clips_per_second, seconds_per_step,
     data_wait_share, parts (data_wait, forward, matching, loss, backward, optimiser: median, min
     and p95 in seconds per step, and share of all parts), peak_memory_mib (of the GPU, or of the
-    process on a CPU), clips, settings, run (version, device, precision, threads), machine.
+    process on a CPU), clips, settings, run (version, device, precision, threads, seed,
+    settings), machine.
 
     Example: sparsevod bench train --annotations train.json --root frames --precision bf16
     """

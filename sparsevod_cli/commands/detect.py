@@ -237,8 +237,9 @@ def detect(
     also give --annotations. Keys of --json: schema
     ("sparsevod.detections/1"), video, width, height (in pixels, rotation applied), frame_rate
     ("30000/1001", or null), checkpoint ("embedded" for the bundled model), support (mode, supports,
-    window_stride), seed, run (version, device, precision, threads), categories (id, name), frames,
-    num_frames, truncated (true if the video broke off or the run was interrupted). Keys of a frame:
+    window_stride), seed, run (version, device, precision, threads, seed, settings, model: a
+    digest), categories (id, name), frames, num_frames, truncated (true if the video broke off or
+    the run was interrupted). Keys of a frame:
     index (from 0), time_s (in seconds, or null), detections (highest score first). Keys of a
     detection: box_xyxy (x1, y1, x2, y2 in pixels of the video, clipped to it), score (0 to 1),
     label (name of the class), class_id (its id in the annotations the model was trained on).

@@ -56,7 +56,11 @@ def evaluate(
     ] = None,
     save_predictions: Annotated[
         Path | None,
-        typer.Option("--save-predictions", help="Write the detections as a COCO results file."),
+        typer.Option(
+            "--save-predictions",
+            help="Write the detections as a COCO results file, and how they were made to "
+            "NAME.run.json.",
+        ),
     ] = None,
     resume: Annotated[
         bool,
@@ -119,9 +123,9 @@ def evaluate(
     --json has the keys schema ("sparsevod.eval/1"), AP, AP50, AP75, AR1, AR10, AR100, per_class (by
     name: AP, AP50, AP75, num_boxes), num_frames, num_boxes, num_detections, AP_by_iou ("0.50" to
     "0.95"), annotations, checkpoint ("embedded" for the bundled model), predictions, settings, run
-    (version, device, precision, threads), classes_left_out (the annotations lack them) and
-    classes_unknown (the model lacks them). Several results are under results, by name, with schema
-    "sparsevod.evals/1".
+    (version, device, precision, threads, seed, settings: all of them, model: a digest),
+    classes_left_out (the annotations lack them) and classes_unknown (the model lacks them). Several
+    results are under results, by name, with schema "sparsevod.evals/1".
 
     motion has AP by speed: coco (fast, medium, slow with AP, AP50, AP75, num_boxes; other boxes are
     ignored), fgfa (AP of all, fast, medium, slow by FGFA's rules) and num_unknown (boxes that no

@@ -123,7 +123,8 @@ def train(
     """Train a detector on annotated videos.
 
     The run folder contains config.yaml (all settings), metrics.jsonl (one
-    JSON object per log line and per evaluation), checkpoints/last.pth and
+    JSON object per start, with version, device and settings, per log line
+    and per evaluation), checkpoints/last.pth and
     checkpoints/best.pth. Ctrl-C finishes the current step and saves;
     --resume continues from exactly there. The path of the checkpoint to use
     is printed. The JSON output has the keys schema, run, steps, seconds,

@@ -21,6 +21,7 @@ from sparsevod_cli.options import (
 )
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.files.kinds import MARKED
+from sparsevod_core.files.names import fitted
 from sparsevod_core.files.unfinished import write_text
 
 if TYPE_CHECKING:
@@ -79,8 +80,9 @@ def visualize_stages(
     works offline. Without --checkpoint the bundled model is used; its classes are printed.
 
     The JSON contains every proposal at every stage, whatever its score. Keys: schema
-    ("sparsevod.stages/1"), video, checkpoint ("embedded" for the bundled model), num_frames,
-    proposal_init, support (mode, supports, window_stride), score, categories (id, name), frames.
+    ("sparsevod.stages/1"), video, checkpoint ("embedded" for the bundled model), run (as of
+    detect), num_frames, proposal_init, support (mode, supports, window_stride), score, categories
+    (id, name), frames.
     Keys of a frame: index (from 0), time_s (in seconds, or null), width, height (in pixels),
     supports (frame numbers), proposals_xyxy, proposals_mean_iou (over all pairs; 1 if all are
     identical), ends_on (for each proposal: the proposal that detects the object it ends on, with a
@@ -109,7 +111,9 @@ def visualize_stages(
     from sparsevod_core.inference.inspection import inspect_stages
 
     stems = (output.stem, f"{output.stem}_supports")
-    files = [output.with_name(stem + suffix) for stem in stems for suffix in (".png", ".pdf")]
+    files = [
+        output.with_name(fitted(stem, suffix)) for stem in stems for suffix in (".png", ".pdf")
+    ]
     console.check_outputs(
         json_out,
         "sparsevod.stages/1",
@@ -149,7 +153,7 @@ def visualize_stages(
         )
     for stem, figure in figures.items():
         for suffix in (".png", ".pdf"):
-            file = output.with_name(stem + suffix)
+            file = output.with_name(fitted(stem, suffix))
             save_figure(figure, file)
             reporter.message(f"wrote {file}")
     page = stage_html(
@@ -163,8 +167,8 @@ def visualize_stages(
     write_text(output.with_suffix(".html"), page, MARKED)
     reporter.message(f"wrote {output.with_suffix('.html')}: open it in a browser")
     if json_out is not None:
-        name = checkpoint_name(checkpoint)
-        console.write_json(json_out, {**found.to_dict(score), "checkpoint": name})
+        made_by = {"checkpoint": checkpoint_name(checkpoint), "run": predictor.run}
+        console.write_json(json_out, {**found.to_dict(score), **made_by})
 
 
 def _numbers(option: str, text: str) -> list[int]:

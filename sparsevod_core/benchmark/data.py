@@ -80,6 +80,6 @@ def benchmark_data(
         "clips": len(dataset),
         "settings": measured_settings(dataset, config, steps, warmup),
         "peak_memory_mib": peak_memory_mib(device),
-        "run": describe_run(str(device), config.train.precision),
+        "run": describe_run(str(device), config.train.precision, config.flat()),
         "machine": asdict(describe_machine()),
     }

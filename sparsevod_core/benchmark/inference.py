@@ -28,6 +28,7 @@ from sparsevod_core.benchmark.timing import (
     summary,
     synchronize,
 )
+from sparsevod_core.config import Config
 from sparsevod_core.data.transforms import pad_to_multiple, resize_image
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.fast import Plan, computing_in, optimized, plan_for
@@ -93,6 +94,7 @@ def benchmark(
     *,
     device: torch.device,
     against: Sequence[str] = (),
+    config: Config | None = None,
     reporter: Reporter | None = None,
 ) -> dict:
     """Time `detector` and the detectors to compare with.
@@ -175,7 +177,9 @@ def benchmark(
         },
         "peak_memory_mib": peak,
         "settings": {**asdict(settings), "size": list(settings.size)},
-        "run": describe_run(str(device), settings.precision),
+        "run": describe_run(
+            str(device), settings.precision, None if config is None else config.flat()
+        ),
         "machine": asdict(describe_machine()),
     }
 

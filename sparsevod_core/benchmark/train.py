@@ -88,7 +88,7 @@ def benchmark_training(
             **measured_settings(dataset, config, steps, warmup),
             "precision": config.train.precision,
         },
-        "run": describe_run(str(device), config.train.precision),
+        "run": describe_run(str(device), config.train.precision, config.flat()),
         "machine": asdict(describe_machine()),
     }
 

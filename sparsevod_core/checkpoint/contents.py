@@ -30,6 +30,8 @@ class Checkpoint:
         model: `SparseVOD.state_dict()`, on the CPU when loaded.
         training: state of the training in plain containers, tensors and numbers; None if it cannot
             be resumed.
+        run: version, device, precision and threads of the training, see `describe_run`; None if the
+            file does not say.
         source: project that wrote the file.
         unknown: names in a foreign file that do not belong to a Sparse R-CNN.
 
@@ -41,6 +43,7 @@ class Checkpoint:
     categories: tuple[Category, ...]
     model: dict[str, Tensor]
     training: dict[str, Any] | None = None
+    run: dict[str, Any] | None = None
     source: Source = "sparsevod"
     unknown: tuple[str, ...] = ()
 

@@ -40,6 +40,7 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
         "categories": [{"id": c.id, "name": c.name} for c in checkpoint.categories],
         "model": {name: value.detach().cpu() for name, value in checkpoint.model.items()},
         "training": checkpoint.training,
+        "run": checkpoint.run,
     }
     _require_plain(contents, "checkpoint")
     try:
@@ -94,10 +95,12 @@ def _from_ours(contents: Any) -> Checkpoint | None:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in model.items()
     ):
         raise CheckpointError("SparseVOD checkpoint whose model is not a dict of tensors")
-    if not isinstance(contents["training"], dict | None):
-        raise CheckpointError("SparseVOD checkpoint whose training is not a dict")
-    categories = _categories(contents["categories"])
-    return Checkpoint(config_from_dict(contents["config"]), categories, model, contents["training"])
+    parts = {"training": contents["training"], "run": contents.get("run")}  # older ones lack a run
+    for name, part in parts.items():
+        if not isinstance(part, dict | None):
+            raise CheckpointError(f"SparseVOD checkpoint whose {name} is not a dict")
+    categories, config = _categories(contents["categories"]), config_from_dict(contents["config"])
+    return Checkpoint(config, categories, model, **parts)
 
 
 def _categories(records: Any) -> tuple[Category, ...]:

@@ -62,8 +62,8 @@ def evaluate(
         clip: If True, clip boxes to the frame (False to compare with MMDetection).
         only: Videos to run and score. Default: all.
         checkpoint: Path of the model, recorded in the result. Default: that of the predictor.
-        save_predictions: Path of a COCO results file to write. Finished videos are kept beside it
-            until all are finished.
+        save_predictions: Path of a COCO results file to write, with NAME.run.json, which says how
+            it was made. Finished videos are kept beside it until all are finished.
         resume: If True, continue the interrupted evaluation that was writing `save_predictions`,
             which needs a model with the same weights.
         reporter: Receives progress and the classes that do not match, from rank 0.
@@ -125,7 +125,7 @@ def evaluate(
     result = None
     if distributed.is_main():
         if writer is not None:
-            writer.complete()
+            writer.complete(predictor.run)
         for other in collectors[1:]:
             collector.merge(other)
         result = score(truth, collector.table(), reporter)

@@ -46,7 +46,7 @@ class Evaluation:
         predictions: Path of the results file that was scored, or that `save_predictions` wrote.
         root: Folder of the frames; None for predictions.
         settings: Settings of the model; None for predictions.
-        run: Version, device, precision and threads; None for predictions.
+        run: What the result depends on, see `Predictor.run`; None for predictions.
         classes_left_out: Classes that the annotations lack; their detections were dropped.
         classes_unknown: Classes that the model lacks; they score 0.
         truth, table: The scored boxes and detections, not in the JSON. None after `with_errors` and
@@ -62,7 +62,7 @@ class Evaluation:
     predictions: Path | None = None
     root: Path | None = None
     settings: dict[str, Any] | None = None
-    run: dict[str, str | int] | None = None
+    run: dict[str, Any] | None = None
     classes_left_out: tuple[str, ...] = ()
     classes_unknown: tuple[str, ...] = ()
     truth: GroundTruth | None = field(default=None, repr=False, compare=False)

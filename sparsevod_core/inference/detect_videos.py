@@ -238,6 +238,8 @@ class _Records:
         """
         if job.folder is not None:
             manifest, made_from = self.manifests[job.folder], self._made_from(job)
+            if any(path.exists() for path in job.files.paths()):
+                manifest = Manifest(job.folder)  # another process may have written to it
             manifest.require_free(job.files.paths(), made_from)
             manifest.record(job.files.paths(), made_from)
 

@@ -47,21 +47,23 @@ class Journal:
     ) -> None:
         self.path = path
         self._num_classes = num_classes
+        # The path may lead through a folder that does not exist.
+        self._place = place = Path(os.path.realpath(path))
         self.num_frames = 0
         self.published: set[str] = set()
         self._is_needed = True
         header = {"schema": SCHEMA, **run}
         try:
-            if os.path.lexists(path):
+            if place.exists():
                 num_bytes = self._check(header, resume=resume)
-                self._file: IO[str] = path.open("r+", encoding="utf-8")
+                self._file: IO[str] = place.open("r+", encoding="utf-8")
                 self._file.seek(num_bytes)
                 self._file.truncate()
                 if num_bytes == 0:  # killed while the header was written
                     self._append(header)
             else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = path.open("x", encoding="utf-8")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                self._file = place.open("x", encoding="utf-8")
                 self._append(header)
         except OSError as error:
             raise self._failure(error) from error
@@ -104,7 +106,7 @@ class Journal:
     def __iter__(self) -> Iterator[Detections]:
         """Yield the detections of the first `num_frames` frames, read one by one."""
         count = self.num_frames
-        with self.path.open(encoding="utf-8") as file:
+        with self._place.open(encoding="utf-8") as file:
             next(file)
             frames = (entry for entry in map(json.loads, file) if isinstance(entry, list))
             for _, entry in zip(range(count), frames, strict=False):
@@ -123,7 +125,7 @@ class Journal:
             self._file.close()
         is_done = kind is None and not self._is_needed
         if is_done or self.num_frames == 0:  # nothing to resume from
-            self.path.unlink(missing_ok=True)
+            self._place.unlink(missing_ok=True)
 
     def _append(self, entry: Any) -> None:
         self._file.write(_line(entry))
@@ -131,9 +133,9 @@ class Journal:
 
     def _check(self, expected: dict[str, Any], *, resume: bool) -> int:
         """Check the header and count the frames; return the position after the last full line."""
-        if not self.path.is_file():
+        if not self._place.is_file():
             raise self._is_no_journal()
-        with self.path.open("rb") as file:
+        with self._place.open("rb") as file:
             line = file.readline()
             is_cut = not line.endswith(b"\n")
             if is_cut and _line(expected).encode().startswith(line):

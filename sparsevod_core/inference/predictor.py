@@ -288,9 +288,13 @@ class Predictor:
         return "compiling the model, as there are many frames (--compile off starts at once)"
 
     @property
-    def run(self) -> dict[str, str | int]:
-        """Version, device, precision and threads, to be recorded with results."""
-        return describe_run(str(self.device), self.precision)
+    def run(self) -> dict[str, Any]:
+        """Version, device, precision, threads, seed, all settings and a digest of the model.
+
+        To be recorded with results.
+        """
+        run = describe_run(str(self.device), self.precision, self.config.flat())
+        return {**run, "model": self.model_digest}
 
     @cached_property
     def model_digest(self) -> str:

@@ -38,6 +38,7 @@ MAY_DIFFER = (
 KEPT = (
     *("schema", "AP", "AP50", "AP75", "AR1", "AR10", "AR100", "AP_by_iou", "per_class"),
     *("num_frames", "num_boxes", "num_detections", "motion", "degraded", "clean", "settings"),
+    "run",
 )
 """Keys of `sparsevod eval --json` that are kept. Lists of errors and paths are not."""
 

@@ -48,6 +48,7 @@ def frames_per_second(
                     precision=config.inference.precision,
                 ),
                 device=resolve_device(device),
+                config=config,
             )
             seconds[key].append(measured["seconds_per_frame"]["median"])
     fps = {key: 1 / statistics.median(values) for key, values in seconds.items()}

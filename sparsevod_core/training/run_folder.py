@@ -26,7 +26,8 @@ class RunFolder:
 
     ```
     config.yaml               all settings, resolved
-    metrics.jsonl             one JSON object per log and per evaluation
+    metrics.jsonl             one JSON object per start (version, device, settings), per log and
+                              per evaluation
     tensorboard/              the same for TensorBoard, if requested
     checkpoints/last.pth      weights, optimizer and run state: what --resume starts from
     checkpoints/previous.pth  the last.pth before it
@@ -76,7 +77,7 @@ class RunFolder:
         except OSError as error:
             raise cannot_write(self.path, error) from error
         write_text(self.config, f"# Settings of a training run, {MARK}\n{config.to_yaml()}")
-        kept, last = [], {"train": step, "eval": evaluated_step}
+        kept, last = [], {"run": step, "train": step, "eval": evaluated_step}
         # A crash of the machine may leave anything in the last lines, even bytes that are no text.
         is_there = self.metrics.exists()
         lines = self.metrics.read_text(encoding="utf-8", errors="replace") if is_there else ""

@@ -26,6 +26,7 @@ from sparsevod_core.errors import ConfigError
 from sparsevod_core.fast import computing_in, plan_for_training, trainable
 from sparsevod_core.inference import Predictor, resolve_device
 from sparsevod_core.losses.criterion import Losses, SetCriterion
+from sparsevod_core.machine import describe_run
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.detector import SparseVOD
 from sparsevod_core.reporting import Reporter, SilentReporter
@@ -123,6 +124,9 @@ class Trainer:
         self.log = StepLog(self.metrics, self.schedule, self.clips_per_step, state.seconds)
         if distributed.is_main():
             self.run.start(config, state.step, state.evaluated_step)
+            record = describe_run(str(self.device), train.precision, config.flat())
+            processes = {"processes": state.world_size, "resumed": resume}
+            self.run.append_metrics({"kind": "run", "step": state.step, **record, **processes})
 
     @property
     def result_detector(self) -> SparseVOD:
@@ -152,6 +156,7 @@ class Trainer:
             DataError: With the annotation or image that cannot be used.
         """
         self._print_summary()
+        was_finished = self.is_finished
         with (
             Interruption(patient=distributed.is_launched()) as interruption,
             recording_bad_batch(self.run, self.config, self.schedule, len(self.dataset)),
@@ -181,7 +186,10 @@ class Trainer:
                             self._print_resume_command()
                             interruption.take_effect()
                 self.save()
-        return self._result()
+        result = self._result()
+        if not was_finished:
+            self.reporter.message(f"checkpoint to use: {result.checkpoint} ({self._reason()})")
+        return result
 
     def _step(self, batches: Sequence[TrainingBatch], num_boxes: float) -> None:
         """Take one optimizer step; only the matching waits for the device.
@@ -279,13 +287,6 @@ class Trainer:
     def _result(self) -> TrainingResult:
         state, best = self.state, self.state.best
         checkpoint = self.run.last if best is None else self.run.best
-        if best is not None:
-            reason = f"the best AP, {best['AP']:.4f}, of step {best['step']:,}"
-        elif self.validation is None:
-            reason = "the last step; no evaluation"
-        else:
-            reason = "the last step; no evaluation has an AP"
-        self.reporter.message(f"checkpoint to use: {checkpoint} ({reason})")
         return TrainingResult(
             self.run.path,
             state.step,
@@ -295,9 +296,16 @@ class Trainer:
             "last step" if best is None else "AP",
         )
 
+    def _reason(self) -> str:
+        """Say why a checkpoint is the one to use."""
+        if (best := self.state.best) is not None:
+            return f"the best AP, {best['AP']:.4f}, of step {best['step']:,}"
+        return "the last step; no evaluation" + (" has an AP" if self.validation else "")
+
     def _checkpoint(self, training: dict[str, Any] | None = None) -> Checkpoint:
         weights = self.result_detector.state_dict()
-        return Checkpoint(self.config, self.categories, weights, training)
+        run = describe_run(str(self.device), self.config.train.precision)
+        return Checkpoint(self.config, self.categories, weights, training, run)
 
     def _print_summary(self) -> None:
         if self.is_finished:

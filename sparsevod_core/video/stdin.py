@@ -8,13 +8,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryFile
-from typing import IO, TypeAlias
+from typing import IO
 
 from sparsevod_core.errors import ConfigError, VideoError
 from sparsevod_core.video.animated_webp import AnimatedWebp
 from sparsevod_core.video.reader import VideoReader
-
-Reader: TypeAlias = VideoReader | AnimatedWebp
 
 MAX_BYTES = 16 * 2**30
 """Maximum number of bytes that are copied."""
@@ -26,7 +24,9 @@ _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"pnot"
 
 
 @contextmanager
-def open_stdin(open_file: Callable[[str], Reader]) -> Iterator[Reader]:
+def open_stdin(
+    open_file: Callable[[str], VideoReader | AnimatedWebp],
+) -> Iterator[VideoReader | AnimatedWebp]:
     """Copy stdin to a file without a name, which nothing leaves behind, and open it as a video.
 
     Args:

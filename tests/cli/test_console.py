@@ -99,7 +99,7 @@ HOSTILE = "\x1b[31mEVIL\x1b]0;pwn\x07\u202e\x9b[/x]"
 def test_messages_and_warnings_have_no_controls(capsys: pytest.CaptureFixture[str]) -> None:
     console.say(f"two\nlines of {HOSTILE}")
     console.error(f"{HOSTILE}\nerror: forged", HOSTILE)
-    console.show_warning(UserWarning(f"Glyph {HOSTILE}\nmissing"), UserWarning, "a.py", 1)
+    console.show_warning(UserWarning(f"Glyph {HOSTILE}\nmissing"))
     console.out(HOSTILE)
     printed = capsys.readouterr()
     shown = "?[31mEVIL?]0;pwn???[/x]"

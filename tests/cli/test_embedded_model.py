@@ -80,8 +80,11 @@ def test_bench(run: Run, capsys: Any) -> None:
     assert run("bench", *SMALL_BENCH, "--json", "-") == 0
     printed = capsys.readouterr()
     assert reports_model(printed.err)
-    model = json.loads(printed.out)["model"]
+    result = json.loads(printed.out)
+    model, made_by = result["model"], result["run"]
     assert (model["checkpoint"], model["config"]["backbone"]) == ("embedded", "tiny")
+    assert made_by["settings"]["data.short_side"] == result["settings"]["size"][0]
+    assert made_by["seed"] == 0
 
 
 def test_bench_of_a_preset_has_random_weights(run: Run, capsys: Any) -> None:

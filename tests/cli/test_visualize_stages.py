@@ -75,6 +75,7 @@ def test_png_pdf_and_json_of_chosen_frames(
     assert [frame["index"] for frame in content["frames"]] == [3, 20]
     assert content["frames"][0]["supports"] == [0, 23]
     assert content["checkpoint"] == str(checkpoints["grid"])
+    assert content["run"].keys() >= {"version", "device", "precision", "seed", "settings"}
     stage = content["frames"][1]["stages"][-1]
     for shares in (*stage["spfa_weights"], *stage["tfe_weights"]):
         assert len(shares) == 3  # two support frames, and the frame itself

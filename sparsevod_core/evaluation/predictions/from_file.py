@@ -36,6 +36,7 @@ from sparsevod_core.evaluation.predictions.columns import (
     KnownIds,
     columns_of,
 )
+from sparsevod_core.evaluation.predictions.writer import RECORD_SUFFIX
 from sparsevod_core.input_file import require_regular_file
 from sparsevod_core.machine import num_processors
 from sparsevod_core.reporting import Reporter, SilentReporter
@@ -117,7 +118,9 @@ def read_predictions(
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(path.glob("*.coco.json")) or sorted(path.glob("*.json"))
+    files = sorted(path.glob("*.coco.json")) or [
+        file for file in sorted(path.glob("*.json")) if not file.name.endswith(RECORD_SUFFIX)
+    ]
     if not files:
         raise DataError(f"{path}: no JSON file in the folder")
     return files

@@ -4,7 +4,8 @@ Until the file is complete, each process of the run keeps a journal beside it: `
 `NAME.partial.1` and so on. Its first line holds the settings of the run. Every other line is a
 frame, `[image_id, entry, entry, ...]`, without entries if nothing was detected. A line is passed to
 the operating system before the next frame starts, and is on the disk when its video is finished. A
-line cut off by a kill is discarded. Complete journals are joined into the file and deleted.
+line cut off by a kill is discarded. Complete journals are joined into the file and deleted. As a
+results file has no place for it, `NAME.run.json` beside it holds how it was made.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from jaxtyping import Float
 
 from sparsevod_core.data.json_fields import Id
 from sparsevod_core.errors import ConfigError, DataError
-from sparsevod_core.files.kinds import COCO_RESULTS
+from sparsevod_core.files.check import require_own
+from sparsevod_core.files.kinds import COCO_RESULTS, json_with
 from sparsevod_core.files.lock import locked
 from sparsevod_core.files.names import cannot_write, fitted
 from sparsevod_core.files.unfinished import writing
 
 SCHEMA = "sparsevod.predictions/1"
+RECORD_SUFFIX = ".run.json"
+RECORD = json_with(SCHEMA)
 
 
 class FramePredictions(NamedTuple):
@@ -67,6 +71,7 @@ class PredictionsWriter:
         self._file: IO[bytes] | None = None
         self._is_empty = True
         self._lock = ExitStack()
+        self.record = path.with_name(fitted(path.stem, RECORD_SUFFIX))
 
     def begin(self, *, resume: bool = False) -> list[FramePredictions]:
         """Return the frames of finished videos, and remove all others from the journals.
@@ -84,6 +89,7 @@ class PredictionsWriter:
         return frames
 
     def _begin(self, *, resume: bool) -> list[FramePredictions]:
+        require_own(self.record, RECORD)
         journals = self._journals()
         for journal in journals:
             self._require_journal(journal)
@@ -150,8 +156,11 @@ class PredictionsWriter:
         while rest:
             rest = rest[self._file.write(rest) :]
 
-    def complete(self) -> None:
+    def complete(self, run: Mapping[str, Any]) -> None:
         """Join the journals into the file, with one line for each frame that has detections.
+
+        Args:
+            run: What else `NAME.run.json` records, see `describe_run`.
 
         Raises:
             DataError: The file cannot be written.
@@ -160,6 +169,9 @@ class PredictionsWriter:
             with writing(self.path, COCO_RESULTS) as joining, ExitStack() as files:
                 journals = [files.enter_context(path.open("rb")) for path in self._journals()]
                 self._join(journals, joining)
+            record = {**self._header, "predictions": self.path.name, "run": run}
+            with writing(self.record, RECORD) as file:
+                file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             for path in self._journals():
                 path.unlink()
 

@@ -19,7 +19,10 @@ def read_up_to(path: str | os.PathLike[str], num_bytes: int) -> bytes:
     """
     file = os.open(path, READ_FLAGS)
     try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
+        mode = os.fstat(file).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         content = chunk = os.read(file, min(_CHUNK_BYTES, num_bytes))
         # A short read means the end of the file, which saves one call per small file.

@@ -411,6 +411,8 @@ def test_video_and_json_agree_with_the_source(video: Path, tmp_path: Path) -> No
     run = content.pop("run")
     assert (run["version"], run["device"], run["precision"]) == (version(), "cpu", "fp32")
     assert run["threads"] == torch.get_num_threads()
+    assert (run["seed"], run["settings"]) == (0, predict.config.flat())
+    assert run["model"] == predict.model_digest
     assert content == {
         "schema": "sparsevod.detections/1",
         "video": str(video),

@@ -54,7 +54,7 @@ def test_patience_counts_evaluations_without_a_better_ap(
 
     reporter.messages.clear()
     Trainer(config, tmp_path / "run", resume=True, device="cpu", reporter=reporter).fit()
-    message, _ = reporter.messages
+    (message,) = reporter.messages
     assert "already finished" in message and "train.patience=0" in message
 
     aps[:] = [0.0] * 9

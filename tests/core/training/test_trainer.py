@@ -21,6 +21,7 @@ from sparsevod_core.reporting import Reporter
 from sparsevod_core.training.bad_batch import NonFiniteLossError
 from sparsevod_core.training.run_folder import TrainingResult
 from sparsevod_core.training.trainer import Trainer
+from sparsevod_core.version import version
 
 pytest_plugins = ["small_runs"]
 
@@ -74,6 +75,13 @@ def test_a_run_leaves_settings_metrics_and_a_checkpoint(
     assert [category.id for category in checkpoint.categories] == [7, 3]
     assert checkpoint.config.model.num_classes == 2
     assert load_config(file=tmp_path / "run" / "config.yaml") == checkpoint.config
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    start = json.loads(lines[0])
+    assert (start["kind"], start["step"], start["processes"]) == ("run", 0, 1)
+    assert (start["seed"], start["settings"]) == (0, checkpoint.config.flat())
+    made_on = {"version": version(), "device": "cpu", "precision": "fp32"}
+    assert start.items() >= made_on.items()
+    assert checkpoint.run is not None and checkpoint.run.items() >= made_on.items()
     logged = metrics(tmp_path / "run")
     assert [record["step"] for record in logged] == [1, 3, 6, 7]
     for record in logged:
@@ -152,6 +160,7 @@ def test_a_crashed_run_resumes_from_its_last_checkpoint(
     assert [record["step"] for record in metrics(tmp_path / "stopped")] == [1, 2, 3, 4, 5]
     run(config, tmp_path / "stopped", resume=True)
     assert_same_state(uninterrupted, tmp_path / "stopped")
+    assert [record["step"] for record in metrics(tmp_path / "stopped", "run")] == [0, 4]
     # Step 5 was taken twice and is listed once.
     assert [record["step"] for record in metrics(tmp_path / "stopped")] == [*range(1, 15)]
 

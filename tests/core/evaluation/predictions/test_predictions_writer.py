@@ -37,7 +37,7 @@ def write_all(path: Path) -> bytes:
             for id_ in ids:
                 whole.write(frame(id_))
     assert not path.exists()
-    whole.complete()
+    whole.complete({})
     return path.read_bytes()
 
 
@@ -57,7 +57,17 @@ def test_a_results_file_keeps_every_digit_and_the_order_of_the_frames(tmp_path: 
         )
     ]
     assert len(path.read_text().splitlines()) == 2 + 4  # one line per frame; 12 and 21 are empty
-    assert [file.name for file in path.parent.iterdir()] == ["found.json"]
+    names = sorted(file.name for file in path.parent.iterdir())
+    assert names == ["found.json", "found.run.json"]
+    record = json.loads((path.parent / "found.run.json").read_text())
+    run = {"schema": "sparsevod.predictions/1", "predictions": "found.json", "run": {}}
+    assert record == MADE_BY | run
+
+
+def test_a_file_with_the_name_of_the_record_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "found.run.json").write_text("[1, 2]")
+    with pytest.raises(ConfigError, match=r"found\.run\.json"):
+        writer(tmp_path / "found.json").begin()
 
 
 def test_no_detections_give_an_empty_list(tmp_path: Path) -> None:
@@ -65,7 +75,7 @@ def test_no_detections_give_an_empty_list(tmp_path: Path) -> None:
     with empty:
         for id_ in (3, 6, 9):
             empty.write(frame(id_))
-    empty.complete()
+    empty.complete({})
     assert json.loads((tmp_path / "found.json").read_text()) == []
 
 
@@ -93,7 +103,7 @@ def test_a_journal_cut_at_any_byte_can_be_resumed(
                 if ids[0] not in done:
                     again.write(frame(id_))
     assert journal.read_bytes() == content
-    again.complete()
+    again.complete({})
     assert path.read_bytes() == write_all(path.with_name("other.json"))
 
 
@@ -126,9 +136,10 @@ def test_the_number_of_processes_may_change(tmp_path: Path) -> None:
     with main:
         for id_ in VIDEOS[0]:
             main.write(frame(id_))
-    main.complete()
+    main.complete({})
     assert path.read_bytes() == write_all(tmp_path / "other.json")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["found.json", "other.json"]
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == ["found.json", "found.run.json", "other.json", "other.run.json"]
 
 
 def test_a_run_that_wrote_nothing_leaves_no_files(tmp_path: Path) -> None:
