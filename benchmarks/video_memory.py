@@ -6,7 +6,8 @@ frames it reads how much anonymous memory the process has (/proc/self/smaps_roll
 keeps all detections, 46 bytes each; nothing else may grow.
 
     python benchmarks/video_memory.py --frames 20000 --out video_memory.json
-    python benchmarks/video_memory.py --frames 1500 --size 512x640 --model bundled
+    python benchmarks/video_memory.py --frames 1500 --frames-per-video 150 --size 512x640 \\
+        --model bundled
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from typing import Any
 from hardware import about_this_machine
 
 EVERY = 500
-FRAMES_PER_VIDEO = 50
 DETECTIONS_PER_FRAME = 100  # COCO's limit
 
 
@@ -34,6 +34,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--frames", type=int, default=20_000)
+    parser.add_argument("--frames-per-video", type=int, default=50)
     parser.add_argument("--size", default="64x64", help="HEIGHTxWIDTH of the videos")
     parser.add_argument("--model", choices=("small", "bundled"), default="small")
     parser.add_argument("--run", choices=("eval", "detect"), default="eval")
@@ -45,7 +46,9 @@ def main() -> None:
         raise SystemExit("needs glibc and no allocator settings in the environment")
     height, width = map(int, arguments.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
-        annotations = render(Path(folder), arguments.frames, height, width)
+        annotations = render(
+            Path(folder), arguments.frames, arguments.frames_per_video, height, width
+        )
         run = {"eval": evaluate, "detect": detect}[arguments.run]
         samples = run(annotations, small_model() if arguments.model == "small" else bundled_model())
     if arguments.out:
@@ -54,13 +57,14 @@ def main() -> None:
             "run": arguments.run,
             "model": arguments.model,
             "frames": arguments.frames,
+            "frames_per_video": arguments.frames_per_video,
             "size": [height, width],
         }
         content = {"machine": machine, **conditions, "samples": samples}
         arguments.out.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def render(folder: Path, num_frames: int, height: int, width: int) -> Path:
+def render(folder: Path, num_frames: int, frames_per_video: int, height: int, width: int) -> Path:
     """Write videos of a moving square and their annotations; return the path of the latter."""
     import av
     import numpy as np
@@ -69,13 +73,13 @@ def render(folder: Path, num_frames: int, height: int, width: int) -> Path:
     images: list[dict[str, Any]] = []
     boxes: list[dict[str, Any]] = []
     side = height // 4
-    for start in range(0, num_frames, FRAMES_PER_VIDEO):
+    for start in range(0, num_frames, frames_per_video):
         number, name = len(videos) + 1, f"{len(videos):04}.mp4"
         videos.append({"id": number, "name": name, "file_name": name})
         with av.open(str(folder / name), "w") as container:
             stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            for frame in range(min(FRAMES_PER_VIDEO, num_frames - start)):
+            for frame in range(min(frames_per_video, num_frames - start)):
                 pixels = np.full((height, width, 3), (number * 37) % 256, np.uint8)
                 left = frame * 3 % (width - side)
                 pixels[side : 2 * side, left : left + side] = 255

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -86,9 +86,23 @@ def write_yolo_set(annotations: Path, folder: Path) -> None:
     (folder / "classes.txt").write_text("\n".join(names))
 
 
+def annotations_of(video_set: TinySet, video: str, file_name: str) -> dict[str, Any]:
+    """Return the annotations of a video whose file has another name now."""
+    content = json.loads(video_set.annotations.read_text())
+    content["videos"] = [
+        one | {"file_name": file_name} for one in content["videos"] if one["name"] == video
+    ]
+    (id_,) = (one["id"] for one in content["videos"])
+    content["images"] = [one for one in content["images"] if one.get("video_id") == id_]
+    kept = {one["id"] for one in content["images"]}
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] in kept]
+    return content
+
+
 @pytest.mark.slow
 def test_readme_commands_run(tmp_path: Path, video_set: TinySet) -> None:
     shutil.copy(video_set.annotations.parent / "narrow.mp4", tmp_path / "video.mp4")
+    (tmp_path / "gt.json").write_text(json.dumps(annotations_of(video_set, "narrow", "video.mp4")))
     (tmp_path / "clips").mkdir()
     for name in ("a", "b"):
         shutil.copy(tmp_path / "video.mp4", tmp_path / "clips" / f"{name}.mp4")
