@@ -107,9 +107,9 @@ def is_first_process() -> bool:
 
 def error(message: str, hint: str | None) -> None:
     """Print an error and its hint to stderr."""
-    say(f"error: {_one_line(message)}")
+    say(f"error: {one_line(message)}")
     if hint:
-        say(f"  hint: {_one_line(hint)}")
+        say(f"  hint: {one_line(hint)}")
 
 
 def _safe(text: str) -> str:
@@ -125,14 +125,14 @@ def _safe(text: str) -> str:
     )
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Replace line breaks, with which a name could write lines of its own."""
     return " ".join(text.splitlines())
 
 
 def show_warning(message: Warning | str) -> None:
     """Print a warning of a library on one line."""
-    say(f"warning: {_one_line(str(message))}")
+    say(f"warning: {one_line(str(message))}")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

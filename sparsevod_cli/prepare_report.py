@@ -18,6 +18,9 @@ SHOWN_PROBLEMS = 10
 
 LINE_LENGTH = 80
 
+KEPT_AS_CROWD = "kept as crowd boxes"
+"""End of the reasons in `left_out` for boxes that are in the file, but not used."""
+
 SHOWN_CLASSES = 20
 """Number of classes shown on the terminal: those with most boxes."""
 
@@ -41,8 +44,9 @@ def show(title: str, prepared: list[PreparedSplit]) -> None:
 
 def as_json(split: PreparedSplit) -> dict[str, Any]:
     """Return the result of `--json` for one split."""
-    result = dataclasses.asdict(split)
-    del result["lengths"]
+    result = dataclasses.asdict(dataclasses.replace(split, videos=[]))
+    del result["videos"], result["farthest_px"]
+    del result["shared"]  # one of the doubts
     return result | {
         "file": None if split.file is None else str(split.file),
         "problems_file": None if split.problems_file is None else str(split.problems_file),
@@ -103,16 +107,23 @@ def _account(split: PreparedSplit) -> dict[str, str]:
     rows |= {f"  {name}": f"{n:,}" for name, n in split.boxes_per_class.items() if name in shown}
     if others := [n for name, n in per_class if name not in shown]:
         rows[f"  {len(others)} other classes"] = f"{sum(others):,}"
+    rows |= _crowd(split)
     rows["tracks"] = f"{split.num_tracks:,}"
     if split.num_tracks:
         rows["boxes of known motion"] = f"{split.num_known_motion:,}"
     return rows | _left_out(split)
 
 
+def _crowd(split: PreparedSplit) -> dict[str, str]:
+    """Return the crowd boxes, which are among the boxes, by reason if it is known."""
+    rows = {reason: n for reason, n in split.left_out.items() if reason.endswith(KEPT_AS_CROWD)}
+    if (others := split.num_crowd - sum(rows.values())) > 0:
+        rows["crowd boxes, neither trained on nor scored"] = others
+    return {f"  {reason}": f"{number:,}" for reason, number in rows.items()}
+
+
 def _left_out(split: PreparedSplit) -> dict[str, str]:
-    rows = dict(split.left_out)
-    if split.num_crowd:
-        rows["crowd boxes, not counted"] = split.num_crowd
+    rows = {r: n for r, n in split.left_out.items() if not r.endswith(KEPT_AS_CROWD)}
     if split.problems:
         rows["broken or missing"] = len(split.problems)
     return {f"left out: {reason}": f"{number:,}" for reason, number in rows.items()}

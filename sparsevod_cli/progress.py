@@ -80,8 +80,8 @@ class ConsoleReporter:
 
     def message(self, text: str) -> None:
         """Print one line."""
-        console.say(text)
+        console.say(console.one_line(text))
 
     def warning(self, text: str) -> None:
         """Print one line marked as a warning."""
-        console.say(f"warning: {text}")
+        console.say(f"warning: {console.one_line(text)}")

@@ -278,6 +278,26 @@ class InferenceConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrackConfig:
+    """Identities of objects over the frames of a video: SORT (Bewley et al., 2016), per class."""
+
+    min_score: Fraction = 0.3
+    """Detections with a score greater than this take part."""
+    max_overlap: Fraction = 0.7
+    """A detection whose IoU with a better one of its class is greater takes no part: it is another
+    box of the same object."""
+    min_iou: Annotated[float, Range(0.01, 1)] = 0.3
+    """Minimum IoU of a detection with the predicted box of the object that it continues."""
+    min_frames: Annotated[int, Range(2, 1000)] = 3
+    """Number of consecutive frames with an object after which it has an id."""
+    max_lost: Annotated[int, Range(0, 10_000)] = 5
+    """Maximum number of consecutive frames in which an object that has an id may be missed."""
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, "track.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings of a run, saved in its folder and in every checkpoint."""
 
@@ -286,6 +306,7 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    track: TrackConfig = field(default_factory=TrackConfig)
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """Seed of all random choices of a run."""
 

@@ -110,6 +110,7 @@ class Detection:
         class_name: Name of the class; `class 3` for label 3 of detections without categories.
         class_id: Id of the class in the annotations that the model was trained on; None without
             categories.
+        track_id: Number of the object in the video, from 1; None if it is not known.
     """
 
     box_xyxy: tuple[float, float, float, float]
@@ -117,10 +118,12 @@ class Detection:
     label: int
     class_name: str
     class_id: int | None = None
+    track_id: int | None = None
 
     def __str__(self) -> str:
         box = ", ".join(f"{value:.1f}" for value in self.box_xyxy)
-        return f"{self.class_name} {self.score:.2f} at ({box})"
+        track = "" if self.track_id is None else f" #{self.track_id}"
+        return f"{self.class_name}{track} {self.score:.2f} at ({box})"
 
 
 Selection: TypeAlias = slice | np.ndarray | Tensor | Sequence[int] | Sequence[bool]
@@ -143,6 +146,8 @@ class Detections:
         scores: [M] float32, confidence scores, 0..1.
         labels: [M] int64, classes as positions in the model's category list.
         categories: The model's classes, `categories[label]`; empty: unknown.
+        track_ids: [M] int64, numbers of the objects in the video, from 1; -1 if it is not known.
+            None without tracking.
 
     Raises:
         ValueError: Arrays whose shapes do not fit together.
@@ -152,13 +157,15 @@ class Detections:
     scores: Float[np.ndarray, " M"]
     labels: Int[np.ndarray, " M"]
     categories: tuple[Category, ...] = ()
+    track_ids: Int[np.ndarray, " M"] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes_xyxy)
         if self.boxes_xyxy.shape != (count, 4):
             raise ValueError(f"boxes_xyxy: expected shape (M, 4), got {self.boxes_xyxy.shape}")
-        for name, values in (("scores", self.scores), ("labels", self.labels)):
-            if values.shape != (count,):
+        for name in ("scores", "labels", "track_ids"):
+            values = getattr(self, name)
+            if values is not None and values.shape != (count,):
                 raise ValueError(f"{name}: expected shape ({count},), got {values.shape}")
 
     @property
@@ -186,16 +193,19 @@ class Detections:
                 boxes_xyxy=self.boxes_xyxy[index],
                 scores=self.scores[index],
                 labels=self.labels[index],
+                track_ids=None if self.track_ids is None else self.track_ids[index],
             )
         x1, y1, x2, y2 = self.boxes_xyxy[index].tolist()
         label = int(self.labels[index])
         category = self.categories[label] if self.categories else Category(0, f"class {label}")
+        track_id = -1 if self.track_ids is None else int(self.track_ids[index])
         return Detection(
             box_xyxy=(x1, y1, x2, y2),
             score=float(self.scores[index]),
             label=label,
             class_name=category.name,
             class_id=category.id if self.categories else None,
+            track_id=None if track_id < 0 else track_id,
         )
 
     def above(self, score: float) -> Detections:
@@ -266,6 +276,11 @@ class FrameDetections:
     def categories(self) -> tuple[Category, ...]:
         """The model's classes, see `Detections`."""
         return self.detections.categories
+
+    @property
+    def track_ids(self) -> Int[np.ndarray, " M"] | None:
+        """[M] int64, see `Detections`."""
+        return self.detections.track_ids
 
     @property
     def class_names(self) -> list[str]:

@@ -12,7 +12,7 @@ from sparsevod_core.config import Config, load_config
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 METHOD = (REPOSITORY / "docs" / "method.md").read_text(encoding="utf-8")
-SETTING = r"(?:(?:model|data|loss|train|inference)\.(?!yaml|json)\w+|seed)"
+SETTING = r"(?:(?:model|data|loss|train|inference|track)\.(?!yaml|json)\w+|seed)"
 
 
 def test_every_setting_is_explained() -> None:

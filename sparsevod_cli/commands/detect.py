@@ -57,6 +57,14 @@ def detect(
     batch: Batch = None,
     precision: Precision = None,
     compile_: Compile = None,
+    track: Annotated[
+        bool,
+        typer.Option(
+            "--track",
+            help="Give each object an id that it keeps from frame to frame (needs the extra "
+            "'track').",
+        ),
+    ] = False,
     score: Annotated[
         float,
         typer.Option(
@@ -164,7 +172,12 @@ def detect(
             "--root", help="Folder of the frames of --annotations; default: as the JSON says."
         ),
     ] = None,
-    mot: Annotated[Path | None, _results("--mot", "MOT Challenge's det.txt.")] = None,
+    coco_vid: Annotated[
+        Path | None, _results("--coco-vid", "COCO-VID JSON of the drawn detections, as labels.")
+    ] = None,
+    mot: Annotated[
+        Path | None, _results("--mot", "MOT Challenge's det.txt; with --track: a tracker's result.")
+    ] = None,
     yolo: Annotated[Path | None, _results("--yolo", "Folder of YOLO label files.")] = None,
     crop: Annotated[
         Path | None, _results("--crop", "Folder of images, one per drawn detection.")
@@ -232,23 +245,27 @@ def detect(
     dropped. It only has past frames as support frames (--support-mode causal, the default for
     streams).
 
-    --json, --jsonl, --csv, --coco and --mot accept - for stdout. They contain every detection,
-    whatever its score; docs/detections.md shows the formats. To score --coco with `sparsevod eval`,
-    also give --annotations. Keys of --json: schema
+    --json, --jsonl, --csv, --coco, --coco-vid and --mot accept - for stdout. They contain every
+    detection, whatever its score, but --coco-vid only those that are drawn. With --track, all of
+    them have ids; --mot contains only detections with an id. docs/detections.md shows the formats.
+    To score --coco with `sparsevod eval`, also give --annotations. Keys of --json: schema
     ("sparsevod.detections/1"), video, width, height (in pixels, rotation applied), frame_rate
     ("30000/1001", or null), checkpoint ("embedded" for the bundled model), support (mode, supports,
     window_stride), seed, run (version, device, precision, threads, seed, settings, model: a
-    digest), categories (id, name), frames, num_frames, truncated (true if the video broke off or
-    the run was interrupted). Keys of a frame:
-    index (from 0), time_s (in seconds, or null), detections (highest score first). Keys of a
-    detection: box_xyxy (x1, y1, x2, y2 in pixels of the video, clipped to it), score (0 to 1),
-    label (name of the class), class_id (its id in the annotations the model was trained on).
+    digest), track (settings, only with --track), categories (id, name), frames, num_frames,
+    truncated (true if the video broke off or the run was interrupted). Keys of a frame: index (from
+    0), time_s (in seconds, or null), detections (highest score first). Keys of a detection:
+    box_xyxy (x1, y1, x2, y2 in pixels of the video, clipped to it), score (0 to 1), label (name of
+    the class), class_id (its id in the annotations the model was trained on), track_id (only with
+    --track: the object's number from 1, or null).
 
     Example: sparsevod detect car.mp4
 
     Example: sparsevod detect car.mp4 -o boxes.mp4 --checkpoint best.pth --json boxes.json
 
     Example: sparsevod detect 'clips/*.mp4' -o found --csv found
+
+    Example: sparsevod detect car.mp4 --track --mot car.txt
 
     Example: sparsevod detect 'videos/*.mp4' --no-video --annotations gt.json --coco found
 
@@ -267,6 +284,7 @@ def detect(
         "jsonl": jsonl,
         "csv": csv,
         "coco": coco,
+        "coco_vid": coco_vid,
         "mot": mot,
         "yolo": yolo,
         "crop": crop,
@@ -302,6 +320,7 @@ def detect(
             compares=compare,
         ),
         encoding=Encoding(codec, crf, bitrate),
+        track=track,
         resume=resume,
         duration_s=duration_s,
         patience_s=patience_s,

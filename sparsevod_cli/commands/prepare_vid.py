@@ -85,6 +85,7 @@ def prepare_vid(
         typer.Option(
             "--workers",
             min=0,
+            max=1024,
             metavar="N",
             help="Number of processes; default: one per core.",
         ),

@@ -149,13 +149,17 @@ def train(
 
     reporter: Reporter = ConsoleReporter() if console.is_first_process() else SilentReporter()
     if console.is_first_process():
+        from sparsevod_core.training.run_folder import RunFolder
+
+        folder = run_folder or output
         inputs = {
             "the annotation file": annotations,
             "the validation annotation file": val,
             "the configuration file": config_file,
             "the checkpoint": init_from,
         }
-        console.check_outputs(json_out, SCHEMA, inputs)
+        of_run = [] if folder is None else [(file, None) for file in RunFolder(folder).files()]
+        console.check_outputs(json_out, SCHEMA, inputs, of_run)
     settings = overrides_with(
         overrides,
         seed,

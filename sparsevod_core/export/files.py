@@ -29,6 +29,7 @@ FRAME_INPUTS = ("image", "support_maps", "support_proposals")
 FRAME_OUTPUTS = ("boxes_xyxy", "scores", "labels")
 SUPPORT_OUTPUTS = ("support_maps", "support_proposals")
 SCHEMA = "sparsevod.export/1"
+MAX_SIDE = 8192
 
 
 def _is_own(path: Path) -> bool:
@@ -60,11 +61,15 @@ def export_detector(
         Paths of the files written.
 
     Raises:
-        ConfigError: another suffix, packages for ONNX are missing, or there is another file.
+        ConfigError: another suffix, a size too large, packages for ONNX are missing, or there is
+            another file.
         DataError: a file cannot be written, or another process is writing it.
     """
     if path.suffix not in SUFFIXES:
         raise ConfigError(f"{path}: expected a file name ending in .onnx or .pt2")
+    if max(image_size) > MAX_SIDE:
+        height, width = image_size
+        raise ConfigError(f"size {height}x{width}: expected at most {MAX_SIDE:,} pixels per side")
     if path.suffix == ".onnx":
         _need_onnx()
     frame, support = FrameGraph(detector, image_size), SupportGraph(detector, image_size)

@@ -43,8 +43,9 @@ def draw_detections(
     if not has_labels:
         return drawn
 
-    classes_and_scores = zip(detections.labels.tolist(), detections.scores.tolist(), strict=True)
-    labels = [detection_label(class_names[label], score) for label, score in classes_and_scores]
+    labels = [
+        detection_label(class_names[one.label], one.score, one.track_id) for one in detections
+    ]
     sizes = [label_size(label, style) for label in labels]
     extents = outlines + half * np.array([-1, -1, 1, 1])
     corners = place_labels(extents, sizes, (width, height))

@@ -57,9 +57,12 @@ class TextPart:
     is_bold: bool = False
 
 
-def detection_label(class_name: str, score: float) -> tuple[TextPart, ...]:
-    """Return the label of a detection."""
-    return TextPart(class_name, is_bold=True), TextPart(f"{score:.2f}")
+def detection_label(
+    class_name: str, score: float, track_id: int | None = None
+) -> tuple[TextPart, ...]:
+    """Return the label of a detection: `car 0.75`, or `car #3 0.75` with the id of its track."""
+    name = class_name if track_id is None else f"{class_name} #{track_id}"
+    return TextPart(name, is_bold=True), TextPart(f"{score:.2f}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ def to_torch(detections: Detections | FrameDetections) -> dict[str, Tensor]:
 def to_coco(detections: Detections | FrameDetections, *, image_id: int) -> list[dict[str, Any]]:
     """Return entries of COCO's results format, for pycocotools and `sparsevod eval`.
 
-    `category_id` is the class's id in the annotations that the model was trained on.
+    `category_id` is the class's id in the annotations that the model was trained on. Tracked
+    detections also have `track_id`, None if it is not known.
 
     Args:
         detections: Detections of one frame.
@@ -42,19 +43,21 @@ def to_coco(detections: Detections | FrameDetections, *, image_id: int) -> list[
     categories = _categories(detections)
     boxes = detections.boxes_xyxy.astype(float)
     boxes_xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-    entries = zip(
-        boxes_xywh.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
-    )
-    return [
-        {"image_id": image_id, "category_id": categories[label].id, "bbox": box, "score": score}
-        for box, score, label in entries
-    ]
+    entries: list[dict[str, Any]] = []
+    for box, one in zip(boxes_xywh.tolist(), detections, strict=True):
+        category_id = categories[one.label].id
+        entry = {"image_id": image_id, "category_id": category_id, "bbox": box, "score": one.score}
+        if detections.track_ids is not None:
+            entry["track_id"] = one.track_id
+        entries.append(entry)
+    return entries
 
 
 def to_supervision(detections: Detections | FrameDetections) -> supervision.Detections:
     """Return `supervision.Detections` of one frame, for its trackers, zones and annotators.
 
-    `class_id` is the position in `Predictor.categories`, `data["class_name"]` the name.
+    `class_id` is the position in `Predictor.categories`, `data["class_name"]` the name. Tracked
+    detections have `tracker_id`, -1 if it is not known.
 
     Raises:
         ConfigError: The package `supervision` is not installed, or detections without categories.
@@ -71,6 +74,7 @@ def to_supervision(detections: Detections | FrameDetections) -> supervision.Dete
         xyxy=detections.boxes_xyxy,
         confidence=detections.scores,
         class_id=detections.labels.astype(int),
+        tracker_id=detections.track_ids,
         data={"class_name": np.array(names, dtype=str)},
     )
 

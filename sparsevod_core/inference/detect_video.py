@@ -21,6 +21,7 @@ from sparsevod_core.inference.journal import Journal
 from sparsevod_core.inference.outputs import OutputFiles, Outputs, open_outputs
 from sparsevod_core.inference.predictor import Predictor
 from sparsevod_core.inference.results.coco import CocoIds
+from sparsevod_core.inference.tracking import Tracker
 from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.structures import FrameDetections
 from sparsevod_core.video.containers import Encoding
@@ -79,6 +80,7 @@ def detect_video(
     annotated: FrameIds | None = None,
     drawing: Drawing | None = None,
     encoding: Encoding | None = None,
+    track: bool = False,
     resume: bool = False,
     duration_s: float | None = None,
     patience_s: float = 10.0,
@@ -95,11 +97,11 @@ def detect_video(
         predictor: Detector.
         source: Source of the video; a path is a video file.
         output: Path of the output video, see `VideoWriter`, or `frames/%06d.png`; None: no video.
-        results: Paths of files of all detections by format, see `open_results`; `crop` is a folder
-            for an image of each drawn detection.
+        results: Paths of files of detections by format, see `OutputFiles`.
         annotated: Set whose image and class ids COCO results use, see `CocoResults`.
         drawing: Which detections are drawn, and how.
         encoding: Codec and quality of the output video.
+        track: If True, give objects the ids of `tracking`, in the video and the files.
         resume: If True, reuse the detections of a run that was cut off. The outputs are the same
             as those of an uninterrupted run.
         duration_s, patience_s: Limits for a live source, see `LiveStream`.
@@ -111,7 +113,8 @@ def detect_video(
             frame of the source.
         ConfigError: An output is the source, another output or a file that is no earlier result, a
             journal exists without `resume` or belongs to another run, the supports of a live source
-            are not causal, or settings do not fit the video, the model or the output.
+            are not causal, settings do not fit the video, the model or the output, or the library
+            for `track` is missing.
     """
     reporter, drawing = reporter or SilentReporter(), drawing or Drawing()
     files = OutputFiles(output, results or {})
@@ -122,6 +125,7 @@ def detect_video(
             f"{source}: a stream has no future frames to use as support frames",
             hint="use --support-mode causal, which takes past frames",
         )
+    tracker = Tracker(predictor.config.track) if track else None
     breaks: list[VideoError] = []
     with ExitStack() as stack:
         is_interrupted = stack.enter_context(_deferred_interrupt())
@@ -148,11 +152,13 @@ def detect_video(
             open_outputs(
                 files,
                 predictor,
+                source,
                 video,
                 painter,
                 encoding or Encoding(),
                 () if journal is None else journal.published,
                 coco_ids,
+                is_tracked=track,
             )
         )
         _report_padding(outputs, source, reporter)
@@ -172,6 +178,8 @@ def detect_video(
                     latencies_s.append(video.now_s() - float(found.time_s or 0))
                 if journal is not None and found.index >= journal.num_frames:
                     journal.write(found.detections)
+                if tracker is not None:  # resumed frames too, so that ids are the same
+                    found = tracker.update(found)
                 unsupported = None
                 if drawing.compares:
                     (unsupported,) = predictor.detect([found.frame.image], None)

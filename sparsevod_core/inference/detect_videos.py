@@ -25,6 +25,7 @@ from sparsevod_core.inference.drawing import Drawing
 from sparsevod_core.inference.manifest import Manifest
 from sparsevod_core.inference.outputs import STDOUT, OutputFiles
 from sparsevod_core.inference.predictor import Predictor
+from sparsevod_core.inference.tracking import require_library
 from sparsevod_core.reporting import MessagesOnly, Reporter, SilentReporter, counted, listed
 from sparsevod_core.video.containers import Encoding
 from sparsevod_core.video.fingerprint import fingerprint
@@ -35,6 +36,7 @@ SUFFIXES = {
     "jsonl": ".jsonl",
     "csv": ".csv",
     "coco": ".coco.json",
+    "coco_vid": ".coco_vid.json",
     "mot": ".txt",
     "yolo": "",
     "crop": "",
@@ -80,6 +82,7 @@ def detect_videos(
     shard: str | None = None,
     drawing: Drawing | None = None,
     encoding: Encoding | None = None,
+    track: bool = False,
     resume: bool = False,
     duration_s: float | None = None,
     patience_s: float = 10.0,
@@ -105,7 +108,7 @@ def detect_videos(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         gpus: Number of processes to start, one per GPU; None: one process.
         shard: `I/N`: process only every N-th video, starting with the I-th.
-        drawing, encoding, resume, duration_s, patience_s: See `detect_video`.
+        drawing, encoding, track, resume, duration_s, patience_s: See `detect_video`.
         reporter: Receives progress, warnings and a line for each video.
 
     Raises:
@@ -118,7 +121,11 @@ def detect_videos(
     paths = [path for job in jobs for path in job.files.paths()]
     require_not_inputs(paths, _inputs(videos, sources, checkpoint, annotations))
     require_distinct(paths)
+    if track:
+        require_library()
     annotated = None
+    if annotations is None and root is not None:
+        raise ConfigError(f"--root {root}: goes with --annotations")
     if annotations is not None:
         if "coco" not in (results or {}):
             raise ConfigError(
@@ -126,7 +133,7 @@ def detect_videos(
                 hint="add --coco FILE",
             )
         annotated = FrameIds(VideoSet.load(annotations, root))
-    records = _Records.of(jobs, checkpoint or embedded_checkpoint(), annotations)
+    records = _Records.of(jobs, checkpoint or embedded_checkpoint(), annotations, track)
     to_do = [job for job in jobs if not records.is_done(job)]
     if len(jobs) == 1 and to_do:  # before the model is loaded
         jobs[0].files.require_writable()
@@ -153,6 +160,7 @@ def detect_videos(
             detect_video,
             drawing=drawing,
             encoding=encoding,
+            track=track,
             resume=resume,
             duration_s=duration_s,
             patience_s=patience_s,
@@ -208,18 +216,28 @@ def plan(
 
 @dataclass(frozen=True, slots=True)
 class _Records:
-    """Records of the folders, and digests of model and annotations; empty for a single video."""
+    """Records of the folders, and what their results were made with; empty for a single video.
+
+    Attributes:
+        manifests: Records by folder.
+        model: Digest of the checkpoint.
+        ids: Digest of the annotations that give ids.
+        is_tracked: Whether objects are tracked.
+    """
 
     manifests: Mapping[Path, Manifest]
     model: str
-    ids: str | None = None
+    ids: str | None
+    is_tracked: bool
 
     @classmethod
-    def of(cls, jobs: Sequence[Job], checkpoint: Path, annotations: Path | None) -> _Records:
+    def of(
+        cls, jobs: Sequence[Job], checkpoint: Path, annotations: Path | None, is_tracked: bool
+    ) -> _Records:
         folders = {job.folder for job in jobs if job.folder is not None}
         model = digest(checkpoint) if folders and checkpoint.is_file() else ""
         ids = None if annotations is None else digest(annotations)
-        return cls({folder: Manifest(folder) for folder in folders}, model, ids)
+        return cls({folder: Manifest(folder) for folder in folders}, model, ids, is_tracked)
 
     def is_done(self, job: Job) -> bool:
         """Return True if all outputs exist and are of this video and model."""
@@ -243,12 +261,13 @@ class _Records:
             manifest.require_free(job.files.paths(), made_from)
             manifest.record(job.files.paths(), made_from)
 
-    def _made_from(self, job: Job) -> dict[str, str | None]:
+    def _made_from(self, job: Job) -> dict[str, str | bool | None]:
         return {
             "video": str(job.source),
             "content": fingerprint(job.source),
             "model": self.model,
             "ids": self.ids,
+            "track": self.is_tracked,
         }
 
 

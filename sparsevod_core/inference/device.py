@@ -19,9 +19,9 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(
-            f"unknown device {name!r}", hint="expected auto, cpu, cuda or cuda:N"
-        ) from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"unknown device {name!r}", hint="expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= num_gpus:
         available = f"{num_gpus} GPU{'s' * (num_gpus > 1)}" if num_gpus else "no GPU"
         raise ConfigError(

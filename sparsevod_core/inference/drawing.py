@@ -20,7 +20,7 @@ _MAX_SIDE_PX = 16384  # what encoders accept
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Selection and style of the drawn detections. Results files always contain all detections.
+    """Selection and style of the drawn detections. Most results files contain all detections.
 
     Attributes:
         score: Score that drawn detections exceed.

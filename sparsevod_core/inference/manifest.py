@@ -16,7 +16,7 @@ SCHEMA = "sparsevod.results/1"
 
 
 class Manifest:
-    """A line for each video: its path, what identifies it and the model, and its outputs.
+    """A line for each video: its path, what identifies it and the run, and its outputs.
 
     Lines are appended in one piece, so that several processes can share the file. The last line
     with an output counts. Lines that cannot be read are ignored.
@@ -50,12 +50,12 @@ class Manifest:
             )
 
     def holds(self, outputs: Iterable[Path], made_from: dict[str, Any]) -> bool:
-        """Return True if all outputs are recorded as made from this video by this model."""
+        """Return True if all outputs are recorded as made from this video by such a run."""
         found = [self._entries.get(self._name(path)) for path in outputs]
         return all(entry is not None and _is_same(entry, made_from) for entry in found)
 
     def require_free(self, outputs: Iterable[Path], made_from: dict[str, Any]) -> None:
-        """Check that no existing output belongs to another video or model.
+        """Check that no existing output belongs to another video, or to a run of another kind.
 
         Raises:
             ConfigError: One does, or it is not recorded which it belongs to.
@@ -72,6 +72,8 @@ class Manifest:
                 reason = "is the result of another model"
             elif entry.get("ids") != made_from["ids"]:
                 reason = "was made with other --annotations, or without"
+            elif _is_tracked(entry) != made_from["track"]:
+                reason = f"is the result of a run with{'' if _is_tracked(entry) else 'out'} --track"
             else:
                 reason = f"is the result of {entry.get('video')}, not of {made_from['video']}"
                 if entry.get("video") == made_from["video"]:
@@ -105,6 +107,11 @@ class Manifest:
 
 def _is_same(entry: dict[str, Any], made_from: dict[str, Any]) -> bool:
     # A video that was moved is still the same. What comes from stdin is never known to be.
-    return made_from["content"] is not None and all(
+    is_same_run = _is_tracked(entry) == made_from["track"]
+    return (made_from["content"] is not None and is_same_run) and all(
         entry.get(key) == made_from[key] for key in ("content", "model", "ids")
     )
+
+
+def _is_tracked(entry: dict[str, Any]) -> bool:
+    return entry.get("track") is True  # older versions did not track

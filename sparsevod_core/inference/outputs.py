@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from sparsevod_core.files.check import check_outputs, require_distinct
 from sparsevod_core.files.names import beside
 from sparsevod_core.inference.drawing import Painter
 from sparsevod_core.inference.predictor import Predictor
-from sparsevod_core.inference.results import KINDS, ResultsFile, open_results
+from sparsevod_core.inference.results import KINDS, ResultsFile, ResultsText, open_results
 from sparsevod_core.inference.results.coco import CocoIds
+from sparsevod_core.inference.results.coco_vid import CocoVid
 from sparsevod_core.inference.results.crops import Crops
 from sparsevod_core.inference.support_frames import support_header
 from sparsevod_core.structures import Detections, FrameDetections
@@ -24,6 +25,7 @@ from sparsevod_core.video.containers import Encoding
 from sparsevod_core.video.image_writer import ImageWriter, images_folder, is_pattern
 from sparsevod_core.video.opening import OpenVideo
 from sparsevod_core.video.reader import VideoReader
+from sparsevod_core.video.sources import Source
 from sparsevod_core.video.writer import OWN_VIDEO, VideoWriter
 
 STDOUT = Path("-")
@@ -35,8 +37,8 @@ class OutputFiles:
 
     Attributes:
         video: Path of a video, or `frames/%06d.png` for images; None: no video is written.
-        results: Paths of files of detections by format, see `open_results`; `crop` is a folder of
-            cut-out images.
+        results: Paths of files of detections by format, see `open_results`; `coco_vid` is a file of
+            the drawn detections, `crop` a folder of their images.
 
     Raises:
         ConfigError: No output at all, or two outputs with the same path.
@@ -139,23 +141,26 @@ class Outputs:
 def open_outputs(
     files: OutputFiles,
     predictor: Predictor,
+    source: Source,
     video: OpenVideo,
     painter: Painter,
     encoding: Encoding,
     published: Collection[str] = (),
     coco_ids: CocoIds | None = None,
+    *,
+    is_tracked: bool = False,
 ) -> Iterator[Outputs]:
     """Open all outputs; they appear under their names if the block ends without an exception.
 
     Folders in `published` are from an earlier attempt of this run and are replaced. `coco_ids` are
-    for COCO results, see `CocoResults`.
+    for COCO results, see `CocoResults`. `is_tracked` says whether detections will have `track_ids`.
 
     Raises:
         VideoError, DataError: An output cannot be written.
         ConfigError: The encoding does not fit the container, an output folder is not empty, or
             there is a file of another kind.
     """
-    header = _header(predictor, video)
+    header, categories = _header(predictor, video, is_tracked), predictor.categories
     with ExitStack() as stack:
         writer = None
         if files.video is not None:
@@ -165,12 +170,16 @@ def open_outputs(
         results: list[ResultsFile] = []
         for kind, path in files.results.items():
             is_own = path.name in published
-            classes = predictor.categories
-            opened: ResultsFile = (
-                Crops(path, classes, painter.shown, is_own=is_own)
-                if kind == "crop"
-                else open_results(kind, path, header, classes, coco_ids=coco_ids, is_own=is_own)
-            )
+            opened: ResultsFile
+            if kind == "crop":
+                opened = Crops(path, categories, painter.shown, is_own=is_own)
+            elif kind == "coco_vid":
+                content = CocoVid(path, header, source, video, categories, painter.shown)
+                opened = ResultsText(path, content, KINDS[kind])
+            else:
+                opened = open_results(
+                    kind, path, header, categories, coco_ids=coco_ids, is_own=is_own
+                )
             results.append(stack.enter_context(opened))
         yield Outputs(writer, results, painter, video.start_s)
 
@@ -197,7 +206,7 @@ def _writer(
     )
 
 
-def _header(predictor: Predictor, video: OpenVideo) -> dict[str, Any]:
+def _header(predictor: Predictor, video: OpenVideo, is_tracked: bool) -> dict[str, Any]:
     rate, checkpoint = video.frame_rate, predictor.checkpoint
     return {
         "video": str(video.path),
@@ -208,4 +217,5 @@ def _header(predictor: Predictor, video: OpenVideo) -> dict[str, Any]:
         "support": support_header(predictor.config.inference, predictor.num_supports),
         "seed": predictor.config.seed,
         "run": predictor.run,
+        **({"track": asdict(predictor.config.track)} if is_tracked else {}),
     }

@@ -16,6 +16,7 @@ from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.coco.files import find_files, is_prepared
 from sparsevod_core.prepare.coco.labels import find_coco
 from sparsevod_core.prepare.cvat.labels import find_cvat
+from sparsevod_core.prepare.foreign import foreign_labels
 from sparsevod_core.prepare.imagenet_vid.layout import find_root
 from sparsevod_core.prepare.mot.labels import KITTI_FOLDERS, find_mot
 from sparsevod_core.prepare.mot.sequences import GROUND_TRUTH, label_files
@@ -60,9 +61,13 @@ def recognize(root: Path) -> tuple[str, str]:
     found += [(name, sign) for name, form in FORMATS.items() if (sign := form.sign(root))]
     if len(found) > 1:  # a prepared file may be beside the labels that it was made from
         found = [(name, sign) for name, sign in found if name != "coco" or not _is_prepared(root)]
+    if len(found) > 1 and not _first_label(root, ".txt", _has_five_numbers):
+        found = [(name, sign) for name, sign in found if sign not in CLASS_LISTS]
     if len(found) == 1:
         return found[0]
     if not found:
+        if foreign := foreign_labels(root):
+            raise DataError(f"{root}: no labels of a known format: {foreign[0]}", foreign[1])
         layouts = "; ".join(f"{name}: {form.layout}" for name, form in FORMATS.items())
         raise DataError(
             f"{root}: no ImageNet VID here, nor labels of another known format. Expected "
@@ -77,11 +82,14 @@ def recognize(root: Path) -> tuple[str, str]:
 
 def _coco_sign(root: Path) -> str:
     if root.is_file():
-        return root.name if root.suffix.lower() == ".json" else ""
+        is_coco = root.suffix.lower() == ".json" and not foreign_labels(root)
+        return root.name if is_coco else ""
     try:
         files = find_files(root).splits
     except DataError:
         return "several .json files"
+    if any(map(foreign_labels, files.values())):  # YouTube-VIS has `videos` and `annotations`, too
+        return ""
     return ", ".join(path.relative_to(root).as_posix() for path in files.values())
 
 
@@ -130,7 +138,9 @@ def _cvat_sign(root: Path) -> str:
 
 def _first_label(root: Path, suffix: str, is_label: Callable[[Path], bool]) -> str:
     """Return the first label file in a tree; "" if none of the first 50 with the suffix is one."""
-    files = islice((file for file in walk_files(root) if file.endswith(suffix)), _MAX_OPENED)
+    files = islice(
+        (file for file in walk_files(root) if file.lower().endswith(suffix)), _MAX_OPENED
+    )
     return next((file for file in files if is_label(root / file)), "")
 
 

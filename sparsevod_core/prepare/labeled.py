@@ -22,6 +22,7 @@ from sparsevod_core.prepare.conversion.prepared_split import (
     PreparedSplit,
     output_files,
 )
+from sparsevod_core.prepare.conversion.shared_videos import describe_shared_videos
 from sparsevod_core.prepare.imagenet_vid.convert import prepare_imagenet_vid
 from sparsevod_core.prepare.imagenet_vid.layout import find_root
 from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
@@ -110,8 +111,8 @@ def prepare_labeled(
         if not any(len(split.sources) or split.problems for split in chosen.values()):
             raise DataError(f"{root}: no video or image with labels here")
         drawn = {} if val_fraction is None else {"val_fraction": val_fraction, "seed": seed or 0}
-        return [
-            convert(
+        prepared = {
+            name: convert(
                 split.sources,
                 partial(_read_or_skip, labels.read),
                 PreparedSplit(
@@ -126,7 +127,12 @@ def prepare_labeled(
                 **run,
             )
             for name, split in chosen.items()
-        ]
+        }
+        if {"train", "val"} <= prepared.keys() and not drawn:
+            prepared["val"].shared = describe_shared_videos(
+                labels.root, prepared["train"], prepared["val"]
+            )
+        return list(prepared.values())
     except OSError as error:
         raise DataError(f"{error.filename or root}: {error.strerror or error}") from error
 

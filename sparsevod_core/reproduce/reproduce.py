@@ -153,7 +153,7 @@ def _train(
     failed = []
     for run in missing:
         name = f"{run.cell.name}, seed {run.seed}"
-        reporter.message(f"\n== run {runs.index(run) + 1} of {len(runs)}: {name}")
+        reporter.message(f"== run {runs.index(run) + 1} of {len(runs)}: {name}")
         try:
             experiment.run(*run)
         except CommandError:

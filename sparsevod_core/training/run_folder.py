@@ -48,6 +48,11 @@ class RunFolder:
         self.previous = self.path / "checkpoints" / "previous.pth"
         self.best = self.path / "checkpoints" / "best.pth"
 
+    def files(self) -> list[Path]:
+        """Return the paths of all files of a run, without those of TensorBoard."""
+        checkpoints = [self.last, self.previous, self.best]
+        return [self.config, self.metrics, self.lock, self.bad_batch, *checkpoints]
+
     def require_new(self) -> None:
         """Raise a ConfigError if the folder already contains a run, or files of something else."""
         if self.last.exists():

@@ -35,6 +35,7 @@ MAY_CHANGE = (
     "train.checkpoint_every",
     "train.eval_every",
     "inference.",
+    "track.",
 )
 """Settings that a resumed run may change: length, paths, logging, and how a step is computed."""
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from sparsevod_core.errors import VideoError
+from sparsevod_core.video.kinds import is_image
 from sparsevod_core.video.sources import Source
 
-_NUM_BYTES = 2**16
+_NUM_BLOCKS, _BLOCK_BYTES = 64, 2**16  # of a video file
+_NUM_IMAGES, _NUM_IMAGE_BLOCKS, _IMAGE_BLOCK_BYTES = 256, 4, 2**14
 
 
 def fingerprint(source: Source) -> str | None:
     """Return a text that differs for different videos, wherever they are; None for stdin.
 
-    A file is identified by its size and its first and last 64 KiB, which hold its index in most
-    containers, so that long videos are not read twice. A folder of images is identified by the
-    names and sizes of its files, a stream or camera by its address.
+    A file is identified by its size and 64 blocks of 64 KiB, from its start to its end, so that
+    long videos are not read twice. A folder is identified by the names and sizes of its images and
+    by blocks of at most 256 of them, a stream or camera by its address. Times of files do not
+    count, as copies get new ones.
 
     Raises:
         VideoError: The source cannot be read.
@@ -30,17 +35,29 @@ def fingerprint(source: Source) -> str | None:
     try:
         if source.kind == "images":
             with os.scandir(path) as entries:
-                for name, size in sorted((e.name, e.stat().st_size) for e in entries):
-                    content.update(f"{size} {name}\n".encode(errors="surrogateescape"))
+                images = [entry for entry in entries if is_image(entry.name)]
+                sizes = {image.name: image.stat().st_size for image in images if image.is_file()}
+            for name, size in sorted(sizes.items()):
+                content.update(f"{size} {name}\n".encode(errors="surrogateescape"))
+            for name in sorted(sizes)[:: len(sizes) // _NUM_IMAGES + 1]:
+                with (path / name).open("rb") as file:
+                    for block in _blocks(file, _NUM_IMAGE_BLOCKS, _IMAGE_BLOCK_BYTES):
+                        content.update(block)
         elif not path.is_file():
             return None  # a pipe can be read only once
         else:
             with path.open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                content.update(f"{size}\n".encode())
-                for start in (0, max(size - _NUM_BYTES, 0)):
-                    file.seek(start)
-                    content.update(file.read(_NUM_BYTES))
+                content.update(f"{file.seek(0, os.SEEK_END)}\n".encode())
+                for block in _blocks(file, _NUM_BLOCKS, _BLOCK_BYTES):
+                    content.update(block)
     except OSError as error:
         raise VideoError(f"{source}: cannot read: {error.strerror}") from error
     return content.hexdigest()[:16]
+
+
+def _blocks(file: BinaryIO, count: int, num_bytes: int) -> Iterator[bytes]:
+    """Yield blocks from the start to the end of a file, which are all of a small file."""
+    last = max(file.seek(0, os.SEEK_END) - num_bytes, 0)
+    for start in sorted({last * number // (count - 1) for number in range(count)}):
+        file.seek(start)
+        yield file.read(num_bytes)

@@ -47,11 +47,11 @@ def read_image(
         size = _size_in_header(encoded)
     except DecompressionBombError as cause:
         raise error(f"{path}: {cause}") from cause
-    if size is not None:
-        require_few_pixels(path, *size, error)
+    if size is None:
+        raise error(f"{path}: cannot decode the image ({len(encoded):,} bytes): not an image")
+    require_few_pixels(path, *size, error)
     try:
-        known = None if size is None else np.frombuffer(encoded, dtype=np.uint8)
-        bgr = None if known is None else cv2.imdecode(known, cv2.IMREAD_COLOR)
+        bgr = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         bgr = None
     if bgr is None:

@@ -247,9 +247,10 @@ class LiveStream:
                 timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S),
             )
         except (av.FFmpegError, OSError) as error:
-            raise VideoError(
-                f"{self.path}: cannot connect: {getattr(error, 'strerror', None) or error}"
-            ) from error
+            reason = getattr(error, "strerror", None) or error
+            if isinstance(error, av.ExitError):  # the timeout
+                reason = f"no video within {OPEN_TIMEOUT_S:g} s"
+            raise VideoError(f"{self.path}: cannot connect: {reason}") from error
         if not container.streams.video:
             container.close()
             raise VideoError(f"{self.path}: no video stream")

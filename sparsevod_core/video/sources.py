@@ -161,11 +161,13 @@ def _of_folder(folder: Path, reporter: Reporter) -> Iterator[Source]:
 
 def _of_list(path: Path, reporter: Reporter) -> Iterator[Source]:
     """Yield the videos of a list; blank lines and lines that start with # are skipped."""
+    is_empty = True
     for number, line in enumerate(_lines(path), start=1):
         if not line or line.startswith("#"):
             continue
         if line.startswith("@") or line in STDIN:
             raise ConfigError(f"{path}, line {number}: {line} is not allowed in a list")
+        is_empty = False
         words = [_from_list(path, spelling) for spelling in _spellings(line)]
         word = next((word for word in words if _is_there(word) or _has_matches(word)), words[0])
         try:
@@ -173,6 +175,8 @@ def _of_list(path: Path, reporter: Reporter) -> Iterator[Source]:
         except (ConfigError, VideoError) as error:
             where = f"{path}, line {number}: {error.message}"
             raise type(error)(where, error.hint) from error
+    if is_empty:
+        raise VideoError(f"{path}: expected one path or URL per line, got none")
 
 
 def _lines(path: Path) -> list[str]:

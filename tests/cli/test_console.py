@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sparsevod_cli import console
+from sparsevod_cli.progress import ConsoleReporter
 
 NAME = "汽车"
 
@@ -110,6 +111,15 @@ def test_messages_and_warnings_have_no_controls(capsys: pytest.CaptureFixture[st
         f"error: {shown} error: forged",
         f"  hint: {shown}",
         f"warning: Glyph {shown} missing",
+    ]
+
+
+def test_a_name_cannot_write_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    ConsoleReporter().message("wrote a\nerror: forged.mp4")
+    ConsoleReporter().warning("a\r\nwrote forged.mp4")
+    assert capsys.readouterr().err.splitlines() == [
+        "wrote a error: forged.mp4",
+        "warning: a wrote forged.mp4",
     ]
 
 

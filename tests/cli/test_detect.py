@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -22,6 +23,8 @@ import torch
 from sparsevod_cli import app as cli
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
 from sparsevod_core.config import load_config
+from sparsevod_core.data.frames import FrameReader
+from sparsevod_core.data.records import VideoSet
 from sparsevod_core.inference import Predictor
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.structures import Category, FrameDetections
@@ -30,6 +33,7 @@ from sparsevod_core.video.writer import VideoWriter
 
 Run = Callable[..., int]
 CATEGORIES = (Category(7, "square"), Category(3, "bar"))
+NO_TRACKERS = "the extra `track` is not installed"
 
 
 @pytest.fixture(scope="module")
@@ -290,12 +294,18 @@ def test_real_video(
             assert times(Path("out.mp4")) == [frame.time_s for frame in reader]
 
 
-@pytest.mark.parametrize("support", ["uniform", "window", "causal"])
+@pytest.mark.parametrize(
+    ("support", "is_tracked"),
+    [("uniform", False), ("window", False), ("causal", False), ("uniform", True)],
+)
 def test_killed_and_resumed_gives_the_same_files(
-    run: Run, checkpoint: Path, tmp_path: Path, support: str
+    run: Run, checkpoint: Path, tmp_path: Path, support: str, is_tracked: bool
 ) -> None:
+    if is_tracked:
+        pytest.importorskip("trackers", reason=NO_TRACKERS)
     source = make_video(tmp_path / "in.mp4", [40 * n + n % 3 for n in range(24)])
     formats = {"json": "a.json", "jsonl": "a.jsonl", "csv": "a.csv", "coco": "c.json", "yolo": "y"}
+    formats |= {"coco-vid": "v.json", "mot": "a.txt"}
     options = [
         "--checkpoint",
         checkpoint,
@@ -305,6 +315,7 @@ def test_killed_and_resumed_gives_the_same_files(
         3,
         "--batch",
         3,
+        *["--track"] * is_tracked,
     ]
 
     def arguments(folder: str) -> list[object]:
@@ -573,3 +584,119 @@ def test_processes_share_the_videos(run: Run, checkpoint: Path, tmp_path: Path, 
     assert run(*words, "-o", "alone", "--csv", "two") == 1
     for name in "abc":
         assert Path(f"one/{name}.csv").read_bytes() == Path(f"two/{name}.csv").read_bytes()
+
+
+def test_track_gives_the_same_ids_in_every_format(
+    run: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("trackers", reason=NO_TRACKERS)
+    source = make_video(tmp_path / "in.mp4", [40 * n for n in range(12)])
+    words = [source, "--checkpoint", checkpoint, "--score", 0.5]
+    names = {"json": "a.json", "jsonl": "a.jsonl", "csv": "a.csv", "coco": "c.json", "mot": "a.txt"}
+    names["coco-vid"] = "v.json"
+    options = [word for kind, name in names.items() for word in (f"--{kind}", f"tracks/{name}")]
+    assert run(*words, "-o", "tracks/out.mp4", "--track", *options) == 0
+    frames = json.loads(Path("tracks/a.json").read_text())["frames"]
+    boxes = [box | {"frame": frame["index"]} for frame in frames for box in frame["detections"]]
+    ids = [box["track_id"] for box in boxes]
+    known = {track_id for track_id in ids if track_id is not None}
+    assert None in ids and known == set(range(1, len(known) + 1))
+    classes = {(box["track_id"], box["label"]) for box in boxes if box["track_id"] is not None}
+    assert len(classes) == len(known)  # no object changes its class
+
+    lines = [json.loads(line) for line in Path("tracks/a.jsonl").read_text().splitlines()]
+    assert [line for line in lines if "index" in line] == frames
+    with Path("tracks/a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["track_id"] for row in rows] == ["" if one is None else str(one) for one in ids]
+    assert [one["track_id"] for one in json.loads(Path("tracks/c.json").read_text())] == ids
+    mot = [line.split(",")[:2] for line in Path("tracks/a.txt").read_text().splitlines()]
+    assert [(int(frame) - 1, int(track_id)) for frame, track_id in mot] == [
+        (box["frame"], box["track_id"]) for box in boxes if box["track_id"] is not None
+    ]
+    labels = json.loads(Path("tracks/v.json").read_text())["annotations"]
+    assert [(one["image_id"], one.get("instance_id"), one["score"]) for one in labels] == [
+        (box["frame"], box["track_id"], box["score"]) for box in boxes if box["score"] > 0.5
+    ]
+    assert run(*words, "-o", "tracks/out.mp4", "--track", *options) == 0  # replaces its own files
+
+    # The detections are those without --track, and so are the formats.
+    options = [word for kind, name in names.items() for word in (f"--{kind}", f"plain/{name}")]
+    assert run(*words, "-o", "plain/out.mp4", *options) == 0
+    plain = json.loads(Path("plain/a.json").read_text())["frames"]
+    for box in (box for frame in frames for box in frame["detections"]):
+        del box["track_id"]
+    assert plain == frames
+    assert "track_id" not in "".join(path.read_text() for path in Path("plain").glob("?.[jc]*"))
+    assert {line.split(",")[1] for line in Path("plain/a.txt").read_text().splitlines()} == {"-1"}
+    assert Path("plain/out.mp4").read_bytes() != Path("tracks/out.mp4").read_bytes()  # the labels
+
+
+def test_tracks_of_several_videos_are_not_mixed_with_results_without(
+    run: Run, checkpoint: Path, tmp_path: Path, capsys: Any
+) -> None:
+    pytest.importorskip("trackers", reason=NO_TRACKERS)
+    for name in "ab":
+        make_video(tmp_path / f"{name}.mp4", [40 * n for n in range(8)])
+    words = ["*.mp4", "--checkpoint", checkpoint, "--no-video"]
+    assert run(*words, "--mot", "tracks", "--track") == 0
+    ids = [
+        {line.split(",")[1] for line in path.open()}
+        for path in sorted(Path("tracks").glob("*.txt"))
+    ]
+    assert ids[0] and ids[0] == ids[1] and "1" in ids[0]  # each video starts anew
+    assert run(*words, "--mot", "tracks", "--track") == 0
+    assert "skipping 2 of 2 videos" in capsys.readouterr().err
+    assert run(*words, "--mot", "tracks") == 2
+    assert "tracks/a.txt: is the result of a run with --track" in capsys.readouterr().err
+
+
+def test_track_without_its_library_fails_before_the_work(
+    run: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, "trackers", None)
+    source = make_video(tmp_path / "in.mp4", [0, 40])
+    assert run(source, "--checkpoint", checkpoint, "--track") == 2
+    printed = capsys.readouterr().err.splitlines()
+    assert "tracking needs the package trackers" in printed[-2]
+    assert printed[-1].strip() == "hint: pip install 'sparsevod[track]'"
+    assert visible(".") == ["in.mp4"]
+
+
+@pytest.mark.parametrize("kind", ["file", "images"])
+def test_coco_vid_can_be_read_as_labels(
+    run: Run, checkpoint: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_video(tmp_path / "clips" / "in.mp4", [40 * n for n in range(4)])
+    if kind == "images":
+        assert run(source, "--checkpoint", checkpoint, "-o", "clips/frames/%03d.png") == 0
+        source = Path("clips/frames")
+    words = ["--checkpoint", checkpoint, "--score", 0.5, "--no-video"]
+    assert run(source, *words, "--coco-vid", "labels/a.json", "--json", "a.json") == 0
+    found = [
+        (frame["index"], one["class_id"], one["box_xyxy"])
+        for frame in json.loads(Path("a.json").read_text())["frames"]
+        for one in frame["detections"]
+        if one["score"] > 0.5
+    ]
+    assert found
+    words = ["prepare-vid", "labels/a.json", "-o", "out/all.json", "--strict"]
+    monkeypatch.setattr(sys, "argv", ["sparsevod", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    for path in ("labels/a.json", "out/all.json"):
+        videos = VideoSet.load(path)
+        assert (videos.num_videos, videos.num_frames) == (1, 4)
+        assert FrameReader(videos).read(3).shape == (48, 64, 3)
+        content = json.loads(Path(path).read_text())
+        numbers = {image["id"]: image["frame_id"] for image in content["images"]}
+        numbers = {id_: number - min(numbers.values()) for id_, number in numbers.items()}
+        labels = [
+            (numbers[one["image_id"]], one["category_id"], one["bbox"])
+            for one in content["annotations"]
+        ]
+        assert [one[:2] for one in labels] == [one[:2] for one in found]
+        for (_, _, (x, y, w, h)), (_, _, box) in zip(labels, found, strict=True):
+            assert [x, y, x + w, y + h] == pytest.approx(box, abs=0.002)
+            assert x + w <= 64 and y + h <= 48

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -313,6 +314,40 @@ def test_results_belong_to_a_video(detect: Any, capsys: Any) -> None:
     assert tree("found") == before
 
 
+@pytest.mark.parametrize("name", ["a.avi", "a.mp4", "a"])
+def test_other_content_of_the_same_name_and_size_is_another_video(
+    name: str, detect: Any, capsys: Any
+) -> None:
+    def film(gray: int) -> int:
+        """Write a source whose first and last frames, and sizes, do not depend on `gray`."""
+        images = [np.full((240, 320, 3), value, np.uint8) for value in (0, gray, gray, 0)]
+        if name == "a":
+            Path(name).mkdir(exist_ok=True)
+            for number, image in enumerate(images):
+                cv2.imwrite(f"{name}/{number}.bmp", image)
+            return 0
+        with av.open(name, "w") as file:
+            stream = file.add_stream("rawvideo" if name == "a.avi" else "mpeg4", rate=10)
+            stream.height, stream.width, stream.pix_fmt = 240, 320, "yuv420p"
+            for image in images:
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+            file.mux(stream.encode())
+        os.truncate(name, max(Path(name).stat().st_size, 2**19))  # zeros at the end are no damage
+        return Path(name).stat().st_size
+
+    sizes = [film(50)]
+    assert detect(name, "-o", "found", "--num-supports", 0) == 0
+    before = tree("found")
+    sizes.append(film(200))
+    assert sizes[0] == sizes[1]
+    assert detect(name, "-o", "found", "--num-supports", 0) == 2
+    assert "before that was changed" in capsys.readouterr().err
+    film(50)
+    assert detect(name, "-o", "found", "--num-supports", 0) == 0
+    assert "already done" in capsys.readouterr().err
+    assert tree("found") == before
+
+
 def test_names_do_not_depend_on_the_order(detect: Any) -> None:
     for name in ("b/x.mp4", "a/x.mp4", "a/X.mov", "a/y.mp4", "a/y.mov"):
         make_video(name)
@@ -322,3 +357,10 @@ def test_names_do_not_depend_on_the_order(detect: Any) -> None:
     again = ("a/y.mov", "a/X.mov", "a/x.mp4", "b/x.mp4", "a/y.mp4")
     assert detect(*again, "-o", "found") == 0
     assert names == sorted(path.name for path in Path("found").iterdir() if path.name[0] != ".")
+
+
+def test_a_root_without_annotations_is_refused(detect: Any, capsys: Any) -> None:
+    make_video("a.mp4")
+    assert detect("a.mp4", "--root", ".") == 2
+    assert "--root .: goes with --annotations" in capsys.readouterr().err
+    assert sorted(tree(".")) == ["a.mp4"]

@@ -111,6 +111,7 @@ SCORE = "eval --annotations coco.json --from-predictions found.json"
         "bench data --annotations coco.json --json coco.json",
         f"train --annotations coco.json --root images --output mine {TRAIN}",
         f"train --annotations coco.json --root images --output new --json coco.json {TRAIN}",
+        f"train --annotations coco.json --root images -o new --json new/x/../config.yaml {TRAIN}",
         "doctor --json mine.json",
         "reproduce hold-out coco.json -o mine",
         "reproduce --annotations coco.json --val coco.json --backbone tiny -o mine",

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from sparsevod_cli import app as cli
+from sparsevod_cli import prepare_report
+from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit
 
 SMALL = (
     "--max-steps 2 --set data.short_side=64 --set data.long_side=96 --set model.num_stages=2 "
@@ -193,3 +195,17 @@ def test_videos_of_one_frame_are_questioned(run: Any, tmp_path: Path, capsys: An
     assert code == 2
     assert "frames that may belong together" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_crowd_boxes_are_counted_among_the_boxes(capsys: pytest.CaptureFixture[str]) -> None:
+    left_out = {
+        "boxes marked difficult, kept as crowd boxes": 2,
+        "boxes that repeat another one": 4,
+    }
+    split = PreparedSplit("all", boxes_per_class={"cat": 9}, num_crowd=3, left_out=left_out)
+    prepare_report.show("set", [split])
+    rows = [line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert ["boxes", "9"] in rows
+    assert ["  boxes marked difficult, kept as crowd boxes", "2"] in rows
+    assert ["  crowd boxes, neither trained on nor scored", "1"] in rows
+    assert ["left out: boxes that repeat another one", "4"] in rows

@@ -1,6 +1,7 @@
 """Files of detections, one module per format; all are written while the video is processed.
 
-`text` writes files, the formats provide their content; `yolo` and `crops` are folders.
+`text` writes files, the formats provide their content; `yolo` and `crops` are folders. `coco_vid`
+and `crops` contain only the detections that are drawn, and are opened by `outputs`.
 docs/detections.md shows all formats.
 """
 
@@ -12,14 +13,15 @@ from typing import Any
 
 from sparsevod_core.files.kinds import COCO_RESULTS, Kind, json_with, starting
 from sparsevod_core.inference.results.coco import CocoIds, CocoResults
-from sparsevod_core.inference.results.csv_table import COLUMNS, CsvTable
+from sparsevod_core.inference.results.coco_vid import SCHEMA_NAME as COCO_VID
+from sparsevod_core.inference.results.csv_table import COLUMNS, TRACK_COLUMN, CsvTable
 from sparsevod_core.inference.results.json_files import DetectionsJson, JsonLines
 from sparsevod_core.inference.results.mot import MotDetections
 from sparsevod_core.inference.results.text import ResultsFile, ResultsText, TextFormat
 from sparsevod_core.inference.results.yolo import YoloLabels
 from sparsevod_core.structures import Category
 
-__all__ = ["FORMATS", "KINDS", "ResultsFile", "open_results"]
+__all__ = ["FORMATS", "KINDS", "ResultsFile", "ResultsText", "open_results"]
 
 _TEXTS: dict[str, Callable[[dict[str, Any], Sequence[Category]], TextFormat]] = {
     "json": DetectionsJson,
@@ -28,12 +30,15 @@ _TEXTS: dict[str, Callable[[dict[str, Any], Sequence[Category]], TextFormat]] = 
     "mot": MotDetections,
 }
 FORMATS = (*_TEXTS, "coco", "yolo")
-_MOT_LINE = rb"\d+,-1(,-?\d+\.\d{3}){4},\d\.\d{6},-1,-1,-1\n"
+_CSV_HEAD = rb"%s(,%s)?\r?\n" % (",".join(COLUMNS).encode(), TRACK_COLUMN.encode())
+_MOT_LINE = rb"\d+,(-1|\d+)(,-?\d+\.\d{3}){4},\d\.\d{6},-1,-1,-1\n"
+_COCO_VID_HEAD = rb'\{"info": \{"schema": "%s/' % COCO_VID.encode()
 KINDS: dict[str, Kind | None] = {
     "json": json_with("sparsevod.detections"),
     "jsonl": json_with("sparsevod.detections.lines"),
-    "csv": starting("a table of detections", ",".join(COLUMNS).encode() + rb"\r?\n"),
+    "csv": starting("a table of detections", _CSV_HEAD),
     "coco": COCO_RESULTS,
+    "coco_vid": starting("COCO-VID JSON of `sparsevod detect`", _COCO_VID_HEAD),
     "mot": starting("a det.txt of sparsevod", _MOT_LINE),
     "yolo": None,
     "crop": None,

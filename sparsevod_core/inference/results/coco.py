@@ -33,7 +33,7 @@ class CocoResults:
     Ids are those of an annotated set, if `ids` are given. Otherwise `image_id` is the frame's index
     from 0, and `category_id` is the class's id in the annotations that the model was trained on.
     Then an entry also has the name of its `video`, by which `sparsevod eval` recognizes ids that
-    are of no set; pycocotools ignores it.
+    are of no set; pycocotools ignores it. With tracking, it has the `track_id`, or null.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class CocoResults:
         if image_id is None:
             return text
         values = rounded(detections, self._categories)
-        for ((x1, y1, x2, y2), score, _), label in zip(
+        for ((x1, y1, x2, y2), score, _, track_id), label in zip(
             values, detections.labels.tolist(), strict=True
         ):
             if category_ids[label] is None:
@@ -69,9 +69,11 @@ class CocoResults:
                 "score": score,
                 **({} if self._ids is not None else {"video": self._video}),
             }
+            if found.track_ids is not None:
+                entry["track_id"] = track_id
             text += ("\n" if self._is_first else ",\n") + json.dumps(entry, allow_nan=False)
             self._is_first = False
         return text
 
-    def end(self, *, truncated: bool) -> str:
-        return "\n]\n"
+    def end(self, *, truncated: bool) -> list[str]:
+        return ["\n]\n"]

@@ -37,9 +37,9 @@ class DetectionsJson:
         entry = _frame_entry(found, time_s, self._categories)
         return separator + json.dumps(entry, allow_nan=False)
 
-    def end(self, *, truncated: bool) -> str:
+    def end(self, *, truncated: bool) -> list[str]:
         ending = {"num_frames": self._num_frames, "truncated": truncated}
-        return "\n  ],\n" + json.dumps(ending, indent=2)[2:] + "\n"
+        return ["\n  ],\n" + json.dumps(ending, indent=2)[2:] + "\n"]
 
 
 class JsonLines:
@@ -57,8 +57,8 @@ class JsonLines:
         self._num_frames += 1
         return _line(_frame_entry(found, time_s, self._categories))
 
-    def end(self, *, truncated: bool) -> str:
-        return _line({"num_frames": self._num_frames, "truncated": truncated})
+    def end(self, *, truncated: bool) -> list[str]:
+        return [_line({"num_frames": self._num_frames, "truncated": truncated})]
 
 
 def _header_entry(
@@ -71,13 +71,17 @@ def _header_entry(
 def _frame_entry(
     found: FrameDetections, time_s: Fraction | None, categories: Sequence[Category]
 ) -> dict[str, Any]:
+    detections: list[dict[str, Any]] = []
+    for box, score, category, track_id in rounded(found.detections, categories):
+        entry = {"box_xyxy": list(box), "score": score}
+        entry |= {"label": category.name, "class_id": category.id}
+        if found.track_ids is not None:
+            entry["track_id"] = track_id
+        detections.append(entry)
     return {
         "index": found.index,
         "time_s": None if time_s is None else float(time_s),
-        "detections": [
-            {"box_xyxy": list(box), "score": score, "label": category.name, "class_id": category.id}
-            for box, score, category in rounded(found.detections, categories)
-        ],
+        "detections": detections,
     }
 
 

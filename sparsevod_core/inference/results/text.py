@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +24,8 @@ class TextFormat(Protocol):
     def frame(self, found: FrameDetections, time_s: Fraction | None) -> str:
         """Return the text of the next frame."""
 
-    def end(self, *, truncated: bool) -> str:
-        """Return the text after the last frame."""
+    def end(self, *, truncated: bool) -> Iterable[str]:
+        """Return the text after the last frame, in pieces."""
 
 
 class ResultsFile(Protocol):
@@ -86,7 +87,8 @@ class ResultsText:
 
     def finish(self, *, truncated: bool) -> None:
         """Write the end; call once, after the last frame. Raises as `write` does."""
-        self._append(self._content.end(truncated=truncated))
+        for text in self._content.end(truncated=truncated):
+            self._append(text)
 
     def __enter__(self) -> ResultsText:
         return self

@@ -8,6 +8,7 @@ that tools name differently, or put into `attributes` as CVAT does, are read und
 from __future__ import annotations
 
 from array import array
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -47,9 +48,14 @@ from sparsevod_core.prepare.coco.fields import (
     slashed_name,
 )
 from sparsevod_core.prepare.reading.annotated import rotated_extent
+from sparsevod_core.reporting import counted
 
 CROWD, OCCLUDED, GENERATED = 1, 2, 4
 """Bits of `CocoEntries.box_flags`."""
+
+_NO_TRACK = ("", "none", "null", "nan")
+_FIRST_NAMED_TRACK = 1 << 62
+"""Number of the first track with a name; ids in files are smaller."""
 
 _NO_ATTRIBUTES: dict[str, Any] = {}
 
@@ -64,6 +70,7 @@ class CocoEntries(AnnotationFile):
         box_flags: `CROWD`, `OCCLUDED` and `GENERATED` of each annotation.
         problems: A line for each skipped entry.
         notes: How fields were interpreted, for the user.
+        track_names: Number that stands for each track with a name instead of an id.
         unclear: Number of annotations with an unclear flag, and the first of them, by key.
         num_rotated: Number of boxes replaced by their extent, because CVAT rotated them.
         num_outlined: Number of boxes taken from the polygons of `segmentation`.
@@ -80,6 +87,7 @@ class CocoEntries(AnnotationFile):
     box_flags: array = field(default_factory=partial(array, "q"))
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    track_names: dict[str, int] = field(default_factory=dict)
     unclear: dict[str, tuple[int, str]] = field(default_factory=dict)
     num_rotated: int = 0
     num_outlined: int = 0
@@ -140,9 +148,9 @@ class CocoEntries(AnnotationFile):
         attributes, annotations = entry.get("attributes"), self.annotations
         if not isinstance(attributes, dict):  # some tools have a list of names
             attributes = _NO_ATTRIBUTES
-        track = number(entry, first_key(entry, TRACK_KEYS), MISSING)
+        track = self._track(entry)
         if track == MISSING and attributes:
-            track = number(attributes, first_key(attributes, TRACK_KEYS), MISSING)
+            track = self._track(attributes)
         bits = CROWD * (flag(entry, "iscrowd") or ("ignore" in entry and flag(entry, "ignore")))
         with_occluded = attributes if entry.get("occluded") is None else entry
         bits |= OCCLUDED * self._unused_flag(with_occluded, "occluded", entry)
@@ -164,6 +172,17 @@ class CocoEntries(AnnotationFile):
             printable(entry, key)
             return whole_or_text(self._text_ids, entry, key)
         return number(entry, key, None if keys == ("id",) else MISSING)
+
+    def _track(self, fields: dict[str, Any]) -> int:
+        """Return the id of a track, or the number that stands for a name such as `car_1`."""
+        key = first_key(fields, TRACK_KEYS)
+        value = fields.get(key) if isinstance(fields, dict) else None
+        if isinstance(value, str) and not is_whole_text(value):
+            name = value.strip()
+            if name.lower() in _NO_TRACK:
+                return MISSING
+            return self.track_names.setdefault(name, _FIRST_NAMED_TRACK + len(self.track_names))
+        return number(fields, key, MISSING)
 
     def _unused_flag(self, fields: dict[str, Any], key: str, entry: dict[str, Any]) -> bool:
         """Return a flag that training and scoring do not use: the box stays if it is unclear."""
@@ -223,8 +242,29 @@ def read_coco_entries(path: Path) -> CocoEntries:
             continue  # ids are unique here, and `categories_of` refuses repeated names
         for n in np.flatnonzero(misfits.entries).tolist():
             entries.problems.append(f"{path}: {misfits.describe(n)}, skipped")
+    _leave_out_unused_twins(entries)
     _describe(entries)
     return entries
+
+
+def _leave_out_unused_twins(entries: CocoEntries) -> None:
+    """Leave out a class without boxes that has the name of another one.
+
+    Roboflow's class 0 stands for the whole project, and may have the name of its only class.
+    """
+    by_name: defaultdict[str, list[int]] = defaultdict(list)
+    for class_id, name in entries.names.items():
+        by_name[name].append(class_id)
+    twins = [ids for ids in by_name.values() if len(ids) > 1]
+    used = set(entries.annotations.category_ids) if twins else set()
+    for ids in twins:
+        kept = [class_id for class_id in ids if class_id in used] or [max(ids)]
+        for class_id in set(ids) - set(kept):
+            name = entries.names.pop(class_id)
+            entries.notes.append(
+                f"{entries.path.name}: class {class_id} is left out: it has no boxes, and class "
+                f"{kept[0]} is {name!r}, too"
+            )
 
 
 def _describe(entries: CocoEntries) -> None:
@@ -234,6 +274,10 @@ def _describe(entries: CocoEntries) -> None:
             f"{entries.path}: `{key}` is unclear in {count} annotations and read as false; {first}"
         )
     if entries.num_outlined:
-        entries.notes.append(f"{entries.num_outlined} boxes without `bbox` are around polygons")
+        entries.notes.append(
+            f"without `bbox`, taken around polygons: {counted(entries.num_outlined, 'box')}"
+        )
     if entries.num_rotated:
-        entries.notes.append(f"{entries.num_rotated} rotated boxes are replaced by their extent")
+        entries.notes.append(
+            f"rotated, replaced by the extent: {counted(entries.num_rotated, 'box')}"
+        )

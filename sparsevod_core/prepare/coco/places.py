@@ -7,13 +7,18 @@ another machine in front. What is found is told; names that fit in several folde
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 
+from sparsevod_core.data.annotation_columns import FileNameColumn
 from sparsevod_core.data.annotation_file import is_video_file, place
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.coco.entries import CocoEntries
@@ -27,15 +32,58 @@ _MOST_FOLDERS = 200
 """Number of subfolders that are tried."""
 
 
+_SPELLINGS: Mapping[str, Callable[[str], str]] = {
+    "in composed Unicode form (NFC)": partial(unicodedata.normalize, "NFC"),
+    "in decomposed Unicode form (NFD), as macOS writes them": partial(unicodedata.normalize, "NFD"),
+    "with %20 and the like decoded": lambda name: _if_printable(unquote(name), name),
+}
+
+
+def _if_printable(text: str, otherwise: str) -> str:
+    return text if text.isprintable() else otherwise
+
+
 def find_place(root: Path, split: str, entries: CocoEntries, hints: Hints) -> Path:
     """Return the folder that names start from, the one that has most of the files.
 
     Folders in front of all names that are not there are removed from `entries.file_names`. Then
-    images whose name leads out of the root are skipped.
+    images whose name leads out of the root are skipped. If no file is there, names are spelled as
+    other systems do.
 
     Raises:
         DataError: none of the names is found, or they are found in several unusual folders.
     """
+    try:
+        return _find_place(root, split, entries, hints)
+    except DataError:
+        names, videos = entries.file_names, entries.video_of
+        for text, spell in _SPELLINGS.items():
+            if not _spell(entries, spell):
+                continue
+            with suppress(DataError):
+                place = _find_place(root, split, entries, hints)
+                entries.notes.append(f"{entries.path.name}: file names are read {text}")
+                return place
+            entries.file_names, entries.video_of = names, videos
+        raise
+
+
+def _spell(entries: CocoEntries, spell: Callable[[str], str]) -> bool:
+    """Spell all file names in another way; return False if that does not change the first ones."""
+    if all(spell(name) == name for names in _probes(entries) for name in names):
+        return False
+    column = FileNameColumn()
+    for position in range(len(entries.file_names.spans)):
+        column.append(spell(entries.file_names[position]))
+    entries.file_names = column.names()
+    entries.video_of = {
+        id_: (name, file if file is None or leads_out(spell(file)) else spell(file))
+        for id_, (name, file) in entries.video_of.items()
+    }
+    return True
+
+
+def _find_place(root: Path, split: str, entries: CocoEntries, hints: Hints) -> Path:
     leading = _leading_folders(entries)
     is_outside = bool(leading) and leads_out("/".join([*leading, ""]))
     if not is_outside:

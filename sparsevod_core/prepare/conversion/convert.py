@@ -19,6 +19,9 @@ from sparsevod_core.prepare.reading.annotated import AnnotatedVideo
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.version import version
 
+_FRACTION = 1.5
+"""Largest coordinate of boxes that are given as fractions of the frame, some a little outside."""
+
 
 def convert(
     sources: Sequence[Named],
@@ -46,7 +49,8 @@ def convert(
             keeps nothing.
 
     Raises:
-        DataError: No usable frame, the file cannot be written, or, if `strict`, any problem.
+        DataError: No usable frame, no box in pixels, the file cannot be written, or, if `strict`,
+            any problem.
         SparseVodError: A worker process was killed.
     """
     result.boxes_per_class = {str(category["name"]): 0 for category in categories}
@@ -79,6 +83,11 @@ def convert(
             if not (result.num_frames or result.num_stills):
                 reason = (result.problems or ["it is empty"])[0]
                 raise DataError(f"no usable frame in the split {result.split}: {reason}")
+            if 0 < result.farthest_px <= _FRACTION:
+                raise DataError(
+                    f"no box in the split {result.split} reaches beyond {result.farthest_px:g} "
+                    "pixels: the coordinates look like fractions of the frame, expected pixels"
+                )
     except BaseException:
         if output is not None and output.is_kept:
             reporter.message(

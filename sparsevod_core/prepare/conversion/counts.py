@@ -41,6 +41,7 @@ class Counts:
     num_tracks: int = 0
     num_known_motion: int = 0
     num_crowd: int = 0
+    farthest_px: float = 0.0
     left_out: dict[str, int] = field(default_factory=dict)
     boxes_per_class: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -61,6 +62,7 @@ def count(video: AnnotatedVideo, class_names: Mapping[int, str]) -> Counts:
         num_tracks=len({box.track for box in boxes} - {None}),
         num_known_motion=sum(box.motion_iou is not None for box in boxes),
         num_crowd=sum(box.is_crowd for box in boxes),
+        farthest_px=max((max(box.box_xyxy) for box in boxes), default=0.0),
         left_out=dict(video.left_out),
         boxes_per_class={class_names[class_id]: n for class_id, n in per_class.items()},
         problems=video.problems,

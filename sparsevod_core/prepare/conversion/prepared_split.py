@@ -33,8 +33,10 @@ class PreparedSplit:
         num_tracks: Number of tracks; an object in another video is another track.
         num_known_motion: Number of boxes with a motion IoU.
         num_crowd: Number of boxes that are neither trained on nor scored.
+        farthest_px: Largest coordinate of a box.
         boxes_per_class: Number of boxes by class name, in the order of the categories.
-        lengths: Number of frames of each video.
+        videos: One example per video.
+        shared: What val has in common with train.
         first_numbers: Smallest and largest number of a video's first frame; None without videos.
         shortest, longest, stills: Examples of videos, and of still images; None without any.
         notes: How the data were interpreted where their layout leaves it open.
@@ -61,9 +63,11 @@ class PreparedSplit:
     num_tracks: int = 0
     num_known_motion: int = 0
     num_crowd: int = 0
+    farthest_px: float = 0.0
     boxes_per_class: dict[str, int] = field(default_factory=dict)
     expected_boxes_per_class: dict[str, int] | None = None
-    lengths: list[int] = field(default_factory=list)
+    videos: list[Example] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
     first_numbers: tuple[int, int] | None = None
     shortest: Example | None = None
     longest: Example | None = None
@@ -85,6 +89,7 @@ class PreparedSplit:
         self.num_tracks += counts.num_tracks
         self.num_known_motion += counts.num_known_motion
         self.num_crowd += counts.num_crowd
+        self.farthest_px = max(self.farthest_px, counts.farthest_px)
         if counts.example is not None:
             self._add_example(counts.example, is_video=counts.num_videos > 0)
         self.problems += counts.problems
@@ -97,7 +102,7 @@ class PreparedSplit:
         if not is_video:
             self.stills = self.stills or example
             return
-        self.lengths.append(example.num_frames)
+        self.videos.append(example)
         if self.shortest is None or example.num_frames < self.shortest.num_frames:
             self.shortest = example
         if self.longest is None or example.num_frames > self.longest.num_frames:
@@ -108,14 +113,16 @@ class PreparedSplit:
     @property
     def frames_per_video(self) -> tuple[int, float, int] | None:
         """Smallest, median and largest number of frames of a video; None without videos."""
-        return (
-            (min(self.lengths), median(self.lengths), max(self.lengths)) if self.lengths else None
-        )
+        lengths = [example.num_frames for example in self.videos]
+        return (min(lengths), median(lengths), max(lengths)) if lengths else None
 
     @property
     def doubts(self) -> list[str]:
-        """Return what looks like frames that were not recognized as those of a video."""
-        num_single = self.lengths.count(1)
+        """Return what looks wrong about the videos: not recognized as such, or also in train."""
+        return [*self._doubts_on_grouping(), *(f"{self.split}: {line}" for line in self.shared)]
+
+    def _doubts_on_grouping(self) -> list[str]:
+        num_single = sum(example.num_frames == 1 for example in self.videos)
         if self.shortest is not None and num_single > 1 and 2 * num_single > self.num_videos:
             return [
                 f"{self.split}: {num_single:,} of {self.num_videos:,} videos have one frame, e.g. "

@@ -42,7 +42,8 @@ def ordered_results(
     Raises:
         SparseVodError: A process was killed; raised by the iterator.
     """
-    if workers <= 1 or len(items) <= 1:
+    workers = min(workers, len(items))
+    if workers <= 1:
         yield map(function, items)
         return
     size = max(1, min(_LARGEST_TASK, len(items) // (_TASKS_PER_WORKER * workers)))

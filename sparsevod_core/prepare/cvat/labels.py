@@ -49,6 +49,7 @@ from sparsevod_core.prepare.reading.media import (
     finish,
     media_inputs,
     open_media,
+    require_size,
 )
 from sparsevod_core.prepare.reading.split_names import find_by_split, split_named
 from sparsevod_core.prepare.reading.strict_xml import root_element
@@ -65,18 +66,20 @@ class CvatVideo(AnnotatedMedia):
         task: Id of the task if the file has several; "" for every track of the file.
         offset: Number to subtract from the frame numbers of the tracks.
         numbers: Numbers of the task's frames in the video.
+        size: Height and width of the frames when they were labeled; zeros if they are not stated.
     """
 
     task: str
     offset: int
     numbers: range
+    size: tuple[int, int]
 
 
 def find_cvat(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     """Find the tasks of one XML, or of all in a folder and in its folders such as `train`.
 
     Raises:
-        DataError: No such file, or an invalid class list.
+        DataError: No such file, no file with labels, or an invalid class list.
     """
     folder = root.parent if root.is_file() else root
     files = (
@@ -90,6 +93,9 @@ def find_cvat(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     for split, paths in files.items():
         for path in paths:
             _add_file(path, split, media_root, found, labels)
+    problems = [problem for split in found.values() for problem in split.problems]
+    if problems and not labels:
+        raise DataError(problems[0].removesuffix(", file skipped"))
     _report_overlap(found)
     if hints.classes is not None:
         names = read_class_list(hints.classes, first_id=1)
@@ -108,6 +114,8 @@ class CvatReader:
 
     def __call__(self, source: CvatVideo) -> AnnotatedVideo:
         video = open_media(self.root, source.media)
+        if all(source.size):
+            require_size(self.root, video, source.size, f"{source.annotation}: <original_size> is")
         frames = {frame.number: frame for frame in video.frames}  # ascending
         if isinstance(source.media, ImageFrames) and len(source.media.files) < len(source.numbers):
             video.problems.append(
@@ -249,7 +257,7 @@ def _open_task(path: Path, meta: CvatMeta, task: CvatTask, offset: int, root: Pa
     else:
         media = VideoFrames(name, place.relative_to(root).as_posix(), numbers)
     task_id = task.fields.get("id", "") if is_project else ""
-    return CvatVideo(media, path, task_id, offset, numbers)
+    return CvatVideo(media, path, task_id, offset, numbers, task.size)
 
 
 def _find_media(path: Path, task: CvatTask, root: Path, *, is_project: bool) -> Path | None:

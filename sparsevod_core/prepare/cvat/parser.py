@@ -39,6 +39,11 @@ class CvatTask:
         return _parse_number(self.fields.get(name, ""), default)
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frames in pixels; zeros if they are not stated."""
+        return self.number("original_height", 0), self.number("original_width", 0)
+
+    @property
     def step(self) -> int:
         """Distance between the task's frames in the video; 0 if `frame_filter` is unclear."""
         text = self.fields.get("frame_filter", "").replace(" ", "")
@@ -176,6 +181,10 @@ class _Parser(StrictXmlParser):
             self.meta.tasks[-1].fields[tag] = text
         elif parent == "meta":
             self._fields_of_all_tasks[tag] = text
+        elif parent == "original_size":
+            is_of_task = "task" in self.open_tags or "job" in self.open_tags
+            fields = self.meta.tasks[-1].fields if is_of_task else self._fields_of_all_tasks
+            fields[f"original_{tag}"] = text
         elif parent == "label":
             self._label[tag] = text
         elif tag == "label":

@@ -45,6 +45,7 @@ from sparsevod_core.prepare.reading.media import (
     add_box,
     finish,
     open_media,
+    require_size,
 )
 from sparsevod_core.prepare.reading.split_names import find_by_split
 from sparsevod_core.reporting import Reporter
@@ -63,11 +64,13 @@ class MotSequence(AnnotatedMedia):
         columns: Meaning of the columns of the ground truth.
         shift: Number to add to a frame number of the ground truth to get the media's.
         num_frames: Number of frames according to `seqinfo.ini`; None without that file.
+        size: Height and width of the frames according to it; None if they are not stated.
     """
 
     columns: Columns
     shift: int
     num_frames: int | None
+    size: tuple[int, int] | None
 
 
 def find_mot(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
@@ -122,11 +125,13 @@ class MotReader:
 
     def __call__(self, source: MotSequence) -> AnnotatedVideo:
         video = open_media(self.root, source.media)
+        info = source.annotation.parent.parent / "seqinfo.ini"
+        if source.size is not None:
+            require_size(self.root, video, source.size, f"imWidth and imHeight in {info} are")
         frames = {frame.number: frame for frame in video.frames}
         if source.num_frames not in (None, len(frames)):
             video.problems.append(
-                f"{source.annotation.parent.parent / 'seqinfo.ini'}: seqLength is "
-                f"{source.num_frames}, but {len(frames)} frames exist"
+                f"{info}: seqLength is {source.num_frames}, but {len(frames)} frames exist"
             )
         columns = source.columns
         for number, entry in read_ground_truth(source.annotation, columns):
@@ -195,7 +200,7 @@ def _sequence(
         shift = -of_files
     else:
         shift = 0 if of_folders is None else files.media.files[0][0] - of_folders
-    return MotSequence(files.media, files.annotation, columns, shift, files.num_frames)
+    return MotSequence(files.media, files.annotation, columns, shift, files.num_frames, files.size)
 
 
 def _class_names(

@@ -37,6 +37,7 @@ class SequenceFiles:
         class_list: `gt/labels.txt`, which CVAT and Datumaro write; None without it.
         media: Frames.
         num_frames: Number of frames according to `seqinfo.ini`; None without that file.
+        size: Height and width of the frames according to it; None if they are not stated.
         is_numbered: Whether all names of images are only digits.
     """
 
@@ -44,6 +45,7 @@ class SequenceFiles:
     class_list: Path | None
     media: Media
     num_frames: int | None
+    size: tuple[int, int] | None
     is_numbered: bool
 
 
@@ -93,6 +95,7 @@ def open_sequence(root: Path, label_file: Path) -> SequenceFiles:
         class_list,
         media,
         num_frames=None if length is None else int(length),
+        size=size if all(size := (_pixels(info, "imheight"), _pixels(info, "imwidth"))) else None,
         is_numbered=all(stem.isdigit() for stem in stems.values()),
     )
 
@@ -183,6 +186,11 @@ def _read_seqinfo(path: Path) -> dict[str, str]:
     if not (length.isascii() and length.isdigit() and len(length) < 10):
         raise DataError(f"{path}: seqLength: expected an integer, got {length[:40]!r}")
     return info
+
+
+def _pixels(info: dict[str, str], name: str) -> int:
+    text = info.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 def _video_file(root: Path, folder: Path) -> Path:

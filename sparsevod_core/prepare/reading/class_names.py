@@ -12,6 +12,7 @@ from typing import Any
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.text_file import read_text
 
+_WITH_NUMBER = re.compile(r"([0-9]{1,9})[\s,;=]")
 _WITH_ID = re.compile(r"(-?[0-9]{1,9})\s*:\s*(.*)")
 
 
@@ -21,16 +22,29 @@ def read_class_list(path: Path, *, first_id: int) -> dict[int, str]:
     Lines without ids are numbered from `first_id`.
 
     Raises:
-        DataError: The file is unreadable or empty, only some lines have ids, or a name or id is
-            repeated.
+        DataError: The file is unreadable or empty, only some lines have ids, a line between names
+            without ids is empty, or a name or id is repeated.
     """
-    lines = read_text(path).split("\n")
+    lines = read_text(path).rstrip().split("\n")
     names: dict[int, str] = {}
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     matches = [_WITH_ID.fullmatch(line) for _, line in numbered]
     if any(matches) and not all(matches):
         number, line = numbered[matches.index(None)]
         raise DataError(f"{path}:{number}: {line[:40]!r} has no id, other lines have: `ID: NAME`")
+    blank = next((number for number, line in enumerate(lines, 1) if not line.strip()), 0)
+    if numbered and blank and not any(matches):
+        raise DataError(
+            f"{path}:{blank}: an empty line between names, so that the ids of those behind it are "
+            "unclear",
+            hint="remove the line, or write `ID: NAME` in all lines",
+        )
+    counts = [int(found[1]) for _, line in numbered if (found := _WITH_NUMBER.match(line))]
+    if len(counts) == len(numbered) > 1 and counts in (_from(0, counts), _from(1, counts)):
+        raise DataError(
+            f"{path}:{numbered[0][0]}: expected `NAME` or `ID: NAME`, got {numbered[0][1][:40]!r}",
+            hint="write a colon behind the ids, or leave them out",
+        )
     for place, ((number, line), match) in enumerate(zip(numbered, matches, strict=True)):
         class_id, name = (int(match[1]), match[2]) if match else (first_id + place, line)
         if class_id in names:
@@ -38,6 +52,10 @@ def read_class_list(path: Path, *, first_id: int) -> dict[int, str]:
         names[class_id] = name
     categories_of(names, path)
     return names
+
+
+def _from(first: int, counts: list[int]) -> list[int]:
+    return list(range(first, first + len(counts)))
 
 
 def categories_of(names: Mapping[int, str], source: Path) -> list[dict[str, Any]]:

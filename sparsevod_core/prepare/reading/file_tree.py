@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -24,11 +25,15 @@ SplitOf = Callable[[str], str]
 
 @dataclass(slots=True)
 class FileTree:
-    """Paths of the images, video files and label files below a root, relative to it."""
+    """Paths of the images, video files and label files below a root, relative to it.
+
+    `other_file` is the first file that is none of these; "" without any.
+    """
 
     images: list[str] = field(default_factory=list)
     videos: list[str] = field(default_factory=list)
     labels: set[str] = field(default_factory=set)
+    other_file: str = ""
 
 
 def list_files(root: Path, label_suffix: str) -> FileTree:
@@ -39,8 +44,10 @@ def list_files(root: Path, label_suffix: str) -> FileTree:
             tree.images.append(path)
         elif is_video_file(path):
             tree.videos.append(path)
-        elif path.endswith(label_suffix):
+        elif path.lower().endswith(label_suffix):
             tree.labels.add(path)
+        else:
+            tree.other_file = tree.other_file or path
     return tree
 
 
@@ -71,11 +78,22 @@ def base_of(file: str) -> str:
 def label_of(image: str, suffix: str, labels: set[str]) -> str | None:
     """Return the label file of an image, None if it has none."""
     stem = image.rpartition(".")[0]
-    return next((stem + suffix for stem in label_stems(stem) if stem + suffix in labels), None)
+    candidates = (label + end for label in label_stems(stem) for end in (suffix, suffix.upper()))
+    return next((label for label in candidates if label in labels), None)
 
 
 def label_stems(stem: str) -> Iterator[str]:
-    """Yield the paths without suffix where the label of `stem` may be, most likely first."""
+    """Yield the paths without suffix where the label of `stem` may be, most likely first.
+
+    Names may be in another Unicode form than `stem`: macOS decomposes accented letters.
+    """
+    yield from _places(stem)
+    if not stem.isascii():
+        for form in ("NFC", "NFD"):
+            yield from _places(unicodedata.normalize(form, stem))
+
+
+def _places(stem: str) -> Iterator[str]:
     yield stem
     parts = stem.split("/")
     for place, part in reversed(list(enumerate(parts[:-1]))):

@@ -115,7 +115,7 @@ def pair_labels(
     for split, target in splits.items():
         target.problems += map(_no_labels, unlabeled[split])
     if not splits:
-        _refuse_unpaired(tree, paired)
+        _refuse_unpaired(root, tree, paired)
     return splits, notes + more
 
 
@@ -223,15 +223,21 @@ def _no_labels(video: LabeledVideo) -> str:
     )
 
 
-def _refuse_unpaired(tree: FileTree, paired: set[str]) -> None:
-    """Raise if there are labels and media that do not belong together."""
+def _refuse_unpaired(root: Path, tree: FileTree, paired: set[str]) -> None:
+    """Raise if there are labels without media, or with media that do not belong to them."""
     labels = [
         label
         for label in sorted(tree.labels - paired)
         if split_number(PurePosixPath(label).stem)[1] is not None
     ]
-    if not labels or not (tree.videos or tree.images):
+    if not labels:
         return
+    if not (tree.videos or tree.images):
+        other = f"; {tree.other_file} is no format that is read" if tree.other_file else ""
+        raise DataError(
+            f"{root}: labels such as {labels[0]}, but no image or video file{other}",
+            hint="put the images or videos into the folder, as .jpg, .png or .mp4",
+        )
     more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
     media = (tree.videos or tree.images)[0]
     stem = PurePosixPath(media).relative_to(base_of(media)).with_suffix("").as_posix()

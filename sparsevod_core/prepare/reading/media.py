@@ -20,7 +20,9 @@ from sparsevod_core.prepare.reading.annotated import (
     box_within_frame,
 )
 from sparsevod_core.prepare.reading.frame_groups import ImageFrames
-from sparsevod_core.prepare.reading.image_size import read_image_size
+from sparsevod_core.prepare.reading.image_size import read_image_size, size_problem
+
+_REPEATED = "boxes that repeat another one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,18 @@ def _open_images(root: Path, media: ImageFrames) -> AnnotatedVideo:
     return video
 
 
+def require_size(root: Path, video: AnnotatedVideo, stated: tuple[int, int], where: str) -> None:
+    """Check that all frames have the (height, width) for which boxes in pixels are meant.
+
+    Raises:
+        DataError: A frame has another size, e.g. of a video that was scaled after it was labeled.
+    """
+    for frame in video.frames:
+        if (frame.height, frame.width) != stated:
+            path = root / (video.file_name or frame.file_name)
+            raise DataError(size_problem(path, (frame.height, frame.width), stated, where))
+
+
 def frames_in_file(
     path: Path, numbers: Sequence[int] | None, problems: list[str]
 ) -> tuple[int, int, Sequence[int]]:
@@ -148,11 +162,14 @@ def add_box(
         place: File and line, for the problem.
         slack_px: A box that extends up to this far beyond the frame is clipped without a problem.
     """
-    if box.track is not None and any(other.track == box.track for other in frame.boxes):
-        video.problems.append(
-            f"{place}: object {box.track} has a box in frame {frame.number} already, skipped"
-        )
-        return
+    same = [other for other in frame.boxes if box.track is not None and other.track == box.track]
+    if same:
+        problem = f"{place}: object {box.track} has a box in frame {frame.number} already"
+        if any(other.class_id == box.class_id for other in same):
+            video.problems.append(f"{problem}, skipped")
+            return
+        video.problems.append(f"{problem}, of another class: used without its track")
+        box.track = None
     left, top, right, bottom = box.box_xyxy
     beyond_px = max(-left, -top, right - frame.width, bottom - frame.height)
     clipped, problem = box_within_frame(box.box_xyxy, frame.width, frame.height)
@@ -164,8 +181,19 @@ def add_box(
 
 
 def finish(video: AnnotatedVideo) -> AnnotatedVideo:
-    """Sort the frames by number and set the motion IoU of tracked boxes."""
+    """Leave out repeated boxes, sort the frames, and set the motion IoU of tracked boxes."""
+    for frame in video.frames:
+        if len(frame.boxes) > 1:
+            _leave_out_repeated(video, frame)
     if video.is_video:
         video.frames.sort(key=lambda frame: frame.number)
         add_motion(video.frames)
     return video
+
+
+def _leave_out_repeated(video: AnnotatedVideo, frame: AnnotatedFrame) -> None:
+    """Remove boxes without a track that are in the frame already: tools save objects twice."""
+    kept = {(box.class_id, box.box_xyxy, box.is_crowd, box.track): box for box in frame.boxes}
+    if len(kept) < len(frame.boxes):
+        video.left_out[_REPEATED] += len(frame.boxes) - len(kept)
+        frame.boxes = list(kept.values())

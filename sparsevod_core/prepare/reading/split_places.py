@@ -42,8 +42,8 @@ class SplitPlaces:
             if twice:
                 others = {self._split_of_place[place] for place in twice}
                 self.notes.append(
-                    f"{source}: {_some(twice)} is in {split} and in {' and '.join(sorted(others))}"
-                    f": used as {split} only"
+                    f"{source}: in {split} and in {' and '.join(sorted(others))}: {_some(twice)}"
+                    f", used as {split} only"
                 )
             self._split_of_place.update(dict.fromkeys(found, split))
         self._of_folder: dict[str, str | None] = {}

@@ -15,8 +15,9 @@ _SPLIT_KEYS = {"train": "train", "val": "valid", "test": "test"}
 
 
 def find_obj_data(root: Path) -> Path | None:
-    """Return the `obj.data` in `root`, or the only other `.data` file."""
-    files = sorted(root.glob("*.data"), key=lambda file: file.name != "obj.data")
+    """Return the `obj.data` in `root` or its folder `data`, or the only other `.data` file."""
+    files = sorted(root.glob("*.data")) or sorted(root.glob("data/*.data"))
+    files.sort(key=lambda file: file.name != "obj.data")
     return files[0] if len(files) == 1 or (files and files[0].name == "obj.data") else None
 
 

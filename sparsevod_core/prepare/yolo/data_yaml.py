@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsevod_core.errors import DataError
+from sparsevod_core.reporting import counted
 from sparsevod_core.safe_yaml import read_yaml
 
 _SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -75,7 +76,8 @@ def read_data_yaml(path: Path) -> DataFile:
     names = _names(path, settings["names"]) if "names" in settings else None
     count = settings.get("nc")
     if names and count and count not in (str(len(names)), str(max(names) + 1)):
-        notes.append(f"{path.name}: nc is {str(count)[:20]!r}, but there are {len(names)} names")
+        given = counted(len(names), "name")
+        notes.append(f"{path.name}: nc is {str(count)[:20]!r}, but the file has {given}")
     places = {}
     for split, keys in _SPLIT_KEYS.items():
         key = next((key for key in keys if settings.get(key)), keys[0])

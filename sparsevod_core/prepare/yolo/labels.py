@@ -48,7 +48,7 @@ def find_yolo(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
     splits, more = pair_labels(root, tree, ".txt", split_of or split_by_folder(tree), hints)
     videos = [source for source in used_sources(splits) if isinstance(source, LabeledVideo)]
     labels = [label for video in videos for _, label in video.labels]
-    form = decide_form(root, labels, 0 if data is None else data.keypoint_numbers)
+    form = decide_form(root, labels, 0 if data is None else data.keypoint_numbers, names)
     notes += [*([] if data is None else data.notes), *more, *_notes_on(form)]
     categories = categories_of(names, root if data is None else data.path)
     return LabelSet(root, categories, splits, YoloReader(root, names, form), notes)

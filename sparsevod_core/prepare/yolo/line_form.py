@@ -8,7 +8,7 @@ reading, or two, is refused.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.file_bytes import read_up_to
 from sparsevod_core.prepare.reading.text_file import MAX_BYTES, encoding_of
 from sparsevod_core.prepare.yolo.lines import LineForm, box_of, numbers_of
+from sparsevod_core.reporting import counted
 
 _FILES_PER_PASS, _MAX_FILES, _MAX_LINES = 1_000, 20_000, 5_000
 _SLACK = 0.02  # fraction of the frame by which boxes may leave it: rounding, tools that do not clip
@@ -50,11 +51,14 @@ def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     return ((n, words) for n, line in enumerate(lines, start=1) if (words := line.split()))
 
 
-def decide_form(root: Path, labels: Sequence[str], keypoint_numbers: int) -> LineForm:
+def decide_form(
+    root: Path, labels: Sequence[str], keypoint_numbers: int, class_ids: Collection[int]
+) -> LineForm:
     """Return the form of the lines in label files, given relative to the root.
 
     Raises:
-        DataError: Most lines have no known form, or they have one that cannot be told from another.
+        DataError: Most lines have no known form, or they have one that cannot be told from another,
+            or their classes count from 1.
     """
     lines, broken, num_lines = [], [], 0
     for place, file, words in _sample(root, labels):
@@ -83,7 +87,23 @@ def decide_form(root: Path, labels: Sequence[str], keypoint_numbers: int) -> Lin
             hint=hint,
         )
     _refuse_corners(boxes)
+    _refuse_classes_from_1(lines, class_ids)
     return form
+
+
+def _refuse_classes_from_1(lines: Sequence[Line], class_ids: Collection[int]) -> None:
+    """Raise if the classes of N names, which count from 0, are 1 to N in the labels."""
+    used = [int(float(line.words[0])) for line in lines]
+    num_names = len(class_ids)
+    if set(class_ids) != set(range(num_names)) or used.count(num_names) < _MIN_EVIDENCE:
+        return
+    if (min(used), max(used)) == (1, num_names):
+        raise DataError(
+            f"{lines[used.index(num_names)].place}: class {num_names}, but the classes of "
+            f"{counted(num_names, 'name')} count from 0; as no label has class 0, the labels "
+            "seem to count from 1",
+            hint="give the ids with --classes FILE, one `ID: NAME` per line, from `1: NAME` on",
+        )
 
 
 def _sample(root: Path, labels: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
@@ -120,6 +140,8 @@ def _tail(lines: Iterable[Line], keypoint_numbers: int) -> tuple[str, ...]:
         return ()
     column = [line.values[-1] for line in ones]
     if all(value.is_integer() for value in column):
+        if set(column) == {-1}:  # an exporter of tracks, without any
+            return ("track",)
         seen = {(line.file, line.values[-1]) for line in ones}
         is_plain = not any("." in line.words[-1] for line in ones)
         if max(map(abs, column)) > 1 or (is_plain and len(seen) == len(ones)):

@@ -15,8 +15,11 @@ from torch import nn
 
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
 from sparsevod_core.config import load_config
+from sparsevod_core.errors import ConfigError
+from sparsevod_core.export.files import export_detector
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.detector import top_detections
+from sparsevod_core.reporting import SilentReporter
 from sparsevod_core.structures import Category
 from sparsevod_core.video.reader import VideoReader
 
@@ -152,4 +155,11 @@ def test_wrong_use_is_one_clear_line(arguments: list[str], says: str, tmp_path: 
     )
     assert done.returncode in (1, 2)
     assert says in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_size_is_bounded(detector: Any, tmp_path: Path) -> None:
+    size = {"image_size": (10**6, 64), "categories": (), "reporter": SilentReporter()}
+    with pytest.raises(ConfigError, match="size 1000000x64: expected at most 8,192 pixels"):
+        export_detector(detector, tmp_path / "model.pt2", **size)
     assert list(tmp_path.iterdir()) == []

@@ -384,8 +384,9 @@ def test_categories_must_match_classes() -> None:
 def test_devices() -> None:
     assert resolve_device("cpu") == torch.device("cpu")
     assert resolve_device("auto").type in ("cpu", "cuda")
-    with pytest.raises(ConfigError, match="unknown device 'gpu'"):
-        resolve_device("gpu")
+    for name in ("gpu", "meta", "xpu:0", ""):
+        with pytest.raises(ConfigError, match=f"unknown device '{name}'"):
+            resolve_device(name)
     with pytest.raises(ConfigError, match=r"cuda:99: torch sees (no|\d+) GPU"):
         resolve_device("cuda:99")
 

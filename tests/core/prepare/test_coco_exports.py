@@ -175,8 +175,8 @@ def test_boxes_from_polygons_and_rotated_ones(studio: Studio) -> None:
     assert [box["bbox"] for box in written(studio)] == [first, first, [25, 15, 10, 20]]
     (problem,) = split.problems
     assert "`bbox` is missing, and `segmentation` is not a list of polygons" in problem
-    assert "SET: 2 boxes without `bbox` are around polygons" in messages
-    assert "SET: 1 rotated boxes are replaced by their extent" in messages
+    assert "SET: without `bbox`, taken around polygons: 2 boxes" in messages
+    assert "SET: rotated, replaced by the extent: 1 box" in messages
 
 
 @pytest.mark.parametrize(
@@ -328,3 +328,53 @@ def test_sections_in_any_order_and_a_pipe_beside_them(studio: Studio) -> None:
     os.mkfifo(studio.root / "pipe.json")
     split, _ = convert(studio)
     assert split.num_boxes == 4
+
+
+@pytest.mark.parametrize(
+    ("names", "files", "note"),
+    [
+        ("caf\u00e9_{:02}.png", "cafe\u0301_{:02}.png", "decomposed Unicode form"),
+        ("cafe\u0301_{:02}.png", "caf\u00e9_{:02}.png", "composed Unicode form"),
+        ("my%20clip%20%281%29_{:02}.png", "my clip (1)_{:02}.png", "with %20"),
+    ],
+)
+def test_names_that_other_systems_spell_differently(
+    studio: Studio, names: str, files: str, note: str
+) -> None:
+    export(studio, names, files=files)
+    split, messages = convert(studio)
+    assert (split.num_boxes, split.problems) == (4, [])
+    assert any(note in message for message in messages)
+    studio.shown()
+
+
+def test_encoded_names_do_not_lead_out_of_the_set(studio: Studio) -> None:
+    export(studio, "%2e%2e/out/{:02}.png", files="../out/{:02}.png")
+    with pytest.raises(DataError, match="in none of"):
+        convert(studio)
+
+
+def test_a_class_without_boxes_that_repeats_a_name_is_left_out(studio: Studio) -> None:
+    classes = [{"id": 0, "name": "dog", "supercategory": "none"}, {"id": 1, "name": "dog"}]
+    export(studio, "a/{:02}.png", categories=classes)  # as Roboflow writes them
+    split, messages = convert(studio)
+    assert split.boxes_per_class == {"dog": 4}
+    assert any("class 0 is left out: it has no boxes" in message for message in messages)
+    export(studio, "a/{:02}.png", categories=classes, box=lambda n: {"category_id": n % 2})
+    with pytest.raises(DataError, match="classes 0 and 1 are both 'dog'"):
+        convert(studio)
+
+
+def test_repeated_boxes_are_left_out(studio: Studio) -> None:
+    export(studio, "a/{:02}.png", box=lambda n: {"image_id": n - n % 2, "bbox": [1, 2, 30, 40]})
+    split, _ = convert(studio)
+    assert (split.num_boxes, split.left_out) == (2, {"boxes that repeat another one": 2})
+
+
+def test_tracks_may_have_names(studio: Studio) -> None:
+    names = {0: "car_1", 1: "car_1", 2: "3.0", 3: "none"}
+    export(studio, "a/{:02}.png", box=lambda n: {"track_id": names[n]})
+    split, _ = convert(studio)
+    assert split.problems == []
+    tracks = [tracks for _, _, tracks in studio.shown()["a"]]
+    assert tracks == [[0], [0], [1], [-1]]

@@ -267,3 +267,18 @@ def test_videos_elsewhere_and_custom_class_ids(studio: Studio, tmp_path: Path) -
     hints = Hints(classes=names, images=studio.root / "media")
     assert studio.problems("cvat", root=path, hints=hints) == []
     assert studio.shown() == {"clip": [(0, [30], [0])]}
+
+
+def test_a_video_that_was_scaled_after_labeling_is_refused(studio: Studio) -> None:
+    studio.video("clip.mp4", 6)
+    text = xml([f'<track id="0" label="cat">{box(0)}</track>'], source="clip.mp4")
+    studio.write("clip.xml", text.replace(f"<width>{WIDTH}</width>", f"<width>{2 * WIDTH}</width>"))
+    with pytest.raises(DataError, match=r"96x64 pixels, but .*<original_size> is 192x64"):
+        studio.prepare("cvat")
+
+
+def test_cvat_for_images_is_refused_by_name(studio: Studio) -> None:
+    image = f'<image id="0" name="a.png" width="{WIDTH}" height="{HEIGHT}"></image>'
+    studio.write("annotations.xml", xml([image]))
+    with pytest.raises(DataError, match=r"this is `CVAT for images`.*`CVAT for video 1\.1`$"):
+        studio.prepare("cvat")

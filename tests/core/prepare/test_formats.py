@@ -77,3 +77,32 @@ def test_a_prepared_file_may_be_beside_its_labels(studio: Studio) -> None:
     (studio.root / "data.yaml").unlink()
     (studio.root / "a" / "1.txt").unlink()
     assert recognize(studio.root)[0] == "coco"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a/1.json", '{"version": "5.0", "shapes": [], "imagePath": "1.png"}', "LabelMe's JSON"),
+        ("bdd.json", '[{"labels": [{"category": "car", "box2d": {}}]}]', "BDD100K"),
+        ("train.json", '{"videos": [{"file_names": ["a/1.jpg"]}]}', "YouTube-VIS's JSON"),
+        ("MVI_1.xml", '<?xml version="1.0"?>\n<sequence name="MVI_1">', "UA-DETRAC's XML"),
+        ("training/label_2/000001.txt", "Car 0 0 0 1 2 3 4 1 1 1 1 1 1 1\n", "KITTI's format"),
+        ("boxes.csv", "file,x1,y1,x2,y2,class\n", "a table"),
+        ("export.zip", b"PK\x03\x04", "an archive"),
+    ],
+)
+def test_formats_that_are_not_read_are_named(
+    studio: Studio, name: str, text: str | bytes, words: str
+) -> None:
+    studio.write("README.txt", "notes")
+    path = studio.write(name, text)
+    for place in (studio.root, path):
+        with pytest.raises(DataError, match=f"{path.name} is {words}") as error:
+            recognize(place)
+        assert error.value.hint
+
+
+def test_a_class_list_alone_is_no_sign_of_yolo(studio: Studio) -> None:
+    studio.write("a/000001.xml", "<annotation>")
+    studio.write("classes.txt", "cat\n")
+    assert recognize(studio.root)[0] == "voc"

@@ -117,7 +117,7 @@ def test_test_images_without_labels_are_no_empty_frames(studio: Studio) -> None:
         ("train: tr\nval: te", {"train": ["a"], "val": ["x"]}, "neither: 1 video"),
         ("train: tr\nval: te\ntest: te", {"train": ["a"], "val": ["x"]}, "used as val only"),
         ("train: tr\nval: tr\ntest: te", {"all": ["a"]}, "val and train are the same (tr): not"),
-        ("train: [tr, te]\nval: va\ntest: te", {"train": ["a"], "val": ["b"]}, "te is in test and"),
+        ("train: [tr, te]\nval: va\ntest: te", {"train": ["a"], "val": ["b"]}, "and in train: te"),
         ("train: [tr, va]\nval: va", {"train": ["a"], "val": ["b"]}, "used as val only"),
         ("train: .\nval: va\ntest: te", {"train": ["a"], "val": ["b"]}, "test: 1 video"),
         ("test: te", {"all": ["a", "b"]}, "test: 1 video"),

@@ -179,3 +179,20 @@ def test_a_sequence_without_frames_and_frames_without_a_sequence(studio: Studio)
     assert problem.endswith("found neither, sequence skipped") and "B/img1" in problem
     with pytest.raises(DataError, match="no MOT sequence here"):
         studio.prepare("mot", studio.root / "A" / "img1")
+
+
+def test_a_sequence_of_another_size_than_seqinfo_states_is_skipped(studio: Studio) -> None:
+    for name, width in (("A", 96), ("B", 192)):
+        sequence(studio, name)
+        studio.write(f"{name}/seqinfo.ini", f"[Sequence]\nimWidth={width}\nimHeight=64\n")
+    (problem,) = studio.problems("mot")
+    assert problem.startswith("B/img1/000001.jpg: 96x64 pixels, but imWidth and imHeight in ")
+    assert list(studio.shown()) == ["A"]
+
+
+def test_two_classes_with_the_same_track_keep_their_boxes(studio: Studio) -> None:
+    sequence(studio, text="".join(line(n) + line(n, rest="1,3,1.0") for n in range(3)))
+    (split,) = studio.prepare("mot")
+    assert split.boxes_per_class == {"pedestrian": 3, "car": 3}
+    assert (split.num_tracks, len(split.problems)) == (1, 3)
+    assert split.problems[0].endswith("of another class: used without its track")

@@ -123,3 +123,14 @@ def test_the_picture_has_the_size_that_the_label_lacks(
     studio.write("a/1.xml", xml(1).replace(size, stated))
     assert studio.problems("voc") == []
     assert studio.shown() == {"a": [(1, [1], [-1])]}
+
+
+def test_boxes_in_fractions_of_the_frame_are_refused(studio: Studio) -> None:
+    box = "<xmin>0.1</xmin><ymin>0.2</ymin><xmax>0.7</xmax><ymax>0.4</ymax>"
+    for number in (1, 2):
+        studio.image(f"a/{number}.png", number)
+        item = f"<object><name>dog</name><bndbox>{box}</bndbox></object>"
+        studio.write(f"a/{number}.xml", f"<annotation>{item}</annotation>")
+    with pytest.raises(DataError, match="look like fractions of the frame"):
+        studio.prepare("voc")
+    assert not (studio.out / "all.json").exists()

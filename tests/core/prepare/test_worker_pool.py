@@ -40,12 +40,13 @@ def die(number: int) -> int:
     return number
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+@pytest.mark.parametrize("workers", [0, 1, 2, 3, 1000])
 @pytest.mark.parametrize("count", [0, 1, 2, 47])
 def test_results_are_in_order(workers: int, count: int) -> None:
     with ordered_results(square, range(count), workers) as results:
         found = list(results)
     assert [value for value, _ in found] == [number * number for number in range(count)]
+    assert len({pid for _, pid in found}) <= max(min(workers, count), 1)
     own = {pid == os.getpid() for _, pid in found}
     assert own == ({workers <= 1 or count == 1} if count else set())
 

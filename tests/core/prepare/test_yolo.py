@@ -191,7 +191,12 @@ def test_an_object_with_two_boxes_in_a_frame(studio: Studio) -> None:
     studio.write("data.yaml", NAMES)
     studio.image("a/1.png", 1)
     studio.write("a/1.txt", f"0 {fractions(1)} 4\n1 {fractions(1)} 4\n")
-    assert studio.problems("yolo") == ["a/1.txt:2: object 4 has a box in frame 1 already, skipped"]
+    twice = "object 4 has a box in frame 1 already"
+    assert studio.problems("yolo") == [
+        f"a/1.txt:2: {twice}, of another class: used without its track"
+    ]
+    studio.write("a/1.txt", f"0 {fractions(1)} 4\n0 0.5 0.5 0.1 0.1 4\n")
+    assert studio.problems("yolo") == [f"a/1.txt:2: {twice}, skipped"]
 
 
 def test_labels_and_frames_without_each_other(studio: Studio, labeled: Labeled) -> None:
@@ -257,3 +262,72 @@ def test_invalid_class_lists(
     with pytest.raises(DataError) as error:
         studio.prepare("yolo")
     assert words in error.value.message
+
+
+def test_labels_in_another_unicode_form_than_their_images(studio: Studio, labeled: Labeled) -> None:
+    labeled("images/u\u0308_{}.png", "labels/\u00fc_{}.txt")
+    studio.write("data.yaml", NAMES)
+    assert studio.problems("yolo") == []
+    assert [len(frames) for frames in studio.shown().values()] == [3]
+
+
+def test_classes_that_count_from_1_are_refused(studio: Studio) -> None:
+    for number in range(6):
+        studio.image(f"a/{number}.png", number)
+        studio.write(f"a/{number}.txt", f"{1 + number % 2} {fractions(number)}\n")
+    classes = studio.write("classes.txt", "cat\ndog\n")
+    with pytest.raises(
+        DataError, match=r"1\.txt:1: class 2, but the classes of 2 names count from 0"
+    ):
+        studio.prepare("yolo")
+    classes.write_text("1: cat\n2: dog\n")
+    (split,) = studio.prepare("yolo")
+    assert split.boxes_per_class == {"cat": 3, "dog": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cat\n\ndog\n", ":2: an empty line between names"),
+        ("0 cat\n1 dog\n", ":1: expected `NAME`"),
+    ],
+)
+def test_class_lists_with_unclear_ids_are_refused(studio: Studio, text: str, words: str) -> None:
+    studio.image("a/0.png", 0)
+    studio.write("a/0.txt", f"0 {fractions(0)}\n")
+    studio.write("classes.txt", text)
+    with pytest.raises(DataError, match=words):
+        studio.prepare("yolo")
+
+
+def test_suffixes_in_upper_case(studio: Studio, labeled: Labeled) -> None:
+    labeled("images/a_{}.PNG", "labels/a_{}.TXT")
+    studio.write("classes.txt", "cat\ndog\n")
+    assert studio.problems("yolo") == []
+    assert [len(frames) for frames in studio.shown().values()] == [3]
+
+
+def test_images_of_an_unknown_format_are_named(studio: Studio) -> None:
+    studio.write("images/a_1.heic", b"heic")
+    studio.write("labels/a_1.txt", f"0 {fractions(1)}\n")
+    studio.write("classes.txt", "cat\n")
+    with pytest.raises(DataError, match=r"images/a_1\.heic is no format that is read"):
+        studio.prepare("yolo")
+
+
+def test_a_column_of_minus_ones_is_no_track(studio: Studio, labeled: Labeled) -> None:
+    labeled("a/{}.png", "a/{}.txt", track=" -1")
+    studio.write("classes.txt", "cat\ndog\n")
+    assert studio.problems("yolo") == []
+    assert [frame[2] for frame in studio.shown()["a"]] == [[-1]] * 3
+
+
+def test_the_lists_of_darknet_in_their_folder_data(studio: Studio, labeled: Labeled) -> None:
+    labeled("data/obj/{}_1.png", "data/obj/{}_1.txt", range(4))
+    studio.write("data/obj.names", "cat\ndog\n")
+    studio.write("data/train.txt", "".join(f"data/obj/{n}_1.png\n" for n in range(3)))
+    studio.write("data/valid.txt", "data/obj/3_1.png\n")
+    lists = "train = data/train.txt\nvalid = data/valid.txt\nnames = data/obj.names\n"
+    studio.write("data/obj.data", f"classes = 2\n{lists}")
+    splits = studio.prepare("yolo", output=studio.out)
+    assert [split.num_frames + split.num_stills for split in splits] == [3, 1]

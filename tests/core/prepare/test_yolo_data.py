@@ -117,7 +117,7 @@ def test_another_number_of_classes_is_said(studio: Studio) -> None:
     studio.write("data.yaml", "nc: 80\nnames: [cat]")
     reporter = Messages()
     studio.prepare("yolo", reporter=reporter)
-    assert "data.yaml: nc is '80', but there are 1 names" in reporter.text
+    assert "data.yaml: nc is '80', but the file has 1 name" in reporter.text
 
 
 def test_an_export_of_roboflow(studio: Studio) -> None:

@@ -152,6 +152,7 @@ def test_paths_in_a_list_are_relative_to_it(here, tmp_path):
         (["@bad.txt"], VideoError, "bad.txt, line 2: gone.mp4: no such file"),
         (["@loop.txt"], ConfigError, "loop.txt, line 1: @loop.txt is not allowed in a list"),
         (["@binary.txt"], VideoError, "expected a text file"),
+        (["@blank.txt"], VideoError, "blank.txt: expected one path or URL per line, got none"),
     ],
 )
 def test_errors_are_one_line(here, words, kind, says):
@@ -159,6 +160,7 @@ def test_errors_are_one_line(here, words, kind, says):
     (here / "broken.mp4").symlink_to("nowhere.mp4")
     (here / "bad.txt").write_text("b2.mp4\ngone.mp4\n")
     (here / "loop.txt").write_text("@loop.txt\n")
+    (here / "blank.txt").write_text("# later\n\n")
     (here / "binary.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(kind) as raised:
         find_sources(words)

@@ -383,8 +383,8 @@ def test_frames_leave_no_arrays_of_their_own(tmp_path: Path) -> None:
         """Return the number of allocations that stay."""
         for id_ in ids:
             collector.update(id_, np.full((100, 4), 1.0 * id_), np.linspace(0, 1, 100), [1] * 100)
-        files = tracemalloc.take_snapshot().statistics("filename")
-        return sum(file.count for file in files)
+        statistics = tracemalloc.take_snapshot().statistics("filename")
+        return sum(statistic.count for statistic in statistics)
 
     tracemalloc.start()
     try:
