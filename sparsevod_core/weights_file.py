@@ -74,10 +74,9 @@ def require_finite(path: Path | str, weights: Mapping[str, Tensor]) -> None:
             low, high = (value.float() if value.itemsize < 4 else value).aminmax()
             largest = float(torch.maximum(-low, high))
             if not largest <= MAX_WEIGHT:
+                too_large = f", more than {MAX_WEIGHT:g}" if math.isfinite(largest) else ""
                 raise CheckpointError(
-                    f"{path}: the weights are not finite: {name} contains {largest:g}"
-                    if not math.isfinite(largest)
-                    else f"{path}: the weights are too large: {name} contains {largest:g}",
+                    f"{path}: the weights are not finite: {name} contains {largest:g}{too_large}",
                     hint="its training has diverged: use an earlier checkpoint",
                 )
 

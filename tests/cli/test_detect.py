@@ -222,7 +222,8 @@ def test_ctrl_c(
     monkeypatch.setattr(Predictor, "frames", interrupted)
     assert run(source, "--checkpoint", checkpoint, "--json", "in.json") == 130
     if times_pressed == 1:
-        *_, printed, hint = capsys.readouterr().err.splitlines()
+        *_, printed, hint, last = capsys.readouterr().err.splitlines()
+        assert last == "error: interrupted"
         assert printed.startswith("wrote in_detections.mp4 and in.json: 5 frames")
         assert "--resume to continue from in_detections.mp4.journal.jsonl" in hint
         found = json.loads(Path("in.json").read_text())

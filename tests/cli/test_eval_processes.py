@@ -118,7 +118,7 @@ def test_a_killed_process_loses_only_the_unfinished_video(
     assert interrupted.left() == ["found.json.partial"]
     if how == "SIGINT":
         message = f"{interrupted.found}: finished videos are kept; use --resume to continue"
-        assert done.stderr.splitlines()[-1] == message
+        assert done.stderr.splitlines()[-2:] == [message, "error: interrupted"]
     with (interrupted.folder / "found.json.partial").open("ab") as journal:
         journal.write(b'[1058, {"image_id": 10')  # as after a power cut
     done = interrupted.run("--resume")
