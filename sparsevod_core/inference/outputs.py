@@ -160,7 +160,8 @@ def open_outputs(
         ConfigError: The encoding does not fit the container, an output folder is not empty, or
             there is a file of another kind.
     """
-    header, categories = _header(predictor, video, is_tracked), predictor.categories
+    header = _header(predictor, source, video, is_tracked)
+    categories = predictor.categories
     with ExitStack() as stack:
         writer = None
         if files.video is not None:
@@ -206,10 +207,12 @@ def _writer(
     )
 
 
-def _header(predictor: Predictor, video: OpenVideo, is_tracked: bool) -> dict[str, Any]:
+def _header(
+    predictor: Predictor, source: Source, video: OpenVideo, is_tracked: bool
+) -> dict[str, Any]:
     rate, checkpoint = video.frame_rate, predictor.checkpoint
     return {
-        "video": str(video.path),
+        "video": "stdin" if source.kind == "stdin" else str(video.path),
         "width": video.width,
         "height": video.height,
         "frame_rate": None if rate is None else f"{rate.numerator}/{rate.denominator}",

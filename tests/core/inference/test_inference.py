@@ -27,6 +27,7 @@ from sparsevod_core.structures import Category, DetectorOutput, FrameDetections
 from sparsevod_core.version import version
 from sparsevod_core.video.containers import Encoding
 from sparsevod_core.video.reader import VideoReader
+from sparsevod_core.video.sources import Source
 from sparsevod_core.video.writer import VideoWriter
 
 CATEGORIES = (Category(7, "square"), Category(3, "bar"))
@@ -442,6 +443,16 @@ def test_json_on_stdout(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     predict, _ = predictor(supports=0)
     detect_video(predict, video, tmp_path / "out.mp4", results={"json": Path("-")})
     assert json.loads(stdout.getvalue())["num_frames"] == LENGTH
+
+
+def test_the_results_of_stdin_name_it(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(video.read_bytes())))
+    predict, _ = predictor(supports=0)
+    as_json = tmp_path / "out.json"
+    detect_video(predict, Source("stdin", "-"), None, results={"json": as_json})
+    assert json.loads(as_json.read_text())["video"] == "stdin"
 
 
 def test_outputs_of_a_broken_source_are_complete_up_to_the_break(
