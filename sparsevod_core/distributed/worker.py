@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from sparsevod_core.errors import SparseVodError
 from sparsevod_core.spinning import spin_only_on_free_cores
 
 LINGER_S = 1  # time for other launchers to see the death of a process that makes this one fail too
+LAUNCHER_POLL_S = 0.5
 STOPPED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
 
 Result = TypeVar("Result")
@@ -52,6 +54,7 @@ def work(
     _share_the_cores()
     rank, num_processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     launcher = os.getppid()
+    threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see _Agent._start_workers
         result = function(*args, **kwargs)
@@ -86,6 +89,13 @@ def work(
     # Not sys.exit: threads of the process group that wait for other ranks would abort or hang.
     sys.stderr.flush()
     os._exit(exit_code)
+
+
+def _end_with(launcher: int) -> None:
+    """End this process if its launcher is killed: nothing else could stop it then."""
+    while os.getppid() == launcher:
+        time.sleep(LAUNCHER_POLL_S)
+    os._exit(1)
 
 
 def error_reports(folder: Path) -> list[Path]:
