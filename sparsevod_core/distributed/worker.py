@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -18,7 +19,6 @@ from sparsevod_core.errors import SparseVodError
 from sparsevod_core.spinning import spin_only_on_free_cores
 
 LINGER_S = 1  # time for other launchers to see the death of a process that makes this one fail too
-LAUNCHER_POLL_S = 0.5
 STOPPED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
 
 Result = TypeVar("Result")
@@ -54,7 +54,7 @@ def work(
     _share_the_cores()
     rank, num_processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     launcher = os.getppid()
-    threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
+    threading.Thread(target=_end_with_launcher, daemon=True).start()
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see _Agent._start_workers
         result = function(*args, **kwargs)
@@ -91,11 +91,12 @@ def work(
     os._exit(exit_code)
 
 
-def _end_with(launcher: int) -> None:
-    """End this process if its launcher is killed: nothing else could stop it then."""
-    while os.getppid() == launcher:
-        time.sleep(LAUNCHER_POLL_S)
-    os._exit(1)
+def _end_with_launcher() -> None:
+    """End this process if its launcher is killed, before or after: nothing else could stop it."""
+    launcher = multiprocessing.parent_process()
+    if launcher is not None:
+        launcher.join()
+        os._exit(1)
 
 
 def error_reports(folder: Path) -> list[Path]:

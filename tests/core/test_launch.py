@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,21 +138,22 @@ def test_a_rendezvous_on_an_unknown_host(tmp_path: Path) -> None:
 
 def test_a_process_ends_with_its_launcher(tmp_path: Path) -> None:
     """A killed launcher cannot stop its processes, and nobody else knows them."""
+    pid = tmp_path / "pid"
     launcher = os.fork()
     if launcher == 0:
-        process = os.fork()
-        if process == 0:
-            started = partial((tmp_path / "pid").write_text, str(os.getpid()))
-            group = {"RANK": "0", "WORLD_SIZE": "1"}
-            work(lambda: (started(), time.sleep(60)), tmp_path, group, (), {})
-        os.waitpid(process, 0)
-        os._exit(0)
-    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        group = {"RANK": "0", "WORLD_SIZE": "1"}
+        args = (time.sleep, tmp_path, group, (60,), {})
+        process = multiprocessing.get_context("spawn").Process(target=work, args=args)
+        process.start()
+        pid.with_suffix(".new").write_text(str(process.pid))
+        pid.with_suffix(".new").rename(pid)
+        process.join()
+    while not pid.exists():
         time.sleep(0.05)
-    process = int((tmp_path / "pid").read_text())
+    process = int(pid.read_text())
     os.kill(launcher, signal.SIGKILL)
     os.waitpid(launcher, 0)
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + 30
     while is_running(process) and time.monotonic() < give_up:
         time.sleep(0.05)
     ended = not is_running(process)
