@@ -44,6 +44,8 @@ def prepare_streams() -> None:
     if sys.stdout is None:
         _was_closed = True
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:  # `print` would write messages to stdout
+        sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="sparsevod")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -52,6 +54,7 @@ def work(
     _share_the_cores()
     rank, num_processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     launcher = os.getppid()
+    threading.Thread(target=_end_with_launcher, daemon=True).start()
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see _Agent._start_workers
         result = function(*args, **kwargs)
@@ -86,6 +89,14 @@ def work(
     # Not sys.exit: threads of the process group that wait for other ranks would abort or hang.
     sys.stderr.flush()
     os._exit(exit_code)
+
+
+def _end_with_launcher() -> None:
+    """End this process if its launcher is killed, before or after: nothing else could stop it."""
+    launcher = multiprocessing.parent_process()
+    if launcher is not None:
+        launcher.join()
+        os._exit(1)
 
 
 def error_reports(folder: Path) -> list[Path]:

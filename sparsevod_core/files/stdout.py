@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.files.names import cannot_write
@@ -27,6 +30,8 @@ def write_stdout(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
+        with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # Python flushes once more at its end
         if error.errno == errno.EBADF:
             raise DataError("stdout: cannot write: it is closed") from error
         raise cannot_write("stdout", error) from error

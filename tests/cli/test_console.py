@@ -61,6 +61,7 @@ def test_a_class_name_that_the_terminal_lacks(files: Path, encoding: str) -> Non
         (">/dev/full", 1, b"error: stdout: cannot write: No space left on device\n"),
         (">/dev/full 2>&1", 1, b""),
         ("2>/dev/full", 0, b""),
+        ("2>&-", 0, b""),
         (">&-", 1, b"error: stdout: cannot write: it is closed\n"),
         (">&- 2>&-", 1, b""),
         ("| true", 0, b""),
@@ -73,6 +74,7 @@ def test_lost_output_does_not_cost_the_file(
     assert done.returncode == code
     assert done.stderr.count(b"error") == (1 if message else 0)
     assert message in done.stderr
+    assert b"scoring" not in done.stdout
     assert json.loads((files / "ap.json").read_text())["AP"] > 0.99
 
 
@@ -81,6 +83,19 @@ def test_json_on_a_lost_stdout_is_an_error(files: Path, redirection: str, reason
     done = run_eval(files, "-", redirection)
     assert done.returncode > 0
     assert b"stdout" in done.stderr and reason.encode() in done.stderr
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+def test_detections_on_a_lost_stdout_are_one_error(redirection: str) -> None:
+    code = (
+        "from sparsevod_cli.console import prepare_streams as prepare;"
+        "from sparsevod_core.files.stdout import write_stdout;"
+        "prepare(); write_stdout('{}')"
+    )
+    words = f'{sys.executable} -c "{code}" {redirection}'
+    done = subprocess.run(words, shell=True, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "stdout: cannot write: " in done.stderr and "ignored" not in done.stderr
 
 
 @pytest.mark.parametrize("command", ["--help", "--version", "detect --help"])

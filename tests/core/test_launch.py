@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 
 from sparsevod_core.distributed import network, slurm
 from sparsevod_core.distributed.launch import Processes, launch_on
+from sparsevod_core.distributed.worker import work
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.reporting import SilentReporter
 
@@ -130,3 +134,34 @@ def test_a_rendezvous_on_an_unknown_host(tmp_path: Path) -> None:
     processes = Processes(1, "cpu", nodes=2, rendezvous="no.such.host.invalid:29400")
     with pytest.raises(ConfigError, match=r"cannot find no\.such\.host\.invalid"):
         run(processes)
+
+
+def test_a_process_ends_with_its_launcher(tmp_path: Path) -> None:
+    """A killed launcher cannot stop its processes, and nobody else knows them."""
+    pid = tmp_path / "pid"
+    launcher = os.fork()
+    if launcher == 0:
+        group = {"RANK": "0", "WORLD_SIZE": "1"}
+        args = (time.sleep, tmp_path, group, (60,), {})
+        process = multiprocessing.get_context("spawn").Process(target=work, args=args)
+        process.start()
+        pid.with_suffix(".new").write_text(str(process.pid))
+        pid.with_suffix(".new").rename(pid)
+        process.join()
+    while not pid.exists():
+        time.sleep(0.05)
+    process = int(pid.read_text())
+    os.kill(launcher, signal.SIGKILL)
+    os.waitpid(launcher, 0)
+    give_up = time.monotonic() + 30
+    while is_running(process) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    ended = not is_running(process)
+    if not ended:
+        os.kill(process, signal.SIGKILL)
+    assert ended
+
+
+def is_running(process: int) -> bool:
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
