@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparsevod_cli import main as cli
+from sparsevod_cli import app
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
 from sparsevod_core.config import load_config
 from sparsevod_core.model.build import build_detector
@@ -45,7 +45,7 @@ def detect(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         arguments = ["sparsevod", "detect", *map(str, words), "--checkpoint", str(checkpoint)]
         monkeypatch.setattr(sys, "argv", arguments)
         try:
-            cli.main()
+            app.run()
         except SystemExit as end:
             return int(end.code or 0)
         return 0

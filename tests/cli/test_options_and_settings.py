@@ -143,8 +143,8 @@ CASES = {
             "compile_": "inference.compile",
         },
         f"{EVERYWHERE} videos output checkpoint score classes max_boxes hide_labels blur compare "
-        "frame_size scale codec crf bitrate no_video jsonl csv coco mot yolo crop resume gpus "
-        "shard duration_s patience_s",
+        "frame_size scale codec crf bitrate no_video jsonl csv coco coco_vid mot yolo "
+        "annotations root crop track resume gpus shard duration_s patience_s",
     ),
     "eval": Case(
         "eval",

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparsevod_cli import main as cli
+from sparsevod_cli import app
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
 from sparsevod_core.config import load_config
 from sparsevod_core.model.build import build_detector
@@ -71,7 +71,7 @@ def run(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     def run_command(line: str) -> int:
         monkeypatch.setattr(sys, "argv", ["sparsevod", *line.split()])
         try:
-            cli.main()
+            app.run()
         except SystemExit as end:
             return int(end.code or 0)
         return 0

@@ -77,7 +77,8 @@ def start(command: list[str], *more: str) -> subprocess.Popen[str]:
 def losses(run: str) -> list[float]:
     path = Path(run, "metrics.jsonl")
     lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line)["loss"] for line in lines]
+    records = map(json.loads, lines)
+    return [record["loss"] for record in records if record["kind"] == "train"]
 
 
 def weights(run: str) -> dict[str, torch.Tensor]:
