@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
-from sparsevod_core.prepare.reading.label_set import walk_files
+from sparsevod_core.prepare.reading.file_tree import walk_files
 from sparsevod_core.prepare.reading.strict_xml import root_element
 
 _HEAD_BYTES = 1 << 16

@@ -21,7 +21,8 @@ from sparsevod_core.prepare.imagenet_vid.layout import find_root
 from sparsevod_core.prepare.mot.labels import KITTI_FOLDERS, find_mot
 from sparsevod_core.prepare.mot.sequences import GROUND_TRUTH, label_files
 from sparsevod_core.prepare.reading.file_bytes import read_up_to
-from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, walk_files
+from sparsevod_core.prepare.reading.file_tree import walk_files
+from sparsevod_core.prepare.reading.label_set import Hints, LabelSet
 from sparsevod_core.prepare.reading.split_names import find_by_split
 from sparsevod_core.prepare.reading.strict_xml import root_element
 from sparsevod_core.prepare.voc.labels import find_voc

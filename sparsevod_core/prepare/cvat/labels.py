@@ -37,9 +37,9 @@ from sparsevod_core.prepare.cvat.parser import (
 from sparsevod_core.prepare.cvat.tracks import extent, fill_track
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
+from sparsevod_core.prepare.reading.file_tree import image_files
 from sparsevod_core.prepare.reading.frame_groups import ImageFrames
 from sparsevod_core.prepare.reading.frame_names import split_number
-from sparsevod_core.prepare.reading.image_size import image_files
 from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split
 from sparsevod_core.prepare.reading.media import (
     AnnotatedMedia,

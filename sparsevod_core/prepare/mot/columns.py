@@ -72,7 +72,6 @@ class Columns:
     left_out: Mapping[int, str] = field(default_factory=dict)
     occluded: tuple[int, ...] = ()
     has_header: bool = False
-
     only_class: int = PEDESTRIAN
 
     def index(self, name: str) -> int | None:

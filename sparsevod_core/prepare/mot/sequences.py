@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from sparsevod_core.data.annotation_file import is_video_file
 from sparsevod_core.errors import DataError
+from sparsevod_core.prepare.reading.file_tree import files_in, image_files, video_files
 from sparsevod_core.prepare.reading.frame_groups import ImageFrames
 from sparsevod_core.prepare.reading.frame_names import split_number
-from sparsevod_core.prepare.reading.image_size import image_files
 from sparsevod_core.prepare.reading.media import Media, VideoFrames
 from sparsevod_core.prepare.reading.text_file import read_text
 
@@ -52,7 +51,7 @@ class SequenceFiles:
 def label_files(root: Path) -> list[Path]:
     """Return the label files of the sequences in a folder."""
     if (root / _LABELS).is_dir() and (root / _FRAMES).is_dir():
-        return sorted((root / _LABELS).glob("*.txt"))
+        return files_in(root / _LABELS, ".txt")
     candidates = [root, *sorted(folder for folder in root.iterdir() if folder.is_dir())]
     return [path for folder in candidates if (path := folder / GROUND_TRUTH).is_file()]
 
@@ -183,22 +182,25 @@ def _read_seqinfo(path: Path) -> dict[str, str]:
     if folder.startswith("/") or ".." in folder.split("/"):
         raise DataError(f"{path}: imDir {folder!r} is outside the sequence's folder")
     length = info.get("seqlength", "0")
-    if not (length.isascii() and length.isdigit() and len(length) < 10):
+    if not _is_count(length):
         raise DataError(f"{path}: seqLength: expected an integer, got {length[:40]!r}")
     return info
 
 
 def _pixels(info: dict[str, str], name: str) -> int:
     text = info.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    return int(text) if _is_count(text) else 0
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _video_file(root: Path, folder: Path) -> Path:
     """Return `SEQ.mp4` in or beside the sequence's folder, or the only video file in it."""
-    inside = sorted(path for path in folder.iterdir() if is_video_file(path.name))
-    beside = folder.parent.iterdir() if folder != root else []
-    named = [path for path in (*inside, *sorted(beside)) if path.stem == folder.name]
-    files = [path for path in named if is_video_file(path.name)] or inside
+    inside = video_files(folder)
+    beside = video_files(folder.parent) if folder != root else []
+    files = [path for path in (*inside, *beside) if path.stem == folder.name] or inside
     if len(files) != 1:
         found = f"{len(files)} video files" if files else "neither"
         raise DataError(

@@ -1,7 +1,11 @@
-"""Images, video files and label files below a folder, and where the labels of each may be."""
+"""Images, video files and label files below a folder, and where the labels of each may be.
+
+Files whose name starts with a dot are never data: macOS writes `._a.jpg` beside `a.jpg`.
+"""
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,7 +13,6 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from sparsevod_core.data.annotation_file import is_video_file
-from sparsevod_core.prepare.reading.label_set import walk_files
 from sparsevod_core.prepare.reading.split_names import (
     HELD_OUT,
     IMAGE_FOLDERS,
@@ -49,6 +52,44 @@ def list_files(root: Path, label_suffix: str) -> FileTree:
         else:
             tree.other_file = tree.other_file or path
     return tree
+
+
+def walk_files(folder: Path) -> Iterator[str]:
+    """Yield the files below `folder`, relative to it, sorted within each folder.
+
+    Links are followed, loops are not. Names that start with a dot are skipped.
+    """
+    seen: set[str] = set()
+    for place, subfolders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        relative = os.path.relpath(place, folder).replace(os.sep, "/")
+        prefix = "" if relative == "." else f"{relative}/"
+        yield from (prefix + name for name in sorted(files) if not name.startswith("."))
+
+
+def files_in(folder: Path, suffix: str) -> list[Path]:
+    """Return the entries of a folder that end in `suffix`, sorted; none without such a folder."""
+    return _entries(folder, lambda name: name.lower().endswith(suffix))
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the images in a folder, sorted by name; none if there is no such folder."""
+    return _entries(folder, lambda name: name.lower().endswith(IMAGE_SUFFIXES))
+
+
+def video_files(folder: Path) -> list[Path]:
+    """Return the video files in a folder, sorted by name; none if there is no such folder."""
+    return _entries(folder, is_video_file)
+
+
+def _entries(folder: Path, is_wanted: Callable[[str], bool]) -> list[Path]:
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in paths if path.name[0] != "." and is_wanted(path.name))
 
 
 def split_by_folder(tree: FileTree) -> SplitOf:

@@ -1,4 +1,4 @@
-"""Image files, and their sizes without decoding: ImageNet VID has 1.3 million JPEGs.
+"""Sizes of image files without decoding: ImageNet VID has 1.3 million JPEGs.
 
 Labeling tools show pictures upright, as their EXIF orientation asks, so the upright picture is the
 frame everywhere.
@@ -17,7 +17,6 @@ from sparsevod_core.pixel_limit import pillow_image, require_few_pixels
 from sparsevod_core.prepare.reading.annotated import Box
 from sparsevod_core.prepare.reading.file_bytes import READ_FLAGS, read_up_to
 from sparsevod_core.video.image_file import read_image
-from sparsevod_core.video.kinds import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,12 +32,6 @@ _ORIENTATION = 0x0112
 _TRANSPOSED, _MIRRORED_X, _MIRRORED_Y = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 _READ_BYTES = 1024
 """Enough for nearly every file; a size behind a long EXIF block or profile takes another read."""
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Return the images in a folder, sorted by name; none if there is no such folder."""
-    paths = folder.iterdir() if folder.is_dir() else ()
-    return sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def read_image_size(path: Path) -> tuple[int, int]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, overload
@@ -120,21 +119,3 @@ def last_change(root: Path, source: Source, every_file: bool) -> int:
         except OSError:  # reported when the source is read
             times.append(1)
     return max(times)
-
-
-def walk_files(folder: Path) -> Iterator[str]:
-    """Yield the files below `folder`, relative to it, sorted within each folder.
-
-    Links are followed, loops are not. Names that start with a dot are skipped.
-    """
-    seen: set[str] = set()
-    for place, subfolders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        relative = os.path.relpath(place, folder).replace(os.sep, "/")
-        prefix = "" if relative == "." else f"{relative}/"
-        yield from (prefix + name for name in sorted(files) if not name.startswith("."))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sparsevod_core.prepare.reading.class_names import read_class_list
+from sparsevod_core.prepare.reading.file_tree import files_in
 from sparsevod_core.prepare.reading.text_file import read_text
 from sparsevod_core.prepare.yolo.data_yaml import DataFile
 
@@ -16,7 +17,7 @@ _SPLIT_KEYS = {"train": "train", "val": "valid", "test": "test"}
 
 def find_obj_data(root: Path) -> Path | None:
     """Return the `obj.data` in `root` or its folder `data`, or the only other `.data` file."""
-    files = sorted(root.glob("*.data")) or sorted(root.glob("data/*.data"))
+    files = files_in(root, ".data") or files_in(root / "data", ".data")
     files.sort(key=lambda file: file.name != "obj.data")
     return files[0] if len(files) == 1 or (files and files[0].name == "obj.data") else None
 

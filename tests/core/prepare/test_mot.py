@@ -196,3 +196,13 @@ def test_two_classes_with_the_same_track_keep_their_boxes(studio: Studio) -> Non
     assert split.boxes_per_class == {"pedestrian": 3, "car": 3}
     assert (split.num_tracks, len(split.problems)) == (1, 3)
     assert split.problems[0].endswith("of another class: used without its track")
+
+
+def test_hidden_files_of_macos_are_no_data(studio: Studio) -> None:
+    sequence(studio)
+    studio.write("A/img1/._000001.jpg", b"\0\5\x16\7")
+    studio.video("B/clip.mp4", 1)
+    studio.write("B/._clip.mp4", b"\0\5\x16\7")
+    studio.write("B/gt/gt.txt", line(0))
+    assert studio.problems("mot") == []
+    assert [len(frames) for frames in studio.shown().values()] == [3, 1]
