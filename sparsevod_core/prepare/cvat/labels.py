@@ -261,7 +261,11 @@ def _open_task(path: Path, meta: CvatMeta, task: CvatTask, offset: int, root: Pa
 
 
 def _find_media(path: Path, task: CvatTask, root: Path, *, is_project: bool) -> Path | None:
-    """Return the video file of a task, or the folder of its frames, always below the root."""
+    """Return the video file of a task, or the folder of its frames, always below the root.
+
+    Raises:
+        DataError: Several video files differ from the name only in their suffix.
+    """
     texts = [task.fields.get("source", ""), task.fields.get("name", "")]
     names = [PurePosixPath(text.replace("\\", "/")).name for text in texts]
     names += [] if is_project else [path.stem]
@@ -272,13 +276,24 @@ def _find_media(path: Path, task: CvatTask, root: Path, *, is_project: bool) -> 
             continue
         stems = {name, PurePosixPath(name).stem}
         for folder in folders:
-            alike = sorted(file for file in folder.iterdir() if file.stem in stems)
-            for candidate in (folder / name, *alike):
-                is_video = is_video_file(candidate.name) and candidate.is_file()
-                if is_video or image_files(candidate):
-                    return candidate
+            if _has_frames(folder / name):
+                return folder / name
+            alike = [place for place in sorted(folder.iterdir()) if place.stem in stems]
+            alike = [place for place in alike if _has_frames(place)]
+            if len(videos := [place.name for place in alike if place.is_file()]) > 1:
+                raise DataError(
+                    f"{path}: {name[:80]!r} can be any of {', '.join(videos)} in {folder} (move "
+                    "the others away)"
+                )
+            if alike:
+                return alike[0]
     images = path.parent / "images"
     return images if not is_project and images in folders and image_files(images) else None
+
+
+def _has_frames(place: Path) -> bool:
+    is_video = is_video_file(place.name) and place.is_file()
+    return is_video or bool(image_files(place))
 
 
 def _task_images(folder: Path, root: Path, numbers: range) -> tuple[tuple[int, str], ...]:

@@ -282,3 +282,14 @@ def test_cvat_for_images_is_refused_by_name(studio: Studio) -> None:
     studio.write("annotations.xml", xml([image]))
     with pytest.raises(DataError, match=r"this is `CVAT for images`.*`CVAT for video 1\.1`$"):
         studio.prepare("cvat")
+
+
+def test_two_videos_that_a_name_can_mean_are_not_chosen_from(studio: Studio) -> None:
+    for name in ("clip.avi", "clip.mp4", "other.mp4"):
+        studio.video(name, 6)
+    studio.write("clip.xml", xml([track([box(0)])], source="clip.mov"))
+    studio.write("other.xml", xml([track([box(0)])]))
+    (problem,) = studio.problems("cvat")
+    assert "'clip.mov' can be any of clip.avi, clip.mp4" in problem
+    studio.write("clip.xml", xml([track([box(0)])], source="clip.mp4"))
+    assert studio.problems("cvat") == []
