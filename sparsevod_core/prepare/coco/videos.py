@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -17,7 +17,7 @@ from sparsevod_core.data.json_fields import MISSING
 from sparsevod_core.prepare.coco.entries import CROWD, GENERATED, OCCLUDED, CocoEntries
 from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, LabeledBox
 from sparsevod_core.prepare.reading.frame_groups import group_frames, lone_frames
-from sparsevod_core.prepare.reading.frame_names import split_number
+from sparsevod_core.prepare.reading.frame_names import split_number, stem_of
 from sparsevod_core.prepare.reading.label_set import Hints
 from sparsevod_core.prepare.reading.media import inputs_of
 
@@ -99,8 +99,7 @@ def _group(
     if MISSING in numbers and by_name is not None:
         numbers = list(by_name)
     elif MISSING in numbers:
-        stems = (entries.file_names[image].rpartition(".")[0] for image in images)
-        from_names = [split_number(stem)[1] for stem in stems]
+        from_names = [split_number(stem_of(entries.file_names[image]))[1] for image in images]
         numbers = [number for number in from_names if number is not None]
         if len(numbers) < len(images):
             numbers = list(range(len(images)))
@@ -162,7 +161,7 @@ def _sign_of_time(entries: CocoEntries, images: list[int]) -> str:
     numbers = {entries.images.frame_ids[image] for image in images}
     if MISSING not in numbers:
         return "they have frame numbers" if len(numbers) == len(images) else ""
-    stems = (PurePosixPath(entries.file_names[image]).stem for image in images)
+    stems = (stem_of(entries.file_names[image]) for image in images)
     if any(split_number(stem)[1] is None for stem in stems):
         return ""
     if entries.num_first == 1 and entries.num_linked:

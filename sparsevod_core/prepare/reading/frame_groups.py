@@ -26,6 +26,7 @@ from sparsevod_core.prepare.reading.frame_names import (
     FrameName,
     split_masked,
     split_name,
+    stem_of,
 )
 
 _HASH = rf"(?P<hash>{UUID}|[0-9a-f]{{6,40}})"
@@ -116,7 +117,7 @@ def _group_folder(files: list[str], *, is_named: bool) -> tuple[dict[str, Frames
     stills: list[str] = []
     unsure: dict[str, str] = {}  # file to stem
     for file in files:
-        stem = _stem(file)
+        stem = stem_of(file)
         name = split_name(stem)
         if name.number is None:
             unsure[file] = stem
@@ -127,7 +128,7 @@ def _group_folder(files: list[str], *, is_named: bool) -> tuple[dict[str, Frames
     for video, frames in list(videos.items()):
         if len(frames) == 1:
             del videos[video]
-            unsure[frames[0][1]] = _stem(frames[0][1])
+            unsure[frames[0][1]] = stem_of(frames[0][1])
     if len(unsure) > 1:
         unsure = _without_hashes(unsure)
         for read in (split_name, _split_padded, split_masked, _split_behind_time):
@@ -205,7 +206,3 @@ def _split_behind_time(stem: str) -> FrameName:
     return FrameName(
         (match["head"] + match["tail"].lstrip(SEPARATORS)).strip(SEPARATORS), int(match["number"])
     )
-
-
-def _stem(file: str) -> str:
-    return file.rpartition("/")[2].rpartition(".")[0]

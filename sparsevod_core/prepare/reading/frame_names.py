@@ -46,6 +46,12 @@ class FrameName(NamedTuple):
     says_frame: bool = False
 
 
+def stem_of(file: str) -> str:
+    """Return the name of a file without its folders and its suffix."""
+    name = file.rpartition("/")[2]
+    return name.rpartition(".")[0] or name
+
+
 def split_name(stem: str) -> FrameName:
     """Read a file name without its suffix."""
     stem = EXPORT_MARK.sub("", stem, 1)

@@ -151,6 +151,17 @@ def test_what_may_be_missing(studio: Studio) -> None:
     assert [number for number, _, _ in studio.shown()["a"]] == [0, 1, 2]
 
 
+def test_a_number_in_the_name_of_a_folder_is_no_frame_number(studio: Studio) -> None:
+    value = content()
+    for image, name in zip(value["images"], "xyz", strict=True):
+        del image["frame_id"]
+        image["file_name"] = f"cam_1/{name}.png"
+        studio.image(image["file_name"], image["id"] // 7)
+    save(studio, value)
+    assert studio.problems("coco") == []
+    assert studio.shown() == {"a": [(n, [9], [-1]) for n in range(3)]}
+
+
 def test_flat_names_without_videos_are_stills_unless_grouped(studio: Studio) -> None:
     value = content()
     del value["videos"]
