@@ -80,7 +80,6 @@ def prepare_labeled(
             root, output, splits=splits, include_det=include_det, dry_run=dry_run, **run
         )
     # Imported here to keep the start fast for ImageNet VID, which needs no other format.
-    from sparsevod_core.prepare.coco.files import find_files
     from sparsevod_core.prepare.formats import FORMATS, recognize
 
     if label_format not in ("auto", *FORMATS):
@@ -102,10 +101,7 @@ def prepare_labeled(
         for note in (*labels.notes, *names):
             reporter.message(f"{root}: {note}")
         chosen = _choose_splits(root, labels.splits, splits, val_fraction, seed or 0, output)
-        inputs = {root: "the source"}
-        if label_format == "coco":
-            found = find_files(root)
-            inputs |= dict.fromkeys([*found.splits.values(), *found.left_out], "the source")
+        inputs = dict.fromkeys([root, *labels.json_files], "the source")
         inputs |= {} if hints.classes is None else {hints.classes: "the class list"}
         files = output_files(output, chosen, dry_run=dry_run, inputs=inputs)
         if not any(len(split.sources) or split.problems for split in chosen.values()):

@@ -30,11 +30,7 @@ from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVi
 from sparsevod_core.prepare.reading.class_names import categories_of
 from sparsevod_core.prepare.reading.first_frame import first_frames
 from sparsevod_core.prepare.reading.image_size import read_image_size, size_problem
-from sparsevod_core.prepare.reading.label_set import (
-    Hints,
-    LabelSet,
-    Split,
-)
+from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split
 from sparsevod_core.prepare.reading.media import add_box, finish, frames_in_file
 from sparsevod_core.reporting import Reporter
 
@@ -90,7 +86,9 @@ def find_coco(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:
         ]
         notes.append(f"reading {lists[0]}; left out: {lists[1]}")
     notes += [note for entries in contents.values() for note in entries.notes]
-    return LabelSet(common, categories_of(names, next(iter(files.values()))), splits, reader, notes)
+    categories = categories_of(names, next(iter(files.values())))
+    json_files = [*files.values(), *found.left_out]
+    return LabelSet(common, categories, splits, reader, notes, json_files)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ class LabelSet:
             (`split_names`).
         read: Reads one source; must be picklable.
         notes: Messages for the user about how the data were interpreted.
+        json_files: Files of the data set that an output could overwrite.
     """
 
     root: Path
@@ -98,6 +99,7 @@ class LabelSet:
     splits: dict[str, Split]
     read: Callable[[Any], AnnotatedVideo]
     notes: list[str] = field(default_factory=list)
+    json_files: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
         if {"train", "val"} <= self.splits.keys() and "all" in self.splits:
