@@ -18,9 +18,6 @@ SHOWN_PROBLEMS = 10
 
 LINE_LENGTH = 80
 
-KEPT_AS_CROWD = "kept as crowd boxes"
-"""End of the reasons in `left_out` for boxes that are in the file, but not used."""
-
 SHOWN_CLASSES = 20
 """Number of classes shown on the terminal: those with most boxes."""
 
@@ -103,7 +100,7 @@ def _account(split: PreparedSplit) -> dict[str, str]:
     rows["without a box"] = f"{split.num_empty:,}"
     rows["boxes"] = f"{split.num_boxes:,}"
     per_class = sorted(split.boxes_per_class.items(), key=lambda item: -item[1])
-    shown = dict(per_class[:SHOWN_CLASSES] if len(per_class) > SHOWN_CLASSES else per_class)
+    shown = dict(per_class[:SHOWN_CLASSES])
     rows |= {f"  {name}": f"{n:,}" for name, n in split.boxes_per_class.items() if name in shown}
     if others := [n for name, n in per_class if name not in shown]:
         rows[f"  {len(others)} other classes"] = f"{sum(others):,}"
@@ -116,6 +113,8 @@ def _account(split: PreparedSplit) -> dict[str, str]:
 
 def _crowd(split: PreparedSplit) -> dict[str, str]:
     """Return the crowd boxes, which are among the boxes, by reason if it is known."""
+    from sparsevod_core.prepare.reading.annotated import KEPT_AS_CROWD
+
     rows = {reason: n for reason, n in split.left_out.items() if reason.endswith(KEPT_AS_CROWD)}
     if (others := split.num_crowd - sum(rows.values())) > 0:
         rows["crowd boxes, neither trained on nor scored"] = others
@@ -123,6 +122,8 @@ def _crowd(split: PreparedSplit) -> dict[str, str]:
 
 
 def _left_out(split: PreparedSplit) -> dict[str, str]:
+    from sparsevod_core.prepare.reading.annotated import KEPT_AS_CROWD
+
     rows = {r: n for r, n in split.left_out.items() if not r.endswith(KEPT_AS_CROWD)}
     if split.problems:
         rows["broken or missing"] = len(split.problems)

@@ -19,7 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.reading.split_names import HELD_OUT, split_in_words, split_named
+from sparsevod_core.prepare.reading.split_names import (
+    HELD_OUT,
+    split_in_words,
+    split_named,
+    split_of_file,
+)
 
 _HEAD_BYTES = 1 << 16
 _OURS = b'"tool": "sparsevod'
@@ -94,8 +99,7 @@ def _split_folders(root: Path) -> Iterator[str]:
 
 def _split_of(path: Path, root: Path) -> str:
     """Return the split that a file's folder or name states, or ""."""
-    folder = path.relative_to(root).parent.parts[:1]
-    return (folder and split_named(folder[0])) or split_in_words(path.stem) or ""
+    return split_of_file(path.relative_to(root).as_posix()) or split_in_words(path.stem) or ""
 
 
 def _is_coco(head: bytes) -> bool:

@@ -36,7 +36,7 @@ from sparsevod_core.prepare.mot.sequences import (
     open_sequence,
     sequence_name,
 )
-from sparsevod_core.prepare.reading.annotated import AnnotatedVideo, LabeledBox
+from sparsevod_core.prepare.reading.annotated import KEPT_AS_CROWD, AnnotatedVideo, LabeledBox
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.reading.label_set import Hints, LabelSet, Split
 from sparsevod_core.prepare.reading.media import (
@@ -52,7 +52,7 @@ from sparsevod_core.reporting import Reporter
 
 _DETECTOR = re.compile(r"-(DPM|FRCNN|SDP)$")
 _IGNORED = "boxes marked to be ignored"
-_CROWD = "boxes marked to be ignored, kept as crowd boxes"
+_CROWD = f"{_IGNORED}, {KEPT_AS_CROWD}"
 KITTI_FOLDERS = ("label_02", "training/label_02")
 
 

@@ -14,6 +14,9 @@ from sparsevod_core.data.motion import motion_iou
 
 Box = tuple[float, float, float, float]
 
+KEPT_AS_CROWD = "kept as crowd boxes"
+"""End of the reasons in `AnnotatedVideo.left_out` for boxes that are written as crowd boxes."""
+
 
 @dataclass(slots=True)
 class LabeledBox:

@@ -35,7 +35,7 @@ from sparsevod_core.prepare.reading.split_names import (
     HELD_OUT,
     LABEL_FOLDERS,
     USED,
-    split_of_file,
+    split_of_folder,
 )
 from sparsevod_core.prepare.reading.video_file_labels import labels_of_video_files
 
@@ -259,7 +259,7 @@ def _report_unpaired(tree: FileTree, paired: set[str], splits: dict[str, Split])
         if is_label and (folder in folders_of_labels or {*LABEL_FOLDERS} & {*folder.split("/")}):
             unpaired[folder].append(name)
     for folder, names in unpaired.items():
-        target = splits.get(split_of_file(folder + "/_") or "") or next(iter(splits.values()), None)
+        target = splits.get(split_of_folder(folder) or "") or next(iter(splits.values()), None)
         if target is not None:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             target.problems.append(f"{folder}/{names[0]}{more}: no matching image or video")

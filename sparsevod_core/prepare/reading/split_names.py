@@ -32,10 +32,10 @@ WORDS = {
     "unlabeled": ("unlabeled", "unlabelled", "unannotated"),
 }  # fmt: skip
 """Names of each split."""
-_SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
+SPLIT_OF_WORD = {word: split for split, words in WORDS.items() for word in words}
 # `val2017`, `obj_train_data`, `train_images`, `VisDrone2019-MOT-test-dev`
 _NAME = re.compile(
-    rf"(?:.+-)?({'|'.join(sorted(_SPLIT_OF, key=len, reverse=True))})"
+    rf"(?:.+-)?({'|'.join(sorted(SPLIT_OF_WORD, key=len, reverse=True))})"
     r"(?:-?(?:data|set|images|videos|frames|labels))?(?:-?(?:19|20)[0-9][0-9])?"
 )
 _MAX_DEPTH = 2  # folders below the root that can name a split, not counting `images` and the like
@@ -43,19 +43,19 @@ _MAX_DEPTH = 2  # folders below the root that can name a split, not counting `im
 
 def is_split_word(name: str) -> bool:
     """Return True if a folder's name is that of a split and nothing else."""
-    return name.lower() in _SPLIT_OF
+    return name.lower() in SPLIT_OF_WORD
 
 
 def split_named(name: str) -> str | None:
     """Return the split that a folder or subset stands for: `val` for `valid` or `val2017`."""
     match = _NAME.fullmatch(re.sub("[_ .]+", "-", name.lower()))
-    return _SPLIT_OF[match[1]] if match else None
+    return SPLIT_OF_WORD[match[1]] if match else None
 
 
 def split_in_words(stem: str) -> str | None:
     """Return the only split among the words of a file name such as `instances_val2017`."""
     words = re.split("[^a-z]+", stem.lower())
-    found = {_SPLIT_OF[word] for word in words if word in _SPLIT_OF}
+    found = {SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD}
     return found.pop() if len(found) == 1 else None
 
 

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from sparsevod_core.prepare.reading.file_tree import FileTree, SplitOf, split_by_folder
-from sparsevod_core.prepare.reading.split_names import IMAGE_FOLDERS, WORDS
+from sparsevod_core.prepare.reading.split_names import IMAGE_FOLDERS, SPLIT_OF_WORD
 from sparsevod_core.prepare.reading.split_places import SplitPlaces, without_suffix
 from sparsevod_core.prepare.reading.text_file import read_text
 from sparsevod_core.video.kinds import IMAGE_SUFFIXES
 
-_SPLIT_OF = {word: split for split, words in WORDS.items() for word in words} | {"trainval": "all"}
+_SPLIT_OF = SPLIT_OF_WORD | {"trainval": "all"}
 _FOLDERS = ("ImageSets/Main", "ImageSets")
 _FLAG = re.compile(r"\s+-?[01]$")  # whether the image has an object of a class
 

@@ -17,7 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.reading.annotated import AnnotatedFrame, AnnotatedVideo, LabeledBox
+from sparsevod_core.prepare.reading.annotated import (
+    KEPT_AS_CROWD,
+    AnnotatedFrame,
+    AnnotatedVideo,
+    LabeledBox,
+)
 from sparsevod_core.prepare.reading.class_names import categories_of, read_class_list
 from sparsevod_core.prepare.reading.file_tree import list_files
 from sparsevod_core.prepare.reading.image_size import size_problem
@@ -28,7 +33,7 @@ from sparsevod_core.prepare.voc.image_sets import split_by_lists
 from sparsevod_core.prepare.voc.parser import read_voc_xml
 from sparsevod_core.reporting import Reporter
 
-_DIFFICULT = "boxes marked difficult, kept as crowd boxes"
+_DIFFICULT = f"boxes marked difficult, {KEPT_AS_CROWD}"
 
 
 def find_voc(root: Path, hints: Hints, reporter: Reporter) -> LabelSet:

@@ -25,8 +25,8 @@ from sparsevod_core.prepare.reading.label_tree import LabeledVideo, pair_labels,
 from sparsevod_core.prepare.reading.media import add_box
 from sparsevod_core.prepare.yolo.darknet import find_obj_data, read_obj_data
 from sparsevod_core.prepare.yolo.data_yaml import DataFile, find_data_yaml, read_data_yaml
-from sparsevod_core.prepare.yolo.line_form import decide_form, read_lines
-from sparsevod_core.prepare.yolo.lines import LineForm
+from sparsevod_core.prepare.yolo.line_form import decide_form
+from sparsevod_core.prepare.yolo.lines import LineForm, read_lines
 from sparsevod_core.prepare.yolo.locations import split_by_locations
 from sparsevod_core.reporting import Reporter
 

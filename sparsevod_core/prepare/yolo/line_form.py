@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.prepare.reading.file_bytes import read_up_to
-from sparsevod_core.prepare.reading.text_file import MAX_BYTES, encoding_of
-from sparsevod_core.prepare.yolo.lines import LineForm, box_of, numbers_of
+from sparsevod_core.prepare.yolo.lines import LineForm, box_of, numbers_of, read_lines
 from sparsevod_core.reporting import counted
 
 _FILES_PER_PASS, _MAX_FILES, _MAX_LINES = 1_000, 20_000, 5_000
@@ -36,19 +34,6 @@ class Line(NamedTuple):
     place: str
     words: list[str]
     values: list[float]
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number and the words of each line that is not blank.
-
-    Raises:
-        OSError: Unreadable, or larger than 16 MiB.
-    """
-    content = read_up_to(path, MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise OSError(None, f"larger than {MAX_BYTES >> 20} MiB", str(path))
-    lines = content.decode(encoding_of(content), errors="replace").splitlines()
-    return ((n, words) for n, line in enumerate(lines, start=1) if (words := line.split()))
 
 
 def decide_form(

@@ -15,10 +15,13 @@ Source: docs.ultralytics.com/datasets; ultralytics, engine/results.py (save_txt)
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sparsevod_core.prepare.reading.annotated import Box
+from sparsevod_core.prepare.reading.file_bytes import read_up_to
+from sparsevod_core.prepare.reading.text_file import MAX_BYTES, encoding_of
 
 _FARTHEST = 2.0
 """Largest center or size, as a fraction of the frame; more than that are pixels."""
@@ -65,6 +68,19 @@ class LineForm:
         text = f"{5 + self.keypoint_numbers} numbers `class cx cy width height"
         text += " key points`" if self.keypoint_numbers else "`"
         return f"{text}, or with {' and '.join(self.tail)}" if self.tail else text
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the words of each line that is not blank.
+
+    Raises:
+        OSError: Unreadable, or larger than 16 MiB.
+    """
+    content = read_up_to(path, MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise OSError(None, f"larger than {MAX_BYTES >> 20} MiB", str(path))
+    lines = content.decode(encoding_of(content), errors="replace").splitlines()
+    return ((n, words) for n, line in enumerate(lines, start=1) if (words := line.split()))
 
 
 def numbers_of(words: Sequence[str]) -> tuple[int, list[float]]:
