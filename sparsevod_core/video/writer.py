@@ -245,9 +245,7 @@ class VideoWriter:
     def _discard(self) -> None:
         import av
 
-        with suppress(
-            av.FFmpegError, OSError
-        ):  # e.g. a full disk, which has raised an error already
+        with suppress(av.FFmpegError, OSError):  # of a full disk, which has raised an error already
             self._container.close()
         self._file.discard()
 
