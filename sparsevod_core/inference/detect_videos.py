@@ -149,8 +149,7 @@ def _distinct(sources: Sequence[Source]) -> list[Source]:
     """Return the sources without those that are another one in other words."""
     by_place: dict[tuple[str, str], Source] = {}
     for source in sources:
-        is_path = source.kind in ("file", "images")
-        place = os.path.abspath(source.place) if is_path else source.place  # noqa: PTH100
+        place = os.path.abspath(source.place) if source.is_path else source.place  # noqa: PTH100
         by_place.setdefault((source.kind, place), source)
     return list(by_place.values())
 
@@ -163,7 +162,7 @@ def _inputs(
 ) -> dict[Path, str]:
     """Return what the command reads, by path."""
     name = "the source" if len(sources) == 1 else "a source"
-    inputs = {Path(one.place): name for one in sources if one.kind in ("file", "images")}
+    inputs = {Path(one.place): name for one in sources if one.is_path}
     inputs |= {Path(word[1:]): "the list" for word in words if word.startswith("@")}
     if checkpoint is not None:
         inputs[checkpoint] = "the checkpoint"

@@ -40,6 +40,11 @@ class Source:
     place: str
 
     @property
+    def is_path(self) -> bool:
+        """Whether `place` is the path of a file or folder."""
+        return self.kind in ("file", "images")
+
+    @property
     def is_live(self) -> bool:
         """Whether frames arrive in real time, so that only past ones can be support frames."""
         return self.kind in ("camera", "stream")
@@ -47,7 +52,7 @@ class Source:
     @property
     def stem(self) -> str:
         """Name for output files."""
-        if self.kind in ("file", "images"):
+        if self.is_path:
             return Path(self.place).stem if self.kind == "file" else Path(self.place).name
         if self.kind == "stdin":
             return "stdin"
