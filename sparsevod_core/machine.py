@@ -45,7 +45,7 @@ class Cpu:
     cores: int
     """Number of cores that this process may use, which may be fewer than the machine has."""
     bf16: bool
-    """Return True if the processor multiplies bf16 (AVX-512, AMX or Arm); otherwise it is slow."""
+    """Whether the processor multiplies bf16 (AVX-512, AMX or Arm); otherwise it is slow."""
     amx: bool
 
 

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from sparsevod_core.reporting import some_of
+
 PART_NAMES = {"temporal_roi": "TFE", "aggregation": "SPFA"}
 PARTS_OUTSIDE_STAGES = {
     "backbone.fpn.": "FPN",
@@ -40,7 +42,7 @@ class InitReport:
         lines = [f"{self.origin}: {len(self.loaded)} of {total} weights loaded"]
         lines += [f"skipped: {text}" for text in _grouped_by_reason(self.skipped)]
         if self.new_classes:
-            lines.append(f"newly initialized classes: {_few(self.new_classes)}")
+            lines.append(f"newly initialized classes: {some_of(self.new_classes, FEW)}")
         if self.new:
             lines.append(f"newly initialized: {_parts(self.new)}")
         return lines
@@ -65,7 +67,7 @@ def _parts(names: Iterable[str]) -> str:
     parts_of: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for part, stages in stages_of.items():
         parts_of[tuple(sorted(stages))].append(part)
-    return "; ".join(_few(parts) + _of_stages(stages) for stages, parts in parts_of.items())
+    return "; ".join(some_of(parts, FEW) + _of_stages(stages) for stages, parts in parts_of.items())
 
 
 def _part(name: str) -> tuple[str, tuple[int, ...]]:
@@ -87,8 +89,3 @@ def _of_stages(stages: Sequence[int]) -> str:
     if stages[-1] - stages[0] + 1 == len(stages):
         return f" of stages {stages[0]}-{stages[-1]}"
     return f" of stages {', '.join(map(str, stages))}"
-
-
-def _few(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - FEW} more" if len(texts) > FEW else ""
-    return ", ".join(texts[:FEW]) + more

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.files.names import beside, cannot_write
+from sparsevod_core.printable import printable
 
 _held: set[str] = set()  # locks of a process do not exclude the process itself
 
@@ -116,7 +117,7 @@ def _holder(content: bytes) -> str | None:
         text = f"process {int(entry['pid'])} on {entry['host']}, since {entry['since']}"
     except (ValueError, LookupError, TypeError):
         return None
-    return "".join(letter for letter in text if letter.isprintable())
+    return printable(text)
 
 
 def _is_held(what: Path, holder: str) -> DataError:

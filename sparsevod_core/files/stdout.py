@@ -24,7 +24,7 @@ def write_stdout(text: str) -> None:
         raise DataError("stdout: cannot write: it is closed")
     try:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8", newline="")
+            sys.stdout.reconfigure(encoding="utf-8", errors=sys.stdout.errors, newline="")
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:

@@ -206,7 +206,7 @@ def detect_video(
 
 
 def _inputs(predictor: Predictor, source: Source) -> dict[Path, str]:
-    inputs = {Path(source.place): "the source"} if source.kind in ("file", "images") else {}
+    inputs = {Path(source.place): "the source"} if source.is_path else {}
     if predictor.checkpoint is not None:
         inputs[predictor.checkpoint] = "the checkpoint"
     return inputs

@@ -1,16 +1,14 @@
-"""Detection in several videos: paths of their outputs, and processes that share the videos."""
+"""Detection in several videos, which processes share."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from sparsevod_core import distributed
-from sparsevod_core.checkpoint.digest import digest
 from sparsevod_core.config import override_pairs
 from sparsevod_core.data.frame_ids import FrameIds
 from sparsevod_core.data.records import VideoSet
@@ -18,44 +16,16 @@ from sparsevod_core.distributed.launch import launch
 from sparsevod_core.embedded import embedded_checkpoint
 from sparsevod_core.errors import ConfigError, SparseVodError
 from sparsevod_core.files.check import require_distinct, require_not_inputs
-from sparsevod_core.files.names import fitted
 from sparsevod_core.inference.detect_video import DetectedVideo, detect_video
 from sparsevod_core.inference.device import resolve_device
 from sparsevod_core.inference.drawing import Drawing
-from sparsevod_core.inference.manifest import Manifest
-from sparsevod_core.inference.outputs import STDOUT, OutputFiles
+from sparsevod_core.inference.jobs import Job, plan
+from sparsevod_core.inference.manifest import Manifests
 from sparsevod_core.inference.predictor import Predictor
 from sparsevod_core.inference.tracking import require_library
 from sparsevod_core.reporting import MessagesOnly, Reporter, SilentReporter, counted, listed
 from sparsevod_core.video.containers import Encoding
-from sparsevod_core.video.fingerprint import fingerprint
 from sparsevod_core.video.sources import Source, find_sources
-
-SUFFIXES = {
-    "json": ".json",
-    "jsonl": ".jsonl",
-    "csv": ".csv",
-    "coco": ".coco.json",
-    "coco_vid": ".coco_vid.json",
-    "mot": ".txt",
-    "yolo": "",
-    "crop": "",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A video and its outputs.
-
-    Attributes:
-        source: The video.
-        files: Paths of its outputs.
-        folder: Folder of the record of the results; None for a single video.
-    """
-
-    source: Source
-    files: OutputFiles
-    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +103,8 @@ def detect_videos(
                 hint="add --coco FILE",
             )
         annotated = FrameIds(VideoSet.load(annotations, root))
-    records = _Records.of(jobs, checkpoint or embedded_checkpoint(), annotations, track)
-    to_do = [job for job in jobs if not records.is_done(job)]
+    manifests = Manifests.of(jobs, checkpoint or embedded_checkpoint(), annotations, track)
+    to_do = [job for job in jobs if not manifests.is_done(job)]
     if len(jobs) == 1 and to_do:  # before the model is loaded
         jobs[0].files.require_writable()
     if not jobs:
@@ -170,113 +140,16 @@ def detect_videos(
         device=device,
         is_single=len(jobs) == 1,
         annotated=annotated,
-        records=records,
+        manifests=manifests,
         reporter=reporter,
     )
-
-
-def plan(
-    sources: Sequence[Source],
-    output: Path | None,
-    results: Mapping[str, Path],
-    *,
-    shard: str | None = None,
-    has_video: bool = True,
-) -> list[Job]:
-    """Return the jobs of a shard; see `detect_videos` for the arguments.
-
-    For several videos, or if `output` has no suffix, outputs are folders of files named after the
-    videos.
-
-    Raises:
-        ConfigError: An invalid shard, or outputs that several videos would have to share.
-    """
-    first, step = _parse_shard(shard)
-    if output is not None and not has_video:
-        raise ConfigError(f"-o {output}: cannot be combined with --no-video")
-    # Unlike Path.is_dir, isdir returns False for a name that is too long.
-    is_file = output is None or bool(output.suffix and not os.path.isdir(output))  # noqa: PTH112
-    if len(sources) == 1 and shard is None and is_file and "*" not in str(output):
-        (source,) = sources
-        video = output or Path(fitted(source.stem, "_detections.mp4"))
-        return [Job(source, OutputFiles(video if has_video else None, dict(results)))]
-    if STDOUT in results.values():
-        raise ConfigError(
-            f"stdout: cannot hold the detections of {len(sources)} videos", hint="name a folder"
-        )
-    names = _unique_names(sources)
-    jobs = []
-    for source, name in zip(sources[first::step], names[first::step], strict=True):
-        video = _output_video(name, output, len(sources))
-        paths = {kind: path / fitted(name, SUFFIXES[kind]) for kind, path in results.items()}
-        files = OutputFiles(video if has_video else None, paths)
-        jobs.append(Job(source, files, files.paths()[0].parent))
-    return jobs
-
-
-@dataclass(frozen=True, slots=True)
-class _Records:
-    """Records of the folders, and what their results were made with; empty for a single video.
-
-    Attributes:
-        manifests: Records by folder.
-        model: Digest of the checkpoint.
-        ids: Digest of the annotations that give ids.
-        is_tracked: Whether objects are tracked.
-    """
-
-    manifests: Mapping[Path, Manifest]
-    model: str
-    ids: str | None
-    is_tracked: bool
-
-    @classmethod
-    def of(
-        cls, jobs: Sequence[Job], checkpoint: Path, annotations: Path | None, is_tracked: bool
-    ) -> _Records:
-        folders = {job.folder for job in jobs if job.folder is not None}
-        model = digest(checkpoint) if folders and checkpoint.is_file() else ""
-        ids = None if annotations is None else digest(annotations)
-        return cls({folder: Manifest(folder) for folder in folders}, model, ids, is_tracked)
-
-    def is_done(self, job: Job) -> bool:
-        """Return True if all outputs exist and are of this video and model."""
-        return (
-            job.folder is not None
-            and job.files.are_done()
-            and self.manifests[job.folder].holds(job.files.paths(), self._made_from(job))
-        )
-
-    def begin(self, job: Job) -> None:
-        """Record whose results the outputs will be.
-
-        Raises:
-            ConfigError: They are those of another video or model.
-            DataError: The record cannot be written.
-        """
-        if job.folder is not None:
-            manifest, made_from = self.manifests[job.folder], self._made_from(job)
-            if any(path.exists() for path in job.files.paths()):
-                manifest = Manifest(job.folder)  # another process may have written to it
-            manifest.require_free(job.files.paths(), made_from)
-            manifest.record(job.files.paths(), made_from)
-
-    def _made_from(self, job: Job) -> dict[str, str | bool | None]:
-        return {
-            "video": str(job.source),
-            "content": fingerprint(job.source),
-            "model": self.model,
-            "ids": self.ids,
-            "track": self.is_tracked,
-        }
 
 
 def _distinct(sources: Sequence[Source]) -> list[Source]:
     """Return the sources without those that are another one in other words."""
     by_place: dict[tuple[str, str], Source] = {}
     for source in sources:
-        is_path = source.kind in ("file", "images")
-        place = os.path.abspath(source.place) if is_path else source.place  # noqa: PTH100
+        place = os.path.abspath(source.place) if source.is_path else source.place  # noqa: PTH100
         by_place.setdefault((source.kind, place), source)
     return list(by_place.values())
 
@@ -289,7 +162,7 @@ def _inputs(
 ) -> dict[Path, str]:
     """Return what the command reads, by path."""
     name = "the source" if len(sources) == 1 else "a source"
-    inputs = {Path(one.place): name for one in sources if one.kind in ("file", "images")}
+    inputs = {Path(one.place): name for one in sources if one.is_path}
     inputs |= {Path(word[1:]): "the list" for word in words if word.startswith("@")}
     if checkpoint is not None:
         inputs[checkpoint] = "the checkpoint"
@@ -307,7 +180,7 @@ def _detect_jobs(
     device: str,
     is_single: bool,
     annotated: FrameIds | None,
-    records: _Records,
+    manifests: Manifests,
     reporter: Reporter,
 ) -> list[JobResult]:
     """Run in each process: take the next job that no process has taken, until none is left."""
@@ -326,7 +199,7 @@ def _detect_jobs(
             annotated.match(predictor.categories).report(reporter)
         for job in distributed.shared_out(jobs):
             try:
-                records.begin(job)
+                manifests.begin(job)
                 detected = detect(
                     predictor,
                     job.source,
@@ -367,55 +240,3 @@ def _report(job: Job, detected: DetectedVideo, reporter: Reporter) -> None:
         )
     elif detected.is_interrupted and (journal := job.files.journal()) is not None:
         reporter.message(f"interrupted: run again with --resume to continue from {journal}")
-
-
-def _output_video(name: str, output: Path | None, count: int) -> Path:
-    """Return the path of the output video for the video called `name`."""
-    folder = output or Path("detections")
-    if "*" in str(folder):
-        return Path(*(_named(part, name) for part in folder.parts))
-    if folder.suffix and not os.path.isdir(folder):  # noqa: PTH112
-        raise ConfigError(
-            f"-o {folder}: cannot write {count} videos to one file",
-            hint=f"name a folder, -o {folder.stem}, or use -o '{folder.stem}/*{folder.suffix}'",
-        )
-    return folder / fitted(name, ".mp4")
-
-
-def _named(pattern: str, name: str) -> str:
-    """Return a file name in which `*` is the name of a video."""
-    before, star, after = pattern.partition("*")
-    return fitted(before + name, after.replace("*", name)) if star else pattern
-
-
-def _unique_names(sources: Sequence[Source]) -> list[str]:
-    """Return a name for each video: that of its file, with folders before it if others have it too.
-
-    It does not depend on the order, nor on videos with other names.
-    """
-    # Names that differ only in case are the same file on some systems.
-    places = [Path(os.path.abspath(source.place)) for source in sources]  # noqa: PTH100
-    names = [source.stem or "video" for source in sources]
-    alike = Counter(zip((p.parent for p in places), map(str.casefold, names), strict=True))
-    for number, (source, place) in enumerate(zip(sources, places, strict=True)):
-        if source.kind == "file" and alike[place.parent, names[number].casefold()] > 1:
-            names[number] = place.name  # a.mov.mp4 beside a.mp4.mp4
-    for depth in range(2, max((len(place.parts) for place in places), default=0)):
-        counts = Counter(map(str.casefold, names))
-        for number, place in enumerate(places):
-            if counts[names[number].casefold()] > 1 and depth < len(place.parts):
-                names[number] = f"{place.parts[-depth]}_{names[number]}"
-    counts = Counter(map(str.casefold, names))
-    if twice := [name for name in names if counts[name.casefold()] > 1]:
-        raise ConfigError(f"two videos would be written to {twice[0]}.mp4", hint="rename one")
-    return names
-
-
-def _parse_shard(text: str | None) -> tuple[int, int]:
-    """Return the position of the first video and the step."""
-    if text is None:
-        return 0, 1
-    number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise ConfigError(f"--shard {text}: expected I/N with I from 1 to N, e.g. 2/8")
-    return int(number) - 1, int(count)

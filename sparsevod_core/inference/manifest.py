@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparsevod_core.checkpoint.digest import digest
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.files.names import cannot_write
+from sparsevod_core.inference.jobs import Job
+from sparsevod_core.video.fingerprint import fingerprint
 
 NAME = ".sparsevod.results.jsonl"  # hidden: a folder of results may be given to `detect`
 SCHEMA = "sparsevod.results/1"
@@ -103,6 +107,63 @@ class Manifest:
 
     def _name(self, path: Path) -> str:
         return os.path.relpath(path, self.path.parent)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """Manifests of all folders, and what this run makes results with; empty for a single video.
+
+    Attributes:
+        by_folder: Manifests by folder.
+        model: Digest of the checkpoint.
+        ids: Digest of the annotations that give ids.
+        is_tracked: Whether objects are tracked.
+    """
+
+    by_folder: Mapping[Path, Manifest]
+    model: str
+    ids: str | None
+    is_tracked: bool
+
+    @classmethod
+    def of(
+        cls, jobs: Sequence[Job], checkpoint: Path, annotations: Path | None, is_tracked: bool
+    ) -> Manifests:
+        folders = {job.folder for job in jobs if job.folder is not None}
+        model = digest(checkpoint) if folders and checkpoint.is_file() else ""
+        ids = None if annotations is None else digest(annotations)
+        return cls({folder: Manifest(folder) for folder in folders}, model, ids, is_tracked)
+
+    def is_done(self, job: Job) -> bool:
+        """Return True if all outputs exist and are of this video and model."""
+        return (
+            job.folder is not None
+            and job.files.are_done()
+            and self.by_folder[job.folder].holds(job.files.paths(), self._made_from(job))
+        )
+
+    def begin(self, job: Job) -> None:
+        """Record whose results the outputs will be.
+
+        Raises:
+            ConfigError: They are those of another video or model.
+            DataError: The record cannot be written.
+        """
+        if job.folder is not None:
+            manifest, made_from = self.by_folder[job.folder], self._made_from(job)
+            if any(path.exists() for path in job.files.paths()):
+                manifest = Manifest(job.folder)  # another process may have written to it
+            manifest.require_free(job.files.paths(), made_from)
+            manifest.record(job.files.paths(), made_from)
+
+    def _made_from(self, job: Job) -> dict[str, str | bool | None]:
+        return {
+            "video": str(job.source),
+            "content": fingerprint(job.source),
+            "model": self.model,
+            "ids": self.ids,
+            "track": self.is_tracked,
+        }
 
 
 def _is_same(entry: dict[str, Any], made_from: dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from sparsevod_core.video.clock import SHORTEST_FALL_S, Jump, is_free_running, longest_gap_s
 from sparsevod_core.video.containers import Container
-from sparsevod_core.video.decode import codec_name, foreign_errors
+from sparsevod_core.video.decode import codec_name, foreign_errors, open_container
 
 if TYPE_CHECKING:
     import av
@@ -52,9 +52,7 @@ class AudioTracks:
         import av
 
         self._output = output
-        self._input = av.open(
-            f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace"
-        )
+        self._input = open_container(path)
         self._start_s = start_s
         self._jumps = jumps
         self._num_jumps = 0  # of the video, before the current packet

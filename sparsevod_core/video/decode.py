@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from sparsevod_core.errors import VideoError
 from sparsevod_core.input_file import require_regular_file
@@ -58,17 +58,11 @@ def open_video(path: Path, threads: int = 0) -> tuple[InputContainer, VideoStrea
     Raises:
         VideoError: The file is missing, empty, not a video, or has no video stream.
     """
-    import av
-
     require_regular_file(path, VideoError)
     try:
         if path.stat().st_size == 0:
             raise VideoError(f"{path}: the file is empty (0 bytes)")
-        # `file:` allows names like `-clip.mp4` or `rtsp:clip.mp4`. The whitelist keeps a playlist
-        # that is disguised as a video from accessing the network.
-        container = av.open(
-            f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace"
-        )
+        container = open_container(path)
     except foreign_errors() as error:
         raise _cannot_open(path, error) from error
     except OSError as error:
@@ -81,6 +75,20 @@ def open_video(path: Path, threads: int = 0) -> tuple[InputContainer, VideoStrea
     except VideoError:
         container.close()
         raise
+
+
+def open_container(file: Path | IO[bytes]) -> InputContainer:
+    """Open a file without decoding; raises any of `foreign_errors`."""
+    import av
+
+    # `file:` allows names like `-clip.mp4` or `rtsp:clip.mp4`. The whitelist keeps a playlist that
+    # is disguised as a video from accessing the network.
+    return av.open(
+        f"file:{file}" if isinstance(file, Path) else file,
+        "r",
+        options={"protocol_whitelist": "file"},
+        metadata_errors="replace",
+    )
 
 
 def _main_decoder(path: Path, container: InputContainer, threads: int) -> VideoStream:
@@ -204,11 +212,12 @@ def broken_off(path: Path, count: int, time_s: Fraction | None, reason: str) -> 
 
 def _main_stream(container: InputContainer) -> VideoStream | None:
     """Return FFmpeg's choice among several; the cover image of a song is not a video."""
+    import av
+
     best = container.streams.best("video")
     # PyAV 14.0 has no `disposition`.
-    if best is None or int(getattr(best, "disposition", 0)) & _ATTACHED_PICTURE:
-        return None
-    return best  # type: ignore[return-value]
+    is_picture = int(getattr(best, "disposition", 0)) & _ATTACHED_PICTURE
+    return best if isinstance(best, av.VideoStream) and not is_picture else None
 
 
 def _cannot_open(path: Path, error: Exception) -> VideoError:

@@ -33,26 +33,30 @@ def fingerprint(source: Source) -> str | None:
         return str(source)
     path, content = Path(source.place), hashlib.sha256()
     try:
-        if source.kind == "images":
-            with os.scandir(path) as entries:
-                images = [entry for entry in entries if is_image(entry.name)]
-                sizes = {image.name: image.stat().st_size for image in images if image.is_file()}
-            for name, size in sorted(sizes.items()):
-                content.update(f"{size} {name}\n".encode(errors="surrogateescape"))
-            for name in sorted(sizes)[:: len(sizes) // _NUM_IMAGES + 1]:
-                with (path / name).open("rb") as file:
-                    for block in _blocks(file, _NUM_IMAGE_BLOCKS, _IMAGE_BLOCK_BYTES):
-                        content.update(block)
-        elif not path.is_file():
+        if source.kind == "file" and not path.is_file():
             return None  # a pipe can be read only once
-        else:
-            with path.open("rb") as file:
-                content.update(f"{file.seek(0, os.SEEK_END)}\n".encode())
-                for block in _blocks(file, _NUM_BLOCKS, _BLOCK_BYTES):
-                    content.update(block)
+        for part in _parts_of_images(path) if source.kind == "images" else _parts_of_file(path):
+            content.update(part)
     except OSError as error:
         raise VideoError(f"{source}: cannot read: {error.strerror}") from error
     return content.hexdigest()[:16]
+
+
+def _parts_of_file(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield f"{file.seek(0, os.SEEK_END)}\n".encode()
+        yield from _blocks(file, _NUM_BLOCKS, _BLOCK_BYTES)
+
+
+def _parts_of_images(folder: Path) -> Iterator[bytes]:
+    with os.scandir(folder) as entries:
+        images = [entry for entry in entries if is_image(entry.name)]
+        sizes = {image.name: image.stat().st_size for image in images if image.is_file()}
+    for name, size in sorted(sizes.items()):
+        yield f"{size} {name}\n".encode(errors="surrogateescape")
+    for name in sorted(sizes)[:: len(sizes) // _NUM_IMAGES + 1]:
+        with (folder / name).open("rb") as file:
+            yield from _blocks(file, _NUM_IMAGE_BLOCKS, _IMAGE_BLOCK_BYTES)
 
 
 def _blocks(file: BinaryIO, count: int, num_bytes: int) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from sparsevod_core.errors import ConfigError, VideoError
 from sparsevod_core.input_file import read_limited
-from sparsevod_core.reporting import Reporter, SilentReporter, counted
+from sparsevod_core.reporting import Reporter, SilentReporter, counted, some_of
 from sparsevod_core.video.image_folder import natural_order
 from sparsevod_core.video.kinds import is_image, is_video
 
@@ -40,6 +40,11 @@ class Source:
     place: str
 
     @property
+    def is_path(self) -> bool:
+        """Whether `place` is the path of a file or folder."""
+        return self.kind in ("file", "images")
+
+    @property
     def is_live(self) -> bool:
         """Whether frames arrive in real time, so that only past ones can be support frames."""
         return self.kind in ("camera", "stream")
@@ -47,7 +52,7 @@ class Source:
     @property
     def stem(self) -> str:
         """Name for output files."""
-        if self.kind in ("file", "images"):
+        if self.is_path:
             return Path(self.place).stem if self.kind == "file" else Path(self.place).name
         if self.kind == "stdin":
             return "stdin"
@@ -151,11 +156,10 @@ def _of_folder(folder: Path, reporter: Reporter) -> Iterator[Source]:
     yield from (Source("file", str(path)) for path in videos)
     skipped = [path.name for path in entries if path not in videos and not path.is_dir()]
     if skipped:
-        more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
         hint = "; images are one video only in a folder without videos" if has_images else ""
         reporter.message(
             f"{folder}: skipping {counted(len(skipped), 'file')} without a video suffix: "
-            f"{', '.join(skipped[:_NAMED])}{more}{hint}"
+            f"{some_of(skipped, _NAMED)}{hint}"
         )
 
 

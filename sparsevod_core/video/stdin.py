@@ -12,6 +12,7 @@ from typing import IO
 
 from sparsevod_core.errors import ConfigError, VideoError
 from sparsevod_core.video.animated_webp import AnimatedWebp
+from sparsevod_core.video.decode import open_container
 from sparsevod_core.video.reader import VideoReader
 
 MAX_BYTES = 16 * 2**30
@@ -69,14 +70,12 @@ def _copy(source: IO[bytes], target: IO[bytes], limit: int) -> None:
 
 def _require_video(start: bytes) -> None:
     """Raise a VideoError if FFmpeg does not recognize the first bytes of a video."""
-    import av
-
     if start[4:8] in _BOXES:  # the index, without which FFmpeg opens nothing, may be at the end
         return
     if start.startswith(b"RIFF") and start[8:12] == b"WEBP":  # not by FFmpeg
         return
     try:
-        av.open(io.BytesIO(start), metadata_errors="replace").close()
+        open_container(io.BytesIO(start)).close()
     except Exception as error:  # PyAV raises errors of many kinds on arbitrary bytes
         raise VideoError(
             f"stdin: not a video: it starts with {start[:16]!r}",

@@ -19,6 +19,7 @@ from sparsevod_core.files.unfinished import Unfinished
 from sparsevod_core.video.audio import AudioTracks
 from sparsevod_core.video.clock import Jump
 from sparsevod_core.video.containers import Codec, Encoding, container_for
+from sparsevod_core.video.decode import foreign_errors, open_container
 from sparsevod_core.video.palette import ToPalette
 
 if TYPE_CHECKING:
@@ -33,18 +34,14 @@ _GIF_END = b";"
 
 def _is_own(path: Path) -> bool:
     """Return True if a file is a video that a `VideoWriter` wrote."""
-    import av
-
     gif = _gif_comment()
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - len(gif), 0))
         if file.read() == gif:
             return True
-    try:
-        with av.open(f"file:{path}") as container:
-            return MARK in container.metadata.values()
-    except (av.FFmpegError, OSError, ValueError):
-        return False
+    with suppress(*foreign_errors(), OSError), open_container(path) as container:
+        return MARK in container.metadata.values()
+    return False
 
 
 OWN_VIDEO = Kind("a video written by sparsevod", _is_own)
@@ -245,9 +242,7 @@ class VideoWriter:
     def _discard(self) -> None:
         import av
 
-        with suppress(
-            av.FFmpegError, OSError
-        ):  # e.g. a full disk, which has raised an error already
+        with suppress(av.FFmpegError, OSError):  # of a full disk, which has raised an error already
             self._container.close()
         self._file.discard()
 

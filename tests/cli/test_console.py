@@ -85,6 +85,16 @@ def test_json_on_a_lost_stdout_is_an_error(files: Path, redirection: str, reason
     assert b"stdout" in done.stderr and reason.encode() in done.stderr
 
 
+def test_file_names_that_are_not_text_are_printed_after_detections_on_stdout() -> None:
+    code = (
+        "from sparsevod_cli.console import out, prepare_streams;"
+        "from sparsevod_core.files.stdout import write_stdout;"
+        "prepare_streams(); write_stdout('{}\\n'); out('clip\\udcff.mp4')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == b"{}\nclip\xff.mp4\n"
+
+
 @pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
 def test_detections_on_a_lost_stdout_are_one_error(redirection: str) -> None:
     code = (

@@ -88,11 +88,11 @@ def _require_ids_of_a_set(entry: Any, known: KnownIds) -> None:
         )
 
 
-def _position_of(entry: Any, key: str, positions: Mapping[Id, int], among: str) -> int:
+def _position_of(entry: Any, key: str, positions: Mapping[Any, int], among: str) -> int:
     """Return the position of the id at `key`; an error says what it is not `among`."""
     id_ = require(entry, key)
     # 3.0, as a spreadsheet or pandas writes it, finds 3.
-    position = positions.get(id_) if isinstance(id_, int | float | str) else None  # type: ignore[arg-type]
+    position = positions.get(id_) if isinstance(id_, int | float | str) else None
     if position is None:
         raise FieldError(f"{key} {repr(id_)[:80]} is not {among}")
     return position
