@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from kills import killed_before
 
 from sparsevod_cli import app
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
@@ -163,32 +165,6 @@ def test_names_of_255_bytes(detect: Any) -> None:
 # --- kills ----------------------------------------------------------------------------------------
 
 
-def killed_before(number: int, run: Callable[[], object]) -> bool:
-    """Run in a child process, killed before it renames or removes for the given time; False if not.
-
-    The removal of the journal is the last such event that matters: after it the run is complete.
-    """
-    child = os.fork()
-    if child == 0:
-        seen = 0
-
-        def hook(event: str, arguments: tuple[Any, ...]) -> None:
-            nonlocal seen
-            if event in ("os.rename", "os.remove"):
-                seen += 1
-                if seen == number:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if str(arguments[0]).endswith(".journal.jsonl"):
-                    os._exit(0)
-
-        sys.addaudithook(hook)
-        try:
-            run()
-        finally:
-            os._exit(1)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
 def tree(folder: str) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -212,7 +188,8 @@ def test_a_kill_between_any_two_steps_of_finishing(
     assert run("whole") == 0
     assert len(tree("whole")) > 10
     for number in count(1):
-        if not killed_before(number, lambda number=number: run(f"cut{number}")):  # type: ignore[misc]
+        cut = partial(run, f"cut{number}")
+        if not killed_before(number, cut, last=".journal.jsonl"):
             break
         assert run(f"cut{number}", "--resume") == 0
         assert tree(f"cut{number}") == tree("whole")

@@ -8,22 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_sets import HEIGHT, WIDTH, Studio, box_of
+from own_sets import HEIGHT, WIDTH, Messages, Studio, box_of
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit
 from sparsevod_core.prepare.reading.label_set import Hints
-from sparsevod_core.reporting import SilentReporter
 
 Fields = Callable[[int], dict[str, Any]]
-
-
-class Messages(SilentReporter):
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.texts.append(text)
 
 
 @pytest.fixture
@@ -66,7 +57,7 @@ def export(
 def convert(studio: Studio, **options: Any) -> tuple[PreparedSplit, list[str]]:
     messages = Messages()
     (split,) = studio.prepare("auto", reporter=messages, **options)
-    return split, [text.replace(f"{studio.root}", "SET") for text in messages.texts]
+    return split, [text.replace(f"{studio.root}", "SET") for text in messages.messages]
 
 
 def written(studio: Studio) -> list[dict[str, Any]]:
@@ -261,7 +252,7 @@ def test_roboflow_has_a_file_in_the_folder_of_each_split(studio: Studio) -> None
     messages = Messages()
     train, val = studio.prepare("auto", output=studio.out, reporter=messages)
     assert (train.split, train.num_frames, val.split, val.num_frames) == ("train", 4, "val", 4)
-    assert "left out: test/_annotations.coco.json" in messages.texts[-1]
+    assert "left out: test/_annotations.coco.json" in messages.messages[-1]
     assert [len(studio.shown(split.file)["clip_mp4"]) for split in (train, val)] == [4, 4]
 
 

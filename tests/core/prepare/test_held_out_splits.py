@@ -6,21 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from own_sets import Studio, box_of, fractions
+from own_sets import Messages, Studio, box_of, fractions
 
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.prepare.reading.split_names import split_in_words, split_named
-from sparsevod_core.reporting import SilentReporter
 
 NAMES = "names: [cat]\n"
-
-
-class Messages(SilentReporter):
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.texts.append(text)
 
 
 @pytest.fixture
@@ -43,7 +34,7 @@ def converted(studio: Studio, label_format: str = "yolo", **options: object) -> 
         assert split.file is not None and split.problems == []
         videos = json.loads(split.file.read_text())["videos"]
         found[split.split] = sorted(video["name"] for video in videos)
-    return found, "\n".join(reporter.texts)
+    return found, reporter.text
 
 
 LAYOUTS = {

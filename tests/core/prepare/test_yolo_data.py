@@ -6,19 +6,10 @@ import random
 from pathlib import Path
 
 import pytest
-from own_sets import Studio, fractions
+from own_sets import Messages, Studio, fractions
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.yolo.data_yaml import read_data_yaml
-from sparsevod_core.reporting import SilentReporter
-
-
-class Messages(SilentReporter):
-    def __init__(self) -> None:
-        self.text = ""
-
-    def message(self, text: str) -> None:
-        self.text += f"{text}\n"
 
 
 @pytest.fixture
