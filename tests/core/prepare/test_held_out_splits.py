@@ -131,6 +131,15 @@ def test_keys_of_data_yaml(studio: Studio, keys: str, expected: dict, words: str
     assert names == expected and words in text
 
 
+def test_test_videos_are_not_drawn_for_validation(studio: Studio) -> None:
+    studio.write("data.yaml", f"train: images/train\ntest: images/test\n{NAMES}")
+    for video in ("train/a", "train/b", "train/c", "test/x", "test/y"):
+        yolo(studio, f"images/{video}", f"labels/{video}")
+    found, text = converted(studio, output=studio.out, val_fraction=0.4, seed=0)
+    assert sorted(found["train"] + found["val"]) == ["a", "b", "c"]
+    assert len(found["val"]) == 1 and "test: 2 videos left out (x, y)" in text
+
+
 def test_a_test_folder_inside_a_listed_one_is_held_out(studio: Studio) -> None:
     studio.write("data.yaml", f"train: images\n{NAMES}")
     yolo(studio, "images/a", "labels/a")

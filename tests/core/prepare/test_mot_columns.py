@@ -80,6 +80,8 @@ def test_class_list_of_visdrone_from_0(studio: Studio, first: str) -> None:
     assert studio.problems("mot", hints=Hints(classes=path)) == []
     counts = classes(studio)
     assert (counts["pedestrian"], counts["car"], counts["bus"], counts["people"]) == (1, 1, 1, 0)
+    content = json.loads((studio.out / "all.json").read_text())
+    assert [box["category_id"] for box in content["annotations"] if box["iscrowd"]] == [0]
 
 
 def test_uavdt(studio: Studio) -> None:

@@ -39,6 +39,15 @@ def test_names_are_as_written(tmp_path: Path, name: str) -> None:
         assert list((read_data_yaml(path).names or {}).values()) == ["cat", plain]
 
 
+def test_a_class_called_off(studio: Studio) -> None:
+    frames(studio, "a/{}.png", "a/{}.txt")
+    studio.write("a/2.txt", f"3 {fractions(2)}\n")
+    studio.write("data.yaml", "nc: 4\nnames: [red, yellow, green, off]\n")
+    (split,) = studio.prepare("yolo")
+    assert split.boxes_per_class == {"red": 2, "yellow": 0, "green": 0, "off": 1}
+    assert studio.shown()["a"][2] == (2, [3], [-1])
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -146,7 +155,7 @@ def test_exports_of_cvat(studio: Studio, is_video: bool) -> None:
         studio.video("clip.mp4", 3)
     (split,) = studio.prepare("auto")
     assert (split.num_frames, split.num_boxes, split.problems) == (3, 3, [])
-    assert list(studio.shown()) != []
+    assert [len(entries) for entries in studio.shown().values()] == [3]
 
 
 def test_an_export_of_cvat_with_images_in_the_old_form(studio: Studio) -> None:
