@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -209,3 +210,18 @@ def test_crowd_boxes_are_counted_among_the_boxes(capsys: pytest.CaptureFixture[s
     assert ["  boxes marked difficult, kept as crowd boxes", "2"] in rows
     assert ["  crowd boxes, neither trained on nor scored", "1"] in rows
     assert ["left out: boxes that repeat another one", "4"] in rows
+
+
+def test_frames_of_a_clip_stay_together(run: Any, tmp_path: Path) -> None:
+    """Every file has its own hash in front, as uploads to Label Studio do."""
+    clips = [f"clip{video}_frame_{number:04d}" for video in "AB" for number in range(1, 9)]
+    names = [f"{hashlib.md5(clip.encode()).hexdigest()[:8]}-{clip}" for clip in clips]
+    root = write_frames(tmp_path / "set", names)
+    assert run("prepare-vid", root, "-o", tmp_path / "out", "--val-fraction", 0.5) == 0
+    videos = []
+    for split in ("train", "val"):
+        content = json.loads((tmp_path / "out" / f"{split}.json").read_text())
+        files = [Path(image["file_name"]).stem[9:] for image in content["images"]]
+        assert len(files) == 8
+        videos.append({name[:5] for name in files})
+    assert sorted(map(sorted, videos)) == [["clipA"], ["clipB"]]

@@ -423,3 +423,14 @@ def test_every_number_has_a_range() -> None:
         if isinstance(value, int | float) and not isinstance(value, bool):
             with pytest.raises(ConfigError, match=re.escape(key)):
                 Config().replace({key: 1e31})
+
+
+@pytest.mark.parametrize(
+    "text", ["2001-99-99", "!!int x", "!!int ''", "!!timestamp x", "9" * 5000, "[" * 20_000]
+)
+def test_a_hostile_file_is_one_error(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(f"seed: {text}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file=file)
+    assert "\n" not in caught.value.message and len(caught.value.message) < 400

@@ -77,8 +77,10 @@ def test_a_tensor_that_states_more_than_the_file_has(numel: int, size: int, tmp_
         stated = [b"\x8a\x08" + number.to_bytes(8, "little") for number in (numel, size)]
         return content.replace(b"K\x04", stated[0], 1).replace(b"K\x04", stated[1], 1)
 
+    rewritten(path, zipfile.ZIP_STORED, lambda name, content: content)
+    read_weights(path)  # an archive that was only rewritten is right
     rewritten(path, zipfile.ZIP_STORED, enlarged)
-    assert refusal(path).startswith(f"{path}: ")
+    assert refusal(path).startswith(f"{path}: cannot read weights: ")
 
 
 def test_a_view_that_repeats_one_number(tmp_path: Path) -> None:
@@ -100,7 +102,8 @@ def test_a_view_that_repeats_one_number(tmp_path: Path) -> None:
 def test_only_dense_tensors_of_numbers(value: Tensor, tmp_path: Path) -> None:
     with torch.no_grad():
         message = refusal(saved(tmp_path, {"model": {"x.weight": value}}))
-    assert message.startswith(f"{tmp_path / 'a.pth'}: ")
+    assert message.startswith(f"{tmp_path / 'a.pth'}: expected ")
+    assert message.endswith(": x.weight")
 
 
 def test_deep_nesting(tmp_path: Path) -> None:

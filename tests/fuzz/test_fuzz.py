@@ -19,6 +19,7 @@ import pytest
 from fuzz_targets import TARGETS, Target
 
 from sparsevod_core.errors import SparseVodError
+from sparsevod_core.prepare.formats import FORMATS
 
 SCALE = int(os.environ.get("SPARSEVOD_FUZZ_SCALE", "1"))
 SEED = int(os.environ.get("SPARSEVOD_FUZZ_SEED", "0"))
@@ -77,7 +78,8 @@ def _time_limit() -> Iterator[None]:
 def test_every_reader_of_files_from_others_has_a_target() -> None:
     names = {target.name.split("-")[0] for target in TARGETS}
     assert names >= {
-        *("annotations", "coco", "cvat", "voc", "yolo", "mot", "imagenet", "degradations"),
+        *FORMATS,
+        *("annotations", "imagenet", "degradations"),
         *("config", "data.yaml", "metrics", "journal", "predictions", "evaluation", "checkpoint"),
         *("video", "image", "classes", "list"),
     }

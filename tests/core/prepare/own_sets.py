@@ -12,6 +12,7 @@ from sparsevod_core.data.records import VideoSet
 from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit
 from sparsevod_core.prepare.labeled import prepare_labeled
 from sparsevod_core.prepare.reading.label_set import Hints
+from sparsevod_core.reporting import SilentReporter
 
 WIDTH, HEIGHT = 96, 64
 
@@ -26,6 +27,21 @@ def image_of(number: int) -> np.ndarray:
     left, top, right, bottom = box_of(number)
     image[top:bottom, left:right] = 255
     return image
+
+
+class Messages(SilentReporter):
+    """Reporter that keeps all messages."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    @property
+    def text(self) -> str:
+        """All messages, one per line."""
+        return "\n".join(self.messages)
 
 
 class Studio:

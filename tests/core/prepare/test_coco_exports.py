@@ -8,22 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_sets import HEIGHT, WIDTH, Studio, box_of
+from own_sets import HEIGHT, WIDTH, Messages, Studio, box_of
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.conversion.prepared_split import PreparedSplit
 from sparsevod_core.prepare.reading.label_set import Hints
-from sparsevod_core.reporting import SilentReporter
 
 Fields = Callable[[int], dict[str, Any]]
-
-
-class Messages(SilentReporter):
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.texts.append(text)
 
 
 @pytest.fixture
@@ -66,7 +57,7 @@ def export(
 def convert(studio: Studio, **options: Any) -> tuple[PreparedSplit, list[str]]:
     messages = Messages()
     (split,) = studio.prepare("auto", reporter=messages, **options)
-    return split, [text.replace(f"{studio.root}", "SET") for text in messages.texts]
+    return split, [text.replace(f"{studio.root}", "SET") for text in messages.messages]
 
 
 def written(studio: Studio) -> list[dict[str, Any]]:
@@ -75,11 +66,15 @@ def written(studio: Studio) -> list[dict[str, Any]]:
 
 def test_everything_as_text(studio: Studio) -> None:
     def image(n: int) -> dict[str, Any]:
-        return {"id": str(n), "video_id": "1", "frame_id": str(n), "prev_image_id": str(n - 1)}
+        ids = {"id": str(n), "video_id": "1", "frame_id": str(n), "prev_image_id": str(n - 1)}
+        return ids | {"width": f"{WIDTH}", "height": f"{HEIGHT}"}
 
     def box(n: int) -> dict[str, Any]:
         ids = {"id": str(n), "image_id": str(n), "category_id": "1", "instance_id": "1"}
-        return ids | {"iscrowd": "0", "ignore": "false", "occluded": "no"}
+        left, top, right, bottom = box_of(n)
+        sides = [str(side) for side in (left, top, right - left, bottom - top)]
+        numbers = {"bbox": sides, "area": "384"}
+        return ids | numbers | {"iscrowd": "0", "ignore": "false", "occluded": "no"}
 
     export(studio, "a/{:04}.png", image=image, box=box, videos=[{"id": "1", "name": "a"}])
     split, _ = convert(studio)
@@ -126,6 +121,24 @@ def test_tracks_in_attributes_make_a_video_of_numbered_frames(studio: Studio) ->
     assert [box["generated"] for box in written(studio)] == [False, True, True, True]
     assert all(0 < box["motion_iou"] < 1 for box in written(studio))
     assert any("4 images without a video are frames of one" in text for text in messages)
+
+
+def test_the_motion_of_tracks_in_attributes(studio: Studio) -> None:
+    boxes = [
+        {"id": 2 * n + track, "image_id": n, "category_id": 1, "area": 400, "iscrowd": 0}
+        | {"bbox": [6 * n * (track == 0), 30 * track, 20, 20]}
+        | {"attributes": {"track_id": track, "occluded": track == 1}}
+        for n in range(4)
+        for track in range(2)
+    ]
+    export(studio, "frame_{:06}.png", annotations=boxes)
+    assert convert(studio)[0].problems == []
+    found = [(box["instance_id"], box["occluded"], box["motion_iou"]) for box in written(studio)]
+    assert len({instance for instance, _, _ in found}) == 2
+    assert {(occluded, iou < 0.7, iou == 1) for _, occluded, iou in found} == {
+        (False, True, False),
+        (True, False, True),
+    }
 
 
 @pytest.mark.parametrize(
@@ -261,7 +274,7 @@ def test_roboflow_has_a_file_in_the_folder_of_each_split(studio: Studio) -> None
     messages = Messages()
     train, val = studio.prepare("auto", output=studio.out, reporter=messages)
     assert (train.split, train.num_frames, val.split, val.num_frames) == ("train", 4, "val", 4)
-    assert "left out: test/_annotations.coco.json" in messages.texts[-1]
+    assert "left out: test/_annotations.coco.json" in messages.messages[-1]
     assert [len(studio.shown(split.file)["clip_mp4"]) for split in (train, val)] == [4, 4]
 
 
@@ -288,6 +301,24 @@ def test_halves_of_a_split_are_never_mixed(studio: Studio) -> None:
     (studio.root / "annotations/train.json").unlink()
     for split in studio.prepare("auto", output=studio.out):
         assert split.num_frames == 2 and not split.problems
+
+
+def test_a_half_whose_frames_count_from_1_again(studio: Studio) -> None:
+    names = "SEQ-02/img1/{:06}.png"
+    export(
+        studio,
+        names,
+        files=f"train/{names}",
+        place="annotations/val_half.json",
+        numbers=range(4, 7),
+        image=lambda n: {"video_id": 1, "frame_id": n - 3, "prev_image_id": n - 1 if n > 4 else -1},
+        box=lambda n: {"track_id": 7},
+        videos=[{"id": 1, "file_name": "SEQ-02"}],
+    )
+    split, _ = convert(studio, root=studio.root / "annotations/val_half.json")
+    assert (split.num_videos, split.num_frames, split.problems) == (1, 3, [])
+    ((_, frames),) = studio.shown().items()
+    assert [(classes, tracks) for _, classes, tracks in frames] == [([1], [0])] * 3
 
 
 def test_frames_in_both_splits_are_a_problem(studio: Studio) -> None:

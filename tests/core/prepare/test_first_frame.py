@@ -6,22 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from own_sets import HEIGHT, WIDTH, Studio, box_of, fractions
+from own_sets import HEIGHT, WIDTH, Messages, Studio, box_of, fractions
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.reading.label_set import Hints
-from sparsevod_core.reporting import SilentReporter
 
 N = 6
 """Number of frames of each video."""
-
-
-class Messages(SilentReporter):
-    def __init__(self) -> None:
-        self.text = ""
-
-    def message(self, text: str) -> None:
-        self.text += f"{text}\n"
 
 
 @pytest.fixture

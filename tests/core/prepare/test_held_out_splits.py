@@ -6,21 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from own_sets import Studio, box_of, fractions
+from own_sets import Messages, Studio, box_of, fractions
 
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.prepare.reading.split_names import split_in_words, split_named
-from sparsevod_core.reporting import SilentReporter
 
 NAMES = "names: [cat]\n"
-
-
-class Messages(SilentReporter):
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.texts.append(text)
 
 
 @pytest.fixture
@@ -43,7 +34,7 @@ def converted(studio: Studio, label_format: str = "yolo", **options: object) -> 
         assert split.file is not None and split.problems == []
         videos = json.loads(split.file.read_text())["videos"]
         found[split.split] = sorted(video["name"] for video in videos)
-    return found, "\n".join(reporter.texts)
+    return found, reporter.text
 
 
 LAYOUTS = {
@@ -138,6 +129,15 @@ def test_keys_of_data_yaml(studio: Studio, keys: str, expected: dict, words: str
     found, text = converted(studio, output=studio.out if "val" in expected else None)
     names = {split: [name.rpartition("/")[2] for name in found[split]] for split in found}
     assert names == expected and words in text
+
+
+def test_test_videos_are_not_drawn_for_validation(studio: Studio) -> None:
+    studio.write("data.yaml", f"train: images/train\ntest: images/test\n{NAMES}")
+    for video in ("train/a", "train/b", "train/c", "test/x", "test/y"):
+        yolo(studio, f"images/{video}", f"labels/{video}")
+    found, text = converted(studio, output=studio.out, val_fraction=0.4, seed=0)
+    assert sorted(found["train"] + found["val"]) == ["a", "b", "c"]
+    assert len(found["val"]) == 1 and "test: 2 videos left out (x, y)" in text
 
 
 def test_a_test_folder_inside_a_listed_one_is_held_out(studio: Studio) -> None:

@@ -6,25 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
-from own_sets import Studio, box_of
+from own_sets import Messages, Studio, box_of
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.formats import recognize
 from sparsevod_core.prepare.reading.label_set import Hints
-from sparsevod_core.reporting import SilentReporter
 
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Studio:
     return Studio(tmp_path)
-
-
-class Notes(SilentReporter):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def row(number: int, track: int, tail: str, *, origin: int = 0, frame: int | None = None) -> str:
@@ -55,7 +46,7 @@ VISDRONE = (
 
 def test_visdrone_in_folders_of_mot_challenge(studio: Studio) -> None:
     sequence(studio, VISDRONE + row(3, 3, ",1,11,0,0"))
-    notes = Notes()
+    notes = Messages()
     (split,) = studio.prepare("mot", reporter=notes)
     assert split.problems == []
     assert split.left_out == {
@@ -64,7 +55,7 @@ def test_visdrone_in_folders_of_mot_challenge(studio: Studio) -> None:
     }
     assert classes(studio) == {"pedestrian": 1, "car": 1, "bus": 1}
     assert studio.shown()["A"] == [(1, [1, 4], [0, 1]), (2, [9], [0])]
-    assert any("columns are those of VisDrone: frame, id, left" in line for line in notes.lines)
+    assert any("columns are those of VisDrone: frame, id, left" in line for line in notes.messages)
 
 
 def test_visdrone_in_its_own_folders(studio: Studio) -> None:
@@ -89,6 +80,8 @@ def test_class_list_of_visdrone_from_0(studio: Studio, first: str) -> None:
     assert studio.problems("mot", hints=Hints(classes=path)) == []
     counts = classes(studio)
     assert (counts["pedestrian"], counts["car"], counts["bus"], counts["people"]) == (1, 1, 1, 0)
+    content = json.loads((studio.out / "all.json").read_text())
+    assert [box["category_id"] for box in content["annotations"] if box["iscrowd"]] == [0]
 
 
 def test_uavdt(studio: Studio) -> None:

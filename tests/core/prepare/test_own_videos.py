@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_sets import Studio, box_of, fractions
+from own_sets import HEIGHT, WIDTH, Studio, box_of, fractions
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.reporting import SilentReporter
@@ -144,3 +144,31 @@ def test_a_label_file_that_matches_twice_is_not_used(studio: Studio, make: Any) 
     assert list(studio.shown()) == ["b"]
     with pytest.raises(DataError, match=r"matches both"):
         studio.prepare("yolo", strict=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("clip.h264", "libx264"),
+        ("clip.mxf", "mpeg2video"),
+        ("clip.vob", "mpeg2video"),
+        ("CLIP.MOV", "libx264"),
+    ],
+)
+def test_video_files_of_other_containers(studio: Studio, name: str, codec: str) -> None:
+    import av
+    import numpy as np
+
+    studio.write("classes.txt", "square\n")
+    path = studio.write(f"videos/{name}", b"")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for number in range(8):
+            image = np.full((HEIGHT, WIDTH, 3), 20 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            studio.write(f"labels/{path.stem}/{number:06d}.txt", f"0 {fractions(number)}\n")
+        container.mux(stream.encode())
+    (split,) = studio.prepare("yolo")
+    assert (split.num_videos, split.num_frames, split.num_boxes) == (1, 8, 8)
+    assert split.problems == []

@@ -117,7 +117,7 @@ def test_difficult_objects_are_crowd_boxes(studio: Studio) -> None:
 def test_the_picture_has_the_size_that_the_label_lacks(
     studio: Studio, sides: tuple[int, int]
 ) -> None:
-    studio.image("a/1.png", 1)
+    studio.image("1.jpg", 1).rename(studio.write("a/1.png", ""))  # a JPEG with another suffix
     stated = f"<width>{sides[0]}</width><height>{sides[1]}</height>"
     size = f"<width>{WIDTH}</width><height>{HEIGHT}</height>"
     studio.write("a/1.xml", xml(1).replace(size, stated))

@@ -6,19 +6,10 @@ import random
 from pathlib import Path
 
 import pytest
-from own_sets import Studio, fractions
+from own_sets import Messages, Studio, fractions
 
 from sparsevod_core.errors import DataError
 from sparsevod_core.prepare.yolo.data_yaml import read_data_yaml
-from sparsevod_core.reporting import SilentReporter
-
-
-class Messages(SilentReporter):
-    def __init__(self) -> None:
-        self.text = ""
-
-    def message(self, text: str) -> None:
-        self.text += f"{text}\n"
 
 
 @pytest.fixture
@@ -46,6 +37,15 @@ def test_names_are_as_written(tmp_path: Path, name: str) -> None:
     for text in (f"names: [cat, {name}]", f"names:\n  0: cat\n  7: {name}\n"):
         path.write_text(text)
         assert list((read_data_yaml(path).names or {}).values()) == ["cat", plain]
+
+
+def test_a_class_called_off(studio: Studio) -> None:
+    frames(studio, "a/{}.png", "a/{}.txt")
+    studio.write("a/2.txt", f"3 {fractions(2)}\n")
+    studio.write("data.yaml", "nc: 4\nnames: [red, yellow, green, off]\n")
+    (split,) = studio.prepare("yolo")
+    assert split.boxes_per_class == {"red": 2, "yellow": 0, "green": 0, "off": 1}
+    assert studio.shown()["a"][2] == (2, [3], [-1])
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_exports_of_cvat(studio: Studio, is_video: bool) -> None:
         studio.video("clip.mp4", 3)
     (split,) = studio.prepare("auto")
     assert (split.num_frames, split.num_boxes, split.problems) == (3, 3, [])
-    assert list(studio.shown()) != []
+    assert [len(entries) for entries in studio.shown().values()] == [3]
 
 
 def test_an_export_of_cvat_with_images_in_the_old_form(studio: Studio) -> None:

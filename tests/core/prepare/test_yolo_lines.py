@@ -7,20 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from own_sets import HEIGHT, WIDTH, Studio, box_of, fractions
+from own_sets import HEIGHT, WIDTH, Messages, Studio, box_of, fractions
 
 from sparsevod_core.errors import DataError
-from sparsevod_core.reporting import SilentReporter
 
 NAMES = "names: [cat, dog]\n"
-
-
-class Messages(SilentReporter):
-    def __init__(self) -> None:
-        self.text = ""
-
-    def message(self, text: str) -> None:
-        self.text += f"{text}\n"
 
 
 @pytest.fixture

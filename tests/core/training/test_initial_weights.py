@@ -67,3 +67,14 @@ def test_a_checkpoint_without_a_complete_backbone_needs_a_download(
     with pytest.raises(CheckpointError, match="cannot download"):
         initial_detector(init, CATEGORIES, SilentReporter())
     assert requested == ["none", "imagenet"]
+
+
+def test_a_start_from_weights_that_are_not_finite_is_refused(
+    config: Config, requested: list[str], tmp_path: Path
+) -> None:
+    weights = build_detector(config.model).state_dict()
+    next(iter(weights.values())).fill_(float("nan"))
+    save_checkpoint(tmp_path / "nan.pth", Checkpoint(config, CATEGORIES, weights))
+    init = config.replace({"train.init_from": str(tmp_path / "nan.pth")})
+    with pytest.raises(CheckpointError, match=r"nan\.pth: the weights are not finite"):
+        initial_detector(init, CATEGORIES, SilentReporter())

@@ -62,3 +62,15 @@ def test_a_single_image_is_a_video_of_one_frame(tmp_path: Path) -> None:
     with open_source(Source("file", str(tmp_path / "still.webp"))) as video:
         assert isinstance(video, VideoReader)
         assert len(list(video)) == 1
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png", ".gif"])
+def test_animated_images_are_videos(tmp_path: Path, suffix: str) -> None:
+    images = [Image.new("RGB", (32, 24), (25 * i, 40, 40)) for i in range(10)]
+    path = tmp_path / f"clip{suffix}"
+    images[0].save(path, save_all=True, append_images=images[1:], duration=100, loop=0)
+    with open_source(Source("file", str(path))) as video:
+        frames = list(video)
+        assert [frame.time_s for frame in frames] == [Fraction(i, 10) for i in range(10)]
+        reds = [int(frame.image[9, 9, 0]) for frame in frames]
+        assert np.abs(np.subtract(reds, [25 * i for i in range(10)])).max() <= 12
