@@ -2,11 +2,11 @@
 
     python tests/parity/check_fixture.py FOLDER
 
-FOLDER holds `weights.safetensors`, `config.json`, and `io.safetensors` (or `frames.safetensors` and
-`expected.safetensors`) of a reference, identified by the names of its weights (see `CHECKS`). The script prints the largest absolute difference of every
-quantity. The exit code is 1 if a teacher-forced quantity (each step gets the reference's inputs)
-exceeds its tolerance. Free-running quantities, in which our differences accumulate, are only
-printed.
+FOLDER holds `weights.safetensors`, `config.json`, and `io.safetensors` (or, for an entire model,
+`frames.safetensors` and `expected.safetensors`) of a reference, identified by the names of its
+weights (see `CHECKS`). The script prints the largest absolute difference of every quantity. The
+exit code is 1 if a teacher-forced quantity (each step gets the reference's inputs) exceeds its
+tolerance. Free-running quantities, in which our differences accumulate, are only printed.
 """
 
 from __future__ import annotations
