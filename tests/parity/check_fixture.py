@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from selsa_aggregator import check_selsa
 from sparse_rcnn import check_sparse_rcnn
 from temporal_roi_align import check_temporal_roi_align
+from transvod import check_transvod
 
 Check = Callable[[dict, dict, dict, Report], None]
 
@@ -30,6 +31,7 @@ CHECKS: list[tuple[tuple[str, ...], Check]] = [
     (("rpn_head.init_proposal",), check_sparse_rcnn),
     (("embed_network.",), check_temporal_roi_align),
     (("fc_embed",), check_selsa),
+    (("transformer.temporal_query_layer1.",), check_transvod),
 ]
 
 
