@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from faster_rcnn import check_faster_rcnn
 from report import Report
 from safetensors.torch import load_file
 from selsa_aggregator import check_selsa
@@ -32,6 +33,7 @@ CHECKS: list[tuple[tuple[str, ...], Check]] = [
     (("embed_network.",), check_temporal_roi_align),
     (("fc_embed",), check_selsa),
     (("transformer.temporal_query_layer1.",), check_transvod),
+    (("neck.", "rpn_head.rpn_conv"), check_faster_rcnn),
 ]
 
 

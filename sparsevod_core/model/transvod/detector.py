@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sparsevod_core.boxes import cxcywh_to_xyxy
+from sparsevod_core.model.backbone import ResNetStages
 from sparsevod_core.model.detector import Normalize
 from sparsevod_core.model.transvod.image_map import ImageMap, positions_inside
 from sparsevod_core.model.transvod.temporal_queries import (
@@ -63,7 +64,8 @@ class TransVOD(VideoDetector):
     backbone and the norm of the projection see the padding of smaller images.
 
     Args:
-        backbone: normalized images to one map of stride 16.
+        backbone: normalized images to maps, the last of which is used. In the reference its stride
+            is 16: layer4 is dilated (DC5), except for its first block.
         projection: channels of that map to C channels.
         encoder, decoder: the frame detector's transformer.
         temporal: the temporal part, or None for the frame detector only.
@@ -80,7 +82,7 @@ class TransVOD(VideoDetector):
     def __init__(
         self,
         *,
-        backbone: nn.Module,
+        backbone: ResNetStages,
         projection: nn.Module,
         encoder: DeformableEncoder,
         decoder: DeformableDecoder,
@@ -126,7 +128,7 @@ class TransVOD(VideoDetector):
         """Apply the frame detector; see `VideoDetector.encode`."""
         height, width = image_sizes.amax(dim=0).tolist()
         images = images[..., :height, :width]
-        maps = self.projection(self.backbone(self.normalize(images, image_sizes)))
+        maps = self.projection(self.backbone.stage_maps(self.normalize(images, image_sizes))[-1])
         inside = positions_inside(image_sizes, (height, width), maps.shape[-2:])
         image_map = self.encoder(ImageMap(maps.flatten(2).transpose(1, 2), inside))
         decoded = self.decoder(image_map)

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sparsevod_core.model.padding import inside
+
 
 @dataclass(frozen=True, slots=True)
 class ImageMap:
@@ -59,6 +61,5 @@ def positions_inside(
         map_size: (height, width) of the map. A position stands for the pixel that interpolation to
             the nearest neighbor gives it.
     """
-    lines, columns = (torch.arange(side, device=image_sizes.device) for side in padded_size)
-    pixels = (lines < image_sizes[:, :1])[:, :, None] & (columns < image_sizes[:, 1:])[:, None]
+    pixels = inside(image_sizes, padded_size, stride=1)
     return F.interpolate(pixels[:, None].float(), size=map_size).bool()[:, 0]
