@@ -9,21 +9,13 @@ from report import BOXES_PX, EXACT, FEATURES, Report
 from torch import Tensor, nn
 
 from sparsevod_core.boxes import cxcywh_to_xyxy
+from sparsevod_core.model.backbone import ResNetStages
+from sparsevod_core.model.transvod.build import build_transvod
 from sparsevod_core.model.transvod.deformable import sample
-from sparsevod_core.model.transvod.detector import EncodedFrames, TransVOD, projection
+from sparsevod_core.model.transvod.detector import EncodedFrames, TransVOD
 from sparsevod_core.model.transvod.image_map import ImageMap, positions_inside
-from sparsevod_core.model.transvod.temporal_queries import (
-    QueryMemory,
-    TemporalQueries,
-    TemporalQueryLayer,
-)
-from sparsevod_core.model.transvod.transformer import (
-    DecoderLayer,
-    DeformableDecoder,
-    DeformableEncoder,
-    EncoderLayer,
-    sine_positions,
-)
+from sparsevod_core.model.transvod.temporal_queries import QueryMemory
+from sparsevod_core.model.transvod.transformer import DeformableEncoder, sine_positions
 from sparsevod_core.structures import DetectorOutput
 
 NUM_POINTS = 4
@@ -184,28 +176,23 @@ def pixels(boxes_cxcywh: Tensor, config: dict) -> Tensor:
 
 def build(config: dict, repeated_locations: bool) -> TransVOD:
     """Build our detector in the sizes of the fixture, without its backbone."""
-    sizes = {"channels": config["C"], "num_heads": config["heads"], "ffn_dim": config["ffn"]}
-    layer = {**sizes, "num_points": NUM_POINTS, "dropout": 0.0}
-    outputs = {"channels": config["C"], "num_classes": config["num_classes"]}
-    temporal = TemporalQueries(
-        query_layers=[TemporalQueryLayer(**sizes, dropout=0.0) for _ in config["topk_per_ref"]],
+    return build_transvod(
+        backbone=ResNetStages(
+            stem=nn.Identity(), stages=[nn.Identity()], frozen_stages=0, freeze_norms=False
+        ),
+        map_channels=config["backbone_channels"],
+        num_groups=config["gn_groups"],
+        channels=config["C"],
+        num_heads=config["heads"],
+        num_points=NUM_POINTS,
+        ffn_dim=config["ffn"],
+        dropout=0.0,
+        num_encoder_layers=config["enc"],
+        num_decoder_layers=config["dec"],
+        num_queries=config["N"],
+        num_classes=config["num_classes"],
         rows_per_support=config["topk_per_ref"],
-        decoder_layer=DecoderLayer(**layer),
         repeated_locations=repeated_locations,
-        **outputs,
-    )
-    return TransVOD(
-        backbone=nn.Identity(),
-        projection=projection(config["backbone_channels"], config["C"], config["gn_groups"]),
-        encoder=DeformableEncoder(
-            layers=[EncoderLayer(**layer) for _ in range(config["enc"])], channels=config["C"]
-        ),
-        decoder=DeformableDecoder(
-            layers=[DecoderLayer(**layer) for _ in range(config["dec"])],
-            num_queries=config["N"],
-            **outputs,
-        ),
-        temporal=temporal,
         num_detections=100,
     ).eval()
 

@@ -88,7 +88,8 @@ class DeformableAttention(nn.Module):
         center = (references[..., :2] * share)[:, :, None, None]
         if references.shape[-1] == 2:
             height, width = image_map.size
-            return center + offsets / offsets.new_tensor([width, height])
+            x, y = offsets.unbind(-1)
+            return center + torch.stack([x / width, y / height], dim=-1)
         half_size = (references[..., 2:] * share / 2)[:, :, None, None]
         return center + offsets / self.num_points * half_size
 

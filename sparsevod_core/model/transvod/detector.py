@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -72,12 +73,12 @@ class TransVOD(VideoDetector):
         num_detections: M, number of (box, class) pairs that are detections.
 
     Attributes:
-        slow_parameters: Beginnings or parts of the names of parameters that are trained with a
-            tenth of the learning rate. Those of the backbone are, too.
+        slow_parameters: Parts of the names of parameters whose learning rate is a tenth of the
+            others', like that of the backbone's parameters.
     """
 
     keeps_encodings = True
-    slow_parameters = ("reference_points", "sampling_offsets")
+    slow_parameters: ClassVar[tuple[str, ...]] = ("reference_points", "sampling_offsets")
 
     def __init__(
         self,
@@ -183,7 +184,7 @@ def projection(map_channels: int, channels: int, num_groups: int) -> nn.Sequenti
     """Return the 1x1 convolution and GroupNorm between backbone and encoder."""
     conv = nn.Conv2d(map_channels, channels, 1)
     nn.init.xavier_uniform_(conv.weight)
-    nn.init.zeros_(conv.bias)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
     return nn.Sequential(OrderedDict(conv=conv, norm=nn.GroupNorm(num_groups, channels)))
 
 

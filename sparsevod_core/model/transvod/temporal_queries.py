@@ -129,7 +129,8 @@ class TemporalQueries(nn.Module):
         self.rows_per_support = tuple(rows_per_support)
         self.decoder_layer = decoder_layer
         self.class_logits = class_layer(channels, num_classes)
-        self.box_branch = box_branch(channels)
+        # The boxes start as those of the frame detector. (The reference starts with smaller ones.)
+        self.box_branch = box_branch(channels, size_delta=0.0)
         self.repeated_locations = repeated_locations
 
     def forward(

@@ -20,6 +20,7 @@ from sparsevod_core.model.transvod.image_map import ImageMap
 CLASS_PRIOR = 0.01  # class score of a query before training
 TEMPERATURE = 10_000  # of the sine positions
 LOGIT_EPS = 1e-5
+FIRST_SIZE = -2.0  # logit of the width and height of boxes before training: 0.12 of the image
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +164,9 @@ class DeformableDecoder(nn.Module):
         nn.init.xavier_uniform_(self.reference_points.weight)
         nn.init.zeros_(self.reference_points.bias)
         self.class_logits = nn.ModuleList(class_layer(channels, num_classes) for _ in layers)
-        self.box_branches = nn.ModuleList(box_branch(channels) for _ in layers)
-        with torch.no_grad():  # the first boxes are small, the other layers start without a change
-            self.box_branches[0][-1].bias[2:] = -2
+        # The first layer starts with small boxes, the others without a change.
+        size_deltas = [FIRST_SIZE] + [0.0] * (len(layers) - 1)
+        self.box_branches = nn.ModuleList(box_branch(channels, size) for size in size_deltas)
 
     def forward(self, image_map: ImageMap) -> Decoded:
         """Return the queries after the decoder layers."""
@@ -247,18 +248,19 @@ def class_layer(channels: int, num_classes: int) -> nn.Linear:
     return layer
 
 
-def box_branch(channels: int) -> nn.Sequential:
-    """Return three layers for the deltas of a box, which start at zero."""
-    branch = nn.Sequential(
-        nn.Linear(channels, channels),
-        nn.ReLU(),
-        nn.Linear(channels, channels),
-        nn.ReLU(),
-        nn.Linear(channels, 4),
-    )
-    nn.init.zeros_(branch[-1].weight)
-    nn.init.zeros_(branch[-1].bias)
-    return branch
+def box_branch(channels: int, size_delta: float) -> nn.Sequential:
+    """Return three layers for the deltas of a box, which do not depend on the query at first.
+
+    Args:
+        channels: C.
+        size_delta: delta of width and height before training; that of the center is zero.
+    """
+    deltas = nn.Linear(channels, 4)
+    nn.init.zeros_(deltas.weight)
+    with torch.no_grad():
+        deltas.bias.copy_(torch.tensor([0, 0, size_delta, size_delta]))
+    hidden = [nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels), nn.ReLU()]
+    return nn.Sequential(*hidden, deltas)
 
 
 def _position_centers(image_map: ImageMap) -> Float[Tensor, "B HW 2"]:
