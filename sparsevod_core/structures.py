@@ -105,6 +105,23 @@ class DetectorOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class ProposalSamples:
+    """Sampled anchors of a batch of frames, for the loss of a region proposal network (RPN).
+
+    Attributes:
+        logits: Objectness of the R sampled anchors before the sigmoid.
+        labels: 1 for anchors of an object, 0 for background.
+        deltas: Predicted box deltas of the anchors with label 1, in order.
+        delta_targets: Deltas that lead from these anchors to their objects.
+    """
+
+    logits: Float[Tensor, " R"]
+    labels: Float[Tensor, " R"]
+    deltas: Float[Tensor, "P 4"]
+    delta_targets: Float[Tensor, "P 4"]
+
+
+@dataclass(frozen=True, slots=True)
 class Detection:
     """One detected object.
 
