@@ -20,7 +20,13 @@ def check_fixture():
 
 @pytest.mark.parametrize(
     "name",
-    ["sparse_rcnn_tiny", "temporal_roi_align", "selsa_aggregator", "rivals/transvod"],
+    [
+        "sparse_rcnn_tiny",
+        "temporal_roi_align",
+        "selsa_aggregator",
+        "rivals/faster_rcnn_dc5",
+        "rivals/transvod",
+    ],
 )
 def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
     assert check_fixture.main(FIXTURES / name) == 0
@@ -36,6 +42,8 @@ def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
         ("sparse_rcnn_tiny", "grad.roi_head.bbox_head.0.fc_reg.weight"),
         ("temporal_roi_align", "single.out.k2.blocks4"),
         ("selsa_aggregator", "out.blocks8"),
+        ("rivals/faster_rcnn_dc5", "train.proposals"),
+        ("rivals/faster_rcnn_dc5", "train.loss_bbox"),
         ("rivals/transvod", "tqe2.refs"),
         ("rivals/transvod", "pred_logits"),
         ("rivals/transvod", "released.tdec.out"),
