@@ -100,6 +100,23 @@ class DetectorOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadSamples:
+    """Sampled proposals of a batch of frames, for the loss of a box head.
+
+    Attributes:
+        logits: Class scores of the R sampled proposals before the softmax, the background last.
+        labels: Classes, 0..K-1; K: background.
+        deltas: Predicted box deltas, of their own class, of the P proposals of an object, in order.
+        delta_targets: Deltas that lead from these proposals to their objects.
+    """
+
+    logits: Float[Tensor, "R K+1"]
+    labels: Int[Tensor, " R"]
+    deltas: Float[Tensor, "P 4"]
+    delta_targets: Float[Tensor, "P 4"]
+
+
+@dataclass(frozen=True, slots=True)
 class Detection:
     """One detected object.
 
