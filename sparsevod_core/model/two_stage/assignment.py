@@ -32,9 +32,9 @@ def assign(
         min_positive_iou: IoU from which a ground-truth box takes the boxes that overlap it most;
             boxes without overlap are never taken. None: no box is taken.
     """
-    if not len(truth_xyxy):
-        return torch.full_like(boxes_xyxy[:, 0], NEGATIVE, dtype=torch.long)
     iou = box_iou(boxes_xyxy, truth_xyxy).nan_to_num()  # [N, M]; NaN: two boxes without area
+    if not iou.numel():
+        return torch.full_like(boxes_xyxy[:, 0], NEGATIVE, dtype=torch.long)
     best, nearest = iou.max(dim=1)
     assigned = torch.where(best < negative_iou, NEGATIVE, IGNORED)
     assigned = torch.where(best >= positive_iou, nearest, assigned)

@@ -20,14 +20,14 @@ class BoxHeadOutput:
     """Predictions of the box head for the proposals of target frames.
 
     Attributes:
-        logits: class scores before the softmax, the background last.
-        deltas: box deltas of each class, class by class.
+        logits: K + 1 class scores before the softmax, the background last.
+        deltas: 4 K box deltas, class by class.
         proposals: the proposals.
         image_sizes: unpadded (height, width) of each frame in pixels.
     """
 
-    logits: Float[Tensor, "B N K+1"]
-    deltas: Float[Tensor, "B N 4*K"]
+    logits: Float[Tensor, "B N classes"]
+    deltas: Float[Tensor, "B N deltas"]
     proposals: Proposals
     image_sizes: Int[Tensor, "B 2"]
 

@@ -6,7 +6,7 @@ It detects in single frames, and is what SELSA, Temporal RoI Align, MAMBA and FG
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -34,6 +34,15 @@ class EncodedFrames:
     maps: Float[Tensor, "B C H W"]
     proposals: Proposals
     image_sizes: Int[Tensor, "B 2"]
+
+    def best(self, num: int) -> EncodedFrames:
+        """Return the frames with their best `num` proposals."""
+        proposals = Proposals(
+            self.proposals.boxes[:, :num],
+            self.proposals.scores[:, :num],
+            self.proposals.counts.clamp(max=num),
+        )
+        return replace(self, proposals=proposals)
 
 
 class FasterRCNN(VideoDetector):

@@ -33,7 +33,7 @@ class SampledProposals:
     is_sampled: Bool[Tensor, "B R"]
 
     def with_predictions(
-        self, logits: Float[Tensor, "B R K+1"], deltas: Float[Tensor, "B R 4*K"]
+        self, logits: Float[Tensor, "B R classes"], deltas: Float[Tensor, "B R deltas"]
     ) -> HeadSamples:
         """Return the samples of all frames for the loss, in fp32."""
         num_classes = logits.shape[-1] - 1
