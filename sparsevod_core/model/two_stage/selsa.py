@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from sparsevod_core.model.two_stage.detections import BoxHeadOutput
@@ -38,9 +38,7 @@ class Selsa(FasterRCNN):
         supports = supports.best(self.num_keys)
         return self.project(self.head.embed(self.pool(supports)), supports, videos)
 
-    def join(
-        self, memories: Sequence[SelsaMemory], global_memories: Sequence[Any] = ()
-    ) -> Any:
+    def join(self, memories: Sequence[SelsaMemory], global_memories: Sequence[Any] = ()) -> Any:
         return SelsaMemory.joined(memories) if memories else None
 
     def detect(self, targets: EncodedFrames, memory: Any | None) -> BoxHeadOutput:
@@ -68,7 +66,12 @@ class Selsa(FasterRCNN):
     ) -> SelsaMemory:
         """Return the memory of frames, given the result of the head's first FC."""
         layers = tuple(
-            (key.unflatten(0, (videos, -1)), value.unflatten(0, (videos, -1)))
+            (_by_video(key, videos), _by_video(value, videos))
             for key, value in self.head.project(embedded)
         )
-        return SelsaMemory(layers, frames.proposals.valid.unflatten(0, (videos, -1)))
+        is_valid = _by_video(frames.proposals.valid, videos)
+        return SelsaMemory(layers, is_valid, len(embedded) // videos)
+
+
+def _by_video(rows: Shaped[Tensor, "F N *D"], videos: int) -> Shaped[Tensor, "V rows *D"]:
+    return rows.unflatten(0, (videos, -1)).flatten(1, 2)
