@@ -70,15 +70,15 @@ def detector_of(weights: dict[str, Tensor], config: dict[str, Any]) -> Selsa:
             bank_rows=config["max_length"],
             read_rows=config["key_length"],
             seed=0,
-            num_keys=config["topk"],
+            num_support_proposals=config["topk"],
             **parts,
         )
     elif "top_k" in config:
         attention = TemporalAttention(channels=config["C"], blocks=config["temporal_blocks"])
         temporal_roi = TemporalRoIFeatures(top_k=config["top_k"], aggregation=attention)
-        detector = Troi(temporal_roi=temporal_roi, num_keys=config["N"], **parts)
+        detector = Troi(temporal_roi=temporal_roi, num_support_proposals=config["N"], **parts)
     else:
-        detector = Selsa(num_keys=config["N"], **parts)
+        detector = Selsa(num_support_proposals=config["N"], **parts)
     detector.load_state_dict(our_names(weights))
     return detector.eval()
 
