@@ -45,7 +45,9 @@ Factor = Annotated[float, Range(0, 1e30)]
 MAX_HEAD_PARAMETERS = 1_000_000_000
 """Maximum number of parameters of all head stages, estimated; the paper's model has 70 million."""
 
-Backbone = Literal["tiny", "r50", "r101", "x101_32x8d", "x101_64x4d"]
+ResNetName = Literal["tiny", "r50", "r101", "x101_32x8d", "x101_64x4d"]
+LayerNormName = Literal["swin_t", "swin_s", "swin_b", "convnext_t", "convnext_s", "convnext_b"]
+Backbone = Literal[ResNetName, LayerNormName]
 Aggregation = Literal["off", "average", "attention"]
 
 _YES, _NO = ("true", "on", "yes"), ("false", "off", "no")
@@ -56,17 +58,17 @@ class ModelConfig:
     """Detector (paper, section 3; `docs/method.md` gives the source of each choice)."""
 
     backbone: Backbone = "r50"
-    """ResNet or ResNeXt of torchvision, or `tiny` (ResNet-10)."""
-    norm: Literal["batch", "batch_frozen", "group"] = "batch"
+    """ResNet, ResNeXt, Swin Transformer or ConvNeXt of torchvision, or `tiny` (ResNet-10)."""
+    norm: Literal["batch", "batch_frozen", "group", "layer"] = "batch"
     """Norm of the backbone. `batch`: BatchNorm with stored statistics, weight and bias are trained.
     `batch_frozen`: the same, nothing is trained (original Sparse R-CNN). `group`: GroupNorm, to
-    train from scratch."""
+    train from scratch. `layer`: LayerNorm, the only norm of Swin and ConvNeXt, and only theirs."""
     map_norm: Literal["none", "layer"] = "none"
     """Norm of P2..P5. `none`: as in the reference. `layer`: LayerNorm over the channels of each
     position, to train from scratch. Without it, the scale of the maps grows until TFE's softmax
     selects one frame and learns nothing."""
     frozen_stages: Annotated[int, Range(0, 5)] = 2
-    """Number of ResNet stages that are not trained, counted from the stem; 2: stem and layer1."""
+    """Number of backbone stages that are not trained, counted from the stem; 2: stem and layer1."""
     num_classes: Annotated[int, Range(1, 100_000)] = 30
     """Number of classes; `train` sets it to the number of categories in the annotations."""
     num_proposals: Annotated[int, Range(1, 10_000)] = 100
@@ -113,6 +115,13 @@ class ModelConfig:
                 f"model: expected at most {MAX_HEAD_PARAMETERS:,} parameters in the head, "
                 f"got about {num_parameters:,}",
                 hint="use smaller model.channels, model.dynamic_dim or model.ffn_dim",
+            )
+        has_layer_norm = self.backbone in get_args(LayerNormName)
+        if has_layer_norm != (self.norm == "layer"):
+            fitting = "layer" if has_layer_norm else "batch, batch_frozen or group"
+            raise ConfigError(
+                f"model.norm={self.norm}: expected {fitting} for model.backbone={self.backbone}",
+                hint=f"add --set model.norm={fitting.partition(',')[0]}",
             )
         if self.norm == "group" and self.frozen_stages:
             raise ConfigError(

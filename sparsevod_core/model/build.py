@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from torch import Tensor, nn
-from torchvision.models import get_model, resnet
+from torchvision.models import ResNet, get_model
 
 from sparsevod_core.config import ModelConfig
 from sparsevod_core.errors import CheckpointError
@@ -15,6 +15,7 @@ from sparsevod_core.model.backbone import (
     STRIDES,
     Backbone,
     group_norm,
+    layer_norm_parts,
     resnet_parts,
     tiny_parts,
 )
@@ -32,7 +33,14 @@ TORCHVISION_NAMES = {
     "r101": "resnet101",
     "x101_32x8d": "resnext101_32x8d",
     "x101_64x4d": "resnext101_64x4d",
+    "swin_t": "swin_t",
+    "swin_s": "swin_s",
+    "swin_b": "swin_b",
+    "convnext_t": "convnext_tiny",
+    "convnext_s": "convnext_small",
+    "convnext_b": "convnext_base",
 }
+CLASSIFIERS = ("fc.", "norm.", "head.", "classifier.")  # of a ResNet, Swin (two), ConvNeXt
 SIZE_DELTA_RANGES = {
     "mmdetection": (math.log(16 / 1000), -math.log(16 / 1000)),
     "original": (-math.inf, math.log(100_000 / 16)),
@@ -45,7 +53,7 @@ def build_detector(config: ModelConfig, *, backbone_weights: str = "none") -> Sp
     Args:
         config: sizes and variants.
         backbone_weights: `none`, `imagenet` (downloaded by torchvision), or the path of a
-            state_dict of a torchvision ResNet.
+            state_dict of that network in torchvision.
 
     Raises:
         CheckpointError: the backbone file is missing, unsafe or of another network.
@@ -111,17 +119,7 @@ def _build_aggregation(config: ModelConfig) -> AttentionAggregation | MeanAggreg
 
 
 def _build_backbone(config: ModelConfig, weights: str) -> Backbone:
-    norm = group_norm if config.norm == "group" else nn.BatchNorm2d
-    if config.backbone == "tiny":
-        stem, stages, widths = tiny_parts(norm)
-    else:
-        name = TORCHVISION_NAMES[config.backbone]
-        network = get_model(
-            name, weights="DEFAULT" if weights == "imagenet" else None, norm_layer=norm
-        )
-        if weights not in ("imagenet", "none"):
-            _load_backbone(network, Path(weights), name)
-        stem, stages, widths = resnet_parts(network)
+    stem, stages, widths = _build_parts(config, weights)
     return Backbone(
         stem=stem,
         stages=stages,
@@ -133,7 +131,23 @@ def _build_backbone(config: ModelConfig, weights: str) -> Backbone:
     )
 
 
-def _load_backbone(network: resnet.ResNet, path: Path, name: str) -> None:
+def _build_parts(config: ModelConfig, weights: str) -> tuple[nn.Module, list[nn.Module], list[int]]:
+    """Return stem, stages and stage channels of the backbone."""
+    norm = group_norm if config.norm == "group" else nn.BatchNorm2d
+    if config.backbone == "tiny":
+        return tiny_parts(norm)
+    name = TORCHVISION_NAMES[config.backbone]
+    network = get_model(
+        name,
+        weights="DEFAULT" if weights == "imagenet" else None,
+        **({} if config.norm == "layer" else {"norm_layer": norm}),
+    )
+    if weights not in ("imagenet", "none"):
+        _load_backbone(network, Path(weights), name)
+    return resnet_parts(network) if isinstance(network, ResNet) else layer_norm_parts(network)
+
+
+def _load_backbone(network: nn.Module, path: Path, name: str) -> None:
     state = read_weights(path)
     is_state = isinstance(state, dict) and all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
@@ -154,4 +168,4 @@ def _load_backbone(network: resnet.ResNet, path: Path, name: str) -> None:
 
 
 def _is_backbone(key: str) -> bool:
-    return not key.startswith("fc.")  # ImageNet's classes
+    return not key.startswith(CLASSIFIERS)
