@@ -13,9 +13,8 @@ from torchvision.models.convnext import CNBlockConfig
 from sparsevod_core.config import load_config
 from sparsevod_core.errors import CheckpointError, ConfigError
 from sparsevod_core.fast import Plan, optimized, plan_for
-from sparsevod_core.model import build
 from sparsevod_core.model.backbone import NormalizedStage, layer_norm_parts
-from sparsevod_core.model.build import build_detector
+from sparsevod_core.model.build import build_detector, networks
 from sparsevod_core.model.dilated_backbone import DilatedBackbone, dilate
 from sparsevod_core.structures import Clip
 
@@ -42,9 +41,11 @@ def model_config(name, **changes):
 @pytest.fixture(params=SMALL)
 def detector(request, monkeypatch):
     """A detector with a narrow network of the same kind instead of torchvision's smallest."""
-    small = small_swin if request.param == "swin_t" else small_convnext
-    monkeypatch.setattr(build, "get_model", lambda name, weights: small(stochastic_depth_prob=0.5))
     torch.manual_seed(0)
+    small = small_swin if request.param == "swin_t" else small_convnext
+    monkeypatch.setattr(
+        networks, "get_model", lambda name, weights: small(stochastic_depth_prob=0.5)
+    )
     detector = build_detector(model_config(request.param, frozen_stages=2))
     for stage in detector.stages:
         nn.init.normal_(stage.aggregation.output.weight, std=0.05)
@@ -150,7 +151,7 @@ def test_bf16_stays_close(detector):
 @pytest.mark.parametrize("name", SMALL)
 def test_weights_of_a_file_are_loaded(tmp_path, name):
     torch.manual_seed(0)
-    network = get_model(build.TORCHVISION_NAMES[name])
+    network = get_model(networks.TORCHVISION_NAMES[name])
     torch.save(network.state_dict(), tmp_path / "whole.pth")
     detector = build_detector(model_config(name), backbone_weights=str(tmp_path / "whole.pth"))
     backbone = detector.backbone
