@@ -346,7 +346,7 @@ class TrainConfig:
 
     backbone_weights: str = "imagenet"
     """Initial weights of the backbone: `imagenet` (downloaded by torchvision), `none` (random,
-    needs model.norm=group), or the path of a file."""
+    needs model.norm=group or layer), or the path of a file."""
     init_from: str | None = None
     """Checkpoint to start from: ours, MMDetection's or the original Sparse R-CNN's."""
     clips_per_gpu: Annotated[int, Range(1, 4096)] = 1
