@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from faster_rcnn import check_faster_rcnn
 from fgfa import check_fgfa
 from report import Report
 from safetensors.torch import load_file
@@ -31,6 +32,7 @@ CHECKS: list[tuple[tuple[str, ...], Check]] = [
     (("rpn_head.init_proposal",), check_sparse_rcnn),
     (("embed_network.",), check_temporal_roi_align),
     (("fc_embed",), check_selsa),
+    (("neck.", "rpn_head.rpn_conv"), check_faster_rcnn),
     (("motion.conv", "aggregator.embed_convs"), check_fgfa),
 ]
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from sparsevod_core.model.padding import inside
+from sparsevod_core.model.video_detector import Images
 
 IMAGE_MEAN = (0.411, 0.432, 0.450)  # RGB in 0..1, of the data that FlowNet was trained on
 IMAGE_SCALE = 0.5  # the frames are halved
 PREDICTED_STRIDE = 4  # of the last prediction, in positions of the halved frames
 PREDICTED_UNIT = 5.0  # the network predicts displacements divided by `PREDICTED_STRIDE * 5`
 SLOPE = 0.1  # of LeakyReLU
-
-Images = UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"]
 
 
 class FlowNetSimple(nn.Module):
@@ -103,11 +104,7 @@ def halved(images: Images, image_sizes: Int[Tensor, "B 2"]) -> Float[Tensor, "B 
         image_sizes: unpadded (height, width) of each frame in pixels.
     """
     mean = images.new_tensor(IMAGE_MEAN, dtype=torch.float32).view(3, 1, 1)
-    height, width = images.shape[-2:]
-    is_line = torch.arange(height, device=images.device) < image_sizes[:, :1]
-    is_column = torch.arange(width, device=images.device) < image_sizes[:, 1:]
-    inside = is_line[:, None, :, None] & is_column[:, None, None, :]
-    normalized = (images / 255 - mean) * inside
+    normalized = (images / 255 - mean) * inside(image_sizes, images.shape[-2:], stride=1)[:, None]
     return F.interpolate(normalized, scale_factor=IMAGE_SCALE, mode="bilinear")
 
 
