@@ -76,9 +76,11 @@ class RegionProposals(nn.Module):
         self.conv = nn.Conv2d(channels, width, 3, padding=1)
         self.logits = nn.Conv2d(width, len(base_anchors), 1)
         self.deltas = nn.Conv2d(width, 4 * len(base_anchors), 1)
-        for layer in (self.conv, self.logits, self.deltas):
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=0.01)
+            else:  # a bias
+                nn.init.zeros_(parameter)
         self.stride = stride
         self.num_candidates = num_candidates
         self.nms_iou = nms_iou
@@ -90,7 +92,7 @@ class RegionProposals(nn.Module):
 
     def forward(
         self, feature_map: Float[Tensor, "B C H W"]
-    ) -> tuple[Float[Tensor, "B A H W"], Float[Tensor, "B 4A H W"]]:
+    ) -> tuple[Float[Tensor, "B A H W"], Float[Tensor, "B _ H W"]]:
         """Return objectness logits, and box deltas; channel 4a + k is delta k of anchor a."""
         hidden = self.conv(feature_map).relu()
         return self.logits(hidden), self.deltas(hidden)
@@ -99,7 +101,7 @@ class RegionProposals(nn.Module):
     def proposals(
         self,
         logits: Float[Tensor, "B A H W"],
-        deltas: Float[Tensor, "B 4A H W"],
+        deltas: Float[Tensor, "B _ H W"],
         image_sizes: Int[Tensor, "B 2"],
         count: int,
     ) -> Proposals:
@@ -140,7 +142,7 @@ class RegionProposals(nn.Module):
     def samples(
         self,
         logits: Float[Tensor, "B A H W"],
-        deltas: Float[Tensor, "B 4A H W"],
+        deltas: Float[Tensor, "B _ H W"],
         image_sizes: Int[Tensor, "B 2"],
         targets: Sequence[Targets],
     ) -> ProposalSamples:
