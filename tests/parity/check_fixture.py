@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 from selsa_aggregator import check_selsa
 from sparse_rcnn import check_sparse_rcnn
 from temporal_roi_align import check_temporal_roi_align
+from transvod import check_transvod
 
 Check = Callable[[dict, dict, dict, Report], None]
 
@@ -34,6 +35,7 @@ CHECKS: list[tuple[tuple[str, ...], Check]] = [
     (("embed_network.",), check_temporal_roi_align),
     (("fc_embed",), check_selsa),
     (("bbox_head.shared_fcs.", "bbox_head.aggregator."), check_box_head),
+    (("transformer.temporal_query_layer1.",), check_transvod),
     (("neck.", "rpn_head.rpn_conv"), check_faster_rcnn),
     (("motion.conv", "aggregator.embed_convs"), check_fgfa),
 ]

@@ -26,6 +26,7 @@ def check_fixture():
         "selsa_aggregator",
         "rivals/faster_rcnn_dc5",
         "rivals/fgfa",
+        "rivals/transvod",
     ],
 )
 def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
@@ -45,6 +46,9 @@ def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
         ("rivals/faster_rcnn_dc5", "train.proposals"),
         ("rivals/faster_rcnn_dc5", "train.loss_bbox"),
         ("rivals/fgfa", "warped"),
+        ("rivals/transvod", "tqe2.refs"),
+        ("rivals/transvod", "pred_logits"),
+        ("rivals/transvod", "released.tdec.out"),
     ],
 )
 def test_a_wrong_number_fails(check_fixture, tmp_path, capsys, name, changed):
