@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from mega import check_mega
 from report import Report
 from safetensors.torch import load_file
 from selsa_aggregator import check_selsa
@@ -30,6 +31,7 @@ CHECKS: list[tuple[tuple[str, ...], Check]] = [
     (("rpn_head.init_proposal",), check_sparse_rcnn),
     (("embed_network.",), check_temporal_roi_align),
     (("fc_embed",), check_selsa),
+    (("l_Wgs.",), check_mega),
 ]
 
 
