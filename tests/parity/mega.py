@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from report import EXACT, Report
+from report import Report
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -146,7 +146,9 @@ def check_video(head: RelationHead, io: dict, config: dict, report: Report) -> N
         check_outputs(head, features, io, f"f{t}", report)
         if t in config["trace"]:
             check_frame(f"f{t}", stages, before, remembered, io, report)
-            for i, (ours, stage) in enumerate(zip(head.project(remembered), state.stages)):
+            for i, (ours, stage) in enumerate(
+                zip(head.project(remembered), state.stages, strict=True)
+            ):
                 report.forced(f"f{t}.memory{i} kept", stage.values, ours.values, TOLERANCE)
 
 

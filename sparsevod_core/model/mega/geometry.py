@@ -22,7 +22,8 @@ def embed_pairs(
     """Return sines and cosines of relative position and size of every pair of boxes.
 
     A pair is described by ln(|Δx| / w + .001), ln(|Δy| / h + .001), ln(w / w') and ln(h / h'), with
-    w and h of the first box. Each has 8 sines, then 8 cosines, of wavelengths 2π/100 to 2π·10/∛1000.
+    w and h of the first box. Of each number x there are 8 sines, then 8 cosines, of the angles
+    100 x / 1000^(k/8), k = 0..7. Boxes have a positive size.
     """
     center, size = _center_and_size(boxes_xyxy[:, :, None])
     other_center, other_size = _center_and_size(others_xyxy[:, None])

@@ -1,4 +1,4 @@
-"""What MEGA keeps of support frames, and the recursive memory of a video's earlier target frames."""
+"""What MEGA keeps of support frames, and its memory of frames that have left the local window."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Proposals:
 
     features: Float[Tensor, "B *n C"]
     boxes_xyxy: Float[Tensor, "B *n 4"]
-    is_real: Bool[Tensor, "B *n"]
+    is_real: Bool[Tensor, "B *n"]  # noqa: UP037 (a shape)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -54,6 +54,6 @@ class Proposals:
 
     @classmethod
     def joined(cls, parts: Sequence[Proposals]) -> Proposals:
-        """Return the frames (or lists) of several proposals of the same videos, one after another."""
+        """Return the frames (or lists) of several parts of the same videos, one after another."""
         tensors = zip(*(part.tensors for part in parts), strict=True)
         return cls(*(torch.cat(of_parts, dim=1) for of_parts in tensors))
