@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Self
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,20 +17,64 @@ STRIDES = (4, 8, 16, 32)
 LEVELS = ("p2", "p3", "p4", "p5")
 
 
-class Backbone(nn.Module):
-    """ResNet without its classifier, followed by an FPN (Lin et al., CVPR 2017).
+class ResNetStages(nn.Module):
+    """ResNet without its classifier.
 
-    The FPN upsamples by nearest neighbor; its convolutions have a bias and no norm. BatchNorm
-    layers use their stored statistics in training too: with one clip per step, batch statistics
-    are useless.
+    BatchNorm layers use their stored statistics in training too: with one clip per step, batch
+    statistics are useless.
 
     Args:
         stem: image to the input of layer1, stride 4.
-        stages: the ResNet stages layer1..layer4, strides 4, 8, 16, 32.
-        stage_channels: number of output channels of each ResNet stage.
-        channels: C, number of channels of each pyramid level.
+        stages: the ResNet stages layer1..layer4.
         frozen_stages: number of ResNet stages that are not trained, counted from the stem.
         freeze_norms: if True, no BatchNorm weight is trained (as in the original Sparse R-CNN).
+    """
+
+    def __init__(
+        self,
+        *,
+        stem: nn.Module,
+        stages: Sequence[nn.Module],
+        frozen_stages: int,
+        freeze_norms: bool,
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.stages = nn.ModuleList(stages)
+        for part in [self.stem, *self.stages][:frozen_stages]:
+            part.requires_grad_(False)
+        if freeze_norms:
+            for norm in self._batch_norms():
+                norm.requires_grad_(False)
+
+    def stage_maps(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
+        """Return C2..C5, the outputs of layer1..layer4, of normalized images."""
+        features = self.stem(images)
+        maps = []
+        for stage in self.stages:
+            features = stage(features)
+            maps.append(features)
+        return maps
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for norm in self._batch_norms():
+            norm.eval()
+        return self
+
+    def _batch_norms(self) -> list[nn.BatchNorm2d]:
+        return [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+class Backbone(ResNetStages):
+    """ResNet followed by an FPN (Lin et al., CVPR 2017).
+
+    The FPN upsamples by nearest neighbor; its convolutions have a bias and no norm.
+
+    Args:
+        stem, stages, frozen_stages, freeze_norms: see `ResNetStages`; strides 4, 8, 16, 32.
+        stage_channels: number of output channels of each ResNet stage.
+        channels: C, number of channels of each pyramid level.
         normalize_maps: if True, apply a LayerNorm over the channels of each position of P2..P5, as
             ViTDet does (Li et al., ECCV 2022). The head is invariant to the scale of the maps, so
             that nothing keeps the scale bounded in training from scratch; TFE's softmax needs it.
@@ -46,37 +91,19 @@ class Backbone(nn.Module):
         freeze_norms: bool,
         normalize_maps: bool,
     ) -> None:
-        super().__init__()
-        self.stem = stem
-        self.stages = nn.ModuleList(stages)
+        super().__init__(
+            stem=stem, stages=stages, frozen_stages=frozen_stages, freeze_norms=freeze_norms
+        )
         self.fpn = FeaturePyramidNetwork(list(stage_channels), channels)
         self.map_norms = nn.ModuleList(
             LayerNorm2d(channels) if normalize_maps else nn.Identity() for _ in LEVELS
         )
-        for part in [self.stem, *self.stages][:frozen_stages]:
-            part.requires_grad_(False)
-        if freeze_norms:
-            for norm in self._batch_norms():
-                norm.requires_grad_(False)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B C _ _"]]:
         """Return P2..P5 of normalized images."""
-        features = self.stem(images)
-        maps: OrderedDict[str, Tensor] = OrderedDict()
-        for level, stage in zip(LEVELS, self.stages, strict=True):
-            features = stage(features)
-            maps[level] = features
+        maps = OrderedDict(zip(LEVELS, self.stage_maps(images), strict=True))
         pyramid = self.fpn(maps).values()
         return [norm(level) for norm, level in zip(self.map_norms, pyramid, strict=True)]
-
-    def train(self, mode: bool = True) -> Backbone:
-        super().train(mode)
-        for norm in self._batch_norms():
-            norm.eval()
-        return self
-
-    def _batch_norms(self) -> list[nn.BatchNorm2d]:
-        return [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
