@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from sparsevod_core.model.mega.boxes import to_edges
 from sparsevod_core.model.mega.geometry import embed_pairs
 from sparsevod_core.model.mega.memory import FrameMemory, RecursiveMemory
-from sparsevod_core.model.mega.proposals import Proposals
+from sparsevod_core.model.mega.proposal_features import ProposalFeatures
 from sparsevod_core.model.mega.stages import RelationHead
 
 TOLERANCE = 1e-9
@@ -81,10 +81,10 @@ def our_state(weights: dict, config: dict) -> dict[str, Tensor]:
     return {our_name(name): our_weight(name, weight) for name, weight in weights.items()}
 
 
-def proposals(features: Tensor, rois: Tensor) -> Proposals:
+def proposals(features: Tensor, rois: Tensor) -> ProposalFeatures:
     """Return proposals `[1, ...]`, all of them real."""
-    is_real = torch.ones(rois.shape[:-1], dtype=torch.bool)
-    return Proposals(features[None], to_edges(rois)[None], is_real[None])
+    is_valid = torch.ones(rois.shape[:-1], dtype=torch.bool)
+    return ProposalFeatures(features[None], to_edges(rois)[None], is_valid[None])
 
 
 def check_relations(head: RelationHead, io: dict, report: Report) -> None:
@@ -136,7 +136,7 @@ def check_video(head: RelationHead, io: dict, config: dict, report: Report) -> N
         state = RecursiveMemory.after(state, head.project(oldest), config["window"])
         remembered = (
             [
-                Proposals.joined(list(parts)).frames(slice(-config["window"], None))
+                ProposalFeatures.joined(list(parts)).frames(slice(-config["window"], None))
                 for parts in zip(remembered, oldest, strict=True)
             ]
             if remembered
@@ -155,8 +155,8 @@ def check_video(head: RelationHead, io: dict, config: dict, report: Report) -> N
 def check_frame(
     name: str,
     stages: Sequence[Tensor],
-    before: Sequence[Proposals],
-    remembered: Sequence[Proposals],
+    before: Sequence[ProposalFeatures],
+    remembered: Sequence[ProposalFeatures],
     io: dict,
     report: Report,
 ) -> None:

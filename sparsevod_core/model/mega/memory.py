@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sparsevod_core.model.mega.proposals import Proposals
+from sparsevod_core.model.mega.proposal_features import ProposalFeatures
 from sparsevod_core.model.mega.relation import Keys
 
 
@@ -20,8 +20,8 @@ class FrameMemory:
         global_frames: Frames of the whole video, in any order `[V, S', N]`; None before `joined`.
     """
 
-    local: Proposals
-    global_frames: Proposals | None = None
+    local: ProposalFeatures
+    global_frames: ProposalFeatures | None = None
 
     @classmethod
     def joined(
@@ -29,13 +29,13 @@ class FrameMemory:
     ) -> FrameMemory:
         """Return one memory of several; the local frames stand in for missing global ones."""
         frames = [[one.local for one in group] for group in (local, global_memories or local)]
-        return cls(*(Proposals.joined(group) for group in frames))
+        return cls(*(ProposalFeatures.joined(group) for group in frames))
 
     @property
     def num_supports(self) -> int:
         """Number of support frames of each video."""
         groups = (self.local, self.global_frames)
-        return sum(group.is_real.shape[1] for group in groups if group is not None)
+        return sum(group.is_valid.shape[1] for group in groups if group is not None)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -77,7 +77,7 @@ class RecursiveMemory:
         pairs = zip(state.stages, frame, strict=True)
         return cls(
             tuple(
-                Keys.joined([past, new]).last(num_frames * new.is_real.shape[1])
+                Keys.joined([past, new]).last(num_frames * new.is_valid.shape[1])
                 for past, new in pairs
             )
         )

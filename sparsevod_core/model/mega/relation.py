@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sparsevod_core.model.mega.geometry import GeometryWeight
-from sparsevod_core.model.mega.proposals import Proposals
+from sparsevod_core.model.mega.proposal_features import ProposalFeatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +21,19 @@ class Keys:
     Attributes:
         keys: They are compared with the queries.
         values: They are summed.
-        boxes_xyxy: Boxes as in `Proposals`.
-        is_real: As in `Proposals`.
+        boxes_xyxy: Boxes as in `ProposalFeatures`.
+        is_valid: As in `ProposalFeatures`.
     """
 
     keys: Float[Tensor, "B R C"]
     values: Float[Tensor, "B R C"]
     boxes_xyxy: Float[Tensor, "B R 4"]
-    is_real: Bool[Tensor, "B R"]
+    is_valid: Bool[Tensor, "B R"]
 
     @property
     def tensors(self) -> list[Tensor]:
         """All tensors held."""
-        return [self.keys, self.values, self.boxes_xyxy, self.is_real]
+        return [self.keys, self.values, self.boxes_xyxy, self.is_valid]
 
     def last(self, count: int) -> Keys:
         """Return at most the last `count` proposals."""
@@ -67,14 +67,14 @@ class RelationModule(nn.Module):
         self.key_bias = nn.Parameter(torch.zeros(channels))  # u, head after head
         self.geometry = GeometryWeight(num_heads=num_heads) if with_geometry else None
 
-    def project(self, proposals: Proposals) -> Keys:
+    def project(self, proposals: ProposalFeatures) -> Keys:
         """Return what the module reads of proposals `[B, R]`."""
         features = proposals.features
         return Keys(
-            self.key(features), self.value(features), proposals.boxes_xyxy, proposals.is_real
+            self.key(features), self.value(features), proposals.boxes_xyxy, proposals.is_valid
         )
 
-    def forward(self, queries: Proposals, others: Keys) -> Float[Tensor, "B N C"]:
+    def forward(self, queries: ProposalFeatures, others: Keys) -> Float[Tensor, "B N C"]:
         """Return what proposals `[B, N]` take from others; the caller adds it to their features."""
         query = self.query(queries.features) + self.key_bias  # (q + u) · k
         if self.geometry is None:
@@ -82,7 +82,7 @@ class RelationModule(nn.Module):
         else:
             bias = self.geometry(queries.boxes_xyxy, others.boxes_xyxy).to(query.dtype)
         # Not -inf, which would give NaN for a query whose keys are all filled up.
-        bias = bias.masked_fill(~others.is_real[:, None, None], torch.finfo(query.dtype).min)
+        bias = bias.masked_fill(~others.is_valid[:, None, None], torch.finfo(query.dtype).min)
         attended = F.scaled_dot_product_attention(
             *(self._heads(x) for x in (query, others.keys, others.values)), attn_mask=bias
         )

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sparsevod_core.model.mega.proposals import Proposals
+from sparsevod_core.model.mega.proposal_features import ProposalFeatures
 from sparsevod_core.model.mega.relation import Keys, RelationModule
 
 
@@ -74,11 +74,11 @@ class RelationHead(nn.Module):
 
     def relate(
         self,
-        key: Proposals,
-        local: Proposals,
-        global_frames: Proposals,
+        key: ProposalFeatures,
+        local: ProposalFeatures,
+        global_frames: ProposalFeatures,
         past: Sequence[Keys] | None,
-    ) -> tuple[Float[Tensor, "B N C"], list[Proposals]]:
+    ) -> tuple[Float[Tensor, "B N C"], list[ProposalFeatures]]:
         """Return the key frame's features after all stages, and the local frames' before each.
 
         Args:
@@ -92,12 +92,12 @@ class RelationHead(nn.Module):
             are keys there: all before the first stage, the advanced ones before the others.
         """
         count = key.features.shape[1]
-        all_frames = Proposals.joined([key, local.flat()])
+        all_frames = ProposalFeatures.joined([key, local.flat()])
         first, *last = self.global_relations
         global_keys = first.project(global_frames.flat())
         features = all_frames.features + first(all_frames, global_keys)
         key = key.with_features(features[:, :count])
-        frames = local.with_features(features[:, count:].unflatten(1, local.is_real.shape[1:]))
+        frames = local.with_features(features[:, count:].unflatten(1, local.is_valid.shape[1:]))
 
         before = []
         for i, relation in enumerate(self.local_relations):
@@ -109,10 +109,10 @@ class RelationHead(nn.Module):
                 key = key.with_features(key.features + relation(key, others))
                 break
             advanced = frames.best(self.num_advanced)
-            queries = Proposals.joined([key, advanced.flat()])
+            queries = ProposalFeatures.joined([key, advanced.flat()])
             features = F.relu(self.fcs[i + 1](queries.features + relation(queries, others)))
             key = key.with_features(features[:, :count])
-            shape = advanced.is_real.shape[1:]
+            shape = advanced.is_valid.shape[1:]
             frames = advanced.with_features(features[:, count:].unflatten(1, shape))
 
         for relation in last:
@@ -120,12 +120,12 @@ class RelationHead(nn.Module):
             key = key.with_features(key.features + relation(key, others))
         return key.features, before
 
-    def remember(self, frames: Proposals, global_frames: Proposals) -> list[Proposals]:
+    def remember(self, frames: ProposalFeatures, global_frames: ProposalFeatures) -> list[ProposalFeatures]:
         """Return what a clip remembers of embedded proposals `[B, S, n]` of earlier frames."""
-        nobody = Proposals(*(tensor[:, :0] for tensor in frames.flat().tensors))
+        nobody = ProposalFeatures(*(tensor[:, :0] for tensor in frames.flat().tensors))
         return self.relate(nobody, frames, global_frames, None)[1]
 
-    def project(self, before: Sequence[Proposals]) -> list[Keys]:
+    def project(self, before: Sequence[ProposalFeatures]) -> list[Keys]:
         """Return what the stages read of frames `[B, S, n]`, given their proposals before each."""
         pairs = zip(self.local_relations, before, strict=True)
         return [relation.project(proposals.flat()) for relation, proposals in pairs]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Proposals:
+class ProposalFeatures:
     """Proposals of B videos: N of each of S frames `[B, S, N]`, or flat `[B, n]`.
 
     Frames hold their best proposals first.
@@ -19,41 +19,41 @@ class Proposals:
     Attributes:
         features: Feature vectors.
         boxes_xyxy: Boxes in pixels, between the outer edges of their corner pixels (see `boxes`).
-        is_real: False for rows that fill up a frame with fewer than N proposals.
+        is_valid: False for rows that fill up a frame with fewer than N proposals.
     """
 
     features: Float[Tensor, "B *n C"]
     boxes_xyxy: Float[Tensor, "B *n 4"]
-    is_real: Bool[Tensor, "B *n"]  # noqa: UP037 (a shape)
+    is_valid: Bool[Tensor, "B *n"]
 
     @property
     def tensors(self) -> list[Tensor]:
         """All tensors held."""
-        return [self.features, self.boxes_xyxy, self.is_real]
+        return [self.features, self.boxes_xyxy, self.is_valid]
 
     @property
     def nbytes(self) -> int:
         """Total size in bytes."""
         return sum(tensor.nbytes for tensor in self.tensors)
 
-    def with_features(self, features: Float[Tensor, "B *n D"]) -> Proposals:
+    def with_features(self, features: Float[Tensor, "B *n D"]) -> ProposalFeatures:
         """Return the same proposals with other features."""
         return replace(self, features=features)
 
-    def flat(self) -> Proposals:
+    def flat(self) -> ProposalFeatures:
         """Return the proposals `[B, S, N]` of all frames as one list `[B, S·N]`."""
-        return Proposals(*(tensor.flatten(1, 2) for tensor in self.tensors))
+        return ProposalFeatures(*(tensor.flatten(1, 2) for tensor in self.tensors))
 
-    def best(self, count: int) -> Proposals:
+    def best(self, count: int) -> ProposalFeatures:
         """Return at most `count` proposals `[B, S, count]` of each frame."""
-        return Proposals(*(tensor[:, :, :count] for tensor in self.tensors))
+        return ProposalFeatures(*(tensor[:, :, :count] for tensor in self.tensors))
 
-    def frames(self, part: slice) -> Proposals:
+    def frames(self, part: slice) -> ProposalFeatures:
         """Return the proposals of some of the frames."""
-        return Proposals(*(tensor[:, part] for tensor in self.tensors))
+        return ProposalFeatures(*(tensor[:, part] for tensor in self.tensors))
 
     @classmethod
-    def joined(cls, parts: Sequence[Proposals]) -> Proposals:
+    def joined(cls, parts: Sequence[ProposalFeatures]) -> ProposalFeatures:
         """Return the frames (or lists) of several parts of the same videos, one after another."""
         tensors = zip(*(part.tensors for part in parts), strict=True)
         return cls(*(torch.cat(of_parts, dim=1) for of_parts in tensors))
