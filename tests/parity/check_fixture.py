@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from faster_rcnn import check_faster_rcnn
 from mega import check_mega
 from report import Report
 from safetensors.torch import load_file
@@ -32,6 +33,7 @@ CHECKS: list[tuple[tuple[str, ...], Check]] = [
     (("embed_network.",), check_temporal_roi_align),
     (("fc_embed",), check_selsa),
     (("l_Wgs.",), check_mega),
+    (("neck.", "rpn_head.rpn_conv"), check_faster_rcnn),
 ]
 
 
