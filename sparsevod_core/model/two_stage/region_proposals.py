@@ -90,7 +90,7 @@ class RegionProposals(nn.Module):
 
     def forward(
         self, feature_map: Float[Tensor, "B C H W"]
-    ) -> tuple[Float[Tensor, "B A H W"], Float[Tensor, "B 4A H W"]]:
+    ) -> tuple[Float[Tensor, "B A H W"], Float[Tensor, "B _ H W"]]:
         """Return objectness logits, and box deltas; channel 4a + k is delta k of anchor a."""
         hidden = self.conv(feature_map).relu()
         return self.logits(hidden), self.deltas(hidden)
@@ -99,7 +99,7 @@ class RegionProposals(nn.Module):
     def proposals(
         self,
         logits: Float[Tensor, "B A H W"],
-        deltas: Float[Tensor, "B 4A H W"],
+        deltas: Float[Tensor, "B _ H W"],
         image_sizes: Int[Tensor, "B 2"],
         count: int,
     ) -> Proposals:
@@ -140,7 +140,7 @@ class RegionProposals(nn.Module):
     def samples(
         self,
         logits: Float[Tensor, "B A H W"],
-        deltas: Float[Tensor, "B 4A H W"],
+        deltas: Float[Tensor, "B _ H W"],
         image_sizes: Int[Tensor, "B 2"],
         targets: Sequence[Targets],
     ) -> ProposalSamples:
