@@ -10,15 +10,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from report import Report
+from report import EXACT, Report
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.ops import nms
 
-from sparsevod_core.model.mega.boxes import to_edges
+from sparsevod_core.model.mega.boxes import PIXEL_CORNERS, pixel_anchors, to_edges, to_pixels
+from sparsevod_core.model.mega.detector import pooled
 from sparsevod_core.model.mega.geometry import embed_pairs
 from sparsevod_core.model.mega.memory import FrameMemory, RecursiveMemory
 from sparsevod_core.model.mega.proposal_features import ProposalFeatures
 from sparsevod_core.model.mega.stages import RelationHead
+from sparsevod_core.model.two_stage.box_code import clip, decode, encode
 
 TOLERANCE = 1e-9
 PARTS = ("query", "key", "value")
@@ -29,6 +32,7 @@ def check_mega(weights: dict, io: dict, config: dict, report: Report) -> None:
     head = build_head(config).double()
     head.load_state_dict(our_state(weights, config))
     with torch.no_grad():
+        check_boxes(io, config, report)
         check_relations(head, io, report)
         check_video(head, io, config, report)
     check_training(head, weights, io, config, report)
@@ -85,6 +89,26 @@ def proposals(features: Tensor, rois: Tensor) -> ProposalFeatures:
     """Return proposals `[1, ...]`, all of them real."""
     is_valid = torch.ones(rois.shape[:-1], dtype=torch.bool)
     return ProposalFeatures(features[None], to_edges(rois)[None], is_valid[None])
+
+
+def check_boxes(io: dict, config: dict, report: Report) -> None:
+    """Check anchors, box code, clipping, NMS and RoIAlign in the convention of pixel corners."""
+
+    def check(name: str, ours: Tensor) -> None:
+        report.forced(f"box.{name}", ours, io[f"box.{name}"], TOLERANCE)
+
+    check("anchors", to_pixels(pixel_anchors((64, 128, 256, 512), (0.5, 1, 2))))
+    boxes = to_edges(io["box.proposals"])
+    stds = [1 / weight for weight in config["box_weights"]]
+    decoded = decode(boxes, io["box.deltas"], stds, limits=PIXEL_CORNERS)
+    check("decoded", to_pixels(decoded))
+    size = torch.tensor(config["image_hw"])
+    check("clipped", to_pixels(clip(decoded, size, PIXEL_CORNERS.corner_px)))
+    check("encoded", encode(boxes, to_edges(io["box.targets"]), stds))
+    kept = nms(to_edges(io["box.nms_boxes"]), io["box.nms_scores"], 0.5)
+    report.forced("box.nms_keep", kept, io["box.nms_keep"], EXACT)
+    rois = pooled(io["box.map"], boxes[None, : len(io["box.roi_align"])])
+    check("roi_align", rois)
 
 
 def check_relations(head: RelationHead, io: dict, report: Report) -> None:

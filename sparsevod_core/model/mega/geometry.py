@@ -11,6 +11,7 @@ WAVES = 8  # wavelengths of each of the four numbers that describe a pair of box
 CHANNELS = 4 * 2 * WAVES
 _SCALE = 100
 _LONGEST = 1000
+_SMALLEST_SIZE_PX = 1e-3
 _SMALLEST_DISTANCE = 1e-3
 _SMALLEST_WEIGHT = 1e-6
 _MOST_NUMBERS = 2**24  # of the embedding of a chunk of query boxes, which is not needed as a whole
@@ -23,7 +24,7 @@ def embed_pairs(
 
     A pair is described by ln(|Δx| / w + .001), ln(|Δy| / h + .001), ln(w / w') and ln(h / h'), with
     w and h of the first box. Of each number x there are 8 sines, then 8 cosines, of the angles
-    100 x / 1000^(k/8), k = 0..7. Boxes have a positive size.
+    100 x / 1000^(k/8), k = 0..7. The zero boxes of padding count as boxes of a small size.
     """
     center, size = _center_and_size(boxes_xyxy[:, :, None])
     other_center, other_size = _center_and_size(others_xyxy[:, None])
@@ -44,7 +45,7 @@ class GeometryWeight(nn.Module):
     def forward(
         self, boxes_xyxy: Float[Tensor, "B N 4"], others_xyxy: Float[Tensor, "B R 4"]
     ) -> Float[Tensor, "B heads N R"]:
-        """Return the summand of the attention logits; boxes have a positive size."""
+        """Return the summand of the attention logits."""
         rows = max(1, _MOST_NUMBERS // max(1, len(boxes_xyxy) * others_xyxy.shape[1] * CHANNELS))
         parts = [
             self.weight(embed_pairs(part, others_xyxy).to(self.weight.weight.dtype))
@@ -55,4 +56,4 @@ class GeometryWeight(nn.Module):
 
 def _center_and_size(boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:
     low, high = boxes_xyxy.split(2, dim=-1)
-    return (low + high) / 2, high - low
+    return (low + high) / 2, (high - low).clamp(min=_SMALLEST_SIZE_PX)

@@ -16,8 +16,8 @@ class FrameMemory:
     """Proposals of the support frames of V videos.
 
     Attributes:
-        local: The frames around the target, in order `[V, S, N]`.
-        global_frames: Frames of the whole video, in any order `[V, S', N]`; None before `joined`.
+        local: Frames around the target `[V, S, N]`, oldest first.
+        global_frames: Frames from the entire video, in any order; None: the local ones stand in.
     """
 
     local: ProposalFeatures
@@ -27,9 +27,17 @@ class FrameMemory:
     def joined(
         cls, local: Sequence[FrameMemory], global_memories: Sequence[FrameMemory]
     ) -> FrameMemory:
-        """Return one memory of several; the local frames stand in for missing global ones."""
-        frames = [[one.local for one in group] for group in (local, global_memories or local)]
-        return cls(*(ProposalFeatures.joined(group) for group in frames))
+        """Return one memory of the local frames of several, and of the global frames of others."""
+        frames = [
+            ProposalFeatures.joined([memory.local for memory in group]) if group else None
+            for group in (local, global_memories)
+        ]
+        return cls(*frames)
+
+    @property
+    def anywhere(self) -> ProposalFeatures:
+        """The global frames, or what stands in for them."""
+        return self.local if self.global_frames is None else self.global_frames
 
     @property
     def num_supports(self) -> int:

@@ -24,17 +24,12 @@ class ProposalFeatures:
 
     features: Float[Tensor, "B *n C"]
     boxes_xyxy: Float[Tensor, "B *n 4"]
-    is_valid: Bool[Tensor, "B *n"]
+    is_valid: Bool[Tensor, "B *n"]  # noqa: UP037 (a shape, not a product)
 
     @property
     def tensors(self) -> list[Tensor]:
         """All tensors held."""
         return [self.features, self.boxes_xyxy, self.is_valid]
-
-    @property
-    def nbytes(self) -> int:
-        """Total size in bytes."""
-        return sum(tensor.nbytes for tensor in self.tensors)
 
     def with_features(self, features: Float[Tensor, "B *n D"]) -> ProposalFeatures:
         """Return the same proposals with other features."""
@@ -43,6 +38,14 @@ class ProposalFeatures:
     def flat(self) -> ProposalFeatures:
         """Return the proposals `[B, S, N]` of all frames as one list `[B, S·N]`."""
         return ProposalFeatures(*(tensor.flatten(1, 2) for tensor in self.tensors))
+
+    def of_videos(self, videos: int) -> ProposalFeatures:
+        """Return the proposals `[V·S, N]` of frames, video after video, as `[V, S, N]`."""
+        return ProposalFeatures(*(tensor.unflatten(0, (videos, -1)) for tensor in self.tensors))
+
+    def clone(self) -> ProposalFeatures:
+        """Return a copy that shares no memory with this one."""
+        return ProposalFeatures(*(tensor.clone() for tensor in self.tensors))
 
     def best(self, count: int) -> ProposalFeatures:
         """Return at most `count` proposals `[B, S, count]` of each frame."""

@@ -62,6 +62,11 @@ class RelationHead(nn.Module):
         self.box_deltas = nn.Linear(channels, 4 * num_classes)
         self._initialize()
 
+    @property
+    def has_relations(self) -> bool:
+        """Whether proposals are related to those of other frames."""
+        return bool(self.global_relations)
+
     def embed(self, roi_features: Float[Tensor, "*n values"]) -> Float[Tensor, "*n C"]:
         """Return the features of proposals, which depend on no other frame."""
         return F.relu(self.fcs[0](roi_features))
@@ -120,7 +125,15 @@ class RelationHead(nn.Module):
             key = key.with_features(key.features + relation(key, others))
         return key.features, before
 
-    def remember(self, frames: ProposalFeatures, global_frames: ProposalFeatures) -> list[ProposalFeatures]:
+    def predict(
+        self, features: Float[Tensor, "B N C"]
+    ) -> tuple[Float[Tensor, "B N classes"], Float[Tensor, "B N deltas"]]:
+        """Return K + 1 class logits, the background last, and 4 K box deltas, class by class."""
+        return self.class_logits(features), self.box_deltas(features)
+
+    def remember(
+        self, frames: ProposalFeatures, global_frames: ProposalFeatures
+    ) -> list[ProposalFeatures]:
         """Return what a clip remembers of embedded proposals `[B, S, n]` of earlier frames."""
         nobody = ProposalFeatures(*(tensor[:, :0] for tensor in frames.flat().tensors))
         return self.relate(nobody, frames, global_frames, None)[1]
