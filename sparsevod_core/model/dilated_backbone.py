@@ -45,6 +45,7 @@ class DilatedBackbone(ResNetStages):
         )
         self.neck = nn.Conv2d(stage_channels[-1], channels, 3, padding=1)
         nn.init.xavier_uniform_(self.neck.weight)
+        assert self.neck.bias is not None
         nn.init.zeros_(self.neck.bias)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C _ _"]:
@@ -63,7 +64,7 @@ def dilate(stage: Stage, *, first_block: int) -> Stage:
         first_block: dilation of the first block: 1 as in torchvision (and DETR), 2 as in
             MMDetection.
     """
-    blocks = list(stage) if isinstance(stage, nn.Sequential) else [stage]
+    blocks: list[nn.Module] = list(stage) if isinstance(stage, nn.Sequential) else [stage]
     for block, dilation in zip(blocks, [first_block] + [2] * (len(blocks) - 1), strict=True):
         for layer in block.modules():
             if not isinstance(layer, nn.Conv2d):

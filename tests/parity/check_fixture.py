@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from box_head import check_box_head
 from faster_rcnn import check_faster_rcnn
 from mega import check_mega
 from report import Report
@@ -33,6 +34,7 @@ CHECKS: list[tuple[tuple[str, ...], Check]] = [
     (("embed_network.",), check_temporal_roi_align),
     (("fc_embed",), check_selsa),
     (("l_Wgs.",), check_mega),
+    (("bbox_head.shared_fcs.", "bbox_head.aggregator."), check_box_head),
     (("neck.", "rpn_head.rpn_conv"), check_faster_rcnn),
 ]
 

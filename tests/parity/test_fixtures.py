@@ -25,6 +25,7 @@ def check_fixture():
         "temporal_roi_align",
         "selsa_aggregator",
         "rivals/faster_rcnn_dc5",
+        "rivals/mega",
     ],
 )
 def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
@@ -43,6 +44,8 @@ def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
         ("selsa_aggregator", "out.blocks8"),
         ("rivals/faster_rcnn_dc5", "train.proposals"),
         ("rivals/faster_rcnn_dc5", "train.loss_bbox"),
+        ("rivals/mega", "f3.memory1.feats"),
+        ("rivals/mega", "grad.l_Wgs.1.weight"),
     ],
 )
 def test_a_wrong_number_fails(check_fixture, tmp_path, capsys, name, changed):

@@ -173,6 +173,8 @@ class MEGA(VideoDetector):
             best = proposals.boxes[:, :count]
             own = ProposalFeatures(self._embed(roi_maps, best), best, proposals.valid[:, :count])
             features = self._related(key, own.of_videos(len(maps)), clip)
+        else:
+            features = self.head(features)
         return TwoStageOutput(
             self.rpn.samples(*scored, clip.image_sizes, targets),
             sampled.with_predictions(*self.head.predict(features)),

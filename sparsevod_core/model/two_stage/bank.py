@@ -38,7 +38,7 @@ class Bank:
     def read(
         self, max_rows: int, draw: Draw
     ) -> tuple[Float[Tensor, "1 n F"], Float[Tensor, "1 n F"]]:
-        """Return the keys and values of all rows, or of `max_rows` random ones if there are more."""
+        """Return keys and values of all rows, or of `max_rows` random ones if there are more."""
         if len(self) < max_rows:
             return self.key[None], self.value[None]
         index = draw(len(self))[:max_rows].to(self.key.device)

@@ -64,7 +64,8 @@ class BoxHead(nn.Module):
         for number in range(len(self.fcs)):
             features = self.before_aggregation(number, features)
             if memory is not None:
-                attended = self.aggregations[number].attend(features, *memory.keys(number))
+                keys = memory.layers[number]
+                attended = self.aggregations[number].attend(features, *keys, memory.mask)
                 features = features + attended
         return self.predict(features)
 

@@ -1,4 +1,4 @@
-"""Detections of a two-stage detector: the output of the box head, decoded and without duplicates."""
+"""Detections of a two-stage detector: decoded predictions of the box head, without duplicates."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class DetectionSelector:
         # others: in single precision the result of a frame would depend on the batch.
         kept = batched_nms(
             boxes_xyxy[pairs].double(),
-            scores[pairs],
+            scores[pairs].double(),
             frame * scores.shape[2] + label,
             self.nms_iou,
         )
@@ -69,9 +69,7 @@ class DetectionSelector:
         remaining[pairs] = scores[pairs]
         return self._best(boxes_xyxy, remaining)
 
-    def _best(
-        self, boxes_xyxy: Float[Tensor, "B N K 4"], scores: Float[Tensor, "B N K"]
-    ) -> Found:
+    def _best(self, boxes_xyxy: Float[Tensor, "B N K 4"], scores: Float[Tensor, "B N K"]) -> Found:
         """Return the M pairs with the highest scores; a score of 0 stands for no detection."""
         num_classes = scores.shape[2]
         ranked, order = scores.flatten(1).sort(dim=1, descending=True, stable=True)

@@ -38,7 +38,7 @@ class Mamba(Selsa):
         bank_rows: number of proposals from which on new ones replace old ones.
         read_rows: largest number of proposals that a target attends to.
         seed: seed of the random draws of each video.
-        parts: see `Selsa`. Each target writes its `num_keys` best proposals.
+        parts: see `Selsa`. Each target writes its `num_support_proposals` best proposals.
 
     Attributes:
         draws: returns the random draw of a target, given its number in the video.
@@ -63,7 +63,7 @@ class Mamba(Selsa):
             return self.output(target, self.head(features, keys)), MambaState(tuple(banks), 1)
 
         draw = self.draws(state.num_targets)
-        written = target.best(self.num_keys).proposals.valid[0].nonzero()[:, 0]
+        written = target.best(self.num_support_proposals).proposals.valid[0].nonzero()[:, 0]
         banks = []
         for number, bank in enumerate(state.banks):
             aggregation = self.head.aggregations[number]

@@ -70,9 +70,7 @@ class ProposalSampler:
     def __call__(self, proposals: Proposals, targets: Sequence[Targets]) -> SampledProposals:
         """Sample proposals of each frame with torch's global CPU generator."""
         columns: list[list[Tensor]] = [[], [], []]
-        for boxes_xyxy, valid, truth in zip(
-            proposals.boxes, proposals.valid, targets, strict=True
-        ):
+        for boxes_xyxy, valid, truth in zip(proposals.boxes, proposals.valid, targets, strict=True):
             candidates, assigned = self.candidates(boxes_xyxy[valid], truth)
             positives, negatives = sample(assigned, self.num_samples, self.positive_share)
             chosen = torch.cat([positives, negatives])

@@ -78,9 +78,11 @@ class RegionProposals(nn.Module):
         self.conv = nn.Conv2d(channels, width, 3, padding=1)
         self.logits = nn.Conv2d(width, len(base_anchors), 1)
         self.deltas = nn.Conv2d(width, 4 * len(base_anchors), 1)
-        for layer in (self.conv, self.logits, self.deltas):
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=0.01)
+            else:  # a bias
+                nn.init.zeros_(parameter)
         self.stride = stride
         self.num_candidates = num_candidates
         self.nms_iou = nms_iou

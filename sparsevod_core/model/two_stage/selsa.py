@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from sparsevod_core.model.two_stage.detections import BoxHeadOutput
@@ -22,25 +22,23 @@ class Selsa(FasterRCNN):
     come from its plain RoI features, and nothing is aggregated in them.
 
     Args:
-        num_keys: number of best proposals of each frame that serve as keys.
+        num_support_proposals: number of best proposals of a frame that serve as keys.
         parts: see `FasterRCNN`. The head has aggregations.
     """
 
-    def __init__(self, *, num_keys: int, **parts: Any) -> None:
+    def __init__(self, *, num_support_proposals: int, **parts: Any) -> None:
         super().__init__(**parts)
-        self.num_keys = num_keys
+        self.num_support_proposals = num_support_proposals
 
     @property
     def uses_supports(self) -> bool:
         return True
 
     def remember(self, supports: EncodedFrames, videos: int = 1) -> Any:
-        supports = supports.best(self.num_keys)
+        supports = supports.best(self.num_support_proposals)
         return self.project(self.head.embed(self.pool(supports)), supports, videos)
 
-    def join(
-        self, memories: Sequence[SelsaMemory], global_memories: Sequence[Any] = ()
-    ) -> Any:
+    def join(self, memories: Sequence[SelsaMemory], global_memories: Sequence[Any] = ()) -> Any:
         return SelsaMemory.joined(memories) if memories else None
 
     def detect(self, targets: EncodedFrames, memory: Any | None) -> BoxHeadOutput:
@@ -60,7 +58,7 @@ class Selsa(FasterRCNN):
         self, memory: SelsaMemory | None, embedded: Float[Tensor, "B N F"], targets: EncodedFrames
     ) -> SelsaMemory:
         """Return the keys of target frames: support frames, then the target itself."""
-        own = self.project(embedded[:, : self.num_keys], targets.best(self.num_keys), len(embedded))
+        own = self.project(embedded[:, : self.num_support_proposals], targets.best(self.num_support_proposals), len(embedded))
         return own if memory is None else SelsaMemory.joined([memory, own])
 
     def project(
@@ -68,7 +66,12 @@ class Selsa(FasterRCNN):
     ) -> SelsaMemory:
         """Return the memory of frames, given the result of the head's first FC."""
         layers = tuple(
-            (key.unflatten(0, (videos, -1)), value.unflatten(0, (videos, -1)))
+            (_by_video(key, videos), _by_video(value, videos))
             for key, value in self.head.project(embedded)
         )
-        return SelsaMemory(layers, frames.proposals.valid.unflatten(0, (videos, -1)))
+        is_valid = _by_video(frames.proposals.valid, videos)
+        return SelsaMemory(layers, is_valid, len(embedded) // videos)
+
+
+def _by_video(rows: Shaped[Tensor, "F N *D"], videos: int) -> Shaped[Tensor, "V rows *D"]:
+    return rows.unflatten(0, (videos, -1)).flatten(1, 2)

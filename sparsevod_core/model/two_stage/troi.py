@@ -84,9 +84,7 @@ class Troi(Selsa):
         keys = self.with_own(supports, self.head.embed(rois), targets)
         return self.output(targets, self.head(embedded, keys))
 
-    def predict(
-        self, rois: Float[Tensor, "B R C P P"], memory: TroiMemory
-    ) -> ClassesAndBoxes:
+    def predict(self, rois: Float[Tensor, "B R C P P"], memory: TroiMemory) -> ClassesAndBoxes:
         embedded = self.head.embed(self.mixed(rois, [memory.maps]))
         return self.head(embedded, memory.proposals)
 
@@ -99,7 +97,7 @@ class Troi(Selsa):
             rois: plain RoI features of target frames.
             maps: support maps, in one or more groups; each of one video, or of one per target.
         """
-        batch, _, _, size, _ = rois.shape
+        batch = len(rois)
         similar = []
         for group in maps:
             of_group = self.temporal_roi.similar(bins_of(rois, len(group.rows)), group)

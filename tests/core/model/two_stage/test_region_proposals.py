@@ -70,10 +70,11 @@ def test_proposals_are_inside_the_image_and_do_not_overlap_much():
     assert box_iou(boxes, boxes).fill_diagonal_(0).max() <= 0.7
 
 
-@pytest.mark.parametrize("spread", [0.01, 1.0])  # many duplicates; few
+@pytest.mark.parametrize("spread", [0.01, 1.0])
+@pytest.mark.parametrize("nms_iou", [0.02, 0.3])  # few boxes are kept; many
 @pytest.mark.parametrize("count", [3, 20, 500])
-def test_proposals_are_the_first_of_the_entire_nms(count, spread):
-    rpn = build(num_candidates=120, nms_iou=0.3)
+def test_proposals_are_the_first_of_the_entire_nms(count, nms_iou, spread):
+    rpn = build(num_candidates=120, nms_iou=nms_iou)
     logits, deltas = outputs(1, 7, 8, spread)
     sizes = torch.tensor([[112, 128]])
     scores = logits.permute(0, 2, 3, 1).reshape(-1).sigmoid()
@@ -82,7 +83,7 @@ def test_proposals_are_the_first_of_the_entire_nms(count, spread):
     boxes = decode(anchors, deltas.permute(0, 2, 3, 1).reshape(-1, 4)[order], (1.0,) * 4, sizes[0])
     has_area = (boxes[:, 2:] > boxes[:, :2]).all(-1)
     boxes, scores = boxes[has_area], scores[order][has_area]
-    kept = nms(boxes, scores, 0.3)[:count]
+    kept = nms(boxes, scores, nms_iou)[:count]
 
     found = rpn.proposals(logits, deltas, sizes, count)
     assert found.boxes.shape == (1, count, 4)
@@ -175,6 +176,13 @@ def test_a_frame_without_boxes_or_anchors_has_a_finite_loss(size):
     losses.total.backward()
     # With several processes, each weight needs a gradient in each step.
     assert all(parameter.grad.isfinite().all() for parameter in rpn.parameters())
+
+
+def test_weights_start_small_and_biases_at_zero():
+    rpn = build(channels=64, width=64)
+    for layer in (rpn.conv, rpn.logits, rpn.deltas):
+        assert 0.008 < layer.weight.std() < 0.012
+        assert layer.bias.abs().max() == 0
 
 
 def test_double_precision_is_kept():
