@@ -27,6 +27,7 @@ def check_fixture():
         "rivals/faster_rcnn_dc5",
         "rivals/fgfa",
         "rivals/transvod",
+        "rivals/mega",
     ],
 )
 def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
@@ -49,6 +50,8 @@ def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
         ("rivals/transvod", "tqe2.refs"),
         ("rivals/transvod", "pred_logits"),
         ("rivals/transvod", "released.tdec.out"),
+        ("rivals/mega", "f3.memory1.feats"),
+        ("rivals/mega", "grad.l_Wgs.1.weight"),
     ],
 )
 def test_a_wrong_number_fails(check_fixture, tmp_path, capsys, name, changed):
