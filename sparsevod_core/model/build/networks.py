@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch import Tensor, nn
-from torchvision.models import get_model, resnet
+from torchvision.models import ResNet, get_model
 
 from sparsevod_core.config import ModelConfig
 from sparsevod_core.errors import CheckpointError
-from sparsevod_core.model.backbone import group_norm, resnet_parts, tiny_parts
+from sparsevod_core.model.backbone import group_norm, layer_norm_parts, resnet_parts, tiny_parts
 from sparsevod_core.weights_file import read_weights, require_finite
 
 TORCHVISION_NAMES = {
@@ -17,7 +17,14 @@ TORCHVISION_NAMES = {
     "r101": "resnet101",
     "x101_32x8d": "resnext101_32x8d",
     "x101_64x4d": "resnext101_64x4d",
+    "swin_t": "swin_t",
+    "swin_s": "swin_s",
+    "swin_b": "swin_b",
+    "convnext_t": "convnext_tiny",
+    "convnext_s": "convnext_small",
+    "convnext_b": "convnext_base",
 }
+CLASSIFIERS = ("fc.", "norm.", "head.", "classifier.")  # of a ResNet, Swin (two), ConvNeXt
 
 
 def network_parts(
@@ -34,17 +41,18 @@ def network_parts(
     norm = group_norm if config.norm == "group" else nn.BatchNorm2d
     if config.backbone == "tiny":
         return tiny_parts(norm)
-    else:
-        name = TORCHVISION_NAMES[config.backbone]
-        network = get_model(
-            name, weights="DEFAULT" if weights == "imagenet" else None, norm_layer=norm
-        )
-        if weights not in ("imagenet", "none"):
-            _load_backbone(network, Path(weights), name)
-        return resnet_parts(network)
+    name = TORCHVISION_NAMES[config.backbone]
+    network = get_model(
+        name,
+        weights="DEFAULT" if weights == "imagenet" else None,
+        **({} if config.norm == "layer" else {"norm_layer": norm}),
+    )
+    if weights not in ("imagenet", "none"):
+        _load_backbone(network, Path(weights), name)
+    return resnet_parts(network) if isinstance(network, ResNet) else layer_norm_parts(network)
 
 
-def _load_backbone(network: resnet.ResNet, path: Path, name: str) -> None:
+def _load_backbone(network: nn.Module, path: Path, name: str) -> None:
     state = read_weights(path)
     is_state = isinstance(state, dict) and all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
@@ -65,4 +73,4 @@ def _load_backbone(network: resnet.ResNet, path: Path, name: str) -> None:
 
 
 def _is_backbone(key: str) -> bool:
-    return not key.startswith("fc.")  # ImageNet's classes
+    return not key.startswith(CLASSIFIERS)
