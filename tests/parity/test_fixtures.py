@@ -25,6 +25,9 @@ def check_fixture():
         "temporal_roi_align",
         "selsa_aggregator",
         "rivals/faster_rcnn_dc5",
+        "rivals/selsa_head",
+        "rivals/troi_head",
+        "rivals/mamba",
     ],
 )
 def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
@@ -43,6 +46,10 @@ def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
         ("selsa_aggregator", "out.blocks8"),
         ("rivals/faster_rcnn_dc5", "train.proposals"),
         ("rivals/faster_rcnn_dc5", "train.loss_bbox"),
+        ("rivals/selsa_head", "test.det_boxes"),
+        ("rivals/selsa_head", "grad.bbox_head.aggregator.0.fc.weight"),
+        ("rivals/troi_head", "test.roi.x"),
+        ("rivals/mamba", "f4.memory1_after"),
     ],
 )
 def test_a_wrong_number_fails(check_fixture, tmp_path, capsys, name, changed):
