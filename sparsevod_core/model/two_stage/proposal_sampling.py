@@ -78,7 +78,9 @@ class ProposalSampler:
             is_sampled = torch.ones_like(labels, dtype=torch.bool)
             frames.append((candidates[chosen], labels, delta_targets, is_sampled))
         columns = zip(*frames, strict=True)
-        return SampledProposals(*(pad_sequence(column, batch_first=True) for column in columns))
+        return SampledProposals(
+            *(pad_sequence(list(column), batch_first=True) for column in columns)
+        )
 
     def candidates(
         self, proposals_xyxy: Float[Tensor, "n 4"], truth: Targets
