@@ -28,6 +28,9 @@ def check_fixture():
         "rivals/selsa_head",
         "rivals/troi_head",
         "rivals/mamba",
+        "rivals/fgfa",
+        "rivals/transvod",
+        "rivals/mega",
     ],
 )
 def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
@@ -50,6 +53,12 @@ def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
         ("rivals/selsa_head", "grad.bbox_head.aggregator.0.fc.weight"),
         ("rivals/troi_head", "test.roi.x"),
         ("rivals/mamba", "f4.memory1_after"),
+        ("rivals/fgfa", "warped"),
+        ("rivals/transvod", "tqe2.refs"),
+        ("rivals/transvod", "pred_logits"),
+        ("rivals/transvod", "released.tdec.out"),
+        ("rivals/mega", "f3.memory1.feats"),
+        ("rivals/mega", "grad.l_Wgs.1.weight"),
     ],
 )
 def test_a_wrong_number_fails(check_fixture, tmp_path, capsys, name, changed):
