@@ -101,7 +101,7 @@ class FasterRCNN(VideoDetector):
 
     def feature_maps(
         self, images: Images, image_sizes: Int[Tensor, "B 2"]
-    ) -> Float[Tensor, "B C H W"]:
+    ) -> Float[Tensor, "B C _ _"]:
         """Return the output of the backbone."""
         return self.backbone(self.normalize(images, image_sizes))
 
