@@ -29,6 +29,18 @@ def resize_image(image: UInt8[Tensor, "3 H W"], size: tuple[int, int]) -> UInt8[
     return tv.resize(image, list(size), antialias=True)
 
 
+def resize_opencv(image: UInt8[Tensor, "3 H W"], size: tuple[int, int]) -> UInt8[Tensor, "3 h w"]:
+    """Resize an image as MMDetection and MMTracking do: bilinear without antialiasing, by OpenCV.
+
+    OpenCV computes in integers. Another implementation differs by gray levels.
+    """
+    import cv2
+
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    resized = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR)
+    return torch.from_numpy(resized).permute(2, 0, 1)
+
+
 def resize_images(
     images: UInt8[Tensor, "B 3 H W"], size: tuple[int, int]
 ) -> UInt8[Tensor, "B 3 h w"]:

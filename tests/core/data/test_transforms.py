@@ -13,6 +13,7 @@ from sparsevod_core.data.transforms import (
     ClipAugmentation,
     pad_to_multiple,
     resize_image,
+    resize_opencv,
     resized_size,
 )
 
@@ -48,6 +49,26 @@ def test_shrinking_does_not_alias() -> None:
     stripes[:, :, ::2] = 255
     small = resize_image(stripes, (16, 16)).float()
     assert (small - 127.5).abs().max() < 24  # grey, not black or white bands
+
+
+def test_opencv_interpolates_between_pixel_centers() -> None:
+    ramp = torch.tensor([0, 80, 240, 20], dtype=torch.uint8).expand(3, 2, 4)
+    wide = resize_opencv(ramp, (2, 8))
+    assert wide[0].tolist() == [[0, 20, 60, 120, 200, 185, 75, 20]] * 2
+
+
+def test_opencv_samples_without_antialiasing() -> None:
+    stripes = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    stripes[:, :, 1::4] = 255  # a quarter is white
+    assert (resize_opencv(stripes, (16, 16)) == 128).all()  # halfway between columns 1 and 2
+    assert resize_image(stripes, (16, 16)).float().mean() < 70
+
+
+def test_opencv_takes_images_in_any_memory_order() -> None:
+    image = torch.randint(0, 256, (3, 30, 40), dtype=torch.uint8)
+    flipped = image.flip(1).permute(0, 2, 1)
+    expected = resize_opencv(flipped.contiguous(), (17, 23))
+    assert torch.equal(resize_opencv(flipped, (17, 23)), expected)
 
 
 def test_padding_is_black_and_to_a_multiple_of_the_largest() -> None:
