@@ -9,6 +9,7 @@ by channel.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -55,47 +56,57 @@ _FGFA = {
     "aggregator.embed_convs.0.conv.": "map_aggregation.embed.",
 }
 
-_OF_MMTRACKING = {f"detector.{theirs}": ours for theirs, ours in _FASTER_RCNN.items()} | _FGFA
+DETECTOR = "detector."
+"""Prefix of the detector's weights in MMTracking; MMDetection has none."""
+
+_OF_MMTRACKING = {f"{DETECTOR}{theirs}": ours for theirs, ours in _FASTER_RCNN.items()} | _FGFA
 _OF_MMDETECTION = _FASTER_RCNN | _FGFA
+
+_PARTS = re.compile(r"motion\.|aggregator\.|detector\.|backbone\.|neck\.|rpn_head\.|roi_head\.")
 
 
 def system_of(names: Iterable[str]) -> VideoSystem | None:
     """Return which system has weights of these names, or None if it is none of them.
 
+    A weight may be missing: that it is one of these detectors is seen from others. A head with
+    numbers is another one, such as that of Sparse R-CNN and Cascade R-CNN.
+
     Args:
-        names: names in MMTracking, or without the prefix `detector.`.
+        names: names in MMTracking, or without the prefix of the detector.
     """
-    names = [name.removeprefix("detector.") for name in names]
+    names = [name.removeprefix(DETECTOR) for name in names]
 
-    def has(prefix: str) -> bool:
-        return any(name.startswith(prefix) for name in names)
+    def has(start: str) -> bool:
+        return any(re.match(start, name) for name in names)
 
-    if not (has("rpn_head.rpn_") and has("roi_head.bbox_head.fc_cls.")):
+    if not (has(r"rpn_head\.rpn_") and has(r"roi_head\.bbox_head\.[a-z]")):
         return None
-    if has("motion."):
+    if has(r"motion\."):
         return "fgfa"
-    if has("roi_head.bbox_roi_extractor.embed_network."):
+    if has(r"roi_head\.bbox_roi_extractor\.embed_network\."):
         return "troi"
-    return "selsa" if has("roi_head.bbox_head.aggregator.") else "faster_rcnn"
+    return "selsa" if has(r"roi_head\.bbox_head\.aggregator\.") else "faster_rcnn"
+
+
+def is_part(name: str) -> bool:
+    """Return whether a weight of this name belongs to the detector."""
+    return _PARTS.match(name) is not None
 
 
 def from_mmtracking(state: Mapping[str, Tensor]) -> Renamed:
     """Rename the weights of one of these detectors, of any size."""
-    return renamed(state, _table_of(state))
+    has_prefix = any(name.startswith(DETECTOR) for name in state)
+    return renamed(state, _OF_MMTRACKING if has_prefix else _OF_MMDETECTION)
 
 
-def names_in_mmtracking(ours: Iterable[str], like: Iterable[str]) -> list[str]:
-    """Return what MMTracking calls our weights, for messages about a file.
+def names_in_mmtracking(ours: Iterable[str], *, has_prefix: bool) -> list[str]:
+    """Return what MMTracking or MMDetection call our weights, for messages about their files.
 
     Args:
-        ours: names of weights of a detector.
-        like: names in the file, which have the prefix `detector.` or not.
+        ours: names of weights of a detector; one that they do not have stays as it is.
+        has_prefix: whether their names have the prefix of the detector.
     """
     ours = list(ours)
-    table = {new: old for old, new in _table_of(like).items()}
-    return [theirs or name for theirs, name in zip(new_names(ours, table), ours, strict=True)]
-
-
-def _table_of(names: Iterable[str]) -> dict[str, str]:
-    is_whole = any(name.startswith("detector.") for name in names)
-    return _OF_MMTRACKING if is_whole else _OF_MMDETECTION
+    table = _OF_MMTRACKING if has_prefix else _OF_MMDETECTION
+    back = {new: old for old, new in table.items()}
+    return [theirs or name for theirs, name in zip(new_names(ours, back), ours, strict=True)]

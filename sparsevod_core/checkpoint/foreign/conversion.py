@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from sparsevod_core.checkpoint.contents import Checkpoint
+from sparsevod_core.checkpoint.contents import Checkpoint, Source
+from sparsevod_core.checkpoint.foreign.faster_rcnn import faster_rcnn
 from sparsevod_core.checkpoint.foreign.sparse_rcnn import sparse_rcnn
+from sparsevod_core.foreign_names.mmtracking import names_in_mmtracking
 
 WRAPPERS = ("state_dict", "model")  # MMDetection's, detectron2's
-PREFIXES = ("", "module.", "model.", "detector.")  # plain; DDP; wrappers; MMTracking
-FAMILIES = (sparse_rcnn,)
+PREFIXES = ("", "module.", "model.", "detector.")  # plain; DDP; wrappers; video detectors
+FAMILIES = (sparse_rcnn, faster_rcnn)
 
 
 def from_foreign(contents: Any) -> Checkpoint | None:
@@ -37,6 +39,13 @@ def from_foreign(contents: Any) -> Checkpoint | None:
                 others = [name for name in entries if name.removeprefix(prefix) not in state]
                 return replace(checkpoint, unknown=(*checkpoint.unknown, *others))
     return None
+
+
+def names_in_file(ours: Iterable[str], source: Source) -> list[str]:
+    """Return what the project of a file calls our weights, as far as it is known."""
+    if source in ("mmtracking", "mmdetection"):
+        return names_in_mmtracking(ours, has_prefix=source == "mmtracking")
+    return list(ours)
 
 
 def state_dict_in(contents: Mapping[Any, Any]) -> Mapping[Any, Any]:

@@ -48,8 +48,17 @@ def backbone_of(shapes: Shapes, network: str) -> str:
     return name
 
 
-def shape_of(shapes: Shapes, name: str, dims: int, network: str) -> tuple[int, ...]:
+def shape_of(
+    shapes: Shapes, name: str, dims: int, network: str, called: str | None = None
+) -> tuple[int, ...]:
     """Return the shape of a weight that must have `dims` dimensions.
+
+    Args:
+        shapes: shapes by our names.
+        name: our name of the weight.
+        dims: expected number of dimensions.
+        network: what the file contains, for the error message.
+        called: name of the weight in the file; None: ours.
 
     Raises:
         CheckpointError: the weight is missing, or has another number of dimensions.
@@ -57,7 +66,9 @@ def shape_of(shapes: Shapes, name: str, dims: int, network: str) -> tuple[int, .
     shape = shapes.get(name)
     if shape is None or len(shape) != dims:
         found = "nothing" if shape is None else f"shape {list(shape)}"
-        raise CheckpointError(f"{network}: expected {name} with {dims} dimensions, got {found}")
+        raise CheckpointError(
+            f"{network}: expected {called or name} with {dims} dimensions, got {found}"
+        )
     return shape
 
 

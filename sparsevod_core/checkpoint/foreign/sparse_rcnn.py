@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sparsevod_core.checkpoint.contents import SOURCE_NAMES, Checkpoint
+from sparsevod_core.checkpoint.contents import Checkpoint, title_of
 from sparsevod_core.checkpoint.foreign.classes import categories_of
 from sparsevod_core.checkpoint.foreign.shapes import backbone_of, count_of, shape_of, shapes_of
 from sparsevod_core.config import Config
@@ -33,13 +33,14 @@ def sparse_rcnn(state: Mapping[str, Tensor], meta: Any) -> Checkpoint | None:
     kind = kind_of(state)
     if kind is None:
         return None
+    title = title_of(kind, "sparsevod", is_temporal=False)
     renamed = from_mmdetection(state) if kind == "mmdetection" else from_original(state)
     if "criterion.empty_weight" in renamed.unknown:
         raise CheckpointError(
-            f"{SOURCE_NAMES[kind]} with a softmax loss and a background class: "
+            f"{title} with a softmax loss and a background class: "
             "expected one trained with focal loss"
         )
-    config = _config(kind, renamed.state)
+    config = _config(kind, renamed.state, title)
     return Checkpoint(
         config=config,
         categories=categories_of(config.model.num_classes, meta),
@@ -49,7 +50,7 @@ def sparse_rcnn(state: Mapping[str, Tensor], meta: Any) -> Checkpoint | None:
     )
 
 
-def _config(kind: Kind, state: Mapping[str, Tensor]) -> Config:
+def _config(kind: Kind, state: Mapping[str, Tensor], title: str) -> Config:
     """Infer the settings from shapes; both sources use 8 attention heads and 800x1333 pixels.
 
     They detect objects in still images: no TFE, no SPFA, no support frames.
@@ -57,12 +58,12 @@ def _config(kind: Kind, state: Mapping[str, Tensor]) -> Config:
     shapes = shapes_of(state)
 
     def shape(name: str, dims: int) -> tuple[int, ...]:
-        return shape_of(shapes, name, dims, "Sparse R-CNN")
+        return shape_of(shapes, name, dims, title)
 
     num_proposals, channels = shape("proposals.features", 2)
     return Config().replace(
         {
-            "model.backbone": backbone_of(shapes, SOURCE_NAMES[kind]),
+            "model.backbone": backbone_of(shapes, title),
             # The original freezes every BatchNorm; MMDetection trains weight and bias.
             "model.norm": "batch" if kind == "mmdetection" else "batch_frozen",
             "model.num_classes": shape("stages.0.class_logits.weight", 2)[0],
