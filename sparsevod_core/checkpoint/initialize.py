@@ -13,14 +13,14 @@ from sparsevod_core.checkpoint.contents import Checkpoint
 from sparsevod_core.checkpoint.file import load_checkpoint
 from sparsevod_core.checkpoint.init_report import InitReport
 from sparsevod_core.errors import CheckpointError
-from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.structures import Category
 
 Layer = Mapping[str, Tensor]
 
 
 def initialize_from(
-    detector: SparseVOD, path: Path | str, categories: Sequence[Category] | None = None
+    detector: VideoDetector, path: Path | str, categories: Sequence[Category] | None = None
 ) -> InitReport:
     """Load into `detector` the layers that fit by name and shape; the others do not change.
 

@@ -104,10 +104,8 @@ class ClipDataset(Dataset[TrainingSample]):
 
 
 def clip_settings(config: Config) -> DataConfig:
-    """Return the data settings, without supports if the model uses neither TFE nor SPFA."""
-    if config.model.tfe == config.model.spfa == "off":
-        return replace(config.data, supports=0)
-    return config.data
+    """Return the data settings, without supports if the model uses none."""
+    return config.data if config.model.uses_supports else replace(config.data, supports=0)
 
 
 def clip_generator(seed: int, epoch: int, index: int) -> torch.Generator:

@@ -22,6 +22,7 @@ from sparsevod_core.kernels.int8_similarity import int8_keys
 from sparsevod_core.model.detector import SparseVOD
 from sparsevod_core.model.interaction import InstanceInteraction
 from sparsevod_core.model.temporal_roi import TemporalAttention
+from sparsevod_core.model.video_detector import VideoDetector
 
 
 def optimized(detector: SparseVOD, plan: Plan) -> SparseVOD | RecordedDetector:
@@ -60,11 +61,13 @@ def optimized(detector: SparseVOD, plan: Plan) -> SparseVOD | RecordedDetector:
     return RecordedDetector(fast, quick, recorded=plan.recorded)
 
 
-def trainable(detector: SparseVOD, plan: Plan) -> nn.Module:
+def trainable(detector: VideoDetector, plan: Plan) -> nn.Module:
     """Set the kernels of a plan in `detector` and return it, with CUDA graphs if planned.
 
     See `plan_for_training`.
     """
+    if not isinstance(detector, SparseVOD):
+        return detector
     detector.use_kernels(plan.chosen_kernels(trains=True))
     return GraphedTraining(detector) if plan.recorded else detector
 

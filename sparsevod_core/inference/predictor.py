@@ -31,7 +31,7 @@ from sparsevod_core.inference.support_frames import (
     supported_frames,
 )
 from sparsevod_core.machine import describe_run
-from sparsevod_core.model.detector import SparseVOD, top_detections
+from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category, Detections, FrameDetections
@@ -88,7 +88,7 @@ class Predictor:
 
     def __init__(
         self,
-        detector: SparseVOD,
+        detector: VideoDetector,
         config: Config,
         categories: Sequence[Category],
         *,

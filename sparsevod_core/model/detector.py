@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -22,13 +22,12 @@ from sparsevod_core.model.pyramid import Pyramid, WholePyramid
 from sparsevod_core.model.roi_align import PyramidRoIAlign
 from sparsevod_core.model.stage import Refined, RefinementStage
 from sparsevod_core.model.support import StageMemory, SupportMaps, SupportMemory
-from sparsevod_core.structures import Clip, DetectorOutput
+from sparsevod_core.model.video_detector import Found, Images, VideoDetector
+from sparsevod_core.structures import Clip, DetectorOutput, Targets
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # RGB, of ImageNet
 PIXEL_STD = (58.395, 57.12, 57.375)
 PADDING_MULTIPLE = 32
-
-Images = UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"]
 
 
 class Normalize(nn.Module):
@@ -48,7 +47,7 @@ class Normalize(nn.Module):
         return (images - self.mean) / self.std * inside[:, None]
 
 
-class SparseVOD(nn.Module):
+class SparseVOD(VideoDetector):
     """Video object detector: target and support frames in, refined proposals of every stage out.
 
     Args:
@@ -96,6 +95,10 @@ class SparseVOD(nn.Module):
                 part.kernels = kernels
 
     @property
+    def uses_supports(self) -> bool:
+        return self.has_temporal_roi or self.has_aggregation
+
+    @property
     def has_temporal_roi(self) -> bool:
         """Whether TFE is on."""
         return self.stages[0].temporal_roi is not None
@@ -105,18 +108,23 @@ class SparseVOD(nn.Module):
         """Whether SPFA is on."""
         return self.stages[0].aggregation is not None
 
-    def forward(self, clip: Clip) -> DetectorOutput:
-        """Detect objects in the target of each clip with its own supports, for training."""
+    def forward(self, clip: Clip, targets: Sequence[Targets] = ()) -> DetectorOutput:
+        """Detect objects in the target of each clip with its own supports, for training.
+
+        Args:
+            clip: target and support frames.
+            targets: not used, as the loss matches all proposals.
+        """
         batch, supports = clip.supports.shape[:2]
         frames = torch.cat([clip.images, clip.supports.flatten(0, 1)])
         sizes = torch.cat([clip.image_sizes, clip.image_sizes.repeat_interleave(supports, dim=0)])
         levels = self.feature_maps(frames, sizes)
-        targets, others = (
+        target_frames, others = (
             self.make_pyramid([level[part] for level in levels], sizes[part], self.roi_align)
             for part in (slice(batch), slice(batch, None))
         )
         memory = self.remember(others, videos=batch) if supports else None
-        return self.detect(targets, memory)
+        return self.detect(target_frames, memory)
 
     def encode(self, images: Images, image_sizes: Int[Tensor, "B 2"]) -> Pyramid:
         """Return the feature pyramids of frames.
@@ -148,6 +156,13 @@ class SparseVOD(nn.Module):
         stages = tuple(stage.remember(features, maps, videos) for stage, features in pairs)
         return SupportMemory(stages, len(supports.image_sizes) // videos)
 
+    def join(
+        self, memories: Sequence[SupportMemory], global_memories: Sequence[SupportMemory] = ()
+    ) -> SupportMemory | None:
+        if len(memories) < 2:
+            return memories[0] if memories else None
+        return SupportMemory.joined(memories)
+
     def detect(self, targets: Pyramid, memory: SupportMemory | None) -> DetectorOutput:
         """Apply the temporal dynamic head to target frames.
 
@@ -160,6 +175,9 @@ class SparseVOD(nn.Module):
         return DetectorOutput(
             torch.stack(logits), torch.stack(boxes_xyxy), proposals_xyxy, targets.image_sizes
         )
+
+    def top(self, output: DetectorOutput) -> Found:
+        return top_detections(output)
 
     def refine(self, targets: Pyramid, memory: SupportMemory | None) -> Iterator[Refined]:
         """Yield logits, boxes and proposal features of target frames after each stage."""

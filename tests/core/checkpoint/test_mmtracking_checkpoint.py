@@ -13,7 +13,7 @@ from sparsevod_core.checkpoint import Checkpoint, initialize_from, load_checkpoi
 from sparsevod_core.checkpoint.foreign import from_foreign
 from sparsevod_core.checkpoint.foreign.classes import IMAGENET_VID_CATEGORIES
 from sparsevod_core.class_lists.coco import COCO_CATEGORIES
-from sparsevod_core.config import Config, load_config
+from sparsevod_core.config import load_config
 from sparsevod_core.errors import CheckpointError
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.reporting import SilentReporter
