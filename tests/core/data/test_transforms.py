@@ -71,6 +71,22 @@ def test_opencv_takes_images_in_any_memory_order() -> None:
     assert torch.equal(resize_opencv(flipped, (17, 23)), expected)
 
 
+def test_clips_are_resized_as_set() -> None:
+    frames = [
+        np.random.default_rng(seed).integers(0, 256, (40, 60, 3), np.uint8) for seed in (0, 1)
+    ]
+    expected = {
+        "opencv": resize_opencv(torch.from_numpy(frames[1]).permute(2, 0, 1), (20, 30)),
+        "antialias": resize_image(torch.from_numpy(frames[1]).permute(2, 0, 1), (20, 30)),
+    }
+    for resize, image in expected.items():
+        augment = ClipAugmentation(
+            short_side=20, long_side=99, flip=0, crop=0, colour=0, resize=resize
+        )
+        images, _, _ = augment(frames, torch.zeros(0, 4), torch.Generator())
+        assert torch.equal(images[1], image)
+
+
 def test_padding_is_black_and_to_a_multiple_of_the_largest() -> None:
     images = [
         torch.full((3, height, width), 9, dtype=torch.uint8)
@@ -103,7 +119,7 @@ def bounds(image: Tensor) -> list[float]:
 @pytest.mark.parametrize(("short_side", "long_side"), [(50, 80), (120, 1000), (32, 41)])
 def test_boxes_stay_on_their_objects(flip: float, short_side: int, long_side: int) -> None:
     augment = ClipAugmentation(
-        short_side=short_side, long_side=long_side, flip=flip, crop=0, colour=0
+        short_side=short_side, long_side=long_side, flip=flip, crop=0, colour=0, resize="antialias"
     )
     box = (10, 5, 30, 45)
     images, boxes, _ = augment(
@@ -121,7 +137,9 @@ def test_boxes_stay_on_their_objects(flip: float, short_side: int, long_side: in
 
 
 def test_half_of_the_clips_are_flipped_and_each_as_a_whole() -> None:
-    augment = ClipAugmentation(short_side=50, long_side=80, flip=0.5, crop=0, colour=0)
+    augment = ClipAugmentation(
+        short_side=50, long_side=80, flip=0.5, crop=0, colour=0, resize="antialias"
+    )
     generator = torch.Generator().manual_seed(0)
     lefts = []
     for _ in range(200):
@@ -135,7 +153,9 @@ def test_half_of_the_clips_are_flipped_and_each_as_a_whole() -> None:
 
 
 def test_a_frame_without_boxes() -> None:
-    augment = ClipAugmentation(short_side=64, long_side=99, flip=1.0, crop=0, colour=0)
+    augment = ClipAugmentation(
+        short_side=64, long_side=99, flip=1.0, crop=0, colour=0, resize="antialias"
+    )
     images, boxes, _ = augment(
         clip_with_block((0, 0, 1, 1), 1), torch.zeros(0, 4), torch.Generator()
     )
@@ -143,7 +163,9 @@ def test_a_frame_without_boxes() -> None:
 
 
 def test_a_frame_of_another_size_joins_its_clip() -> None:
-    augment = ClipAugmentation(short_side=50, long_side=80, flip=0.0, crop=0, colour=0)
+    augment = ClipAugmentation(
+        short_side=50, long_side=80, flip=0.0, crop=0, colour=0, resize="antialias"
+    )
     images, _, _ = augment(
         [np.zeros((50, 80, 3), np.uint8), np.full((25, 40, 3), 7, np.uint8)],
         torch.zeros(0, 4),
@@ -153,7 +175,9 @@ def test_a_frame_of_another_size_joins_its_clip() -> None:
 
 
 def test_crop_keeps_size_and_boxes_and_says_which_are_lost() -> None:
-    augment = ClipAugmentation(short_side=50, long_side=80, flip=0.5, crop=0.6, colour=0)
+    augment = ClipAugmentation(
+        short_side=50, long_side=80, flip=0.5, crop=0.6, colour=0, resize="antialias"
+    )
     generator = torch.Generator().manual_seed(0)
     box, lost = (10, 5, 30, 45), 0
     for _ in range(100):
@@ -169,7 +193,9 @@ def test_crop_keeps_size_and_boxes_and_says_which_are_lost() -> None:
 
 
 def test_recoloring_is_one_draw_for_the_clip_and_moves_no_box() -> None:
-    augment = ClipAugmentation(short_side=50, long_side=80, flip=0.0, crop=0, colour=0.5)
+    augment = ClipAugmentation(
+        short_side=50, long_side=80, flip=0.0, crop=0, colour=0.5, resize="antialias"
+    )
     generator = torch.Generator().manual_seed(0)
     frames = [np.full((50, 80, 3), (200, 120, 40), np.uint8)] * 2
     box = torch.tensor([[10.0, 5, 30, 45]])
