@@ -47,7 +47,9 @@ MAX_HEAD_PARAMETERS = 1_000_000_000
 """Maximum number of parameters of all head stages, estimated; the paper's model has 70 million."""
 
 System = Literal["sparsevod", "selsa", "troi", "mamba", "mega", "transvod", "fgfa"]
-Backbone = Literal["tiny", "r50", "r101", "x101_32x8d", "x101_64x4d"]
+ResNetName = Literal["tiny", "r50", "r101", "x101_32x8d", "x101_64x4d"]
+LayerNormName = Literal["swin_t", "swin_s", "swin_b", "convnext_t", "convnext_s", "convnext_b"]
+Backbone = Literal[ResNetName, LayerNormName]
 Aggregation = Literal["off", "average", "attention"]
 
 _YES, _NO = ("true", "on", "yes"), ("false", "off", "no")
@@ -169,17 +171,17 @@ class ModelConfig:
     """If False, only the frame detector of the system is built, which uses no support frames:
     Sparse R-CNN, Faster R-CNN or Deformable DETR."""
     backbone: Backbone = "r50"
-    """ResNet or ResNeXt of torchvision, or `tiny` (ResNet-10)."""
-    norm: Literal["batch", "batch_frozen", "group"] = "batch"
+    """ResNet, ResNeXt, Swin Transformer or ConvNeXt of torchvision, or `tiny` (ResNet-10)."""
+    norm: Literal["batch", "batch_frozen", "group", "layer"] = "batch"
     """Norm of the backbone. `batch`: BatchNorm with stored statistics, weight and bias are trained.
     `batch_frozen`: the same, nothing is trained (original Sparse R-CNN). `group`: GroupNorm, to
-    train from scratch."""
+    train from scratch. `layer`: LayerNorm, the only norm of Swin and ConvNeXt, and only theirs."""
     map_norm: Literal["none", "layer"] = "none"
     """Norm of P2..P5. `none`: as in the reference. `layer`: LayerNorm over the channels of each
     position, to train from scratch. Without it, the scale of the maps grows until TFE's softmax
     selects one frame and learns nothing."""
     frozen_stages: Annotated[int, Range(0, 5)] = 2
-    """Number of ResNet stages that are not trained, counted from the stem; 2: stem and layer1."""
+    """Number of backbone stages that are not trained, counted from the stem; 2: stem and layer1."""
     num_classes: Annotated[int, Range(1, 100_000)] = 30
     """Number of classes; `train` sets it to the number of categories in the annotations."""
     num_proposals: Annotated[int, Range(1, 10_000)] = 100
@@ -240,6 +242,13 @@ class ModelConfig:
                 f"got about {num_parameters:,}",
                 hint="use smaller model.channels, model.ffn_dim, model.dynamic_dim or "
                 "model.faster_rcnn.head_dim",
+            )
+        has_layer_norm = self.backbone in get_args(LayerNormName)
+        if has_layer_norm != (self.norm == "layer"):
+            fitting = "layer" if has_layer_norm else "batch, batch_frozen or group"
+            raise ConfigError(
+                f"model.norm={self.norm}: expected {fitting} for model.backbone={self.backbone}",
+                hint=f"add --set model.norm={fitting.partition(',')[0]}",
             )
         if self.norm == "group" and self.frozen_stages:
             raise ConfigError(
@@ -337,7 +346,7 @@ class TrainConfig:
 
     backbone_weights: str = "imagenet"
     """Initial weights of the backbone: `imagenet` (downloaded by torchvision), `none` (random,
-    needs model.norm=group), or the path of a file."""
+    needs model.norm=group or layer), or the path of a file."""
     init_from: str | None = None
     """Checkpoint to start from: ours, MMDetection's or the original Sparse R-CNN's."""
     clips_per_gpu: Annotated[int, Range(1, 4096)] = 1

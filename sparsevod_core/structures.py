@@ -100,6 +100,49 @@ class DetectorOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class ProposalSamples:
+    """Sampled anchors of a batch of frames, for the loss of a region proposal network (RPN).
+
+    Attributes:
+        logits: Objectness of the R sampled anchors before the sigmoid.
+        labels: 1 for anchors of an object, 0 for background.
+        deltas: Predicted box deltas of the anchors with label 1, in order.
+        delta_targets: Deltas that lead from these anchors to their objects.
+    """
+
+    logits: Float[Tensor, " R"]
+    labels: Float[Tensor, " R"]
+    deltas: Float[Tensor, "P 4"]
+    delta_targets: Float[Tensor, "P 4"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSamples:
+    """Sampled proposals of a batch of frames, for the loss of a box head.
+
+    Attributes:
+        logits: K + 1 class scores of the R sampled proposals before the softmax, the background
+            last.
+        labels: Classes, 0..K-1; K: background.
+        deltas: Predicted box deltas, of their own class, of the P proposals of an object, in order.
+        delta_targets: Deltas that lead from these proposals to their objects.
+    """
+
+    logits: Float[Tensor, "R classes"]
+    labels: Int[Tensor, " R"]
+    deltas: Float[Tensor, "P 4"]
+    delta_targets: Float[Tensor, "P 4"]
+
+
+@dataclass(frozen=True, slots=True)
+class TwoStageOutput:
+    """What a two-stage detector predicts in training, with what it should predict."""
+
+    proposals: ProposalSamples
+    head: HeadSamples
+
+
+@dataclass(frozen=True, slots=True)
 class Detection:
     """One detected object.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -143,6 +144,9 @@ def _write(job: _Job, description: dict[str, Any]) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hide exporters' warnings and disable attention's fast path, which cannot be exported."""
+    optimizer = logging.getLogger("onnxscript")
+    level = optimizer.level
+    optimizer.setLevel(logging.ERROR)
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -150,6 +154,7 @@ def _quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
+        optimizer.setLevel(level)
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 

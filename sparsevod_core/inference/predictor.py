@@ -31,8 +31,8 @@ from sparsevod_core.inference.support_frames import (
     supported_frames,
 )
 from sparsevod_core.machine import describe_run
-from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.model.support import SupportMemory
+from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category, Detections, FrameDetections
 from sparsevod_core.video.opening import Footage, open_file

@@ -17,6 +17,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from box_head import check_box_head
+from faster_rcnn import check_faster_rcnn
+from fgfa import check_fgfa
 from report import Report
 from safetensors.torch import load_file
 from selsa_aggregator import check_selsa
@@ -30,6 +33,9 @@ CHECKS: list[tuple[tuple[str, ...], Check]] = [
     (("rpn_head.init_proposal",), check_sparse_rcnn),
     (("embed_network.",), check_temporal_roi_align),
     (("fc_embed",), check_selsa),
+    (("bbox_head.shared_fcs.", "bbox_head.aggregator."), check_box_head),
+    (("neck.", "rpn_head.rpn_conv"), check_faster_rcnn),
+    (("motion.conv", "aggregator.embed_convs"), check_fgfa),
 ]
 
 

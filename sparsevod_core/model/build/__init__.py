@@ -1,0 +1,24 @@
+"""Construction of a detector from its `ModelConfig`, which no other folder of `model/` reads."""
+
+from __future__ import annotations
+
+from sparsevod_core.config import ModelConfig
+from sparsevod_core.errors import ConfigError
+from sparsevod_core.model.build.sparse_rcnn import build_sparsevod
+from sparsevod_core.model.video_detector import VideoDetector
+
+
+def build_detector(config: ModelConfig, *, backbone_weights: str = "none") -> VideoDetector:
+    """Build the detector that `config` describes, newly initialized.
+
+    Args:
+        config: sizes and variants.
+        backbone_weights: `none`, `imagenet` (downloaded by torchvision), or the path of a
+            state_dict of a torchvision network.
+
+    Raises:
+        CheckpointError: the backbone file is missing, unsafe or of another network.
+    """
+    if config.system == "sparsevod":
+        return build_sparsevod(config, backbone_weights)
+    raise ConfigError(f"model.system={config.system}: not available")
