@@ -303,5 +303,5 @@ def test_initialization_of_another_system(tmp_path: Path) -> None:
     report = initialize_from(detector, path, IMAGENET_VID_CATEGORIES)
     assert len(report.loaded) == 350 and report.skipped == []
     assert report.lines()[1:] == [
-        "newly initialized: temporal RoI features; head; aggregations",
+        "newly initialized: head, aggregations, temporal RoI features",
     ]
