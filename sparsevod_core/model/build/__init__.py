@@ -5,6 +5,7 @@ from __future__ import annotations
 from sparsevod_core.config import ModelConfig
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.model.build.sparse_rcnn import build_sparsevod
+from sparsevod_core.model.build.two_stage import build_two_stage
 from sparsevod_core.model.video_detector import VideoDetector
 
 
@@ -21,4 +22,6 @@ def build_detector(config: ModelConfig, *, backbone_weights: str = "none") -> Vi
     """
     if config.system == "sparsevod":
         return build_sparsevod(config, backbone_weights)
+    if config.system in ("selsa", "troi", "mamba", "fgfa"):
+        return build_two_stage(config, backbone_weights)
     raise ConfigError(f"model.system={config.system}: not available")
