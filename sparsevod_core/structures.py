@@ -26,21 +26,26 @@ class Clip:
     """Batch of target frames, each with support frames of the same video.
 
     Attributes:
-        images: Target frames, RGB 0..255, zero-padded right and below to a multiple of 32.
+        images: Target frames, RGB 0..255, zero-padded right and below to a multiple of
+            `data.pad_multiple`.
         supports: Support frames, padded like the target frames; S may be 0.
         image_sizes: Unpadded (height, width) of each clip's frames in pixels.
+        groups: Numbers of support frames of each group, in their order: MEGA has local frames,
+            frames for its memory and global frames; empty for others.
     """
 
     images: UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"]
     supports: UInt8[Tensor, "B S 3 H W"] | Float[Tensor, "B S 3 H W"]
     image_sizes: Int[Tensor, "B 2"]
+    groups: tuple[int, ...] = ()
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Clip:
         """Return a copy on `device`."""
-        return Clip(
-            self.images.to(device, non_blocking=non_blocking),
-            self.supports.to(device, non_blocking=non_blocking),
-            self.image_sizes.to(device, non_blocking=non_blocking),
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=non_blocking),
+            supports=self.supports.to(device, non_blocking=non_blocking),
+            image_sizes=self.image_sizes.to(device, non_blocking=non_blocking),
         )
 
 

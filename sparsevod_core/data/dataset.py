@@ -27,11 +27,13 @@ class TrainingSample:
         images: RGB pixels of the target frame, then of its supports.
         targets: Boxes of the target frame.
         files: Source of each frame, named in errors.
+        groups: See `Clip`.
     """
 
     images: UInt8[Tensor, "F 3 h w"]
     targets: Targets
     files: tuple[str, ...]
+    groups: tuple[int, ...] = ()
 
 
 class ClipDataset(Dataset[TrainingSample]):
@@ -65,6 +67,11 @@ class ClipDataset(Dataset[TrainingSample]):
                 f"{videos.annotations_path}: no frame to train on: every image has "
                 "'is_vid_train_frame': false"
             )
+
+    @property
+    def pad_multiple(self) -> int:
+        """Number of pixels to whose multiples batches are padded."""
+        return self._config.pad_multiple
 
     def __len__(self) -> int:
         return len(self._target_frames)

@@ -37,6 +37,24 @@ def window_supports(target: int, num_frames: int, num_supports: int, stride: int
     return before + after
 
 
+def strided_supports(target: int, num_frames: int, num_supports: int) -> list[int]:
+    """Return S frames at equal distances from the target, earlier ones first (TransVOD's code)."""
+    step = max(num_frames // 16, 1)
+    offsets = [i for i in range(-target // step, (num_frames - 1 - target) // step) if i] or [0]
+    frames = [min(max(target + i * step, 0), num_frames - 1) for i in offsets]
+    return (frames * -(-num_supports // len(frames)))[:num_supports]
+
+
+def global_supports(order: Sequence[int], target: int, num_supports: int) -> list[int]:
+    """Return MEGA's S global frames of a target, the newest last.
+
+    A queue of S frames receives `order[S-1]`, ..., `order[0]` before the first target, and one more
+    of `order` at each later target.
+    """
+    added = range(target, target + num_supports)
+    return [order[(num_supports - 1 - i if i < num_supports else i) % len(order)] for i in added]
+
+
 def training_supports(
     target: int,
     num_frames: int,

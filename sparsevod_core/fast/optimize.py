@@ -25,8 +25,14 @@ from sparsevod_core.model.temporal_roi import TemporalAttention
 from sparsevod_core.model.video_detector import VideoDetector
 
 
-def optimized(detector: SparseVOD, plan: Plan) -> SparseVOD | RecordedDetector:
+def optimized(detector: VideoDetector, plan: Plan) -> VideoDetector | RecordedDetector:
     """Return an optimized copy of a trained detector for inference; `detector` is not changed."""
+    if isinstance(detector, SparseVOD):
+        return _optimized_sparsevod(detector, plan)
+    return detector
+
+
+def _optimized_sparsevod(detector: SparseVOD, plan: Plan) -> SparseVOD | RecordedDetector:
     packed = plan.fused == "onednn" and can_pack(plan.dtype)
     fuse = PackedConv2d if packed else BiasActConv2d if plan.fused == "triton" else None
     fast = copy.copy(detector)
