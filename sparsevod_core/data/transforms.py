@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -41,7 +42,9 @@ def resize_opencv(image: UInt8[Tensor, "3 H W"], size: tuple[int, int]) -> UInt8
     return torch.from_numpy(resized).permute(2, 0, 1)
 
 
-RESIZERS: Mapping[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
+Resizer: TypeAlias = Callable[[Tensor, tuple[int, int]], Tensor]
+
+RESIZERS: Mapping[str, Resizer] = {
     "antialias": resize_image,
     "opencv": resize_opencv,
 }

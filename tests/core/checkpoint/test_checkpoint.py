@@ -395,7 +395,7 @@ def test_weights_that_are_not_those_of_the_config(saved: Path, tiny: Checkpoint)
     renamed = {
         re.sub("^proposals.features$", "proposals.extra", n): v for n, v in tiny.model.items()
     }
-    with pytest.raises(CheckpointError, match="features is missing, proposals.extra is unex"):
+    with pytest.raises(CheckpointError, match=r"features is missing, proposals.extra is unex"):
         load_detector(rewritten(saved, model=renamed))
     wider = tiny.model | {"proposals.features": torch.zeros(16, 65)}
     with pytest.raises(CheckpointError, match=r"has shape \[16, 65\], expected \[16, 64\]$"):
