@@ -13,7 +13,7 @@ import torch
 from sparsevod_core.config import Config
 from sparsevod_core.data.sampling import (
     CausalSampler,
-    global_supports,
+    mega_supports,
     strided_supports,
     uniform_supports,
     window_supports,
@@ -344,8 +344,7 @@ def _mega(
     half = plan.supports // 2
     for supported in _window(video, 2 * half, 1, images):
         target = supported.frame.index
-        window = [min(max(target + i, 0), num_frames - 1) for i in range(-half, half + 1)]
-        chosen = global_supports(order, target, plan.global_supports)
+        window, chosen = mega_supports(target, num_frames, half, order, plan.global_supports)
         if any(n not in images and not is_remembered(n) for n in chosen):
             later = range(_READ_AHEAD)
             ahead = [order[(target + plan.global_supports - 1 + i) % num_frames] for i in later]

@@ -50,9 +50,9 @@ def _check_layers(detector: Selsa, mode: str, io: dict, config: dict, report: Re
             maps.append(detector.support_maps(targets, videos=1))
         rois = detector.mixed(rois, maps)
     print(
-        (rois - io["%s.roi.x" % mode]).abs().amax((0, 2)).amax(0)
+        (rois - io[f"{mode}.roi.x"]).abs().amax((0, 2)).amax(0)
         if 0
-        else ((rois - io["%s.roi.x" % mode]).abs().amax(2) > 1e-4).nonzero()
+        else ((rois - io[f"{mode}.roi.x"]).abs().amax(2) > 1e-4).nonzero()
     )
     report.forced(f"{mode}.roi.x", rois, io[f"{mode}.roi.x"], FEATURES)
 

@@ -26,6 +26,8 @@ def check_fixture():
         "selsa_aggregator",
         "rivals/faster_rcnn_dc5",
         "rivals/fgfa",
+        "rivals/transvod",
+        "rivals/mega",
     ],
 )
 def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
@@ -45,6 +47,11 @@ def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
         ("rivals/faster_rcnn_dc5", "train.proposals"),
         ("rivals/faster_rcnn_dc5", "train.loss_bbox"),
         ("rivals/fgfa", "warped"),
+        ("rivals/transvod", "tqe2.refs"),
+        ("rivals/transvod", "pred_logits"),
+        ("rivals/transvod", "released.tdec.out"),
+        ("rivals/mega", "f3.memory1.feats"),
+        ("rivals/mega", "grad.l_Wgs.1.weight"),
     ],
 )
 def test_a_wrong_number_fails(check_fixture, tmp_path, capsys, name, changed):

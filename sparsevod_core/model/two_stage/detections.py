@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from sparsevod_core.model.two_stage.box_code import decode
+from sparsevod_core.model.two_stage.box_code import MMDETECTION, Limits, decode
 from sparsevod_core.model.two_stage.region_proposals import Proposals
 from sparsevod_core.model.video_detector import Found
 
@@ -41,17 +41,19 @@ class DetectionSelector:
         min_score: pairs with this score or less are dropped, 0..1.
         nms_iou: IoU above which the lower of two boxes of a class is dropped.
         max_detections: M, number of detections of a frame.
+        limits: bounds of the boxes.
     """
 
     stds: Sequence[float]
     min_score: float
     nms_iou: float
     max_detections: int
+    limits: Limits = MMDETECTION
 
     def __call__(self, output: BoxHeadOutput) -> Found:
         """Return boxes, scores and labels of the M best detections of each frame."""
         scores = class_scores(output)
-        boxes_xyxy = decoded_boxes(output, self.stds)
+        boxes_xyxy = decoded_boxes(output, self.stds, self.limits)
         pairs = (scores > self.min_score).nonzero(as_tuple=True)
         frame, _, label = pairs
         # Double precision, because batched_nms moves the boxes of each group far away from the
@@ -90,7 +92,10 @@ def class_scores(output: BoxHeadOutput) -> Float[Tensor, "B N K"]:
     return scores * output.proposals.valid[..., None]
 
 
-def decoded_boxes(output: BoxHeadOutput, stds: Sequence[float]) -> Float[Tensor, "B N K 4"]:
+def decoded_boxes(
+    output: BoxHeadOutput, stds: Sequence[float], limits: Limits = MMDETECTION
+) -> Float[Tensor, "B N K 4"]:
     """Return the box of each proposal and class, clipped to the image."""
     deltas = output.deltas.unflatten(-1, (-1, 4))
-    return decode(output.proposals.boxes[:, :, None], deltas, stds, output.image_sizes)
+    proposals_xyxy = output.proposals.boxes[:, :, None]
+    return decode(proposals_xyxy, deltas, stds, output.image_sizes, limits)

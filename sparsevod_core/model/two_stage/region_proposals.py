@@ -13,7 +13,7 @@ from torchvision.ops import nms
 from sparsevod_core.model.padding import inside
 from sparsevod_core.model.two_stage.anchors import grid_anchors
 from sparsevod_core.model.two_stage.assignment import assign, sample
-from sparsevod_core.model.two_stage.box_code import decode, encode
+from sparsevod_core.model.two_stage.box_code import MMDETECTION, Limits, decode, encode
 from sparsevod_core.structures import ProposalSamples, Targets
 
 STDS = (1.0, 1.0, 1.0, 1.0)  # of the box deltas
@@ -52,6 +52,7 @@ class RegionProposals(nn.Module):
         positive_iou, negative_iou, min_positive_iou: see `assign`.
         num_samples: number of anchors of each frame for the loss.
         positive_share: the largest share of anchors of objects among them.
+        limits: bounds of the proposals.
     """
 
     base_anchors: Tensor
@@ -70,6 +71,7 @@ class RegionProposals(nn.Module):
         min_positive_iou: float,
         num_samples: int,
         positive_share: float,
+        limits: Limits = MMDETECTION,
     ) -> None:
         super().__init__()
         self.register_buffer("base_anchors", base_anchors, persistent=False)
@@ -89,6 +91,7 @@ class RegionProposals(nn.Module):
         self.min_positive_iou = min_positive_iou
         self.num_samples = num_samples
         self.positive_share = positive_share
+        self.limits = limits
 
     def forward(
         self, feature_map: Float[Tensor, "B C H W"]
@@ -123,7 +126,7 @@ class RegionProposals(nn.Module):
         scores, order = scores[:, : self.num_candidates], order[:, : self.num_candidates]
         anchors = grid_anchors(self.base_anchors, map_size, self.stride)[order]
         candidate_deltas = self._by_anchor(deltas, 4).gather(1, order[..., None].expand(-1, -1, 4))
-        boxes = decode(anchors, candidate_deltas, STDS, image_sizes)
+        boxes = decode(anchors, candidate_deltas, STDS, image_sizes, self.limits)
         valid = (scores >= 0) & (boxes[..., 2:] > boxes[..., :2]).all(-1)
 
         best = Proposals(
@@ -156,7 +159,7 @@ class RegionProposals(nn.Module):
             targets: ground truth of each frame; may have no boxes.
         """
         anchors = grid_anchors(self.base_anchors, logits.shape[-2:], self.stride)
-        width_height = image_sizes.flip(-1)[:, None]  # [B, 1, 2]
+        width_height = image_sizes.flip(-1)[:, None] + self.limits.corner_px  # [B, 1, 2]
         in_image = (anchors[:, :2] >= 0).all(-1) & (anchors[:, 2:] < width_height).all(-1)
         rows = []
         for frame, (frame_logits, frame_deltas) in enumerate(

@@ -58,7 +58,11 @@ class Selsa(FasterRCNN):
         self, memory: SelsaMemory | None, embedded: Float[Tensor, "B N F"], targets: EncodedFrames
     ) -> SelsaMemory:
         """Return the keys of target frames: support frames, then the target itself."""
-        own = self.project(embedded[:, : self.num_support_proposals], targets.best(self.num_support_proposals), len(embedded))
+        own = self.project(
+            embedded[:, : self.num_support_proposals],
+            targets.best(self.num_support_proposals),
+            len(embedded),
+        )
         return own if memory is None else SelsaMemory.joined([memory, own])
 
     def project(
