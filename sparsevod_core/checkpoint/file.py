@@ -54,7 +54,7 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
-    """Load a checkpoint of SparseVOD, or of MMDetection's or the original Sparse R-CNN.
+    """Load a checkpoint of ours, or of another project (`checkpoint.foreign`).
 
     Raises:
         CheckpointError: missing, corrupt, unsafe, of a newer version, of another model, or with
@@ -68,8 +68,9 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(f"{path}: {error.message}", error.hint) from error
     if checkpoint is None:
         raise CheckpointError(
-            f"{path}: expected a checkpoint of SparseVOD or of MMDetection's or the original "
-            f"Sparse R-CNN, got {_description(contents)}",
+            f"{path}: expected a checkpoint of SparseVOD, of MMTracking (SELSA, Temporal RoI "
+            "Align, FGFA), or of a Sparse R-CNN of MMDetection or its authors, "
+            f"got {_description(contents)}",
             _other_use(contents),
         )
     require_finite(path, checkpoint.model)
