@@ -8,6 +8,7 @@ from pathlib import Path
 from sparsevod_core.config import Config, DataConfig, file_overrides, load_config
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.reporting import Reporter, SilentReporter
+from sparsevod_core.weights.by_name import checkpoint_file
 
 FROM_SCRATCH: tuple[str, ...] = ("model.norm=group", "model.frozen_stages=0")
 NO_VALIDATION = ("data.val_annotations=none",)
@@ -55,6 +56,7 @@ def new_run_settings(
     Raises:
         ConfigError: Unknown setting, or values that do not fit together.
         DataError: An annotation file is missing.
+        CheckpointError: Published weights as `train.init_from` that cannot be had.
     """
     reporter = reporter or SilentReporter()
     given = [*([] if file is None else file_overrides(file)), *overrides]
@@ -75,6 +77,9 @@ def new_run_settings(
         )
     require_annotations(config.data)
     _require_weights_that_fit(config)
+    if config.train.init_from is not None:
+        # A download comes before the processes, which would all wait for it.
+        checkpoint_file(config.train.init_from, reporter)
     return config
 
 
