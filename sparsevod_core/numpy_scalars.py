@@ -7,6 +7,7 @@ and return Python's, so that no function of numpy gets arguments from an untrust
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,15 +21,15 @@ class ScalarError(Exception):
 
 
 @dataclass(slots=True)
-class _Dtype:
+class NumpyDtype:
     """Stands in for `numpy.dtype`, with its pickled arguments and state.
 
     Attributes:
-        code: Kind and size in bytes, as in `f8`.
+        code: Kind and size in bytes, as in `f8`; a file may state anything.
         order: Byte order.
     """
 
-    code: str
+    code: Any
     is_aligned: bool = False
     is_copied: bool = True
     order: str = "|"
@@ -37,7 +38,7 @@ class _Dtype:
         self.order = state[1]
 
 
-def _scalar(dtype: _Dtype, content: bytes) -> bool | int | float | str:
+def _scalar(dtype: NumpyDtype, content: bytes) -> bool | int | float | str:
     """Stand in for the function that makes numpy's scalars from bytes."""
     if not _SIMPLE.fullmatch(dtype.code) or dtype.order not in ("<", ">", "|"):
         raise ScalarError(f"expected numpy scalars of numbers or text, got {dtype.code!r:.40}")
@@ -47,8 +48,8 @@ def _scalar(dtype: _Dtype, content: bytes) -> bool | int | float | str:
     return np.frombuffer(content, kind)[0].item()
 
 
-NUMPY_SCALARS = [
-    (_Dtype, "numpy.dtype"),
+NUMPY_SCALARS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (NumpyDtype, "numpy.dtype"),
     (_scalar, "numpy._core.multiarray.scalar"),
     (_scalar, "numpy.core.multiarray.scalar"),  # before NumPy 2
 ]

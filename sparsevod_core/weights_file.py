@@ -1,7 +1,8 @@
 """Reading of weights files without running code in them, with errors that name the problem.
 
 A file may come from anyone. It makes no objects but numbers, text, containers and dense tensors,
-and takes memory for little more than its own size. numpy's scalars become Python's.
+and takes memory for little more than its own size. numpy's scalars become Python's, and its dtypes
+text.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from sparsevod_core.errors import CheckpointError
 from sparsevod_core.input_file import require_regular_file
-from sparsevod_core.numpy_scalars import NUMPY_SCALARS, ScalarError
+from sparsevod_core.numpy_scalars import NUMPY_SCALARS, NumpyDtype, ScalarError
 
 ZIP_START = b"PK\x03\x04"  # files of torch.save
 PICKLE_START = b"\x80"  # files of torch.save before PyTorch 1.6
@@ -111,7 +112,9 @@ def _load_old_format(path: Path) -> Any:
         return torch.from_numpy(np.zeros(stated.nbytes(), np.uint8)).untyped_storage()
 
     with path.open("rb") as file:
-        return torch.load(_OldFormat(file), map_location=fixed_storage, weights_only=True)
+        opened: Any = _OldFormat(file)
+        to_fixed: Any = fixed_storage  # of another type than torch states, which it calls it with
+        return torch.load(opened, map_location=to_fixed, weights_only=True)
 
 
 class _OldFormat:
@@ -163,6 +166,8 @@ class _Copier:
         if isinstance(value, list | tuple):
             copies = [self.copy(item, name, depth + 1) for item in value]
             return copies if isinstance(value, list) else tuple(copies)
+        if isinstance(value, NumpyDtype):
+            return self.copy(value.code, name, depth + 1)
         return value
 
     def _tensor(self, value: Tensor, name: str) -> Tensor:

@@ -6,14 +6,14 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from sparsevod_core.files.names import beside, cannot_write
 
 
 @contextmanager
-def resumable(path: Path, waiting: Callable[[], object]) -> Iterator[BinaryIO | None]:
+def resumable(path: Path, waiting: Callable[[], object]) -> Iterator[FileIO | None]:
     """Provide the file `NAME.partial`, which becomes `path` if the block ends without an exception.
 
     After an exception, and if the process is killed, the file stays, to be continued; an empty one
@@ -49,11 +49,11 @@ def resumable(path: Path, waiting: Callable[[], object]) -> Iterator[BinaryIO | 
         raise cannot_write(path, error) from error
 
 
-def _locked(partial: Path, final: Path, waiting: Callable[[], object]) -> BinaryIO | None:
+def _locked(partial: Path, final: Path, waiting: Callable[[], object]) -> FileIO | None:
     """Return the opened and locked file; None if `final` exists."""
     while not final.exists():
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        file = os.fdopen(descriptor, "r+b", buffering=0)
+        file = FileIO(descriptor, "r+")
         try:
             with suppress(FileNotFoundError):
                 _lock(descriptor, waiting)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from sparsevod_core.errors import CheckpointError, ConfigError
 from sparsevod_core.files.resumable import resumable
@@ -61,7 +61,7 @@ def fetch(
         _download(weights, file, reporter)
     require_regular_file(file, CheckpointError)
     try:
-        with file.open("rb") as opened:
+        with FileIO(file) as opened:
             problem = _problem(weights, opened)
     except OSError as error:
         raise CheckpointError(f"{file}: cannot read the weights: {error.strerror}") from error
@@ -93,7 +93,7 @@ def _download(weights: PublishedWeights, file: Path, reporter: Reporter) -> None
 
 
 def _complete(
-    weights: PublishedWeights, url: str, file: Path, partial: BinaryIO, reporter: Reporter
+    weights: PublishedWeights, url: str, file: Path, partial: FileIO, reporter: Reporter
 ) -> None:
     """Download what a partial file lacks, and check the whole."""
     size = partial.seek(0, os.SEEK_END)
@@ -115,7 +115,7 @@ def _complete(
         raise DownloadError(problem)
 
 
-def _problem(weights: PublishedWeights, file: BinaryIO) -> str | None:
+def _problem(weights: PublishedWeights, file: FileIO) -> str | None:
     """Return why a file is not what was published, or None if it is."""
     from sparsevod_core.weights_file import PICKLE_START, ZIP_START  # imports torch
 

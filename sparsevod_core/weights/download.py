@@ -13,8 +13,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from email.message import Message
-from typing import IO, BinaryIO
+from io import FileIO
+from typing import IO
 
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.version import version
@@ -36,7 +36,7 @@ class _CutError(Exception):
     """A download that another attempt may continue."""
 
 
-def download(url: str, file: BinaryIO, label: str, reporter: Reporter) -> None:
+def download(url: str, file: FileIO, label: str, reporter: Reporter) -> None:
     """Append to a file what it lacks of the content of an address.
 
     What the file has must be the start of the content: the server is asked for the rest. It sends
@@ -76,7 +76,7 @@ def download(url: str, file: BinaryIO, label: str, reporter: Reporter) -> None:
 class _Rest:
     """What a file lacks of the content of an address."""
 
-    def __init__(self, url: str, file: BinaryIO) -> None:
+    def __init__(self, url: str, file: FileIO) -> None:
         self._url = url
         self._file = file
         self._opener = urllib.request.build_opener(_Redirects)
@@ -136,7 +136,7 @@ class _Rest:
         text = f"HTTP error {error.code}: {' '.join(str(error.reason).split())}"
         return _CutError(text) if error.code in RETRIED else DownloadError(text)
 
-    def _place(self, status: int, headers: Message) -> tuple[int, int | None]:
+    def _place(self, status: int, headers: http.client.HTTPMessage) -> tuple[int, int | None]:
         """Return where the response continues the file, and the size of the content if known."""
         size = self._file.seek(0, os.SEEK_END)
         before, self._version = self._version, _validator(headers)
@@ -191,7 +191,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         fp: IO[bytes],
         code: int,
         msg: str,
-        headers: Message,
+        headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
         scheme = newurl.partition(":")[0].lower()
@@ -200,7 +200,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _validator(headers: Message) -> str | None:
+def _validator(headers: http.client.HTTPMessage) -> str | None:
     """Return what tells one version of the content from another, for If-Range."""
     tag = headers.get("ETag")
     if tag is not None and not tag.startswith("W/"):
@@ -212,7 +212,7 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _write_all(file: BinaryIO, part: bytes) -> None:
+def _write_all(file: FileIO, part: bytes) -> None:
     view = memoryview(part)
     while view:
         view = view[file.write(view) :]
