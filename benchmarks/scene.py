@@ -20,7 +20,8 @@ def scene_frames(count: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         scene += 0.75**octave * torch.nn.functional.interpolate(noise, size=size, mode="bicubic")
     scene = ((scene / scene.std() * 0.22 + 0.5).clamp(0, 1) * 255).byte()[0]
     return pad_to_multiple(
-        [scene.roll((5 * number, 9 * number), dims=(1, 2)) for number in range(count)]
+        [scene.roll((5 * number, 9 * number), dims=(1, 2)) for number in range(count)],
+        32,
     )
 
 

@@ -23,6 +23,13 @@ CheckpointFile = Annotated[
         "published weights (`sparsevod weights` lists them); default: the bundled model.",
     ),
 ]
+System = Annotated[
+    str | None,
+    typer.Option(
+        "--system",
+        help="sparsevod, selsa, troi, mamba, mega, transvod or fgfa; default: sparsevod.",
+    ),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", help="YAML file of settings to change."),
@@ -48,7 +55,8 @@ SupportMode = Annotated[
     typer.Option(
         "--support-mode",
         help="Choice of support frames: uniform (from the entire video), window (around the target "
-        "frame) or causal (before it); default: the checkpoint's setting.",
+        "frame), causal (before it), strided (as TransVOD) or mega (window and entire video); "
+        "default: the checkpoint's setting.",
     ),
 ]
 Batch = Annotated[

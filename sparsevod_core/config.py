@@ -1,7 +1,8 @@
 """Settings and their defaults as frozen dataclasses, with YAML files and `a.b=c` overrides.
 
-The defaults are the paper's recipe (ResNet-50 on ImageNet VID). `presets/*.yaml` contain only what
-differs for other backbones. No default is stated anywhere else in the project.
+The defaults are the paper's recipe (ResNet-50 on ImageNet VID). `presets/SYSTEM.yaml` contains only
+what differs for another system (section `all`) and its backbones. No default is stated anywhere
+else in the project.
 """
 
 from __future__ import annotations
@@ -45,41 +46,157 @@ Factor = Annotated[float, Range(0, 1e30)]
 MAX_HEAD_PARAMETERS = 1_000_000_000
 """Maximum number of parameters of all head stages, estimated; the paper's model has 70 million."""
 
-Backbone = Literal["tiny", "r50", "r101", "x101_32x8d", "x101_64x4d"]
+System = Literal["sparsevod", "selsa", "troi", "mamba", "mega", "transvod", "fgfa"]
+ResNetName = Literal["tiny", "r50", "r101", "x101_32x8d", "x101_64x4d"]
+LayerNormName = Literal["swin_t", "swin_s", "swin_b", "convnext_t", "convnext_s", "convnext_b"]
+Backbone = Literal[ResNetName, LayerNormName]
 Aggregation = Literal["off", "average", "attention"]
 
 _YES, _NO = ("true", "on", "yes"), ("false", "off", "no")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FasterRCNNConfig:
+    """Two-stage detector of SELSA, TROI, MAMBA, FGFA and MEGA (Ren et al., NeurIPS 2015)."""
+
+    anchor_sides: tuple[Annotated[float, Range(1, 8192)], ...] = (64.0, 128.0, 256.0, 512.0)
+    """Square roots of the areas of the anchors, in pixels; each has the ratios 0.5, 1 and 2."""
+    candidates: Annotated[int, Range(1, 100_000)] = 6000
+    """Number of best anchors of a frame that enter NMS."""
+    train_proposals: Annotated[int, Range(1, 10_000)] = 600
+    """Number of proposals of a target frame in training, from which the head's are sampled."""
+    support_proposals: Annotated[int, Range(1, 10_000)] = 300
+    """Number of proposals of a support frame."""
+    rpn_samples: Annotated[int, Range(1, 100_000)] = 256
+    """Number of anchors of a frame in the loss of the region proposal network."""
+    head_samples: Annotated[int, Range(1, 10_000)] = 256
+    """Number of proposals of a frame in the loss of the head."""
+    head_dim: Annotated[int, Range(1, 65_536)] = 1024
+    """Width of the head's fully connected layers."""
+    head_layers: Annotated[int, Range(1, 16)] = 2
+    """Number of fully connected layers of the head; an aggregation follows each."""
+    attention_heads: Annotated[int, Range(1, 1024)] = 16
+    """Number of heads of each aggregation."""
+    min_score: Fraction = 0.0001
+    """Detections with a score greater than this remain."""
+    nms_iou: Fraction = 0.5
+    """IoU with a better detection of the same class above which a detection is dropped."""
+    max_detections: Annotated[int, Range(1, 10_000)] = 100
+    """Maximum number of detections of a frame."""
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, "model.faster_rcnn.")
+        if self.head_dim % self.attention_heads:
+            raise ConfigError(
+                f"model.faster_rcnn.attention_heads={self.attention_heads}: expected a divisor of "
+                f"model.faster_rcnn.head_dim={self.head_dim}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MAMBAConfig:
+    """Memory bank of MAMBA (Sun et al., AAAI 2021)."""
+
+    bank_rows: Annotated[int, Range(1, 1_000_000)] = 20_000
+    """Number of proposal features that the bank of a video holds."""
+    read_rows: Annotated[int, Range(1, 100_000)] = 2000
+    """Number of them that a target frame attends to, drawn at random."""
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, "model.mamba.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MEGAConfig:
+    """Relation modules of MEGA (Chen et al., CVPR 2020)."""
+
+    advanced_proposals: Annotated[int, Range(1, 10_000)] = 15
+    """Number of best proposals of a support frame that take part in the later stages."""
+    memory_frames: Annotated[int, Range(1, 1000)] = 25
+    """Number of past frames whose features the memory of each stage holds."""
+    global_layers: Annotated[int, Range(1, 8)] = 1
+    """Number of relation modules over the global frames: 1 before the local stages, others after;
+    2 with ResNet-101."""
+    reduction: Annotated[int, Range(0, 8192)] = 256
+    """Number of channels of the map from which RoIs are pooled; 0: all channels of layer4, as with
+    ResNet-101."""
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, "model.mega.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FGFAConfig:
+    """Flow-guided feature aggregation (Zhu et al., ICCV 2017)."""
+
+    flow: Literal["flownet", "none"] = "flownet"
+    """Network that predicts the motion between frames; `none`: maps are not warped."""
+    flow_width: Annotated[int, Range(1, 1024)] = 64
+    """Number of channels of FlowNet's first layer."""
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, "model.fgfa.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransVODConfig:
+    """Deformable DETR and temporal layers of TransVOD (He et al., ACM MM 2021)."""
+
+    encoder_layers: Annotated[int, Range(1, 32)] = 6
+    """Number of layers of the encoder."""
+    decoder_layers: Annotated[int, Range(1, 32)] = 6
+    """Number of layers of the decoder of each frame."""
+    points: Annotated[int, Range(1, 64)] = 4
+    """Number of points that a head of the deformable attention reads."""
+    dropout: Annotated[float, Range(0, 0.9)] = 0.1
+    """Share of the activations that training drops."""
+    support_queries: tuple[Annotated[int, Range(1, 10_000)], ...] = (80, 50, 30)
+    """Number of best queries per support frame that each temporal layer attends to."""
+    released_points: bool = False
+    """Read reference points as the released CUDA code does, for its checkpoints: queries look
+    where others point."""
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, "model.transvod.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """Detector (paper, section 3; `docs/method.md` gives the source of each choice)."""
 
+    system: System = "sparsevod"
+    """Video object detector. Settings outside the sections are SparseVOD's unless they name other
+    systems; `faster_rcnn` is used by selsa, troi, mamba, mega and fgfa."""
+    temporal: bool = True
+    """If False, only the frame detector of the system is built, which uses no support frames:
+    Sparse R-CNN, Faster R-CNN or Deformable DETR."""
     backbone: Backbone = "r50"
-    """ResNet or ResNeXt of torchvision, or `tiny` (ResNet-10)."""
-    norm: Literal["batch", "batch_frozen", "group"] = "batch"
+    """ResNet, ResNeXt, Swin Transformer or ConvNeXt of torchvision, or `tiny` (ResNet-10)."""
+    norm: Literal["batch", "batch_frozen", "group", "layer"] = "batch"
     """Norm of the backbone. `batch`: BatchNorm with stored statistics, weight and bias are trained.
     `batch_frozen`: the same, nothing is trained (original Sparse R-CNN). `group`: GroupNorm, to
-    train from scratch."""
+    train from scratch. `layer`: LayerNorm, the only norm of Swin and ConvNeXt, and only theirs."""
     map_norm: Literal["none", "layer"] = "none"
     """Norm of P2..P5. `none`: as in the reference. `layer`: LayerNorm over the channels of each
     position, to train from scratch. Without it, the scale of the maps grows until TFE's softmax
     selects one frame and learns nothing."""
     frozen_stages: Annotated[int, Range(0, 5)] = 2
-    """Number of ResNet stages that are not trained, counted from the stem; 2: stem and layer1."""
+    """Number of backbone stages that are not trained, counted from the stem; 2: stem and layer1."""
     num_classes: Annotated[int, Range(1, 100_000)] = 30
     """Number of classes; `train` sets it to the number of categories in the annotations."""
     num_proposals: Annotated[int, Range(1, 10_000)] = 100
-    """Number of learned proposals per frame."""
+    """Number of learned proposals (or object queries) per frame; for two-stage detectors, of
+    proposals of a target frame at test time."""
     proposal_init: Literal["image", "random", "grid"] = "image"
     """Initial boxes of the learned proposals. `image`: the entire image (the reference). `random`
     and `grid` scatter them, as in the paper's Fig. 3(a)."""
     channels: Annotated[int, Range(1, 8192)] = 256
-    """Number of channels of pyramid levels, RoI features and proposal features."""
+    """Number of channels of pyramid levels, RoI features and proposal features. All systems: number
+    of channels of the map that the detector reads."""
     num_heads: Annotated[int, Range(1, 1024)] = 8
-    """Number of heads of the self-attention among proposals."""
+    """Number of heads of the self-attention among proposals; transvod: of every attention."""
     ffn_dim: Annotated[int, Range(1, 65_536)] = 2048
-    """Hidden size of the feed-forward network of a head stage."""
+    """Hidden size of the feed-forward network of a head stage; transvod: of every layer."""
     dynamic_dim: Annotated[int, Range(1, 8192)] = 64
     """Hidden size of the instance interaction."""
     num_stages: Annotated[int, Range(1, 6)] = 6
@@ -87,9 +204,9 @@ class ModelConfig:
     tfe: Aggregation = "attention"
     """Temporal RoI feature extraction; `average` is "Avg." in the paper's Table 4."""
     tfe_blocks: Annotated[int, Range(1, 1024)] = 4
-    """Number of channel blocks (heads) of TFE's attention."""
+    """Number of channel blocks (heads) of TFE's attention; troi too."""
     tfe_top_k: Annotated[int, Range(1, 1024)] = 2
-    """Number of similar positions used per RoI bin and support frame."""
+    """Number of similar positions used per RoI bin and support frame; troi too."""
     support_level: Literal["p2", "p3", "p4", "p5"] = "p5"
     """Pyramid level of the support frames in which TFE searches for similar features."""
     spfa: Aggregation = "attention"
@@ -98,6 +215,17 @@ class ModelConfig:
     """Number of heads of SPFA's attention."""
     box_decode: Literal["mmdetection", "original"] = "mmdetection"
     """Clamp of the size deltas: to +-4.135 (MMDetection), or only from above to 8.74 (original)."""
+    faster_rcnn: FasterRCNNConfig = field(default_factory=FasterRCNNConfig)
+    mamba: MAMBAConfig = field(default_factory=MAMBAConfig)
+    mega: MEGAConfig = field(default_factory=MEGAConfig)
+    fgfa: FGFAConfig = field(default_factory=FGFAConfig)
+    transvod: TransVODConfig = field(default_factory=TransVODConfig)
+
+    @property
+    def uses_supports(self) -> bool:
+        """Whether the detector uses support frames."""
+        is_off = self.system == "sparsevod" and self.tfe == self.spfa == "off"
+        return self.temporal and not is_off
 
     def __post_init__(self) -> None:
         _check_ranges(self, "model.")
@@ -112,7 +240,15 @@ class ModelConfig:
             raise ConfigError(
                 f"model: expected at most {MAX_HEAD_PARAMETERS:,} parameters in the head, "
                 f"got about {num_parameters:,}",
-                hint="use smaller model.channels, model.dynamic_dim or model.ffn_dim",
+                hint="use smaller model.channels, model.ffn_dim, model.dynamic_dim or "
+                "model.faster_rcnn.head_dim",
+            )
+        has_layer_norm = self.backbone in get_args(LayerNormName)
+        if has_layer_norm != (self.norm == "layer"):
+            fitting = "layer" if has_layer_norm else "batch, batch_frozen or group"
+            raise ConfigError(
+                f"model.norm={self.norm}: expected {fitting} for model.backbone={self.backbone}",
+                hint=f"add --set model.norm={fitting.partition(',')[0]}",
             )
         if self.norm == "group" and self.frozen_stages:
             raise ConfigError(
@@ -122,11 +258,20 @@ class ModelConfig:
             )
 
     def num_head_parameters(self) -> int:
-        """Return the number of parameters of the large layers of all head stages."""
-        interaction = self.channels**2 * (2 * self.dynamic_dim + 49)
+        """Return the number of parameters of the large layers of the head."""
         attention = 4 * self.channels**2
-        others = self.channels * (2 * self.ffn_dim + self.num_classes + self.num_proposals)
-        return self.num_stages * (interaction + 3 * attention + others)
+        if self.system == "sparsevod":
+            interaction = self.channels**2 * (2 * self.dynamic_dim + 49)
+            others = self.channels * (2 * self.ffn_dim + self.num_classes + self.num_proposals)
+            return self.num_stages * (interaction + 3 * attention + others)
+        if self.system == "transvod":
+            layers = self.transvod.encoder_layers + self.transvod.decoder_layers + 4
+            queries = self.channels * (self.num_proposals + layers * self.num_classes)
+            return layers * (2 * attention + 2 * self.channels * self.ffn_dim) + queries
+        head = self.faster_rcnn
+        pooled = 49 * (self.mega.reduction or 2048 if self.system == "mega" else self.channels)
+        layers = head.head_dim**2 * 5 * head.head_layers + 9 * self.channels**2
+        return head.head_dim * (pooled + 5 * self.num_classes) + layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +290,11 @@ class DataConfig:
     """Length of the shorter side of resized frames, in pixels."""
     long_side: Annotated[int, Range(32, 16_384)] = 1000
     """Maximum length of the longer side of resized frames, in pixels."""
+    resize: Literal["antialias", "opencv"] = "antialias"
+    """How frames are resized. `antialias`: bilinear with antialiasing. `opencv`: bilinear without
+    it, in 8 bits, as MMTracking and MMDetection do."""
+    pad_multiple: Annotated[int, Range(1, 1024)] = 32
+    """Sides of resized frames are padded to a multiple of this number of pixels."""
     flip: Fraction = 0.5
     """Probability of flipping a training clip horizontally."""
     crop: Annotated[float, Range(0, 0.9)] = 0.0
@@ -155,6 +305,10 @@ class DataConfig:
     """Number of support frames of a training clip."""
     support_range: Count = 9
     """Maximum distance of support frames from the target frame of a training clip, in frames."""
+    support_choice: Literal["sides", "anywhere", "mega"] = "sides"
+    """Choice of the support frames of a training clip. `sides`: at random, half on each side of the
+    target frame. `anywhere`: at random, `support_range` has no effect. `mega`: MEGA's local frames
+    (the target and `supports` others), frames for its memory, and `supports` global ones."""
     workers: Annotated[int, Range(0, 1024)] = 2
     """Number of loader processes per rank; 0: load in the training process."""
 
@@ -192,7 +346,7 @@ class TrainConfig:
 
     backbone_weights: str = "imagenet"
     """Initial weights of the backbone: `imagenet` (downloaded by torchvision), `none` (random,
-    needs model.norm=group), or the path of a file."""
+    needs model.norm=group or layer), or the path of a file."""
     init_from: str | None = None
     """Checkpoint to start from: ours, MMDetection's or the original Sparse R-CNN's, or the name of
     published weights."""
@@ -204,12 +358,25 @@ class TrainConfig:
     """Number of epochs."""
     max_steps: Count | None = None
     """Stop after this step; the schedule still spans `epochs`, so that training can be resumed."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or SGD with momentum."""
+    momentum: Fraction = 0.9
+    """Momentum of SGD."""
     learning_rate: Factor = 2.5e-5
     """Learning rate after warm-up."""
     backbone_rate: Factor = 1.0
-    """Learning rate of the backbone without the FPN, as a multiple of `learning_rate`."""
+    """Learning rate of the backbone without the FPN or neck, as a multiple of `learning_rate`."""
+    offset_rate: Factor = 1.0
+    """Learning rate of the layers that predict reference points and sampling offsets (transvod), as
+    a multiple of `learning_rate`."""
+    bias_rate: Factor = 1.0
+    """Learning rate of biases, as a multiple of `learning_rate`; if it is not 1, biases have no
+    weight decay (mega)."""
+    trained: Literal["all", "temporal"] = "all"
+    """Weights to train. `temporal`: only those of the temporal layers, to be added to a trained
+    frame detector."""
     weight_decay: Factor = 1e-4
-    """Weight decay of AdamW."""
+    """Weight decay."""
     clip_grad_norm: Factor = 1.0
     """Maximum norm of the gradient."""
     warmup_steps: CountOrZero = 1000
@@ -258,10 +425,14 @@ class InferenceConfig:
 
     supports: Annotated[int, Range(0, 10_000)] = 6
     """Number of support frames."""
-    support: Literal["uniform", "window", "causal"] = "uniform"
-    """Choice of support frames: spread over the video, around the target frame, or before it."""
+    support: Literal["uniform", "window", "causal", "strided", "mega"] = "uniform"
+    """Choice of support frames. `uniform`: spread over the video. `window`: around the target
+    frame. `causal`: before it. `strided`: TransVOD's, from before the target frame to the end of
+    the video. `mega`: a window, and `global_supports` frames from the entire video."""
     window_stride: Count = 1
     """Distance in frames between the support frames of `window`."""
+    global_supports: Annotated[int, Range(0, 10_000)] = 10
+    """Number of global support frames (mega)."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "fp32"
     """Precision of maps and RoI features. `fp32`: full fp32 on every device. `tf32`: fp32 with
     TensorFloat-32 products on a GPU, same as fp32 elsewhere. `auto`: bf16 if the hardware supports
@@ -313,6 +484,25 @@ class Config:
 
     def __post_init__(self) -> None:
         _check_ranges(self, "")
+        model = self.model
+        if self.train.trained == "temporal" and not (model.system == "transvod" and model.temporal):
+            raise ConfigError(
+                f"train.trained=temporal: the {model.system} detector is trained as a whole"
+                + ("" if model.temporal else ", as model.temporal=false"),
+                hint="add --set train.trained=all",
+            )
+        if self.train.recompute_stages and model.system != "sparsevod":
+            raise ConfigError(
+                f"train.recompute_stages=true: {model.system} has no stages to recompute",
+                hint="add --set train.recompute_stages=false",
+            )
+        choices = {
+            "data.support_choice": self.data.support_choice,
+            "inference.support": self.inference.support,
+        }
+        for key, value in choices.items():
+            if value == "mega" and model.system != "mega":
+                raise ConfigError(f"{key}=mega: expected model.system=mega, got {model.system}")
 
     def replace(self, overrides: Mapping[str, Any]) -> Config:
         """Return a copy with dotted keys set, e.g. `{"train.epochs": 1}`; text is cast.
@@ -328,10 +518,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain nested dict, as written to YAML files and checkpoints."""
-        plain = dataclasses.asdict(self)
-        for section in plain.values():
-            if isinstance(section, dict):
-                section.update({k: list(v) for k, v in section.items() if isinstance(v, tuple)})
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
         return plain
 
     def to_yaml(self) -> str:
@@ -339,33 +526,78 @@ class Config:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
-def preset_names() -> list[str]:
-    """Return the names that `load_config(preset=...)` and `--backbone` accept."""
-    return sorted(path.stem for path in PRESETS_DIR.glob("*.yaml"))
+SYSTEMS: tuple[System, ...] = get_args(System)
+"""Names of the systems that `load_config(system=...)` and `--system` accept."""
+
+
+def preset_names(system: str = "sparsevod") -> list[str]:
+    """Return the backbone presets of a system: what `load_config(preset=...)` accepts."""
+    return sorted(name for name in _presets(system) if name != "all")
+
+
+def preset_settings(system: str, preset: str | None) -> dict[str, Any]:
+    """Return what a system and a preset change, by dotted key.
+
+    Args:
+        system: One of `SYSTEMS`.
+        preset: One of `preset_names(system)`; None: the system only.
+
+    Raises:
+        ConfigError: Unknown system or preset.
+    """
+    sections = _presets(system)
+    if preset is not None and preset not in preset_names(system):
+        raise ConfigError(
+            f"unknown backbone preset {preset!r}: "
+            f"expected one of {', '.join(preset_names(system))}",
+            hint=_did_you_mean(preset, preset_names(system)),
+        )
+    return _flat(sections["all"]) | ({} if preset is None else _flat(sections[preset]))
+
+
+@cache
+def _presets(system: str) -> dict[str, Any]:
+    """Return the sections of a system's preset file."""
+    if system not in SYSTEMS:
+        raise ConfigError(
+            f"unknown system {system!r}: expected one of {', '.join(SYSTEMS)}",
+            hint=_did_you_mean(system, SYSTEMS),
+        )
+    sections: dict[str, Any] = read_yaml(PRESETS_DIR / f"{system}.yaml", ConfigError)
+    return sections
 
 
 def load_config(
     preset: str | None = None,
     file: Path | str | None = None,
     overrides: Sequence[str] = (),
+    *,
+    system: str | None = None,
 ) -> Config:
     """Merge the defaults, a preset, a YAML file and `a.b=c` overrides; later ones win.
 
+    Args:
+        preset: Backbone preset, see `preset_names`.
+        file: YAML file of settings.
+        overrides: Settings such as `train.epochs=1`.
+        system: One of `SYSTEMS`, whose presets are used; None: the `model.system` of the file, or
+            SparseVOD.
+
     Raises:
-        ConfigError: unknown preset or key, unreadable file, or a value of the wrong type or outside
-            its range.
+        ConfigError: unknown system, preset or key, unreadable file, or a value of the wrong type or
+            outside its range.
     """
-    settings: dict[str, Any] = {}
-    if preset is not None:
-        if preset not in preset_names():
-            raise ConfigError(
-                f"unknown backbone preset {preset!r}: expected one of {', '.join(preset_names())}",
-                hint=_did_you_mean(preset, preset_names()),
-            )
-        settings |= _read_settings(PRESETS_DIR / f"{preset}.yaml")
-    if file is not None:
-        settings |= _read_settings(Path(file))
-    return Config().replace(settings | override_pairs(overrides))
+    in_file = {} if file is None else _read_settings(Path(file))
+    pairs = override_pairs(overrides)
+    stated = pairs.get("model.system", in_file.get("model.system"))
+    if system is not None and stated not in (None, system):
+        raise ConfigError(
+            f"model.system={_excerpt(stated)} contradicts the system {system}",
+            hint="state the system once",
+        )
+    system = system or stated or "sparsevod"
+    settings = {"model.system": system, **preset_settings(system, preset)}
+    return Config().replace(settings | in_file | pairs)
 
 
 def override_pairs(overrides: Sequence[str]) -> dict[str, str]:
@@ -421,12 +653,7 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a dict of settings, nested by section, by dotted key."""
     if not isinstance(tree, Mapping):
         raise ConfigError(f"expected settings by name, got {_excerpt(tree)}")
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{_name(key)}.{_name(name)}": setting for name, setting in value.items()}
-        elif value is not None or key not in _sections():  # None: all its lines commented out
-            flat[_name(key)] = value
+    flat = _joined_keys(tree, "")
     # Older versions wrote a bool; `false` was the default.
     is_compiled = flat.get("inference.compile")
     if isinstance(is_compiled, bool) or is_compiled in ("true", "false"):
@@ -437,6 +664,25 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def _joined_keys(tree: Mapping[Any, Any], prefix: str) -> dict[str, Any]:
+    """Return the values of nested sections by dotted key; what is below another key stays."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = prefix + _name(name)
+        if isinstance(value, Mapping) and (key in _sections() or not prefix):
+            flat |= _joined_keys(value, f"{key}.")
+        elif value is not None or key not in _sections():  # None: all its lines commented out
+            flat[key] = value
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    """Return nested dicts with lists instead of tuples."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _name(key: Any) -> str:
     if not isinstance(key, str):
         raise ConfigError(f"expected the name of a setting, got {_excerpt(key)}")
@@ -445,22 +691,22 @@ def _name(key: Any) -> str:
 
 @cache
 def _sections() -> dict[str, type]:
-    """Return the dataclass of each section of `Config`."""
-    hints = get_type_hints(Config)
-    return {
-        name: kind
-        for name, kind in hints.items()
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind)
-    }
+    """Return the dataclass of each section of `Config` by its dotted key, outer ones first."""
+    sections: dict[str, type] = {}
+    for prefix, owner in (("", Config), ("model.", ModelConfig)):
+        for name, kind in get_type_hints(owner).items():
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+                sections[prefix + name] = kind
+    return sections
 
 
 @cache
 def _types() -> dict[str, Any]:
     """Return the type hint of every setting by its dotted key."""
-    types = {name: kind for name, kind in get_type_hints(Config).items() if name not in _sections()}
-    for section, kind in _sections().items():
-        types |= {f"{section}.{name}": hint for name, hint in get_type_hints(kind).items()}
-    return types
+    types: dict[str, Any] = {}
+    for prefix, kind in (("", Config), *((f"{name}.", kind) for name, kind in _sections().items())):
+        types |= {prefix + name: hint for name, hint in get_type_hints(kind).items()}
+    return {name: hint for name, hint in types.items() if name not in _sections()}
 
 
 def _require_setting(key: str, value: Any) -> None:
@@ -482,15 +728,15 @@ def _did_you_mean(word: str, choices: Sequence[str]) -> str | None:
 
 def _build(settings: Mapping[str, Any]) -> Config:
     """Build a config from values by dotted key, cast to the types of the fields."""
-    top_level: dict[str, Any] = {}
-    sections: dict[str, dict[str, Any]] = {name: {} for name in _sections()}
+    values: dict[str, dict[str, Any]] = {name: {} for name in ("", *_sections())}
     for key, value in settings.items():
         _require_setting(key, value)
         section, _, name = key.rpartition(".")
-        values = sections[section] if section else top_level
-        values[name] = _cast(value, _types()[key], key)
-    built = {name: kind(**sections[name]) for name, kind in _sections().items()}
-    return Config(**built, **top_level)
+        values[section][name] = _cast(value, _types()[key], key)
+    for key, kind in reversed(_sections().items()):  # inner sections first
+        section, _, name = key.rpartition(".")
+        values[section][name] = kind(**values[key])
+    return Config(**values[""])
 
 
 def _cast(value: Any, hint: Any, dotted: str) -> Any:

@@ -26,21 +26,26 @@ class Clip:
     """Batch of target frames, each with support frames of the same video.
 
     Attributes:
-        images: Target frames, RGB 0..255, zero-padded right and below to a multiple of 32.
+        images: Target frames, RGB 0..255, zero-padded right and below to a multiple of
+            `data.pad_multiple`.
         supports: Support frames, padded like the target frames; S may be 0.
         image_sizes: Unpadded (height, width) of each clip's frames in pixels.
+        groups: Numbers of support frames of each group, in their order: MEGA has local frames,
+            frames for its memory and global frames; empty for others.
     """
 
     images: UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"]
     supports: UInt8[Tensor, "B S 3 H W"] | Float[Tensor, "B S 3 H W"]
     image_sizes: Int[Tensor, "B 2"]
+    groups: tuple[int, ...] = ()
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Clip:
         """Return a copy on `device`."""
-        return Clip(
-            self.images.to(device, non_blocking=non_blocking),
-            self.supports.to(device, non_blocking=non_blocking),
-            self.image_sizes.to(device, non_blocking=non_blocking),
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=non_blocking),
+            supports=self.supports.to(device, non_blocking=non_blocking),
+            image_sizes=self.image_sizes.to(device, non_blocking=non_blocking),
         )
 
 
@@ -97,6 +102,49 @@ class DetectorOutput:
             self.proposals_xyxy.clone(),
             self.image_sizes.clone(),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalSamples:
+    """Sampled anchors of a batch of frames, for the loss of a region proposal network (RPN).
+
+    Attributes:
+        logits: Objectness of the R sampled anchors before the sigmoid.
+        labels: 1 for anchors of an object, 0 for background.
+        deltas: Predicted box deltas of the anchors with label 1, in order.
+        delta_targets: Deltas that lead from these anchors to their objects.
+    """
+
+    logits: Float[Tensor, " R"]
+    labels: Float[Tensor, " R"]
+    deltas: Float[Tensor, "P 4"]
+    delta_targets: Float[Tensor, "P 4"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSamples:
+    """Sampled proposals of a batch of frames, for the loss of a box head.
+
+    Attributes:
+        logits: K + 1 class scores of the R sampled proposals before the softmax, the background
+            last.
+        labels: Classes, 0..K-1; K: background.
+        deltas: Predicted box deltas, of their own class, of the P proposals of an object, in order.
+        delta_targets: Deltas that lead from these proposals to their objects.
+    """
+
+    logits: Float[Tensor, "R classes"]
+    labels: Int[Tensor, " R"]
+    deltas: Float[Tensor, "P 4"]
+    delta_targets: Float[Tensor, "P 4"]
+
+
+@dataclass(frozen=True, slots=True)
+class TwoStageOutput:
+    """What a two-stage detector predicts in training, with what it should predict."""
+
+    proposals: ProposalSamples
+    head: HeadSamples
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,11 @@ import typer
 
 from sparsevod_cli.app import app
 from sparsevod_core.config import (
-    PRESETS_DIR,
+    SYSTEMS,
     Config,
-    file_overrides,
     load_config,
-    override_pairs,
     preset_names,
+    preset_settings,
 )
 
 REPOSITORY = Path(__file__).parents[1]
@@ -163,18 +162,21 @@ def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
 # --- defaults are stated once -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", preset_names())
-def test_presets_set_known_keys_and_build(preset: str) -> None:
-    texts = file_overrides(PRESETS_DIR / f"{preset}.yaml")  # raises for an unknown key
-    assert load_config(preset) == load_config(overrides=texts)
+PRESETS = [(system, preset) for system in SYSTEMS for preset in preset_names(system)]
 
 
-@pytest.mark.parametrize("preset", preset_names())
-def test_presets_state_only_what_differs_from_the_default(preset: str) -> None:
-    stated = override_pairs(file_overrides(PRESETS_DIR / f"{preset}.yaml"))
-    defaults = Config().flat()
-    repeated = [key for key in stated if load_config(preset).flat()[key] == defaults[key]]
-    assert repeated == (["model.backbone"] if preset == "r50" else [])
+@pytest.mark.parametrize(("system", "preset"), PRESETS)
+def test_presets_set_known_keys(system: str, preset: str) -> None:
+    config = load_config(preset, system=system)  # raises for an unknown key
+    assert config.model.system == system
+
+
+@pytest.mark.parametrize(("system", "preset"), PRESETS)
+def test_presets_state_only_what_differs_from_the_default(system: str, preset: str) -> None:
+    resolved, defaults = load_config(preset, system=system).flat(), Config().flat()
+    repeated = [k for k in preset_settings(system, preset) if resolved[k] == defaults[k]]
+    # Those of `tiny` undo what its system changes.
+    assert preset == "tiny" or repeated == (["model.backbone"] if preset == "r50" else [])
 
 
 def test_options_that_set_a_setting_have_no_default_of_their_own() -> None:

@@ -1,4 +1,4 @@
-"""docs/method.md lists every setting with its default, and no setting that does not exist."""
+"""docs/method.md and docs/models.md list every setting with its default, and no other setting."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from sparsevod_core.config import Config, load_config
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-METHOD = (REPOSITORY / "docs" / "method.md").read_text(encoding="utf-8")
-SETTING = r"(?:(?:model|data|loss|train|inference|track)\.(?!yaml|json)\w+|seed)"
+METHOD = "\n".join(
+    (REPOSITORY / "docs" / name).read_text(encoding="utf-8") for name in ("method.md", "models.md")
+)
+SETTING = r"(?:(?:model|data|loss|train|inference|track)\.(?!yaml|json)\w+(?:\.\w+)?|seed)"
 
 
 def test_every_setting_is_explained() -> None:

@@ -28,7 +28,7 @@ from sparsevod_core.reporting import counted
 if TYPE_CHECKING:
     from sparsevod_core.benchmark.inference import BenchmarkSettings
     from sparsevod_core.config import Config
-    from sparsevod_core.model.detector import SparseVOD
+    from sparsevod_core.model.video_detector import VideoDetector
     from sparsevod_core.reporting import Reporter
 
 app = typer.Typer(
@@ -149,6 +149,7 @@ def bench(
             repeats=repeats,
             warmup=warmup,
             seed=resolved.seed,
+            pad_multiple=resolved.data.pad_multiple,
         ),
         device=resolve_device(device),
         against=list(dict.fromkeys(names)),
@@ -316,7 +317,7 @@ def _default_settings(settings: BenchmarkSettings) -> dict[str, object]:
 
 def _trained(
     checkpoint: Path | None, settings: list[str], reporter: Reporter
-) -> tuple[SparseVOD, Config, dict[str, Any]]:
+) -> tuple[VideoDetector, Config, dict[str, Any]]:
     """Load the detector of a checkpoint or the bundled one; also describe it for the result."""
     from sparsevod_core.checkpoint import load_detector
     from sparsevod_core.config import override_pairs
@@ -335,7 +336,9 @@ def _trained(
     return detector, config, described
 
 
-def _random(backbone: str | None, settings: list[str]) -> tuple[SparseVOD, Config, dict[str, Any]]:
+def _random(
+    backbone: str | None, settings: list[str]
+) -> tuple[VideoDetector, Config, dict[str, Any]]:
     """Build a detector with seeded random weights; also describe it for the result."""
     import torch
 

@@ -16,6 +16,7 @@ from sparsevod_cli.options import (
     JsonOut,
     Overrides,
     Seed,
+    System,
     overrides_with,
 )
 from sparsevod_core.errors import ConfigError
@@ -54,6 +55,7 @@ def train(
         Path | None,
         typer.Option("--val-root", help="The same as --root, for --val."),
     ] = None,
+    system: System = None,
     backbone: Annotated[
         str | None,
         typer.Option("--backbone", help="Preset: tiny, r50, r101 or x101; default: r50."),
@@ -108,7 +110,7 @@ def train(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Run folder to create; default: runs/BACKBONE-DATE-TIME."
+            "--output", "-o", help="Run folder to create; default: runs/SYSTEM-BACKBONE-DATE-TIME."
         ),
     ] = None,
     resume: Annotated[
@@ -144,6 +146,8 @@ def train(
 
     Example: sparsevod train --annotations train.json --root frames --backbone tiny
 
+    Example: sparsevod train --system selsa --backbone r50 --gpus 8
+
     Example: sparsevod train --resume runs/tiny-20260101-120000
     """
     from sparsevod_cli.progress import ConsoleReporter
@@ -174,10 +178,10 @@ def train(
         train__max_steps=max_steps,
     )
     if resume:
-        if backbone or config_file or backbone_weights or init_from:
+        if system or backbone or config_file or backbone_weights or init_from:
             raise ConfigError(
-                "--resume uses the model and recipe of the run: remove --backbone, --config, "
-                "--backbone-weights and --init-from"
+                "--resume uses the model and recipe of the run: remove --system, --backbone, "
+                "--config, --backbone-weights and --init-from"
             )
         from sparsevod_core.training.run_folder import run_to_resume
         from sparsevod_core.training.settings import resumed_settings
@@ -194,8 +198,9 @@ def train(
         from sparsevod_core.training.settings import new_run_settings
 
         preset = backbone or DEFAULT_BACKBONE
-        config = new_run_settings(preset, config_file, settings, reporter)
-        output = output or new_run_path(preset)
+        config = new_run_settings(preset, config_file, settings, reporter, system=system)
+        name = preset if config.model.system == "sparsevod" else f"{config.model.system}-{preset}"
+        output = output or new_run_path(name)
 
     from sparsevod_core.distributed.launch import Processes, launch_on
     from sparsevod_core.training.run import train as train_detector

@@ -88,7 +88,7 @@ class TrainingStep:
         num_boxes = max(sum(len(targets.labels) for targets in batch.targets), 1)
         with computing_in(self._train.precision):
             with autocast(self.device, self._train.precision):
-                output = self._model(batch.clip)
+                output = self._model(batch.clip, batch.targets)
             done()
             losses = self._criterion(output, batch.targets, float(num_boxes))
             done()

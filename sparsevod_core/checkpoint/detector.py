@@ -14,7 +14,7 @@ from sparsevod_core.checkpoint.file import load_checkpoint
 from sparsevod_core.embedded import embedded_card, embedded_checkpoint
 from sparsevod_core.errors import CheckpointError
 from sparsevod_core.model.build import build_detector
-from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.reporting import Reporter, SilentReporter
 
 
@@ -23,7 +23,7 @@ def load_detector(
     *,
     device: torch.device | str = "cpu",
     reporter: Reporter | None = None,
-) -> tuple[SparseVOD, Checkpoint]:
+) -> tuple[VideoDetector, Checkpoint]:
     """Load the detector of a checkpoint, ours or foreign, in evaluation mode.
 
     Every weight of the detector comes from the file.

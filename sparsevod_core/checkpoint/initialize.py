@@ -12,7 +12,7 @@ from sparsevod_core.checkpoint.contents import SOURCE_NAMES, Checkpoint
 from sparsevod_core.checkpoint.file import load_checkpoint
 from sparsevod_core.checkpoint.init_report import InitReport
 from sparsevod_core.errors import CheckpointError
-from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category
 
@@ -20,7 +20,7 @@ Layer = Mapping[str, Tensor]
 
 
 def initialize_from(
-    detector: SparseVOD,
+    detector: VideoDetector,
     path: Path | str,
     categories: Sequence[Category] | None = None,
     reporter: Reporter | None = None,

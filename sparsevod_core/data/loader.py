@@ -6,7 +6,8 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -41,10 +42,11 @@ class TrainingBatch:
 
     def pin_memory(self) -> TrainingBatch:
         """Return the batch in page-locked memory, from which copies to a GPU are asynchronous."""
-        clip = Clip(
-            self.clip.images.pin_memory(),
-            self.clip.supports.pin_memory(),
-            self.clip.image_sizes.pin_memory(),
+        clip = replace(
+            self.clip,
+            images=self.clip.images.pin_memory(),
+            supports=self.clip.supports.pin_memory(),
+            image_sizes=self.clip.image_sizes.pin_memory(),
         )
         targets = [
             Targets(one.boxes_xyxy.pin_memory(), one.labels.pin_memory()) for one in self.targets
@@ -119,7 +121,7 @@ class TrainingLoader:
                 for step in steps
                 for first in range(0, len(step), clips_per_gpu)
             ],
-            collate_fn=collate,
+            collate_fn=partial(collate, pad_multiple=dataset.pad_multiple),
             num_workers=workers,
             worker_init_fn=_begin_worker,
             # Forked processes share the annotations' memory; spawned ones would each get a copy.
@@ -169,18 +171,26 @@ class _ErrorsAsValues(Dataset[TrainingSample | SparseVodError]):
             return error
 
 
-def collate(samples: Sequence[TrainingSample | SparseVodError]) -> TrainingBatch | SparseVodError:
+def collate(
+    samples: Sequence[TrainingSample | SparseVodError], pad_multiple: int
+) -> TrainingBatch | SparseVodError:
     """Return a batch padded to the largest clip, or the first error among the samples."""
     clips: list[TrainingSample] = []
     for sample in samples:
         if isinstance(sample, SparseVodError):
             return sample
         clips.append(sample)
-    padded, sizes = pad_to_multiple([image for clip in clips for image in clip.images])
+    images = [image for clip in clips for image in clip.images]
+    padded, sizes = pad_to_multiple(images, pad_multiple)
     padded = padded.unflatten(0, (len(clips), -1))  # [B, F, 3, H, W]
     sizes = sizes.unflatten(0, (len(clips), -1))  # [B, F, 2]
     return TrainingBatch(
-        Clip(padded[:, 0].contiguous(), padded[:, 1:].contiguous(), sizes[:, 0].contiguous()),
+        Clip(
+            padded[:, 0].contiguous(),
+            padded[:, 1:].contiguous(),
+            sizes[:, 0].contiguous(),
+            clips[0].groups,
+        ),
         [clip.targets for clip in clips],
         [clip.files for clip in clips],
     )

@@ -44,7 +44,7 @@ def resize_images(
 
 
 def pad_to_multiple(
-    images: Sequence[UInt8[Tensor, "3 _ _"]], multiple: int = 32
+    images: Sequence[UInt8[Tensor, "3 _ _"]], multiple: int
 ) -> tuple[UInt8[Tensor, "B 3 H W"], Int[Tensor, "B 2"]]:
     """Return a batch of images of any sizes, padded right and below with black, and their sizes.
 

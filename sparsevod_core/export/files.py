@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from sparsevod_core.files.lock import locked
 from sparsevod_core.files.names import fitted
 from sparsevod_core.files.unfinished import writing, writing_bytes
 from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category
 
@@ -41,7 +43,7 @@ OWN_GRAPH = Kind("a graph exported by sparsevod", _is_own)
 
 
 def export_detector(
-    detector: SparseVOD,
+    detector: VideoDetector,
     path: Path,
     *,
     image_size: tuple[int, int],
@@ -61,10 +63,12 @@ def export_detector(
         Paths of the files written.
 
     Raises:
-        ConfigError: another suffix, a size too large, packages for ONNX are missing, or there is
-            another file.
+        ConfigError: another detector than SparseVOD, another suffix, a size too large, packages
+            for ONNX are missing, or there is another file.
         DataError: a file cannot be written, or another process is writing it.
     """
+    if not isinstance(detector, SparseVOD):
+        raise ConfigError(f"{type(detector).__name__} cannot be exported")
     if path.suffix not in SUFFIXES:
         raise ConfigError(f"{path}: expected a file name ending in .onnx or .pt2")
     if max(image_size) > MAX_SIDE:
@@ -143,6 +147,9 @@ def _write(job: _Job, description: dict[str, Any]) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hide exporters' warnings and disable attention's fast path, which cannot be exported."""
+    optimizer = logging.getLogger("onnxscript")
+    level = optimizer.level
+    optimizer.setLevel(logging.ERROR)
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -150,6 +157,7 @@ def _quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
+        optimizer.setLevel(level)
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 

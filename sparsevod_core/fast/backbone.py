@@ -1,4 +1,4 @@
-"""ResNet and FPN with BatchNorms folded into convolutions, channels-last, in one precision."""
+"""Backbone and FPN with BatchNorms folded into convolutions, channels-last, in one precision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sparsevod_core.fast.fused import BiasActConv2d, Fuse, fuse_blocks
-from sparsevod_core.model.backbone import Backbone
+from sparsevod_core.model.backbone import Backbone, maps_of_stages
 
 
 class FoldedBackbone(nn.Module):
@@ -43,11 +43,8 @@ class FoldedBackbone(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         """Return four channels-last maps of strides 4 to 32."""
-        features = self.stem(images.to(dtype=self._dtype, memory_format=torch.channels_last))
-        maps = []
-        for stage in self.stages:
-            features = stage(features)
-            maps.append(features)
+        images = images.to(dtype=self._dtype, memory_format=torch.channels_last)
+        maps = maps_of_stages(self.stages, self.stem(images))
         return self.layers(maps) if self._top_down else maps
 
 

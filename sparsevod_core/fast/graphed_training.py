@@ -7,6 +7,7 @@ large GPU runs them; a graph replays them at once. Matching needs the host and i
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from sparsevod_core.model.detector import SparseVOD
-from sparsevod_core.structures import Clip, DetectorOutput
+from sparsevod_core.structures import Clip, DetectorOutput, Targets
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class GraphedTraining(nn.Module):
         self._recorded: dict[tuple[torch.Size, ...], Any] = {}
         self._is_usable = True
 
-    def forward(self, clip: Clip) -> DetectorOutput:
+    def forward(self, clip: Clip, targets: Sequence[Targets] = ()) -> DetectorOutput:
         """See `SparseVOD.forward`."""
         tensors = (clip.images, clip.supports, clip.image_sizes)
         shape = tuple(tensor.shape for tensor in tensors)

@@ -22,10 +22,17 @@ from sparsevod_core.kernels.int8_similarity import int8_keys
 from sparsevod_core.model.detector import SparseVOD
 from sparsevod_core.model.interaction import InstanceInteraction
 from sparsevod_core.model.temporal_roi import TemporalAttention
+from sparsevod_core.model.video_detector import VideoDetector
 
 
-def optimized(detector: SparseVOD, plan: Plan) -> SparseVOD | RecordedDetector:
+def optimized(detector: VideoDetector, plan: Plan) -> VideoDetector | RecordedDetector:
     """Return an optimized copy of a trained detector for inference; `detector` is not changed."""
+    if isinstance(detector, SparseVOD):
+        return _optimized_sparsevod(detector, plan)
+    return detector
+
+
+def _optimized_sparsevod(detector: SparseVOD, plan: Plan) -> SparseVOD | RecordedDetector:
     packed = plan.fused == "onednn" and can_pack(plan.dtype)
     fuse = PackedConv2d if packed else BiasActConv2d if plan.fused == "triton" else None
     fast = copy.copy(detector)
@@ -60,11 +67,13 @@ def optimized(detector: SparseVOD, plan: Plan) -> SparseVOD | RecordedDetector:
     return RecordedDetector(fast, quick, recorded=plan.recorded)
 
 
-def trainable(detector: SparseVOD, plan: Plan) -> nn.Module:
+def trainable(detector: VideoDetector, plan: Plan) -> nn.Module:
     """Set the kernels of a plan in `detector` and return it, with CUDA graphs if planned.
 
     See `plan_for_training`.
     """
+    if not isinstance(detector, SparseVOD):
+        return detector
     detector.use_kernels(plan.chosen_kernels(trains=True))
     return GraphedTraining(detector) if plan.recorded else detector
 

@@ -21,7 +21,8 @@ from sparsevod_core.figures.stage_view import (
 from sparsevod_core.inference.attention import attention_of, recording, support_boxes
 from sparsevod_core.inference.predictor import Predictor
 from sparsevod_core.inference.readout import require_finite
-from sparsevod_core.inference.support_frames import support_header, support_numbers
+from sparsevod_core.inference.support_frames import support_numbers
+from sparsevod_core.model.detector import SparseVOD
 from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.structures import Category, Frame
 from sparsevod_core.video.opening import OpenVideo, open_file
@@ -152,6 +153,7 @@ def inspect_stages(
         CheckpointError: The detector's scores are not finite.
     """
     predictor = predictor.plain()
+    _sparsevod(predictor)
     with open_file(video) as reader:
         num_frames = reader.num_frames()
         numbers = spread_evenly(num_frames, count) if frames is None else list(frames)
@@ -162,8 +164,9 @@ def inspect_stages(
                     f"0 to {num_frames - 1}"
                 )
         targets = [_from_start(frame, reader) for frame in reader.frames_at(numbers)]
-        settings = predictor.config.inference
-        supports = support_numbers(numbers, num_frames, settings, predictor.num_supports)
+        supports = [
+            one.supports for one in support_numbers(numbers, num_frames, predictor.supports)
+        ]
         views = []
         remembered: tuple[list[int], _Supports | None] = ([], None)
         for target, chosen in zip(targets, supports, strict=True):
@@ -175,7 +178,7 @@ def inspect_stages(
         num_frames=num_frames,
         frames=tuple(targets),
         supports=tuple(map(tuple, supports)),
-        support=support_header(settings, predictor.num_supports),
+        support=predictor.supports.header,
         views=tuple(views),
         categories=predictor.categories,
         proposal_init=predictor.config.model.proposal_init,
@@ -239,7 +242,7 @@ class _Supports:
             images, sizes = predictor.as_seen([frame.image])
             with predictor.computing():
                 encoded = predictor.detector.encode(images, sizes)
-                boxes.append(support_boxes(predictor.detector, encoded))
+                boxes.append(support_boxes(_sparsevod(predictor), encoded))
         numbered = tuple(SupportFrame(frame.index, frame.image) for frame in frames)
         return cls(numbered, memory, torch.cat(boxes, dim=1))
 
@@ -248,15 +251,28 @@ def _view(predictor: Predictor, target: Frame, supports: _Supports | None) -> St
     """Return the view of a target frame, with its attention to the support frames."""
     if supports is None:
         return predict_stages(predictor, [target], None)[0]
-    with recording(predictor.detector) as recorded:
+    detector = _sparsevod(predictor)
+    with recording(detector) as recorded:
         (view,) = predict_stages(predictor, [target], supports.memory)
     _, sizes = predictor.as_seen([target.image])
     ratio = _ratio(target.image, sizes[0])
     with predictor.computing():
         attention = attention_of(
-            predictor.detector, recorded, supports.boxes_xyxy, ratio, len(supports.frames)
+            detector, recorded, supports.boxes_xyxy, ratio, len(supports.frames)
         )
     return replace(view, supports=supports.frames, attention=attention)
+
+
+def _sparsevod(predictor: Predictor) -> SparseVOD:
+    """Return the detector.
+
+    Raises:
+        ConfigError: It has no stages.
+    """
+    if not isinstance(predictor.detector, SparseVOD):
+        system = predictor.config.model.system
+        raise ConfigError(f"model.system={system}: the stages of this detector cannot be shown")
+    return predictor.detector
 
 
 def _ratio(image: np.ndarray, size: Tensor) -> tuple[float, float]:

@@ -29,7 +29,7 @@ class Intake:
     """Turns frames of any size into batches for the model.
 
     Args:
-        data: `short_side` and `long_side` are used.
+        data: `short_side`, `long_side` and `pad_multiple` are used.
         transfers: Copies to the device and back.
         where: Where frames are resized. `host`: by torchvision, in integers. `device`: in one call
             for all frames of a size; pixels differ from the host's by at most one gray level.
@@ -64,11 +64,12 @@ class Intake:
             DataError: Something that is not a frame.
         """
         images = [as_frame(frame) for frame in frames]
-        sizes = [self._resized_size(*image.shape[:2]) for image in images]
+        sizes = [self.resized_size(*image.shape[:2]) for image in images]
         kind = DeviceResizedBatch if self._where == "device" else HostResizedBatch
-        return kind(images, sizes, self.transfers)
+        return kind(images, sizes, self.transfers, self._data.pad_multiple)
 
-    def _resized_size(self, height: int, width: int) -> tuple[int, int]:
+    def resized_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) to which a frame of that size is resized, without padding."""
         return resized_size(height, width, self._data.short_side, self._data.long_side)
 
 
@@ -94,16 +95,21 @@ class HostResizedBatch:
     """`InputBatch` that the host resizes and pads."""
 
     def __init__(
-        self, frames: list[np.ndarray], sizes: list[tuple[int, int]], transfers: Transfers
+        self,
+        frames: list[np.ndarray],
+        sizes: list[tuple[int, int]],
+        transfers: Transfers,
+        pad_multiple: int,
     ) -> None:
         self.frames, self.sizes = frames, sizes
         self._transfers = transfers
+        self._pad_multiple = pad_multiple
 
     def fill(self) -> InputBatch:
         resized = []
         for frame, size in zip(self.frames, self.sizes, strict=True):
             resized.append(resize_image(_as_tensor(frame).permute(2, 0, 1), size))
-        self._padded = pad_to_multiple(resized)
+        self._padded = pad_to_multiple(resized, self._pad_multiple)
         return self
 
     def load(self) -> tuple[UInt8[Tensor, "B 3 H W"], Int[Tensor, "B 2"]]:
@@ -115,10 +121,15 @@ class DeviceResizedBatch:
     """`InputBatch` whose frames are copied at their original sizes and resized on the device."""
 
     def __init__(
-        self, frames: list[np.ndarray], sizes: list[tuple[int, int]], transfers: Transfers
+        self,
+        frames: list[np.ndarray],
+        sizes: list[tuple[int, int]],
+        transfers: Transfers,
+        pad_multiple: int,
     ) -> None:
         self.frames, self.sizes = frames, sizes
         self._transfers = transfers
+        self._pad_multiple = pad_multiple
         positions_by_shape: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for position, frame in enumerate(frames):
             positions_by_shape[frame.shape].append(position)
@@ -142,7 +153,8 @@ class DeviceResizedBatch:
         for (positions, _), pixels in zip(self._buffers, groups, strict=True):
             images = resize_images(pixels.permute(0, 3, 1, 2), self.sizes[positions[0]])
             resized.update(zip(positions, images, strict=True))
-        images, _ = pad_to_multiple([resized[position] for position in range(len(resized))])
+        ordered = [resized[position] for position in range(len(resized))]
+        images, _ = pad_to_multiple(ordered, self._pad_multiple)
         return images, sizes
 
 

@@ -19,7 +19,6 @@ from sparsevod_core.inference.results import KINDS, ResultsFile, ResultsText, op
 from sparsevod_core.inference.results.coco import CocoIds
 from sparsevod_core.inference.results.coco_vid import CocoVid
 from sparsevod_core.inference.results.crops import Crops
-from sparsevod_core.inference.support_frames import support_header
 from sparsevod_core.structures import Detections, FrameDetections
 from sparsevod_core.video.containers import Encoding
 from sparsevod_core.video.image_writer import ImageWriter, images_folder, is_pattern
@@ -217,7 +216,7 @@ def _header(
         "height": video.height,
         "frame_rate": None if rate is None else f"{rate.numerator}/{rate.denominator}",
         "checkpoint": None if checkpoint is None else checkpoint_name(checkpoint),
-        "support": support_header(predictor.config.inference, predictor.num_supports),
+        "support": predictor.supports.header,
         "seed": predictor.config.seed,
         "run": predictor.run,
         **({"track": asdict(predictor.config.track)} if is_tracked else {}),

@@ -21,18 +21,18 @@ from sparsevod_core.errors import ConfigError
 from sparsevod_core.fast import Plan, computing_in, optimized, plan_for
 from sparsevod_core.fast.plan import FRAMES_WORTH_COMPILING, Precision, batch_for, compiling_pays
 from sparsevod_core.inference.device import resolve_device, resolve_precision
-from sparsevod_core.inference.intake import InputBatch, Intake, Pixels
+from sparsevod_core.inference.intake import InputBatch, Intake, Pixels, as_frame
 from sparsevod_core.inference.readout import packed, unpacked
 from sparsevod_core.inference.support_frames import (
     Images,
     SupportedFrame,
+    SupportPlan,
     VideoSupports,
     batches,
     supported_frames,
 )
 from sparsevod_core.machine import describe_run
-from sparsevod_core.model.detector import SparseVOD, top_detections
-from sparsevod_core.model.support import SupportMemory
+from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category, Detections, FrameDetections
 from sparsevod_core.video.opening import Footage, open_file
@@ -81,6 +81,7 @@ class Predictor:
         batch: Number of frames of a video that go through the model together.
         checkpoint: Path of the file that the weights come from, None if unknown.
         intake: Resizes frames and copies them to the device.
+        supports: Choice of the support frames of a video.
 
     Raises:
         ConfigError: The device does not exist, or `categories` do not fit the detector.
@@ -88,7 +89,7 @@ class Predictor:
 
     def __init__(
         self,
-        detector: SparseVOD,
+        detector: VideoDetector,
         config: Config,
         categories: Sequence[Category],
         *,
@@ -107,12 +108,15 @@ class Predictor:
         batch = config.inference.batch
         if batch is None:
             batch = 1 if config.inference.support == "causal" else batch_for(self.device)
+        if detector.is_ordered:
+            batch = 1
         self.batch = batch
         self.config = config.replace({"inference.precision": precision, "inference.batch": batch})
         self.detector = detector.to(self.device).eval()
         self._is_compiled = config.inference.compile == "on"
         self._num_expected = 0
         self.intake = Intake.for_device(self.device, self.config.data)
+        self.supports = SupportPlan.of(self.config)
 
     @classmethod
     def from_checkpoint(
@@ -204,31 +208,27 @@ class Predictor:
         )
         yield from self._detect_batches(batches, clip, self._ahead)
 
-    def remember(self, frames: Sequence[Pixels]) -> SupportMemory | None:
-        """Return the detector's memory of support frames, for `detect`.
+    def remember(
+        self, frames: Sequence[Pixels], global_frames: Sequence[Pixels] = ()
+    ) -> Any | None:
+        """Return the detector's memory of support frames, for `detect` and `advance`.
 
         None if there are no frames, or the detector does not use support frames.
 
         Args:
             frames: Frames [H, W, 3] or [3, H, W] of one video and size.
+            global_frames: MEGA's frames from the entire video; none: `frames`.
 
         Raises:
             DataError: Something that is not a frame.
         """
         if not frames or self.num_supports == 0:
             return None
-        chunks = [
-            frames[i : i + _SUPPORTS_AT_ONCE] for i in range(0, len(frames), _SUPPORTS_AT_ONCE)
-        ]
-        memories = [self._remember(chunk) for chunk in chunks]
-        return _joined(memories)
+        parts = [self._remember_all(some) for some in (frames, global_frames)]
+        return self.detector.join(*parts)
 
     def detect(
-        self,
-        frames: Sequence[Pixels],
-        memory: SupportMemory | None,
-        *,
-        clip: bool = True,
+        self, frames: Sequence[Pixels], memory: Any | None, *, clip: bool = True
     ) -> list[Detections]:
         """Return the detections of each frame, in its pixels, highest score first.
 
@@ -240,17 +240,56 @@ class Predictor:
 
         Raises:
             DataError: Something that is not a frame.
+            ConfigError: The detector needs the frames of a video in order, see `advance`.
             CheckpointError: The weights give scores that are not finite.
         """
+        if self.detector.is_ordered and memory is not None:
+            raise ConfigError(
+                f"{self.config.model.system} detects in the frames of a video in order",
+                hint="use `advance` instead of `detect`",
+            )
         if not frames:
             return []
         return self._start(self.intake.batch(frames).fill(), memory, clip=clip)()
 
+    def advance(
+        self, frames: Sequence[Pixels], memory: Any | None, *, clip: bool = True
+    ) -> tuple[list[Detections], Any | None]:
+        """Return the detections of the next frames of a video, and the memory after them.
+
+        Any detector can be used in this way. MAMBA and MEGA need it, as they learn from each frame
+        for the next ones.
+
+        Args:
+            frames: The next frames [H, W, 3] or [3, H, W] of the video, in order.
+            memory: At the start of a video, the memory of its support frames from `remember`; then
+                what the last call returned.
+            clip: See `detect`.
+
+        Raises:
+            DataError: Something that is not a frame.
+            CheckpointError: The weights give scores that are not finite.
+        """
+        running = memory if isinstance(memory, RunningMemory) else RunningMemory(memory)
+        found = []
+        for frame in frames:
+            with self.computing():
+                output, state = self._model.advance(
+                    self._model.encode(*self.as_seen([frame])), running.supports, running.state
+                )
+                values = packed(*self.detector.top(output)).cpu()
+            running = replace(running, state=state)
+            size = as_frame(frame).shape[:2]
+            seen = [self.intake.resized_size(*size)]
+            found += unpacked(values, seen, [size], self.categories, clip=clip)
+        return found, running
+
     @property
     def num_supports(self) -> int:
         """Number of support frames of each target frame; 0 for a detector that uses none."""
-        is_temporal = self.detector.has_temporal_roi or self.detector.has_aggregation
-        return self.config.inference.supports if is_temporal else 0
+        if not self.detector.uses_supports:
+            return 0
+        return self.supports.supports + self.supports.global_supports
 
     def plain(self) -> Predictor:
         """Return a predictor that runs the detector layer by layer as trained, for inspection."""
@@ -345,12 +384,12 @@ class Predictor:
 
     @property
     def _ahead(self) -> int:
-        is_causal = self.config.inference.support == "causal"
-        return 0 if is_causal else self.intake.ahead
+        is_steady = self.supports.mode in ("uniform", "window") and not self.detector.is_ordered
+        return self.intake.ahead if is_steady else 0
 
     @cached_property
     def _model(self) -> Any:
-        """Model that computes, a `SparseVOD` or `RecordedDetector`.
+        """Model that computes: the detector, or an optimized copy.
 
         It is made at the first frame, because it copies all weights.
         """
@@ -361,13 +400,23 @@ class Predictor:
     ) -> Iterator[_Batch]:
         """Yield the frames of a video in batches that are not filled yet."""
         images: Images = {}
-        frames = supported_frames(video, self.config.inference, self.num_supports, images)
-        supports = VideoSupports(images, lambda image: self._remember([image]), _joined)
+        supports: VideoSupports[Any] = VideoSupports(
+            images,
+            encode=self._encode,
+            remember=self._remember,
+            join=self.detector.join,
+            keeps_encodings=self.detector.keeps_encodings and self.batch == 1,
+            kept_frames=self.supports.kept_frames,
+        )
+        plan = self.supports if self.detector.uses_supports else SupportPlan.none()
+        frames = supported_frames(video, plan, images, supports.is_remembered)
         for targets in batches(frames, self.batch):
             found = list(islice(resumed, len(targets)))
             if len(found) < len(targets):
                 found = []  # a batch that is resumed in part goes through the model in full
-            inputs = None if found else self.intake.batch([one.frame.image for one in targets])
+            # An ordered detector goes through resumed frames again, to arrive at the same state.
+            is_skipped = found and not self.detector.is_ordered
+            inputs = None if is_skipped else self.intake.batch([t.frame.image for t in targets])
             found = [replace(one, categories=self.categories) for one in found]
             yield _Batch(number, targets, supports, found, inputs)
 
@@ -386,11 +435,11 @@ class Predictor:
 
     def _launch(self, batch: _Batch, clip: bool) -> Callable[[], list[tuple[int, FrameDetections]]]:
         """Launch a batch; the returned function waits for its results."""
-        if batch.inputs is None:
-            read = batch.resumed.copy
-        else:
+        read = batch.resumed.copy
+        if batch.inputs is not None:
             memory = batch.supports.memory_of(batch.targets)
-            read = self._start(batch.inputs, memory, clip=clip)
+            start = self._start(batch.inputs, memory, clip=clip, batch=batch)
+            read = start if not batch.resumed else read
         batch.supports.drop_images(batch.targets)
         video, frames = batch.video, [target.frame for target in batch.targets]
         return lambda: [
@@ -399,23 +448,72 @@ class Predictor:
         ]
 
     def _start(
-        self, inputs: InputBatch, memory: SupportMemory | None, *, clip: bool
+        self, inputs: InputBatch, memory: Any | None, *, clip: bool, batch: _Batch | None = None
     ) -> Callable[[], list[Detections]]:
-        """Launch the model on a filled batch; the returned function waits for its detections."""
+        """Launch the model on a filled batch; the returned function waits for its detections.
+
+        Args:
+            batch: The batch of a video that the inputs belong to, if there is one.
+        """
         with self.computing():
-            images, sizes = inputs.load()
-            # One by one if results must not depend on how many frames come together.
-            at_once = 1 if self.plan.one_by_one else len(images)
-            parts = zip(images.split(at_once), sizes.split(at_once), strict=True)
-            outputs = [self._model.detect(self._model.encode(*part), memory) for part in parts]
-            found = torch.cat([packed(*top_detections(output)) for output in outputs])
+            outputs = [
+                self._output(encoded, memory, batch) for encoded in self._encoded(inputs, batch)
+            ]
+            found = torch.cat([packed(*self.detector.top(output)) for output in outputs])
             read = self.intake.transfers.down(found)
         resized, sources = inputs.sizes, [frame.shape[:2] for frame in inputs.frames]
         return lambda: unpacked(read(), resized, sources, self.categories, clip=clip)
 
-    def _remember(self, frames: Sequence[Pixels]) -> SupportMemory:
+    def _encoded(self, inputs: InputBatch, batch: _Batch | None) -> Iterator[Any]:
+        """Yield the encodings of a batch, in the groups in which targets are detected."""
+        if batch is not None and len(batch.targets) == 1:
+            kept = batch.supports.encoding_of(batch.targets[0])
+            if kept is not None:
+                yield kept
+                return
+        images, sizes = inputs.load()
+        # One by one if results must not depend on how many frames come together.
+        at_once = 1 if self.plan.one_by_one or self.detector.is_ordered else len(images)
+        for part in zip(images.split(at_once), sizes.split(at_once), strict=True):
+            yield self._model.encode(*part)
+
+    def _output(self, encoded: Any, memory: Any | None, batch: _Batch | None) -> Any:
+        if batch is None or not self.detector.is_ordered:
+            return self._model.detect(encoded, memory)
+        output, batch.supports.state = self._model.advance(encoded, memory, batch.supports.state)
+        return output
+
+    def _encode(self, frame: Pixels) -> Any:
         with self.computing():
-            return self._model.remember(self._model.encode(*self.as_seen(frames)))
+            return self._model.encode(*self.as_seen([frame]))
+
+    def _remember(self, encoded: Any) -> Any:
+        with self.computing():
+            return self._model.remember(encoded)
+
+    def _remember_all(self, frames: Sequence[Pixels]) -> list[Any]:
+        """Return memories of frames, a few frames in each."""
+        memories = []
+        for first in range(0, len(frames), _SUPPORTS_AT_ONCE):
+            with self.computing():
+                encoded = self._model.encode(
+                    *self.as_seen(frames[first : first + _SUPPORTS_AT_ONCE])
+                )
+                memories.append(self._model.remember(encoded))
+        return memories
+
+
+@dataclass(frozen=True, slots=True)
+class RunningMemory:
+    """Memory of a video that is detected frame by frame with `Predictor.advance`.
+
+    Attributes:
+        supports: Memory of the support frames.
+        state: What the detector has kept of the frames so far.
+    """
+
+    supports: Any | None
+    state: Any | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,7 +530,7 @@ class _Batch:
 
     video: int
     targets: list[SupportedFrame]
-    supports: VideoSupports[SupportMemory]
+    supports: VideoSupports[Any]
     resumed: list[Detections]
     inputs: InputBatch | None
 
@@ -441,10 +539,3 @@ class _Batch:
         if self.inputs is not None:
             self.inputs.fill()
         return self
-
-
-def _joined(memories: Sequence[SupportMemory]) -> SupportMemory | None:
-    """Return one memory of all their support frames, in order."""
-    if len(memories) < 2:
-        return memories[0] if memories else None
-    return SupportMemory.joined(memories)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import torch
 
-from sparsevod_core.config import InferenceConfig
-from sparsevod_core.data.sampling import CausalSampler, uniform_supports, window_supports
+from sparsevod_core.config import Config
+from sparsevod_core.data.sampling import (
+    CausalSampler,
+    mega_supports,
+    strided_supports,
+    uniform_supports,
+    window_supports,
+)
 from sparsevod_core.errors import VideoError
 from sparsevod_core.structures import Frame
 from sparsevod_core.video.opening import Footage
@@ -21,56 +28,115 @@ Images = dict[int, np.ndarray]
 Memory = TypeVar("Memory")
 
 
+KEPT_FRAMES = 1024
+"""Number of frames whose memories are kept for `strided` and `mega`, where frames come again."""
+_READ_AHEAD = 32  # global frames are read in groups, in ascending order, since seeking is slow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupportPlan:
+    """Which frames of a video support its target frames.
+
+    Attributes:
+        mode: `inference.support`, see `InferenceConfig`.
+        supports: Number of support frames of each target frame, S.
+        global_supports: Number of global support frames of `mega`.
+        window_stride: Distance in frames between the support frames of `window`.
+        is_near: Whether `causal` takes the frames immediately before the target frame, instead of
+            frames spread over the past: for detectors that look at neighbors.
+        seed: Seed of the order of the global frames.
+    """
+
+    mode: str
+    supports: int
+    global_supports: int = 0
+    window_stride: int = 1
+    is_near: bool = False
+    seed: int = 0
+
+    @classmethod
+    def of(cls, config: Config) -> SupportPlan:
+        """Return the plan of the settings."""
+        inference, is_used = config.inference, config.model.uses_supports
+        is_mega = config.model.system == "mega"
+        return cls(
+            mode=inference.support,
+            supports=inference.supports if is_used else 0,
+            global_supports=inference.global_supports if is_used and is_mega else 0,
+            window_stride=inference.window_stride,
+            is_near=config.model.system in ("mega", "fgfa"),
+            seed=config.seed,
+        )
+
+    @classmethod
+    def none(cls) -> SupportPlan:
+        """Return the plan without support frames."""
+        return cls(mode="uniform", supports=0)
+
+    @property
+    def kept_frames(self) -> int:
+        """Number of frames whose memories are kept although the last target did not need them."""
+        return KEPT_FRAMES if self.mode in ("strided", "mega") else 0
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """How support frames are chosen, as JSON results record it."""
+        header = {
+            "mode": self.mode,
+            "supports": self.supports,
+            "window_stride": self.window_stride,
+        }
+        return header | ({"global_supports": self.global_supports} if self.global_supports else {})
+
+
 @dataclass(frozen=True, slots=True)
 class SupportedFrame:
-    """A target frame and the numbers of its support frames."""
+    """A target frame and the numbers of its support frames and global support frames."""
 
     frame: Frame
     supports: list[int]
+    global_supports: list[int] = field(default_factory=list)
 
 
 def supported_frames(
-    video: Footage, settings: InferenceConfig, num_supports: int, images: Images
+    video: Footage,
+    plan: SupportPlan,
+    images: Images,
+    is_remembered: Callable[[int], bool] = lambda number: False,
 ) -> Iterator[SupportedFrame]:
-    """Yield every frame of a video with its support frames, as `settings.support` chooses them.
+    """Yield every frame of a video with its support frames, as the plan chooses them.
 
     Args:
-        video: The video; it is read once from start to end.
-        settings: `support` and `window_stride` are used.
-        num_supports: Number of support frames of each target frame, S.
+        video: The video; it is read once from start to end. `strided` and `mega` also read frames
+            by their numbers.
+        plan: Choice of support frames.
         images: Receives the pixels of possible support frames before a frame that needs them is
             yielded. The caller removes those that are no longer needed.
+        is_remembered: Returns True for a frame whose pixels are not needed.
     """
-    if settings.support == "uniform" or num_supports == 0:
-        return _uniform(video, num_supports, images)
-    if settings.support == "window":
-        return _window(video, num_supports, settings.window_stride, images)
-    return _causal(video, num_supports, images)
+    if plan.mode == "uniform" or plan.supports + plan.global_supports == 0:
+        return _uniform(video, plan.supports, images)
+    if plan.mode == "window":
+        return _window(video, plan.supports, plan.window_stride, images)
+    if plan.mode == "strided":
+        return _strided(video, plan.supports, images, is_remembered)
+    if plan.mode == "mega":
+        return _mega(video, plan, images, is_remembered)
+    return _causal(video, plan, images)
 
 
 def support_numbers(
-    targets: Sequence[int], num_frames: int, settings: InferenceConfig, num_supports: int
-) -> list[list[int]]:
-    """Return the numbers of the support frames of some target frames of a video.
+    targets: Sequence[int], num_frames: int, plan: SupportPlan
+) -> list[SupportedFrame]:
+    """Return some target frames of a video, without pixels, with the numbers of their supports.
 
     Args:
         targets: Numbers of the target frames.
         num_frames: Number of frames of the video.
-        settings: As for `supported_frames`.
-        num_supports: Number of support frames of each target frame, S.
+        plan: Choice of support frames.
     """
-    numbers = supported_frames(_BlankFootage(num_frames), settings, num_supports, {})
-    supports = [one.supports for one in numbers]
-    return [supports[target] for target in targets]
-
-
-def support_header(settings: InferenceConfig, num_supports: int) -> dict[str, Any]:
-    """Return how support frames are chosen, as JSON results record it."""
-    return {
-        "mode": settings.support,
-        "supports": num_supports,
-        "window_stride": settings.window_stride,
-    }
+    frames = list(supported_frames(_BlankFootage(num_frames), plan, {}))
+    return [frames[target] for target in targets]
 
 
 def batches(frames: Iterable[SupportedFrame], size: int) -> Iterator[list[SupportedFrame]]:
@@ -83,7 +149,7 @@ def batches(frames: Iterable[SupportedFrame], size: int) -> Iterator[list[Suppor
     error: VideoError | None = None
     try:
         for one in frames:
-            if batch and one.supports != batch[0].supports:
+            if batch and _numbers(one) != _numbers(batch[0]):
                 yield batch
                 batch = []
             batch.append(one)
@@ -99,55 +165,91 @@ def batches(frames: Iterable[SupportedFrame], size: int) -> Iterator[list[Suppor
 
 
 class VideoSupports(Generic[Memory]):
-    """Memories of a video's support frames.
+    """Memories of a video's support frames, and the state of a detector that goes through it.
 
     Each support frame goes through the model once. Its memory is kept while target frames need it.
 
     Args:
         images: Pixels of possible support frames, see `supported_frames`; those that no later
             target frame needs are removed.
-        remember: Returns the model's memory of one frame.
-        join: Joins the memories of several frames; returns None for none.
+        encode: Returns the model's encoding of one frame.
+        remember: Returns the model's memory of an encoded frame.
+        join: Joins the memories of several frames, and of several global ones; returns None for
+            none.
+        keeps_encodings: If True, keep the encodings of support frames that may still be targets.
+        kept_frames: Number of memories to keep that the current target does not need.
+
+    Attributes:
+        state: What an ordered detector passes from one target frame to the next.
     """
 
     def __init__(
         self,
         images: Images,
-        remember: Callable[[np.ndarray], Memory],
-        join: Callable[[Sequence[Memory]], Memory | None],
+        *,
+        encode: Callable[[np.ndarray], Any],
+        remember: Callable[[Any], Memory],
+        join: Callable[[Sequence[Memory], Sequence[Memory]], Memory | None],
+        keeps_encodings: bool = False,
+        kept_frames: int = 0,
     ) -> None:
+        self.state: Any = None
         self._images = images
+        self._encode = encode
         self._remember = remember
         self._join = join
-        self._memories: dict[int, Memory] = {}
-        self._supports: list[int] = []
+        self._keeps_encodings = keeps_encodings
+        self._kept_frames = kept_frames
+        self._memories: dict[int, Memory] = {}  # the frames that were used last are at the end
+        self._encodings: dict[int, Any] = {}
+        self._numbers: tuple[list[int], list[int]] = ([], [])
         self._memory: Memory | None = None
+
+    def is_remembered(self, number: int) -> bool:
+        """Return True if the memory of a frame is kept."""
+        return number in self._memories
+
+    def encoding_of(self, target: SupportedFrame) -> Any | None:
+        """Return the encoding of a target frame, if it is also a support frame and is kept."""
+        return self._encodings.get(target.frame.index)
 
     def memory_of(self, batch: Sequence[SupportedFrame]) -> Memory | None:
         """Return the memory of the support frames that this batch shares.
 
         Batches come in the order of the video.
         """
-        supports = batch[0].supports
-        if supports != self._supports:
-            self._supports = supports
-            for number in dict.fromkeys(supports):
-                if number not in self._memories:
-                    # One by one, so that results do not depend on when a frame is remembered.
-                    self._memories[number] = self._remember(self._images.pop(number))
-            self._memory = self._join([self._memories[number] for number in supports])
+        numbers = _numbers(batch[0])
+        first = batch[0].frame.index
+        if numbers != self._numbers:
+            self._numbers = numbers
+            needed = dict.fromkeys([*numbers[0], *numbers[1]])
+            for number in needed:
+                self._memories[number] = self._memory_of_frame(number, first)
+            self._memory = self._join(
+                [self._memories[number] for number in numbers[0]],
+                [self._memories[number] for number in numbers[1]],
+            )
             # A frame after the target, or the target itself, may support later targets again.
-            first = batch[0].frame.index
-            self._memories = {
-                n: memory for n, memory in self._memories.items() if n in supports or n >= first
-            }
+            others = [n for n in self._memories if n not in needed and n < first]
+            for number in others[: max(len(others) - self._kept_frames, 0)]:
+                del self._memories[number]
+        self._encodings = {n: kept for n, kept in self._encodings.items() if n >= first}
         return self._memory
+
+    def _memory_of_frame(self, number: int, first: int) -> Memory:
+        if number in self._memories:
+            return self._memories.pop(number)
+        # One by one, so that results do not depend on when a frame is remembered.
+        encoding = self._encode(self._images.pop(number))
+        if self._keeps_encodings and number >= first:
+            self._encodings[number] = encoding
+        return self._remember(encoding)
 
     def drop_images(self, batch: Sequence[SupportedFrame]) -> None:
         """Remove the images that no target frame after this batch needs."""
         # If the batch did not go through the model, its support frames are not remembered yet.
-        last, supports = batch[-1].frame.index, batch[-1].supports
-        for number in [n for n in self._images if n < last and n not in supports]:
+        last, needed = batch[-1].frame.index, {*batch[-1].supports, *batch[-1].global_supports}
+        for number in [n for n in self._images if n < last and n not in needed]:
             del self._images[number]
 
 
@@ -202,10 +304,65 @@ def _window(
         raise error
 
 
-def _causal(frames: Iterable[Frame], num_supports: int, images: Images) -> Iterator[SupportedFrame]:
-    """Give each frame earlier ones, spread evenly; the first frame has none."""
-    sampler = CausalSampler(num_supports)
+def _causal(frames: Iterable[Frame], plan: SupportPlan, images: Images) -> Iterator[SupportedFrame]:
+    """Give each frame earlier ones; the first frame has none.
+
+    Frames of a window end with the target frame for `mega`, whose window contains it.
+    """
+    near: deque[int] = deque(maxlen=plan.supports)
+    spread = CausalSampler(plan.global_supports if plan.is_near else plan.supports)
     for frame in frames:
         images[frame.index] = frame.image
-        yield SupportedFrame(frame, sampler.supports())
-        sampler.add(frame.index)
+        if not plan.is_near:
+            yield SupportedFrame(frame, spread.supports())
+        elif plan.global_supports:
+            near.append(frame.index)
+            yield SupportedFrame(frame, list(near), spread.supports())
+        else:
+            yield SupportedFrame(frame, list(near))
+            near.append(frame.index)
+        spread.add(frame.index)
+
+
+def _strided(
+    video: Footage, num_supports: int, images: Images, is_remembered: Callable[[int], bool]
+) -> Iterator[SupportedFrame]:
+    """Give each frame the frames that TransVOD's code takes."""
+    num_frames = video.num_frames()
+    for frame in video:
+        supports = strided_supports(frame.index, num_frames, num_supports)
+        _read(video, supports, images, is_remembered)
+        yield SupportedFrame(frame, supports)
+
+
+def _mega(
+    video: Footage, plan: SupportPlan, images: Images, is_remembered: Callable[[int], bool]
+) -> Iterator[SupportedFrame]:
+    """Give each frame a window around it and global frames in a random order."""
+    num_frames = video.num_frames()
+    order = torch.randperm(num_frames, generator=torch.Generator().manual_seed(plan.seed)).tolist()
+    half = plan.supports // 2
+    for supported in _window(video, 2 * half, 1, images):
+        target = supported.frame.index
+        window, chosen = mega_supports(target, num_frames, half, order, plan.global_supports)
+        if any(n not in images and not is_remembered(n) for n in chosen):
+            later = range(_READ_AHEAD)
+            ahead = [order[(target + plan.global_supports - 1 + i) % num_frames] for i in later]
+            _read(video, [*chosen, *ahead], images, is_remembered)
+        _read(video, window, images, is_remembered)
+        yield SupportedFrame(supported.frame, window, chosen)
+
+
+def _read(
+    video: Footage,
+    numbers: Iterable[int],
+    images: Images,
+    is_remembered: Callable[[int], bool],
+) -> None:
+    """Read the pixels of frames that are neither read nor remembered."""
+    missing = sorted({n for n in numbers if n not in images and not is_remembered(n)})
+    images.update({frame.index: frame.image for frame in video.frames_at(missing)})
+
+
+def _numbers(target: SupportedFrame) -> tuple[list[int], list[int]]:
+    return target.supports, target.global_supports

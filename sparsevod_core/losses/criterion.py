@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,36 +12,9 @@ from torchvision.ops import sigmoid_focal_loss
 
 from sparsevod_core.boxes import generalized_iou
 from sparsevod_core.config import LossConfig
+from sparsevod_core.losses.losses import Losses
 from sparsevod_core.losses.matcher import image_whwh, match
 from sparsevod_core.structures import DetectorOutput, Targets
-
-
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """Weighted losses of each stage, divided by the number of boxes."""
-
-    classes: Float[Tensor, " T"]
-    l1: Float[Tensor, " T"]
-    giou: Float[Tensor, " T"]
-
-    @property
-    def total(self) -> Float[Tensor, ""]:
-        """Sum over losses and stages: the value to minimize."""
-        return (self.classes + self.l1 + self.giou).sum()
-
-    def __add__(self, other: Losses) -> Losses:
-        """Add the losses of two batches divided by the same number of boxes, without gradients."""
-        return Losses(
-            self.classes.detach() + other.classes.detach(),
-            self.l1.detach() + other.l1.detach(),
-            self.giou.detach() + other.giou.detach(),
-        )
-
-    @property
-    def parts(self) -> dict[str, Float[Tensor, ""]]:
-        """Each loss summed over the stages, without gradients, for the log."""
-        parts = {"class": self.classes, "l1": self.l1, "giou": self.giou}
-        return {name: loss.detach().sum() for name, loss in parts.items()}
 
 
 class SetCriterion:
@@ -82,9 +54,11 @@ class SetCriterion:
         giou = 1 - generalized_iou(predicted, boxes)
         per_stage = logits.new_zeros(len(logits))
         return Losses(
-            classes=config.class_weight * focal.sum((1, 2, 3)) / num_boxes,
-            l1=config.l1_weight * per_stage.index_add(0, stage, l1) / num_boxes,
-            giou=config.giou_weight * per_stage.index_add(0, stage, giou) / num_boxes,
+            {
+                "class": config.class_weight * focal.sum((1, 2, 3)) / num_boxes,
+                "l1": config.l1_weight * per_stage.index_add(0, stage, l1) / num_boxes,
+                "giou": config.giou_weight * per_stage.index_add(0, stage, giou) / num_boxes,
+            }
         )
 
     def _matched(

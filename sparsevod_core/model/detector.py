@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sparsevod_core.kernels import BAGS, Kernels
 from sparsevod_core.model.backbone import STRIDES, Backbone
+from sparsevod_core.model.padding import inside
 from sparsevod_core.model.proposals import LearnedProposals
 from sparsevod_core.model.pyramid import Pyramid, WholePyramid
 from sparsevod_core.model.roi_align import PyramidRoIAlign
@@ -43,8 +44,8 @@ class Normalize(nn.Module):
 
     def forward(self, images: Images, image_sizes: Int[Tensor, "B 2"]) -> Float[Tensor, "B 3 H W"]:
         """Return the normalized images."""
-        inside = _inside(image_sizes, images.shape[-2:], stride=1)
-        return (images - self.mean) / self.std * inside[:, None]
+        in_image = inside(image_sizes, images.shape[-2:], stride=1)
+        return (images - self.mean) / self.std * in_image[:, None]
 
 
 class SparseVOD(VideoDetector):
@@ -247,13 +248,4 @@ def _valid_positions(
 ) -> Bool[Tensor, "B H W"]:
     """Return which positions of a map are inside the image, padded to a multiple of 32."""
     padded = image_sizes.add(PADDING_MULTIPLE - 1).div(PADDING_MULTIPLE, rounding_mode="floor")
-    return _inside(padded * PADDING_MULTIPLE, map_size, STRIDES[level])
-
-
-def _inside(
-    image_sizes: Int[Tensor, "B 2"], map_size: Sequence[int], stride: int
-) -> Bool[Tensor, "B H W"]:
-    """Return which positions of a map of that stride begin inside the image."""
-    device = image_sizes.device
-    lines, columns = (torch.arange(side, device=device) * stride for side in map_size)
-    return (lines < image_sizes[:, :1])[:, :, None] & (columns < image_sizes[:, 1:])[:, None, :]
+    return inside(padded * PADDING_MULTIPLE, map_size, STRIDES[level])

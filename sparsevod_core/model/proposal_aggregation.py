@@ -1,7 +1,8 @@
-"""SPFA: target proposal features enriched with the proposal features of the support frames.
+"""Aggregation of proposal features of other frames: SPFA, and SELSA's aggregator in it.
 
 Paper, section 3.1 "Semantic Proposal Feature Aggregation", equation (1), in the form of SELSA
-(Wu et al., ICCV 2019), to which the paper refers.
+(Wu et al., ICCV 2019), to which the paper refers. SELSA itself uses `project` and `attend` only:
+its callers choose the keys and add the residual.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 Projected = tuple[Float[Tensor, "F N C"], ...]
 
 
 class AttentionAggregation(nn.Module):
-    """Multi-head attention of target proposals over support proposals and themselves, residual.
+    """Multi-head attention of target proposals over support proposals.
 
-    The output layer starts at zero, so that the network starts exactly as Sparse R-CNN.
+    Called as a module, it is SPFA: the target's own proposals are keys too, and there is a
+    residual. `attend` has neither.
     """
 
     def __init__(self, *, channels: int, num_heads: int) -> None:
@@ -45,9 +47,26 @@ class AttentionAggregation(nn.Module):
                 are from one video. None: no support frames.
         """
         key, value = _with_target(supports, self.project(features))
+        return features + self.attend(features, key, value)
+
+    def attend(
+        self,
+        features: Float[Tensor, "B N C"],
+        key: Float[Tensor, "B keys C"],
+        value: Float[Tensor, "B keys C"],
+        mask: Bool[Tensor, "B _ _ keys"] | Float[Tensor, "B _ _ keys"] | None = None,
+    ) -> Float[Tensor, "B N C"]:
+        """Return what the proposals receive from the keys.
+
+        Args:
+            features: proposal features of the target frames.
+            key, value: result of `project` for the proposals to attend to.
+            mask: which keys a proposal attends to, or what is added to its scores; None: all keys.
+        """
         query, key, value = (self._heads(x) for x in (self.query(features), key, value))
-        attended = F.scaled_dot_product_attention(query, key, value)  # softmax(Q K^T / sqrt(d)) V
-        return features + self.output(attended.transpose(1, 2).flatten(2))
+        # softmax(Q K^T / sqrt(d)) V
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.output(attended.transpose(1, 2).flatten(2))
 
     def weights(
         self, features: Float[Tensor, "B N C"], supports: Sequence[Float[Tensor, "V S n C"]] | None

@@ -46,8 +46,13 @@ class TemporalRoIFeatures(nn.Module):
             maps: support maps; V = B, or V = 1 if all targets are from one video.
             taps: result of `precompute`.
         """
-        bins = bins_of(roi_features, len(maps.rows))
-        similar = self.similar(bins, maps)
+        return self.mix(roi_features, self.similar(bins_of(roi_features, len(maps.rows)), maps))
+
+    def mix(
+        self, roi_features: Float[Tensor, "B N C P P"], similar: Float[Tensor, "V S Q C"]
+    ) -> Float[Tensor, "B N C P P"]:
+        """Return the RoI features aggregated with the similar features of the support frames."""
+        bins = bins_of(roi_features, len(similar))
         mixed = self.aggregation(bins, similar, roi_features.shape[-1], self.kernels)
         return mixed.view(roi_features.movedim(2, 4).shape).movedim(4, 2)
 

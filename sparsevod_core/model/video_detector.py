@@ -32,10 +32,12 @@ class VideoDetector(nn.Module):
             any of them, in any order and number.
         keeps_encodings: Whether a target frame that is also a support frame is worth encoding only
             once. Encodings then stay in memory while the frame may still be a target.
+        recompute_stages: See `SparseVOD`; other detectors have no stages.
     """
 
     is_ordered: ClassVar[bool] = False
     keeps_encodings: ClassVar[bool] = False
+    recompute_stages: bool = False
 
     @property
     def uses_supports(self) -> bool:
@@ -91,6 +93,10 @@ class VideoDetector(nn.Module):
 
     def top(self, output: Any) -> Found:
         """Return the detections of each target frame."""
+        raise NotImplementedError
+
+    def freeze_frame_detector(self) -> None:
+        """Freeze all weights but those of the temporal layers, for systems trained in two parts."""
         raise NotImplementedError
 
     def forward(self, clip: Clip, targets: Sequence[Targets]) -> Any:

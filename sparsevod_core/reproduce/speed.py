@@ -38,13 +38,12 @@ def frames_per_second(
             reporter.message(f"speed, round {number + 1} of {ROUNDS}: {key}")
             config = experiment.config(row.cell)
             torch.manual_seed(0)
-            uses_supports = {config.model.tfe, config.model.spfa} != {"off"}
             supports = config.inference.supports if row.supports is None else row.supports
             measured = benchmark(
                 build_detector(config.model),
                 BenchmarkSettings(
                     size=(config.data.short_side, config.data.long_side),
-                    supports=supports if uses_supports else 0,
+                    supports=supports if config.model.uses_supports else 0,
                     precision=config.inference.precision,
                 ),
                 device=resolve_device(device),

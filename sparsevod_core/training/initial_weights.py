@@ -8,7 +8,7 @@ from sparsevod_core.checkpoint import initialize_from
 from sparsevod_core.config import Config
 from sparsevod_core.errors import CheckpointError
 from sparsevod_core.model.build import build_detector
-from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category
 from sparsevod_core.training.optim import is_backbone
@@ -16,7 +16,7 @@ from sparsevod_core.training.optim import is_backbone
 
 def initial_detector(
     config: Config, categories: Sequence[Category], reporter: Reporter
-) -> SparseVOD:
+) -> VideoDetector:
     """Return a new detector with backbone weights and the matching weights of `train.init_from`.
 
     If that checkpoint has a complete backbone, no other backbone weights are loaded or downloaded.
@@ -38,7 +38,7 @@ def initial_detector(
     return detector
 
 
-def _with_backbone(config: Config) -> SparseVOD:
+def _with_backbone(config: Config) -> VideoDetector:
     weights = config.train.backbone_weights
     try:
         return build_detector(config.model, backbone_weights=weights)

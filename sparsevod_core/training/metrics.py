@@ -15,7 +15,7 @@ from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.evaluation.evaluate import evaluate
 from sparsevod_core.inference import Predictor
-from sparsevod_core.losses.criterion import Losses
+from sparsevod_core.losses.losses import Losses
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.training.bad_batch import Files, non_finite_error
 from sparsevod_core.training.run_folder import RunFolder

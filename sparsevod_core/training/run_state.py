@@ -14,7 +14,7 @@ from sparsevod_core import distributed
 from sparsevod_core.checkpoint import load_checkpoint
 from sparsevod_core.config import Config
 from sparsevod_core.errors import CheckpointError, ConfigError, DataError
-from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.structures import Category
 from sparsevod_core.training.optim import WeightAverage
 from sparsevod_core.training.run_folder import RunFolder
@@ -29,7 +29,7 @@ class RunState:
     """State needed to resume a run, in addition to weights and optimizer state.
 
     It holds no scheduler state and no random state: the learning rate depends on the step only, a
-    clip on (seed, epoch, index), and the model draws no random numbers.
+    clip on (seed, epoch, index), and what the model draws on (seed, step, batch, rank).
 
     Attributes:
         num_clips: Number of target frames in the training set. With `world_size`, it determines
@@ -67,7 +67,7 @@ class RunState:
 
 
 def training_state(
-    state: RunState, detector: SparseVOD, optimizer: Optimizer, average: WeightAverage | None
+    state: RunState, detector: VideoDetector, optimizer: Optimizer, average: WeightAverage | None
 ) -> dict[str, Any]:
     """Return `Checkpoint.training`: what resuming needs besides `Checkpoint.model`.
 
@@ -85,7 +85,7 @@ def restore(
     config: Config,
     categories: Sequence[Category],
     now: RunState,
-    detector: SparseVOD,
+    detector: VideoDetector,
     optimizer: Optimizer,
     average: WeightAverage | None,
 ) -> RunState:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparsevod_core.config import Config, DataConfig, file_overrides, load_config
+from sparsevod_core.config import (
+    Config,
+    DataConfig,
+    file_overrides,
+    load_config,
+    override_pairs,
+)
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.weights.by_name import checkpoint_file
@@ -46,6 +52,8 @@ def new_run_settings(
     file: Path | None = None,
     overrides: Sequence[str] = (),
     reporter: Reporter | None = None,
+    *,
+    system: str | None = None,
 ) -> Config:
     """Return the settings of a preset, a file and overrides, with defaults that depend on them.
 
@@ -60,15 +68,16 @@ def new_run_settings(
     """
     reporter = reporter or SilentReporter()
     given = [*([] if file is None else file_overrides(file)), *overrides]
-    preset = load_config(backbone)
+    system = system or override_pairs(given).get("model.system")
+    preset = load_config(backbone, system=system)
     # Model settings may be valid only together with FROM_SCRATCH.
     not_model = [text for text in given if not text.startswith("model.")]
-    others = load_config(backbone, overrides=not_model)
+    others = load_config(backbone, overrides=not_model, system=system)
     is_from_scratch = others.train.backbone_weights == "none" and others.train.init_from is None
     has_own_data = others.data.train_annotations != DataConfig().train_annotations
     defaults = FROM_SCRATCH if is_from_scratch else ()
     defaults += NO_VALIDATION if has_own_data else ()
-    config = load_config(backbone, overrides=[*defaults, *given])
+    config = load_config(backbone, overrides=[*defaults, *given], system=system)
     norm, frozen = config.model.norm, config.model.frozen_stages
     if is_from_scratch and (norm, frozen) != (preset.model.norm, preset.model.frozen_stages):
         reporter.message(

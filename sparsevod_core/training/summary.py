@@ -6,7 +6,7 @@ import numpy as np
 
 from sparsevod_core.config import Config, ModelConfig, TrainConfig
 from sparsevod_core.data.records import VideoSet
-from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.reporting import counted, some_of
 from sparsevod_core.training.run_state import RunState
 from sparsevod_core.training.schedule import Schedule
@@ -20,7 +20,7 @@ def run_summary(
     schedule: Schedule,
     videos: VideoSet,
     validation: VideoSet | None,
-    detector: SparseVOD,
+    detector: VideoDetector,
 ) -> list[str]:
     """Return lines about the data, the model, the steps and the learning rate."""
     train = config.train
@@ -77,7 +77,7 @@ def _without_boxes(validation: VideoSet, patience: int) -> list[str]:
     ]
 
 
-def _model(model: ModelConfig, detector: SparseVOD) -> str:
+def _model(model: ModelConfig, detector: VideoDetector) -> str:
     parameters = list(detector.parameters())
     total = sum(parameter.numel() for parameter in parameters)
     frozen = sum(parameter.numel() for parameter in parameters if not parameter.requires_grad)

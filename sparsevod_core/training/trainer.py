@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -25,10 +26,11 @@ from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.fast import computing_in, plan_for_training, trainable
 from sparsevod_core.inference import Predictor, resolve_device
-from sparsevod_core.losses.criterion import Losses, SetCriterion
+from sparsevod_core.losses.build import build_criterion
+from sparsevod_core.losses.losses import Losses
 from sparsevod_core.machine import describe_run
 from sparsevod_core.model.build import build_detector
-from sparsevod_core.model.detector import SparseVOD
+from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.training.bad_batch import recording_bad_batch
 from sparsevod_core.training.initial_weights import initial_detector
@@ -102,10 +104,13 @@ class Trainer:
             self.detector = initial_detector(config, self.categories, self.reporter)
         # Channels-last convolutions are a tenth faster, forward and backward.
         self.detector.to(self.device).to(memory_format=torch.channels_last)
-        self.detector.recompute_stages = train.recompute_stages
+        if train.recompute_stages:
+            self.detector.recompute_stages = True
+        if train.trained == "temporal":
+            self.detector.freeze_frame_detector()
         plan = plan_for_training(self.device, train.precision, recorded=train.record)
         self.optimizer = build_optimizer(self.detector, train, fused=plan.recorded)
-        self.criterion = SetCriterion(config.loss)
+        self.criterion = build_criterion(config)
         self.model = trainable(self.detector, plan)
         self._no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
         if distributed.is_joined():
@@ -129,7 +134,7 @@ class Trainer:
             self.run.append_metrics({"kind": "run", "step": state.step, **record, **processes})
 
     @property
-    def result_detector(self) -> SparseVOD:
+    def result_detector(self) -> VideoDetector:
         """The detector to evaluate and save: the weight average, if there is one."""
         return self.detector if self.average is None else self.average.detector
 
@@ -205,12 +210,13 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         losses: Losses
         for number, batch in enumerate(batches, start=1):
+            torch.manual_seed(self._draw_seed(number))
             batch = batch.to(self.device, non_blocking=True)
             # DDP exchanges gradients once per step, in the last backward pass.
             exchange = nullcontext() if number == len(batches) else self._no_sync()
             with exchange, computing_in(train.precision):
                 with torch.autocast(self.device.type, torch.bfloat16, train.precision == "bf16"):
-                    output = self.model(batch.clip)
+                    output = self.model(batch.clip, batch.targets)
                 part = self.criterion(output, batch.targets, num_boxes)
                 part.total.backward()
             losses = part if number == 1 else losses + part
@@ -221,6 +227,15 @@ class Trainer:
             self.average.update(state.step)
         files = [clip for batch in batches for clip in batch.files]
         self.log.add(state.step, rate, losses, grad_norm, files)
+
+    def _draw_seed(self, number: int) -> int:
+        """Return the seed of what the model draws for batch `number` of the next step.
+
+        It depends on the step and not on what was drawn before, so that a resumed run draws the
+        same.
+        """
+        words = [self.config.seed % 2**64, self.state.step, number, distributed.rank()]
+        return int(np.random.SeedSequence(words).generate_state(1)[0])
 
     def _remaining_batches(self) -> Iterator[list[TrainingBatch]]:
         """Yield the batches of each step until the epoch or the run ends, on the host."""

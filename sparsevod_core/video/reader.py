@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
@@ -108,6 +109,8 @@ class VideoReader:
             self.start_s = min(start_s, first_s)
         self._random_access = RandomAccess(self.path, first.pts, self._new_clock, threads)
         orientation = Orientation.of(first)
+        # A thread may iterate while another one reads frames by their numbers.
+        self._converting = threading.Lock()
         self._to_rgb = ToRgb(first.width, first.height, orientation, hdr)
         self.width, self.height = first.width, first.height
         self.pixel_aspect: Fraction | None = pixel_aspect
@@ -187,7 +190,9 @@ class VideoReader:
         return notes
 
     def _frame(self, index: int, frame: av.VideoFrame, tick: int) -> Frame:
-        return Frame(index, tick * self._clock.time_base, self._to_rgb(frame))
+        with self._converting:
+            image = self._to_rgb(frame)
+        return Frame(index, tick * self._clock.time_base, image)
 
     def _new_clock(self, jumps: list[Jump] | None = None) -> Clock:
         return Clock(self.time_base, self.frame_rate, is_free=self._is_free, jumps=jumps)

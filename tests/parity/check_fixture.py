@@ -17,11 +17,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from box_head import check_box_head
+from faster_rcnn import check_faster_rcnn
+from fgfa import check_fgfa
+from mega import check_mega
 from report import Report
 from safetensors.torch import load_file
 from selsa_aggregator import check_selsa
 from sparse_rcnn import check_sparse_rcnn
 from temporal_roi_align import check_temporal_roi_align
+from transvod import check_transvod
 
 Check = Callable[[dict, dict, dict, Report], None]
 
@@ -30,6 +35,11 @@ CHECKS: list[tuple[tuple[str, ...], Check]] = [
     (("rpn_head.init_proposal",), check_sparse_rcnn),
     (("embed_network.",), check_temporal_roi_align),
     (("fc_embed",), check_selsa),
+    (("l_Wgs.",), check_mega),
+    (("bbox_head.shared_fcs.", "bbox_head.aggregator."), check_box_head),
+    (("transformer.temporal_query_layer1.",), check_transvod),
+    (("neck.", "rpn_head.rpn_conv"), check_faster_rcnn),
+    (("motion.conv", "aggregator.embed_convs"), check_fgfa),
 ]
 
 

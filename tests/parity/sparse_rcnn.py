@@ -117,7 +117,11 @@ def check_losses(
         report.forced(name, assigned, io[name], EXACT)
     losses = criterion(stored, targets, num_boxes)
     for number in range(config["num_stages"]):
-        for part, mine in (("cls", losses.classes), ("bbox", losses.l1), ("iou", losses.giou)):
+        for part, mine in (
+            ("cls", losses["class"]),
+            ("bbox", losses["l1"]),
+            ("iou", losses["giou"]),
+        ):
             name = f"loss.s{number}.loss_{part}"
             report.forced(name, mine[number], io[name], FEATURES)
     report.forced("loss.total", losses.total, io["loss.total"], FEATURES)

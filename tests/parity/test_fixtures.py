@@ -18,7 +18,18 @@ def check_fixture():
         return importlib.import_module("check_fixture")
 
 
-@pytest.mark.parametrize("name", ["sparse_rcnn_tiny", "temporal_roi_align", "selsa_aggregator"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sparse_rcnn_tiny",
+        "temporal_roi_align",
+        "selsa_aggregator",
+        "rivals/faster_rcnn_dc5",
+        "rivals/fgfa",
+        "rivals/transvod",
+        "rivals/mega",
+    ],
+)
 def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
     assert check_fixture.main(FIXTURES / name) == 0
     out = capsys.readouterr().out
@@ -33,6 +44,14 @@ def test_reference_numbers_are_reproduced(check_fixture, capsys, name):
         ("sparse_rcnn_tiny", "grad.roi_head.bbox_head.0.fc_reg.weight"),
         ("temporal_roi_align", "single.out.k2.blocks4"),
         ("selsa_aggregator", "out.blocks8"),
+        ("rivals/faster_rcnn_dc5", "train.proposals"),
+        ("rivals/faster_rcnn_dc5", "train.loss_bbox"),
+        ("rivals/fgfa", "warped"),
+        ("rivals/transvod", "tqe2.refs"),
+        ("rivals/transvod", "pred_logits"),
+        ("rivals/transvod", "released.tdec.out"),
+        ("rivals/mega", "f3.memory1.feats"),
+        ("rivals/mega", "grad.l_Wgs.1.weight"),
     ],
 )
 def test_a_wrong_number_fails(check_fixture, tmp_path, capsys, name, changed):

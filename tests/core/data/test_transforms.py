@@ -55,7 +55,7 @@ def test_padding_is_black_and_to_a_multiple_of_the_largest() -> None:
         torch.full((3, height, width), 9, dtype=torch.uint8)
         for height, width in [(33, 20), (5, 64)]
     ]
-    batch, sizes = pad_to_multiple(images)
+    batch, sizes = pad_to_multiple(images, 32)
     assert batch.shape == (2, 3, 64, 64) and batch.dtype == torch.uint8
     assert sizes.tolist() == [[33, 20], [5, 64]] and sizes.dtype == torch.int64
     for image, row in zip(images, batch, strict=True):

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -23,6 +24,7 @@ from sparsevod_core.evaluation.evaluate import evaluate, shard_videos
 from sparsevod_core.evaluation.score import evaluate_predictions
 from sparsevod_core.inference import Predictor
 from sparsevod_core.inference.intake import InputBatch, Intake
+from sparsevod_core.inference.support_frames import SupportPlan
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.support import StageMemory, SupportMemory
 from sparsevod_core.reporting import SilentReporter
@@ -70,6 +72,12 @@ def box_of(number: int, category: Category) -> tuple[float, float, float, float]
     return (number % 7 + category.id + 0.1, number % 5 + 0.3, 20.7, 15.9)
 
 
+def _join(
+    memories: Sequence[SupportMemory], global_memories: Sequence[SupportMemory] = ()
+) -> SupportMemory | None:
+    return SupportMemory.joined(memories) if memories else None
+
+
 @dataclass
 class PerfectDetector(Predictor):
     """Detector that reads a frame's number from its color and returns the boxes of `make_videos`.
@@ -90,19 +98,27 @@ class PerfectDetector(Predictor):
         self.checkpoint = None
         self.batch = self.config.inference.batch or 1
         self.intake = Intake.for_device(torch.device("cpu"), self.config.data)
+        self.supports = SupportPlan.of(self.config)
+        self.detector: Any = SimpleNamespace(
+            uses_supports=True, is_ordered=False, keeps_encodings=False, join=_join
+        )
 
-    @property
-    def num_supports(self) -> int:
-        return self.config.inference.supports
+    def _encode(self, frame: np.ndarray) -> np.ndarray:
+        return frame
 
-    def _remember(self, frames: Sequence[np.ndarray]) -> SupportMemory:
-        numbers = [int(frame[0, 0, 0]) for frame in frames]
+    def _remember(self, encoded: np.ndarray) -> SupportMemory:
+        numbers = [int(encoded[0, 0, 0])]
         self.remembered += numbers
         kept = torch.tensor(numbers, dtype=torch.float32).view(1, -1, 1, 1)
         return SupportMemory((StageMemory(None, None, (kept,)),), len(numbers))
 
     def _start(
-        self, inputs: InputBatch, memory: SupportMemory | None, *, clip: bool
+        self,
+        inputs: InputBatch,
+        memory: SupportMemory | None,
+        *,
+        clip: bool,
+        batch: Any = None,
     ) -> Callable[[], list[Detections]]:
         numbers = [int(frame[0, 0, 0]) for frame in inputs.frames]
         supports = []
@@ -219,10 +235,9 @@ def test_zero_supports(tmp_path: Path) -> None:
 def test_a_model_without_temporal_modules(tmp_path: Path) -> None:
     """The configured support frames are neither read nor recorded."""
 
-    class Baseline(PerfectDetector):
-        num_supports = 0  # type: ignore[assignment]
-
-    model = Baseline(Config().replace({"inference.support": "window", "inference.batch": 4}))
+    settings = {"inference.support": "window", "inference.batch": 4}
+    model = PerfectDetector(Config().replace(settings))
+    model.detector.uses_supports = False
     result = evaluate(model, VideoSet.load(make_videos(tmp_path)), only=[0])
     assert model.remembered == []
     assert [len(numbers) for numbers, _ in model.detected] == [4, 4, 4]
@@ -359,6 +374,7 @@ def test_the_result_records_model_and_settings(tmp_path: Path) -> None:
         "supports": 2,
         "support": "uniform",
         "window_stride": 1,
+        "global_supports": 10,
         "seed": 0,
         "precision": "fp32",
         "fast": True,

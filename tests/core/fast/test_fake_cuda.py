@@ -146,7 +146,7 @@ def train_with(detector: SparseVOD, precision: str) -> list[Tensor]:
     with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
         output = detector(clip)
     losses = SetCriterion(load_config("tiny").loss)(output, targets, 3.0)
-    found = [losses.total, losses.classes, losses.l1, losses.giou, output.logits]
+    found = [losses.total, losses["class"], losses["l1"], losses["giou"], output.logits]
     if torch.cuda.is_available():  # the autograd engine needs a real device
         losses.total.backward()
         found += [one.grad for one in detector.parameters() if one.grad is not None]

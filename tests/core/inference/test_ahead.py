@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from sparsevod_core.config import load_config
 from sparsevod_core.data.sampling import CausalSampler, uniform_supports, window_supports
 from sparsevod_core.errors import CheckpointError, DataError, VideoError
-from sparsevod_core.inference import Predictor, predictor
+from sparsevod_core.inference import Predictor
 from sparsevod_core.inference.intake import InputBatch, Intake
 from sparsevod_core.inference.transfers import PlainTransfers
+from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.structures import Category, Detections, Frame
 
 CPU = torch.device("cpu")
@@ -44,8 +44,11 @@ class Footage:
         return Frame(index, None, np.full((32, 32, 3), self.first + index, np.uint8))
 
 
-class Temporal(nn.Module):
-    has_temporal_roi = has_aggregation = True
+class Temporal(VideoDetector):
+    uses_supports = True
+
+    def join(self, memories: Sequence[int], global_memories: Sequence[int] = ()) -> Any:
+        return list(memories) or None
 
 
 class Watched(Predictor):
@@ -59,11 +62,14 @@ class Watched(Predictor):
         self.intake = Intake(config.data, PlainTransfers(CPU), where="device", ahead=ahead)
         self.log = log
 
-    def _remember(self, frames: Sequence[Any]) -> Any:
-        return int(frames[0][0, 0, 0])
+    def _encode(self, frame: Any) -> Any:
+        return frame
+
+    def _remember(self, encoded: Any) -> Any:
+        return int(encoded[0, 0, 0])
 
     def _start(
-        self, inputs: InputBatch, memory: Any, *, clip: bool
+        self, inputs: InputBatch, memory: Any, *, clip: bool, batch: Any = None
     ) -> Callable[[], list[Detections]]:
         images, _ = inputs.load()
         numbers = images[:, 0, 0, 0].tolist()
@@ -78,11 +84,6 @@ class Watched(Predictor):
 
 def found(number: int) -> Detections:
     return Detections(np.zeros((1, 4), np.float32), np.ones(1, np.float32), np.array([number]))
-
-
-@pytest.fixture(autouse=True)
-def _memories_are_lists_of_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor, "_joined", lambda memories: list(memories) or None)
 
 
 def supports_of(log: list[Any]) -> dict[int, Any]:
@@ -190,14 +191,14 @@ def test_batches_before_a_failing_one_are_yielded(
         return make_batch(frames)
 
     def failing_start(
-        inputs: InputBatch, memory: Any, *, clip: bool
+        inputs: InputBatch, memory: Any, *, clip: bool, batch: Any = None
     ) -> Callable[[], list[Detections]]:
         if inputs.frames[0][0, 0, 0] == 4:
             raise MemoryError
         return start(inputs, memory, clip=clip)
 
     def failing_read(
-        inputs: InputBatch, memory: Any, *, clip: bool
+        inputs: InputBatch, memory: Any, *, clip: bool, batch: Any = None
     ) -> Callable[[], list[Detections]]:
         def read() -> list[Detections]:
             raise CheckpointError("not finite")

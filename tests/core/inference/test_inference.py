@@ -22,7 +22,9 @@ from sparsevod_core.errors import CheckpointError, ConfigError, DataError, Video
 from sparsevod_core.inference import Predictor, detect_video, resolve_device
 from sparsevod_core.inference.drawing import Drawing
 from sparsevod_core.model.build import build_detector
+from sparsevod_core.model.detector import top_detections
 from sparsevod_core.model.support import StageMemory, SupportMemory
+from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.structures import Category, DetectorOutput, FrameDetections
 from sparsevod_core.version import version
 from sparsevod_core.video.containers import Encoding
@@ -35,11 +37,10 @@ SIZE = (48, 32)  # width, height
 LENGTH = 23
 
 
-class NumberDetector(nn.Module):
+class NumberDetector(VideoDetector):
     """Fake detector that reads the number of a grey frame and records which frames it gets."""
 
-    has_temporal_roi = True
-    has_aggregation = True
+    uses_supports = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,6 +71,12 @@ class NumberDetector(nn.Module):
             boxes.expand(batch, 3, 4),
             image_sizes,
         )
+
+    def join(self, memories: Any, global_memories: Any = ()) -> SupportMemory | None:
+        return SupportMemory.joined(memories) if memories else None
+
+    def top(self, output: DetectorOutput) -> Any:
+        return top_detections(output)
 
     def supports_of(self) -> dict[int, list[int]]:
         return {target: supports for targets, supports in self.seen for target in targets}
@@ -188,7 +195,7 @@ def test_no_supports(video: Path, support: str) -> None:
 
 def test_a_detector_without_tfe_and_spfa_needs_none(video: Path) -> None:
     predict, detector = predictor(supports=6)
-    detector.has_temporal_roi = detector.has_aggregation = False
+    detector.uses_supports = False
     assert len(list(predict.video(video))) == LENGTH
     assert detector.remembered == []
     assert predict.remember([grey(1)]) is None
@@ -275,7 +282,8 @@ def test_scores_that_are_not_finite_are_an_error(monkeypatch: pytest.MonkeyPatch
     predict, _ = predictor()
     nan = torch.full((1, 3), torch.nan)
     monkeypatch.setattr(
-        "sparsevod_core.inference.predictor.top_detections",
+        predict.detector,
+        "top",
         lambda output: (torch.zeros(1, 3, 4), nan, torch.zeros(1, 3, dtype=torch.int64)),
     )
     with pytest.raises(CheckpointError, match="not finite"):

@@ -22,10 +22,10 @@ def test_losses_match_values_computed_by_hand():
     boxes = torch.tensor([[[[0.0, 0, 50, 50]]]], requires_grad=True)
     target = Targets(torch.tensor([[0.0, 0, 50, 100]]), torch.tensor([0]))
     losses = SetCriterion(LossConfig())(output_of(logits, boxes), [target], 1.0)
-    torch.testing.assert_close(losses.l1.item(), 5 * 0.5)  # one corner is 50 of 100 px off
-    torch.testing.assert_close(losses.giou.item(), 2 * (1 - 0.5))  # IoU 0.5, hull = union
+    torch.testing.assert_close(losses["l1"].item(), 5 * 0.5)  # one corner is 50 of 100 px off
+    torch.testing.assert_close(losses["giou"].item(), 2 * (1 - 0.5))  # IoU 0.5, hull = union
     focal = 0.25 * 0.5**2 * torch.tensor(2.0).log()
-    torch.testing.assert_close(losses.classes.item(), 2 * focal.item())
+    torch.testing.assert_close(losses["class"].item(), 2 * focal.item())
     losses.total.backward()
     assert boxes.grad.abs().sum() > 0
 
@@ -34,8 +34,8 @@ def test_empty_clips_give_only_a_class_loss():
     logits = torch.zeros(2, 2, 3, 4, requires_grad=True)
     boxes = torch.rand(2, 2, 3, 4).cumsum(-1).requires_grad_()
     losses = SetCriterion(LossConfig())(output_of(logits, boxes), [empty(), empty()], 1.0)
-    assert losses.l1.sum() == 0 and losses.giou.sum() == 0
-    assert losses.classes.sum() > 0
+    assert losses["l1"].sum() == 0 and losses["giou"].sum() == 0
+    assert losses["class"].sum() > 0
     losses.total.backward()
     assert logits.grad.isfinite().all()
     assert boxes.grad is not None  # every parameter still gets a gradient
