@@ -13,7 +13,11 @@ from torch.utils.data import Dataset
 from sparsevod_core.config import Config, DataConfig
 from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
-from sparsevod_core.data.sampling import training_supports
+from sparsevod_core.data.sampling import (
+    anywhere_supports,
+    mega_training_supports,
+    training_supports,
+)
 from sparsevod_core.data.transforms import ClipAugmentation
 from sparsevod_core.errors import DataError
 from sparsevod_core.structures import Targets
@@ -85,20 +89,39 @@ class ClipDataset(Dataset[TrainingSample]):
         generator = clip_generator(self._seed, epoch, index)
         target = int(self._target_frames[index])
         video = self._videos.video_frames(self._videos.video_of(target))
-        supports = training_supports(
-            target - video.start,
-            len(video),
-            self._config.supports,
-            self._config.support_range,
-            generator,
-        )
+        supports, groups = self._supports(target - video.start, len(video), generator)
         frames = [target, *(video[position] for position in supports)]
         boxes_xyxy, labels = self._boxes(target)
         images, boxes_xyxy, stays = self._augmentation(
             self._reader.read_many(frames), boxes_xyxy, generator
         )
         files = tuple(self._videos.frame_name(frame) for frame in frames)
-        return TrainingSample(images, Targets(boxes_xyxy[stays], labels[stays]), files)
+        return TrainingSample(images, Targets(boxes_xyxy[stays], labels[stays]), files, groups)
+
+    def _supports(
+        self, target: int, num_frames: int, generator: torch.Generator
+    ) -> tuple[list[int], tuple[int, ...]]:
+        """Return the support frames of a target, and the numbers of those in each group."""
+        config = self._config
+        if config.supports == 0:
+            return [], ()
+        if config.support_choice == "anywhere":
+            return anywhere_supports(target, num_frames, config.supports, generator), ()
+        if config.support_choice == "mega":
+            groups = mega_training_supports(
+                target,
+                num_frames,
+                reach=config.support_range,
+                num_local=config.supports,
+                num_memory=config.supports + 1,
+                num_global=config.supports,
+                generator=generator,
+            )
+            return [frame for group in groups for frame in group], tuple(map(len, groups))
+        supports = training_supports(
+            target, num_frames, config.supports, config.support_range, generator
+        )
+        return supports, ()
 
     def _boxes(self, frame: int) -> tuple[Tensor, Tensor]:
         """Return boxes [M, 4] clipped to the frame, and labels [M]; no crowds, no empty boxes."""

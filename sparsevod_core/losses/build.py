@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from sparsevod_core.config import Config
 from sparsevod_core.losses.criterion import SetCriterion
 from sparsevod_core.losses.losses import Losses
+from sparsevod_core.losses.two_stage import TwoStageCriterion
 from sparsevod_core.structures import Targets
 
 
@@ -26,4 +27,6 @@ class Criterion(Protocol):
 
 def build_criterion(config: Config) -> Criterion:
     """Return the loss of `model.system`."""
-    return SetCriterion(config.loss)
+    if config.model.system in ("sparsevod", "transvod"):
+        return SetCriterion(config.loss)
+    return TwoStageCriterion(num_batches=config.train.accumulate)

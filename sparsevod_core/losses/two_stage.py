@@ -1,4 +1,4 @@
-"""Loss of two-stage detectors (Ren et al., NeurIPS 2015) with the weights of MMDetection."""
+"""Loss of two-stage detectors: region proposals and box head."""
 
 from __future__ import annotations
 
@@ -9,29 +9,36 @@ from sparsevod_core.losses.losses import Losses
 from sparsevod_core.losses.region_proposals import proposal_losses
 from sparsevod_core.structures import Targets, TwoStageOutput
 
-PROPOSAL_BETA = 1 / 9
+RPN_BETA = 1 / 9
 HEAD_BETA = 1.0
 
 
 class TwoStageCriterion:
-    """Losses of the region proposal network and of the box head, each with weight 1."""
+    """Losses of the region proposal network and of the box head, with MMDetection's weights.
+
+    Args:
+        num_batches: number of batches in a step, among which the losses are averaged.
+    """
+
+    def __init__(self, *, num_batches: int) -> None:
+        self.num_batches = num_batches
 
     def __call__(
         self, output: TwoStageOutput, targets: Sequence[Targets], num_boxes: float
     ) -> Losses:
-        """Return the losses of a batch, each divided by the number of samples of this batch.
+        """Return the losses of a batch.
 
         Args:
-            output: Sampled anchors and proposals; their targets are already among them.
-            targets, num_boxes: Not used.
+            output: sampled anchors and proposals, with what is predicted for them.
+            targets: not used: the samples hold what should be predicted.
+            num_boxes: not used: losses are divided by the number of samples.
         """
-        proposals = proposal_losses(output.proposals, PROPOSAL_BETA)
+        proposals = proposal_losses(output.proposals, RPN_BETA)
         head = head_losses(output.head, HEAD_BETA)
-        return Losses(
-            {
-                "objectness": proposals.objectness[None],
-                "proposal_boxes": proposals.boxes[None],
-                "class": head.classes[None],
-                "boxes": head.boxes[None],
-            }
-        )
+        losses = {
+            "objectness": proposals.objectness,
+            "proposal_boxes": proposals.boxes,
+            "class": head.classes,
+            "boxes": head.boxes,
+        }
+        return Losses({name: loss[None] / self.num_batches for name, loss in losses.items()})
