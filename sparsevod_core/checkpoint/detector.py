@@ -32,10 +32,10 @@ def load_detector(
     Every weight of the detector comes from the file.
 
     Args:
-        path: path of the checkpoint; None: the bundled model.
+        path: path of the checkpoint, or the name of published weights; None: the bundled model.
         device: device for the detector.
         reporter: receives a description of a bundled model, or of a foreign one and the entries
-            that were skipped.
+            that were skipped, and the progress of a download.
 
     Returns:
         The detector on `device`, and its checkpoint without the training state.
@@ -46,7 +46,7 @@ def load_detector(
     """
     is_bundled = path is None
     path = embedded_checkpoint() if path is None else path
-    checkpoint = replace(load_checkpoint(path), training=None)
+    checkpoint = replace(load_checkpoint(path, reporter), training=None)
     with torch.device("meta"):  # allocates nothing, whatever sizes the config of the file states
         expected = build_detector(checkpoint.config.model).state_dict()
     wrong = _mismatches(expected, checkpoint)

@@ -14,13 +14,17 @@ from sparsevod_core.checkpoint.file import load_checkpoint
 from sparsevod_core.checkpoint.init_report import InitReport
 from sparsevod_core.errors import CheckpointError
 from sparsevod_core.model.video_detector import VideoDetector
+from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category
 
 Layer = Mapping[str, Tensor]
 
 
 def initialize_from(
-    detector: VideoDetector, path: Path | str, categories: Sequence[Category] | None = None
+    detector: VideoDetector,
+    path: Path | str,
+    categories: Sequence[Category] | None = None,
+    reporter: Reporter | None = None,
 ) -> InitReport:
     """Load into `detector` the layers that fit by name and shape; the others do not change.
 
@@ -30,13 +34,14 @@ def initialize_from(
 
     Args:
         detector: the detector to initialize.
-        path: path of the checkpoint.
+        path: path of the checkpoint, or the name of published weights.
         categories: categories of the detector in label order; None: labels are the same.
+        reporter: receives the progress of a download.
 
     Raises:
         CheckpointError: see `load_checkpoint`; or no layer of the head fits.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, reporter)
     ours, theirs = _layers(detector.state_dict()), _layers(checkpoint.model)
     rows = _shared_rows(checkpoint.categories, categories)
     initial: dict[str, Tensor] = {}

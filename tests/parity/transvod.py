@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sparsevod_core.boxes import cxcywh_to_xyxy
 from sparsevod_core.model.backbone import ResNetStages
-from sparsevod_core.model.transvod.build import build_transvod
+from sparsevod_core.model.transvod.assembly import assemble
 from sparsevod_core.model.transvod.deformable import sample
 from sparsevod_core.model.transvod.detector import EncodedFrames, TransVOD
 from sparsevod_core.model.transvod.image_map import ImageMap, positions_inside
@@ -52,7 +52,7 @@ PARTS = {
 
 def check_transvod(weights: dict, io: dict, config: dict, report: Report) -> None:
     """Check every part with stored inputs, then the path from the maps, free-running."""
-    model = build(config, repeated_locations=False)
+    model = build(config, released_points=False)
     model.load_state_dict(renamed(weights))
     inside = io["mask"] == 0
     with torch.no_grad():
@@ -65,7 +65,7 @@ def check_transvod(weights: dict, io: dict, config: dict, report: Report) -> Non
         check_query_layers(model, memory, io, config, report)
         check_temporal(model, target, memory, io, config, report, "")
         if "released.pred_logits" in io:
-            released = build(config, repeated_locations=True)
+            released = build(config, released_points=True)
             released.load_state_dict(renamed(weights))
             check_temporal(released, target, memory, io, config, report, "released.")
         encoded = encode_maps(model, io["maps"], inside, config)
@@ -137,7 +137,7 @@ def check_temporal(
 ) -> None:
     """Check the last decoder layer, the temporal part as a whole, and the detections."""
     temporal, (queries, boxes, image_map) = model.temporal, target
-    copies = config["S"] if temporal.repeated_locations else 1
+    copies = config["S"] if temporal.released_points else 1
     mine = temporal.decoder_layer(io["tqe3.out"], 0.0, boxes, image_map, None, copies)
     report.forced(f"{prefix}tdec.out", mine, io[f"{prefix}tdec.out"], FEATURES)
     logits, boxes = temporal(queries, boxes, image_map, memory)
@@ -174,9 +174,9 @@ def pixels(boxes_cxcywh: Tensor, config: dict) -> Tensor:
     return cxcywh_to_xyxy(boxes_cxcywh) * torch.tensor([width, height] * 2)
 
 
-def build(config: dict, repeated_locations: bool) -> TransVOD:
+def build(config: dict, released_points: bool) -> TransVOD:
     """Build our detector in the sizes of the fixture, without its backbone."""
-    return build_transvod(
+    return assemble(
         backbone=ResNetStages(
             stem=nn.Identity(), stages=[nn.Identity()], frozen_stages=0, freeze_norms=False
         ),
@@ -192,7 +192,7 @@ def build(config: dict, repeated_locations: bool) -> TransVOD:
         num_queries=config["N"],
         num_classes=config["num_classes"],
         rows_per_support=config["topk_per_ref"],
-        repeated_locations=repeated_locations,
+        released_points=released_points,
         num_detections=100,
     ).eval()
 

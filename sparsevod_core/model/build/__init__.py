@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sparsevod_core.config import ModelConfig
-from sparsevod_core.errors import ConfigError
 from sparsevod_core.model.build.mega import build_mega
 from sparsevod_core.model.build.sparse_rcnn import build_sparsevod
+from sparsevod_core.model.build.transvod import build_transvod
 from sparsevod_core.model.build.two_stage import build_two_stage
 from sparsevod_core.model.video_detector import VideoDetector
 
@@ -24,7 +24,7 @@ def build_detector(config: ModelConfig, *, backbone_weights: str = "none") -> Vi
     if config.system == "sparsevod":
         return build_sparsevod(config, backbone_weights)
     if config.system == "transvod":
-        raise ConfigError(f"model.system={config.system}: not available")
+        return build_transvod(config, backbone_weights)
     if config.system == "mega":
         return build_mega(config, backbone_weights)
     return build_two_stage(config, backbone_weights)

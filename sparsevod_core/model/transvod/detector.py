@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -71,14 +70,9 @@ class TransVOD(VideoDetector):
         encoder, decoder: the frame detector's transformer.
         temporal: the temporal part, or None for the frame detector only.
         num_detections: M, number of (box, class) pairs that are detections.
-
-    Attributes:
-        slow_parameters: Parts of the names of parameters whose learning rate is a tenth of the
-            others', like that of the backbone's parameters.
     """
 
     keeps_encodings = True
-    slow_parameters: ClassVar[tuple[str, ...]] = ("reference_points", "sampling_offsets")
 
     def __init__(
         self,

@@ -108,7 +108,7 @@ class TemporalQueries(nn.Module):
         decoder_layer: the last decoder layer.
         channels: C.
         num_classes: K.
-        repeated_locations: reproduce an error of the released code (SJTU-LuHe/TransVOD), with which
+        released_points: reproduce an error of the released code (SJTU-LuHe/TransVOD), with which
             its published weights were trained. There, the last decoder layer repeats the reference
             boxes S times for a kernel that expects them once: on a GPU, the j-th (query, head) pair
             reads where pair j // S should.
@@ -122,7 +122,7 @@ class TemporalQueries(nn.Module):
         decoder_layer: DecoderLayer,
         channels: int,
         num_classes: int,
-        repeated_locations: bool,
+        released_points: bool,
     ) -> None:
         super().__init__()
         self.query_layers = nn.ModuleList(query_layers)
@@ -131,7 +131,7 @@ class TemporalQueries(nn.Module):
         self.class_logits = class_layer(channels, num_classes)
         # The boxes start as those of the frame detector. (The reference starts with smaller ones.)
         self.box_branch = box_branch(channels, size_delta=0.0)
-        self.repeated_locations = repeated_locations
+        self.released_points = released_points
 
     def forward(
         self,
@@ -158,7 +158,7 @@ class TemporalQueries(nn.Module):
             references=boxes_cxcywh,
             image_map=image_map,
             padding=None,  # as in the reference; frames of a video have no padding, see `TransVOD`
-            location_copies=memory.num_supports if self.repeated_locations else 1,
+            location_copies=memory.num_supports if self.released_points else 1,
         )
         return self.class_logits(queries), refine(boxes_cxcywh, self.box_branch(queries))
 

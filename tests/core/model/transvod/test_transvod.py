@@ -10,7 +10,7 @@ from sparsevod_core.config import LossConfig
 from sparsevod_core.losses.criterion import SetCriterion
 from sparsevod_core.model.backbone import ResNetStages, group_norm, tiny_parts
 from sparsevod_core.model.dilated_backbone import dilate
-from sparsevod_core.model.transvod.build import build_transvod
+from sparsevod_core.model.transvod.assembly import assemble
 from sparsevod_core.model.transvod.detector import TransVOD
 from sparsevod_core.structures import Clip, Targets
 
@@ -21,7 +21,7 @@ def small_transvod(*, temporal: bool = True, dropout: float = 0.0) -> TransVOD:
     torch.manual_seed(0)
     stem, stages, widths = tiny_parts(group_norm, widths=(8, 8, 16, 16))
     dilate(stages[-1], first_block=1)
-    return build_transvod(
+    return assemble(
         backbone=ResNetStages(stem=stem, stages=stages, frozen_stages=0, freeze_norms=False),
         map_channels=widths[-1],
         num_groups=4,
@@ -35,7 +35,7 @@ def small_transvod(*, temporal: bool = True, dropout: float = 0.0) -> TransVOD:
         num_queries=6,
         num_classes=3,
         rows_per_support=(4, 3, 2) if temporal else (),
-        repeated_locations=False,
+        released_points=False,
         num_detections=7,
     )
 
@@ -208,9 +208,3 @@ def test_a_few_steps_of_each_stage_lower_the_loss() -> None:
             loss.backward()
             optimizer.step()
         assert losses[-1] < 0.9 * losses[0]
-
-
-def test_slow_parameters_exist() -> None:
-    names = [name for name, _ in small_transvod().named_parameters()]
-    for part in TransVOD.slow_parameters:
-        assert any(part in name for name in names)

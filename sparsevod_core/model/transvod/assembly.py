@@ -1,4 +1,4 @@
-"""Construction of a TransVOD from numbers."""
+"""Assembly of a TransVOD from numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparsevod_core.model.transvod.transformer import (
 )
 
 
-def build_transvod(
+def assemble(
     *,
     backbone: ResNetStages,
     map_channels: int,
@@ -31,7 +31,7 @@ def build_transvod(
     num_queries: int,
     num_classes: int,
     rows_per_support: Sequence[int],
-    repeated_locations: bool,
+    released_points: bool,
     num_detections: int,
 ) -> TransVOD:
     """Return a newly initialized TransVOD.
@@ -45,7 +45,7 @@ def build_transvod(
         num_classes: K.
         rows_per_support: see `TemporalQueries`; one temporal query layer for each number. Without
             any, only the frame detector is built.
-        repeated_locations: see `TemporalQueries`.
+        released_points: see `TemporalQueries`.
         num_detections: M.
     """
     encoder_layer = partial(
@@ -79,7 +79,7 @@ def build_transvod(
             decoder_layer=decoder_layer(),
             channels=channels,
             num_classes=num_classes,
-            repeated_locations=repeated_locations,
+            released_points=released_points,
         )
     return TransVOD(
         backbone=backbone,
