@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -48,30 +47,42 @@ class FoldedTemporalAttention(TemporalAttention):
         self, bins: Float[Tensor, "Q C"], similar: Float[Tensor, "S Q C"], size: int
     ) -> Float[Tensor, "frames Q blocks"]:
         """Return the scores of the target frame (first) and the support frames of one video."""
-        query = _with_borders(self.embedded(bins[None], size), size)[0]
-        query = query.unflatten(-1, (self.blocks, -1)).transpose(0, 1)  # [blocks, places, c]
+        query = self.embedded(bins[None], size)
+        query = _with_borders(query, size).unflatten(-1, (self.blocks, -1))[0].transpose(0, 1)
         taps = self.embed.weight.permute(0, 2, 3, 1).flatten(1)  # [C, 9 C]
-        folded = query @ taps.unflatten(0, (self.blocks, -1))
-        folded = folded.unflatten(-1, (9, -1)).permute(2, 1, 3, 0)  # [9, places, C, blocks]
+        folded = query.contiguous() @ taps.unflatten(0, (self.blocks, -1))  # [blocks, places, 9 C]
+        folded = folded.unflatten(-1, (3, -1)).permute(2, 1, 3, 0)  # [lines, places, 3 C, blocks]
 
-        frames = _with_borders(torch.cat([bins[None], similar]), size)
-        num_frames, places, _ = frames.shape
-        margin = size + 2  # from a place to its last neighbor, in the order of the places
-        frames = F.pad(frames, (0, 0, margin, margin)).transpose(0, 1)
-        scores = bins.new_zeros(places, num_frames, self.blocks)
-        for tap, of_tap in enumerate(folded):
-            first = tap // 3 * (size + 1) + tap % 3
-            scores.baddbmm_(frames[first : first + places], of_tap)
+        margin = size + 2  # number of places from a bin to its first or last neighbor
+        frames = _with_borders(torch.cat([bins[None], similar]), size, margin)
+        num_frames, _, channels = frames.shape
+        num_places = folded.shape[1]
+        scores = bins.new_zeros(num_places, num_frames, self.blocks)
+        for line, of_line in enumerate(folded):
+            # Three neighbors in a line lie together: one product for all of them.
+            neighbors = frames[:, line * (size + 1) :].as_strided(
+                (num_places, num_frames, 3 * channels), (channels, frames.stride(0), 1)
+            )
+            scores.baddbmm_(neighbors, of_line)
         inside = scores.unflatten(0, (-1, size + 1, size + 1))[:, :size, :size]
         scores = inside.flatten(0, 2).transpose(0, 1).float()
         return scores / math.sqrt(bins.shape[-1] / self.blocks)
 
 
-def _with_borders(rows: Float[Tensor, "n Q C"], size: int) -> Float[Tensor, "n places C"]:
+def _with_borders(
+    rows: Float[Tensor, "n Q C"], size: int, margin: int = 0
+) -> Float[Tensor, "n places C"]:
     """Return RoIs whose bins are rows with a column and a line of zeros after each.
 
     The border after one line or RoI is also that before the next, so that the neighbors of a bin
     are at fixed distances.
+
+    Args:
+        margin: number of zeros before all RoIs and after them.
     """
-    rois = rows.unflatten(1, (-1, size, size))
-    return F.pad(rois, (0, 0, 0, 1, 0, 1)).flatten(1, 3)
+    num, num_bins, channels = rows.shape
+    places = num_bins // size**2 * (size + 1) ** 2
+    padded = rows.new_zeros(num, margin + places + margin, channels)
+    rois = padded[:, margin : margin + places].unflatten(1, (-1, size + 1, size + 1))
+    rois[:, :, :size, :size] = rows.unflatten(1, (-1, size, size))
+    return padded
