@@ -20,6 +20,7 @@ from sparsevod_cli.commands import (
     reproduce,
     train,
     visualize_stages,
+    weights,
 )
 from sparsevod_cli.interrupts import ctrl_c_raises
 from sparsevod_cli.options import current_name
@@ -78,6 +79,7 @@ app.command("visualize-stages")(visualize_stages.visualize_stages)
 app.command("export")(export.export)
 app.add_typer(bench.app, name="bench")
 app.add_typer(reproduce.app, name="reproduce")
+app.add_typer(weights.app, name="weights")
 app.command("doctor")(doctor.doctor)
 
 

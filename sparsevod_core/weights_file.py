@@ -1,7 +1,8 @@
 """Reading of weights files without running code in them, with errors that name the problem.
 
 A file may come from anyone. It makes no objects but numbers, text, containers and dense tensors,
-and takes memory for little more than its own size.
+and takes memory for little more than its own size. numpy's scalars become Python's, and its dtypes
+text.
 """
 
 from __future__ import annotations
@@ -9,27 +10,33 @@ from __future__ import annotations
 import math
 import re
 import shlex
+import threading
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sparsevod_core.errors import CheckpointError
 from sparsevod_core.input_file import require_regular_file
+from sparsevod_core.numpy_scalars import NUMPY_SCALARS, NumpyDtype, ScalarError
 
 ZIP_START = b"PK\x03\x04"  # files of torch.save
 PICKLE_START = b"\x80"  # files of torch.save before PyTorch 1.6
 
 MAX_RECORDS = 100_000  # tensors; the largest supported model has about 2,000
-MAX_PICKLE_BYTES = 2**26  # names and numbers; the same model's take 300 KB
+# Names and numbers. The same model's take 300 KB; as objects, they may take 64 times as much.
+MAX_PICKLE_BYTES = 2**24
 MAX_DEPTH = 20  # nested containers
 # Tensors may share memory, which is then copied: up to 4 times the size of the file, and 1 GiB.
 MAX_SHARING, FREE_BYTES = 4, 2**30
 MAX_WEIGHT = 1e10  # products of larger ones leave the range of float32
+
+_loading = threading.Lock()  # torch keeps the allowed names of all threads in one place
 
 
 def read_weights(path: Path) -> Any:
@@ -48,13 +55,15 @@ def read_weights(path: Path) -> Any:
     elif not start.startswith(PICKLE_START):
         raise CheckpointError(f"{path}: not a PyTorch file: it starts with {start!r}")
     try:
-        with warnings.catch_warnings():  # about pickle protocols, for developers of torch
+        with (
+            _loading,
+            torch.serialization.safe_globals(NUMPY_SCALARS),
+            warnings.catch_warnings(),  # about pickle protocols, for developers of torch
+        ):
             warnings.simplefilter("ignore", UserWarning)
-            # torch trusts the sizes in a file: it grows or exceeds the memory of a tensor that is
-            # smaller than stated. The memory of a mapped file has a fixed size.
-            loaded = torch.load(str(path), map_location="cpu", weights_only=True, mmap=is_archive)
+            loaded = _load_archive(path) if is_archive else _load_old_format(path)
         return _Copier(MAX_SHARING * path.stat().st_size + FREE_BYTES).copy(loaded, "")
-    except _NotPlainError as error:
+    except (_NotPlainError, ScalarError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:  # torch and pickle may raise anything on arbitrary bytes
         blocked = re.search(r"GLOBAL (\S+)", str(error))
@@ -79,6 +88,57 @@ def require_finite(path: Path | str, weights: Mapping[str, Tensor]) -> None:
                     f"{path}: the weights are not finite: {name} contains {largest:g}{too_large}",
                     hint="its training has diverged: use an earlier checkpoint",
                 )
+
+
+# torch trusts the sizes in a file: it grows or exceeds the memory of a tensor that is smaller than
+# stated. Here, this memory has a fixed size.
+
+
+def _load_archive(path: Path) -> Any:
+    return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+
+
+def _load_old_format(path: Path) -> Any:
+    """Load a file of torch.save before PyTorch 1.6: pickles, then the bytes of all tensors."""
+    left = path.stat().st_size
+    num_storages = 0
+
+    def fixed_storage(stated: torch.UntypedStorage, location: str) -> torch.UntypedStorage:
+        nonlocal left, num_storages
+        left -= stated.nbytes()  # memory that was asked for, but not touched
+        num_storages += 1
+        if left < 0 or num_storages > MAX_RECORDS:
+            raise ValueError("the tensors are larger than the file, or too many")
+        return torch.from_numpy(np.zeros(stated.nbytes(), np.uint8)).untyped_storage()
+
+    with path.open("rb") as file:
+        opened: Any = _OldFormat(file)
+        to_fixed: Any = fixed_storage  # of another type than torch states, which it calls it with
+        return torch.load(opened, map_location=to_fixed, weights_only=True)
+
+
+class _OldFormat:
+    """A file in the old format, which has no size for names and numbers: these are counted.
+
+    torch reads them with `read` and `readline`, and the bytes of tensors with `readinto`.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._left = MAX_PICKLE_BYTES
+        self.seek, self.tell, self.readinto = file.seek, file.tell, file.readinto  # type: ignore[attr-defined]
+
+    def read(self, size: int = -1) -> bytes:
+        return self._counted(self._file.read(min(size, self._left) if size >= 0 else self._left))
+
+    def readline(self) -> bytes:
+        return self._counted(self._file.readline(self._left))
+
+    def _counted(self, content: bytes) -> bytes:
+        self._left -= len(content)
+        if self._left <= 0:
+            raise ValueError(f"more than {MAX_PICKLE_BYTES:,} bytes of names and numbers")
+        return content
 
 
 class _NotPlainError(Exception):
@@ -106,6 +166,8 @@ class _Copier:
         if isinstance(value, list | tuple):
             copies = [self.copy(item, name, depth + 1) for item in value]
             return copies if isinstance(value, list) else tuple(copies)
+        if isinstance(value, NumpyDtype):
+            return self.copy(value.code, name, depth + 1)
         return value
 
     def _tensor(self, value: Tensor, name: str) -> Tensor:

@@ -150,6 +150,7 @@ def bench(
             warmup=warmup,
             seed=resolved.seed,
             pad_multiple=resolved.data.pad_multiple,
+            resize=resolved.data.resize,
         ),
         device=resolve_device(device),
         against=list(dict.fromkeys(names)),

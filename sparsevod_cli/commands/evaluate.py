@@ -30,7 +30,11 @@ SCHEMA_OF_SEVERAL = "sparsevod.evals/1"
 def evaluate(
     checkpoint: Annotated[
         Path | None,
-        typer.Argument(metavar="CKPT", help="Checkpoint to evaluate; default: the bundled model."),
+        typer.Argument(
+            metavar="CKPT",
+            help="Checkpoint to evaluate, or the name of published weights; default: the bundled "
+            "model.",
+        ),
     ] = None,
     annotations: Annotated[
         Path | None,

@@ -88,7 +88,9 @@ def reproduce(
     ] = None,
     pretrained: Annotated[
         Path | None,
-        typer.Option("--pretrained", help="Start all models from this checkpoint."),
+        typer.Option(
+            "--pretrained", help="Start all models from this checkpoint or published weights."
+        ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path(
         "results"

@@ -29,7 +29,7 @@ from sparsevod_core.benchmark.timing import (
     synchronize,
 )
 from sparsevod_core.config import Config, DataConfig
-from sparsevod_core.data.transforms import pad_to_multiple, resize_image
+from sparsevod_core.data.transforms import RESIZERS, pad_to_multiple
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.fast import Plan, computing_in, optimized, plan_for
 from sparsevod_core.fast.recorded import RecordedDetector
@@ -66,6 +66,7 @@ class BenchmarkSettings:
         warmup: number of runs before them.
         seed: seed of the frames, and of random weights.
         pad_multiple: number of pixels to whose multiples frames are padded.
+        resize: one of `RESIZERS`.
     """
 
     size: tuple[int, int] = (600, 1000)
@@ -78,6 +79,7 @@ class BenchmarkSettings:
     warmup: int = 2
     seed: int = 0
     pad_multiple: int = DataConfig().pad_multiple
+    resize: str = DataConfig().resize
 
     def __post_init__(self) -> None:
         smallest = {"size": min(self.size), "batch": self.batch, "repeats": self.repeats}
@@ -347,7 +349,8 @@ def _time_input(settings: BenchmarkSettings) -> dict[str, dict[str, float]]:
                 decode.append(time.perf_counter() - start)
                 start = time.perf_counter()
                 image = torch.from_numpy(decoded.image).permute(2, 0, 1)
-                pad_to_multiple([resize_image(image, settings.size)], settings.pad_multiple)
+                resized = RESIZERS[settings.resize](image, settings.size)
+                pad_to_multiple([resized], settings.pad_multiple)
                 preprocess.append(time.perf_counter() - start)
                 start = time.perf_counter()
     timed = slice(settings.warmup, None)

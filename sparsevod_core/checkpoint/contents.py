@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
 
-from sparsevod_core.config import Config
+from sparsevod_core.config import Config, System
 from sparsevod_core.errors import CheckpointError
 from sparsevod_core.structures import Category
 
-Source = Literal["sparsevod", "mmdetection", "original"]
+Source = Literal["sparsevod", "mmdetection", "original", "mmtracking"]
 
-SOURCE_NAMES: dict[Source, str] = {
+PROJECT_NAMES: dict[Source, str] = {
+    "sparsevod": "",
+    "mmdetection": "MMDetection's ",
+    "original": "the original ",
+    "mmtracking": "MMTracking's ",
+}
+SYSTEM_NAMES: dict[System, str] = {
     "sparsevod": "SparseVOD",
-    "mmdetection": "MMDetection's Sparse R-CNN",
-    "original": "the original Sparse R-CNN",
+    "selsa": "SELSA",
+    "troi": "Temporal RoI Align",
+    "mamba": "MAMBA",
+    "mega": "MEGA",
+    "transvod": "TransVOD",
+    "fgfa": "FGFA",
 }
 
 
@@ -27,13 +38,15 @@ class Checkpoint:
     Attributes:
         config: settings of the run; for a foreign file, those inferred from its shapes.
         categories: `categories[k]` is the class of label k.
-        model: `SparseVOD.state_dict()`, on the CPU when loaded.
+        model: the detector's `state_dict()`, on the CPU when loaded.
         training: state of the training in plain containers, tensors and numbers; None if it cannot
             be resumed.
         run: version, device, precision and threads of the training, see `describe_run`; None if the
             file does not say.
         source: project that wrote the file.
-        unknown: names in a foreign file that do not belong to a Sparse R-CNN.
+        unknown: names in a foreign file that do not belong to the detector.
+        assumed: settings by dotted key that results depend on but that a foreign file does not
+            state, so that they are those of the published models.
 
     Raises:
         CheckpointError: the number of categories differs from the number of classes.
@@ -46,6 +59,7 @@ class Checkpoint:
     run: dict[str, Any] | None = None
     source: Source = "sparsevod"
     unknown: tuple[str, ...] = ()
+    assumed: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.categories) != self.config.model.num_classes:
@@ -53,3 +67,16 @@ class Checkpoint:
                 f"expected {self.config.model.num_classes} categories, one per class of the "
                 f"detector, got {len(self.categories)}"
             )
+
+    @property
+    def title(self) -> str:
+        """Name of the detector and whose it is, such as `MMTracking's SELSA`."""
+        model = self.config.model
+        return title_of(self.source, model.system, model.uses_supports)
+
+
+def title_of(source: Source, system: System, is_temporal: bool) -> str:
+    """Return the name of a detector, or of the frame detector of a system, and whose it is."""
+    frame_detectors = {"sparsevod": "Sparse R-CNN", "transvod": "Deformable DETR"}
+    name = SYSTEM_NAMES[system] if is_temporal else frame_detectors.get(system, "Faster R-CNN")
+    return PROJECT_NAMES[source] + name

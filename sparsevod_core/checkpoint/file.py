@@ -17,7 +17,9 @@ from sparsevod_core.config import config_from_dict
 from sparsevod_core.errors import CheckpointError, SparseVodError
 from sparsevod_core.files.names import cannot_write
 from sparsevod_core.files.unfinished import writing_bytes
+from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category
+from sparsevod_core.weights.by_name import checkpoint_file
 from sparsevod_core.weights_file import read_weights, require_finite
 
 VERSION = 1
@@ -53,14 +55,19 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
         raise cannot_write(path, error) from error
 
 
-def load_checkpoint(path: Path | str) -> Checkpoint:
-    """Load a checkpoint of SparseVOD, or of MMDetection's or the original Sparse R-CNN.
+def load_checkpoint(path: Path | str, reporter: Reporter | None = None) -> Checkpoint:
+    """Load a checkpoint of ours, or of another project (`checkpoint.foreign`).
+
+    Args:
+        path: path of the file, or the name of published weights, see `checkpoint_file`.
+        reporter: receives the progress of a download.
 
     Raises:
         CheckpointError: missing, corrupt, unsafe, of a newer version, of another model, or with
-            weights that are not finite.
+            weights that are not finite; or see `checkpoint_file`.
+        DataError: see `checkpoint_file`.
     """
-    path = Path(path)
+    path = checkpoint_file(path, reporter)
     contents = read_weights(path)
     try:
         checkpoint = _from_ours(contents) or from_foreign(contents)
@@ -68,8 +75,9 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(f"{path}: {error.message}", error.hint) from error
     if checkpoint is None:
         raise CheckpointError(
-            f"{path}: expected a checkpoint of SparseVOD or of MMDetection's or the original "
-            f"Sparse R-CNN, got {_description(contents)}",
+            f"{path}: expected a checkpoint of SparseVOD, of MMTracking (SELSA, Temporal RoI "
+            "Align, FGFA), or of a Sparse R-CNN of MMDetection or its authors, "
+            f"got {_description(contents)}",
             _other_use(contents),
         )
     require_finite(path, checkpoint.model)

@@ -12,8 +12,17 @@ from sparsevod_core.reporting import some_of
 PART_NAMES = {"temporal_roi": "TFE", "aggregation": "SPFA"}
 PARTS_OUTSIDE_STAGES = {
     "backbone.fpn.": "FPN",
+    "backbone.neck.": "neck",
     "backbone.": "backbone",
     "proposals.": "proposals",
+    "rpn.": "RPN",
+    "head.aggregations.": "aggregations",
+    "head.class_logits.": "class_logits",
+    "head.box_deltas.": "box_deltas",
+    "head.": "head",
+    "temporal_roi.": "temporal RoI features",
+    "flow.": "flow network",
+    "map_aggregation.": "map aggregation",
 }
 FEW = 5
 

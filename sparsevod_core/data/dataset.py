@@ -64,6 +64,7 @@ class ClipDataset(Dataset[TrainingSample]):
             flip=config.flip,
             crop=config.crop,
             colour=config.colour,
+            resize=config.resize,
         )
         if not len(self._target_frames):
             raise DataError(

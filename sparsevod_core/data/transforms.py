@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -27,6 +28,27 @@ def resized_size(height: int, width: int, short_side: int, long_side: int) -> tu
 def resize_image(image: UInt8[Tensor, "3 H W"], size: tuple[int, int]) -> UInt8[Tensor, "3 h w"]:
     """Resize an image to `size` (height, width), bilinear with antialiasing."""
     return tv.resize(image, list(size), antialias=True)
+
+
+def resize_opencv(image: UInt8[Tensor, "3 H W"], size: tuple[int, int]) -> UInt8[Tensor, "3 h w"]:
+    """Resize an image as MMDetection and MMTracking do: bilinear without antialiasing, by OpenCV.
+
+    OpenCV computes in integers. Another implementation differs by gray levels.
+    """
+    import cv2
+
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    resized = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR)
+    return torch.from_numpy(resized).permute(2, 0, 1)
+
+
+Resizer: TypeAlias = Callable[[Tensor, tuple[int, int]], Tensor]
+
+RESIZERS: Mapping[str, Resizer] = {
+    "antialias": resize_image,
+    "opencv": resize_opencv,
+}
+"""How an image is resized, by the value of `data.resize`."""
 
 
 def resize_images(
@@ -72,6 +94,7 @@ class ClipAugmentation:
         crop: Greatest share of each side that is cropped.
         colour: Greatest relative change of brightness, contrast and saturation, and twice the
             greatest change of hue as a share of the color circle.
+        resize: One of `RESIZERS`.
     """
 
     short_side: int
@@ -79,6 +102,7 @@ class ClipAugmentation:
     flip: float
     crop: float
     colour: float
+    resize: str
 
     def __call__(
         self,
@@ -95,10 +119,13 @@ class ClipAugmentation:
         height, width = images[0].shape[:2]
         top, left, kept_height, kept_width = self._window(height, width, generator)
         size = resized_size(height, width, self.short_side, self.long_side)  # the crop zooms in
+        resize = RESIZERS[self.resize]
         clip = torch.stack(
             [
-                resize_image(
-                    tv.crop(_at_size(image, height, width), top, left, kept_height, kept_width),
+                resize(
+                    tv.crop(
+                        self._at_size(image, height, width), top, left, kept_height, kept_width
+                    ),
                     size,
                 )
                 for image in images
@@ -137,7 +164,9 @@ class ClipAugmentation:
         left = round(right * (width - kept_width))
         return top, left, kept_height, kept_width
 
-
-def _at_size(image: UInt8[np.ndarray, "_ _ 3"], height: int, width: int) -> UInt8[Tensor, "3 H W"]:
-    pixels = torch.from_numpy(image).permute(2, 0, 1)
-    return pixels if pixels.shape[1:] == (height, width) else resize_image(pixels, (height, width))
+    def _at_size(
+        self, image: UInt8[np.ndarray, "_ _ 3"], height: int, width: int
+    ) -> UInt8[Tensor, "3 H W"]:
+        pixels = torch.from_numpy(image).permute(2, 0, 1)
+        is_of_size = pixels.shape[1:] == (height, width)
+        return pixels if is_of_size else RESIZERS[self.resize](pixels, (height, width))

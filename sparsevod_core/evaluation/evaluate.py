@@ -31,6 +31,7 @@ from sparsevod_core.evaluation.predictions.writer import FramePredictions, Predi
 from sparsevod_core.evaluation.score import Evaluation, score
 from sparsevod_core.inference import Predictor, resolve_device
 from sparsevod_core.reporting import Reporter, SilentReporter
+from sparsevod_core.weights.by_name import checkpoint_file
 
 POLL_S = 0.2
 
@@ -156,7 +157,7 @@ def evaluate_checkpoint(
     """Evaluate a checkpoint on its validation set, with an error report on rank 0.
 
     Args:
-        checkpoint: Path of the model. None: the bundled model.
+        checkpoint: Path of the model, or the name of published weights. None: the bundled model.
         overrides: Settings such as `inference.supports=2`; `data.val_annotations=...` replaces the
             validation set recorded in the checkpoint.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -169,6 +170,9 @@ def evaluate_checkpoint(
         ConfigError: A device or setting is not available, or see `evaluate`.
         CheckpointError: The checkpoint cannot be loaded.
     """
+    if checkpoint is not None:
+        # A download comes before the processes, which would all wait for it.
+        checkpoint_file(checkpoint, options.get("reporter"))
     return launch(
         _evaluate_in_process,
         num_processes,

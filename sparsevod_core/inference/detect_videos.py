@@ -26,6 +26,7 @@ from sparsevod_core.inference.tracking import require_library
 from sparsevod_core.reporting import MessagesOnly, Reporter, SilentReporter, counted, listed
 from sparsevod_core.video.containers import Encoding
 from sparsevod_core.video.sources import Source, find_sources
+from sparsevod_core.weights.by_name import checkpoint_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ def detect_videos(
         has_video: Whether a video is written, or only `results`.
         annotations: COCO-VID JSON whose image and class ids COCO results use.
         root: Folder that its file names start from, see `VideoSet.load`.
-        checkpoint: Path of the checkpoint; None: the bundled model.
+        checkpoint: Path of the checkpoint, or the name of published weights; None: the bundled
+            model.
         overrides: Settings such as `inference.supports=2`. By default precision is `auto`, and
             support frames of streams are `causal`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -103,7 +105,9 @@ def detect_videos(
                 hint="add --coco FILE",
             )
         annotated = FrameIds(VideoSet.load(annotations, root))
-    manifests = Manifests.of(jobs, checkpoint or embedded_checkpoint(), annotations, track)
+    # A download comes before the processes, which would all wait for it.
+    model = checkpoint_file(checkpoint or embedded_checkpoint(), reporter)
+    manifests = Manifests.of(jobs, model, annotations, track)
     to_do = [job for job in jobs if not manifests.is_done(job)]
     if len(jobs) == 1 and to_do:  # before the model is loaded
         jobs[0].files.require_writable()

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from sparsevod_core.config import DataConfig
 from sparsevod_core.data.transforms import (
+    RESIZERS,
+    Resizer,
     pad_to_multiple,
-    resize_image,
     resize_images,
     resized_size,
 )
@@ -29,10 +30,10 @@ class Intake:
     """Turns frames of any size into batches for the model.
 
     Args:
-        data: `short_side`, `long_side` and `pad_multiple` are used.
+        data: `short_side`, `long_side`, `resize` and `pad_multiple` are used.
         transfers: Copies to the device and back.
-        where: Where frames are resized. `host`: by torchvision, in integers. `device`: in one call
-            for all frames of a size; pixels differ from the host's by at most one gray level.
+        where: Where frames are resized. `host`: in integers. `device`: in one call for all frames
+            of a size, with antialiasing; pixels differ from the host's by at most one gray level.
         ahead: Number of batches to prepare, and number of batches to launch, before the results of
             a batch are read; 0: one batch after the other.
     """
@@ -54,7 +55,8 @@ class Intake:
     def for_device(cls, device: torch.device, data: DataConfig) -> Intake:
         """Return the intake that suits a device."""
         if device.type == "cuda":
-            return cls(data, CudaTransfers(device), where="device", ahead=1)
+            where: Literal["host", "device"] = "device" if data.resize == "antialias" else "host"
+            return cls(data, CudaTransfers(device), where=where, ahead=1)
         return cls(data, PlainTransfers(device), where="host", ahead=0)
 
     def batch(self, frames: Sequence[Pixels]) -> InputBatch:
@@ -65,8 +67,10 @@ class Intake:
         """
         images = [as_frame(frame) for frame in frames]
         sizes = [self.resized_size(*image.shape[:2]) for image in images]
-        kind = DeviceResizedBatch if self._where == "device" else HostResizedBatch
-        return kind(images, sizes, self.transfers, self._data.pad_multiple)
+        settings = self.transfers, self._data.pad_multiple
+        if self._where == "device":
+            return DeviceResizedBatch(images, sizes, *settings)
+        return HostResizedBatch(images, sizes, *settings, RESIZERS[self._data.resize])
 
     def resized_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) to which a frame of that size is resized, without padding."""
@@ -100,15 +104,17 @@ class HostResizedBatch:
         sizes: list[tuple[int, int]],
         transfers: Transfers,
         pad_multiple: int,
+        resize: Resizer,
     ) -> None:
         self.frames, self.sizes = frames, sizes
         self._transfers = transfers
         self._pad_multiple = pad_multiple
+        self._resize = resize
 
     def fill(self) -> InputBatch:
         resized = []
         for frame, size in zip(self.frames, self.sizes, strict=True):
-            resized.append(resize_image(_as_tensor(frame).permute(2, 0, 1), size))
+            resized.append(self._resize(_as_tensor(frame).permute(2, 0, 1), size))
         self._padded = pad_to_multiple(resized, self._pad_multiple)
         return self
 

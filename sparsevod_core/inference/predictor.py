@@ -130,10 +130,12 @@ class Predictor:
         """Load the detector of a checkpoint: ours, or another project's Sparse R-CNN.
 
         Args:
-            path: Path of the file; None: the model bundled with the package.
+            path: Path of the file, or the name of published weights, such as `selsa-r50-vid`; None:
+                the model bundled with the package.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             overrides: Settings that replace the checkpoint's, such as `inference.supports=2`.
-            reporter: Receives a description of a bundled or foreign model.
+            reporter: Receives a description of a bundled or foreign model, and the progress of a
+                download.
 
         Raises:
             CheckpointError: The file is missing, truncated, unsafe, or of another model.

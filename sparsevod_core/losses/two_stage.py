@@ -9,7 +9,7 @@ from sparsevod_core.losses.losses import Losses
 from sparsevod_core.losses.region_proposals import proposal_losses
 from sparsevod_core.structures import Targets, TwoStageOutput
 
-RPN_BETA = 1 / 9
+PROPOSAL_BETA = 1 / 9
 HEAD_BETA = 1.0
 
 
@@ -33,7 +33,7 @@ class TwoStageCriterion:
             targets: not used: the samples hold what should be predicted.
             num_boxes: not used: losses are divided by the number of samples.
         """
-        proposals = proposal_losses(output.proposals, RPN_BETA)
+        proposals = proposal_losses(output.proposals, PROPOSAL_BETA)
         head = head_losses(output.head, HEAD_BETA)
         losses = {
             "objectness": proposals.objectness,

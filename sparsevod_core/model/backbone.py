@@ -29,6 +29,8 @@ class ResNetStages(nn.Module):
         stages: layer1..layer4 of a ResNet, or the four stages of another network.
         frozen_stages: number of stages that are not trained, counted from the stem.
         freeze_norms: if True, no BatchNorm weight is trained (as in the original Sparse R-CNN).
+        read_stages: numbers of the stages, from 0, whose maps the detector reads. Other stages need
+            no LayerNorm after them, see `NormalizedStage`.
     """
 
     def __init__(
@@ -38,10 +40,14 @@ class ResNetStages(nn.Module):
         stages: Sequence[nn.Module],
         frozen_stages: int,
         freeze_norms: bool,
+        read_stages: Sequence[int] = range(4),
     ) -> None:
         super().__init__()
         self.stem = stem
         self.stages = nn.ModuleList(stages)
+        for number, stage in enumerate(stages):
+            if isinstance(stage, NormalizedStage) and number not in read_stages:
+                stage.norm = nn.Identity()
         self._frozen = [self.stem, *self.stages][:frozen_stages]
         for part in self._frozen:
             part.requires_grad_(False)
@@ -73,7 +79,7 @@ class NormalizedStage(nn.Module):
     def __init__(self, layers: Sequence[nn.Module], channels: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(*layers)
-        self.norm = LayerNorm2d(channels)
+        self.norm: nn.Module = LayerNorm2d(channels)
 
     def forward(self, features: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B _ _ _"]:
         """Return the input of the next stage."""

@@ -44,6 +44,7 @@ class DilatedBackbone(ResNetStages):
             stages=[*first_stages, dilate(last_stage, first_block=2)],
             frozen_stages=frozen_stages,
             freeze_norms=freeze_norms,
+            read_stages=(3,),
         )
         self.neck = nn.Conv2d(stage_channels[-1], channels, 3, padding=1)
         nn.init.xavier_uniform_(self.neck.weight)

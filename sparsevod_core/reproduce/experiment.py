@@ -27,6 +27,7 @@ from sparsevod_core.reporting import Reporter
 from sparsevod_core.reproduce.grid import BASELINE, Cell
 from sparsevod_core.reproduce.json_files import write_json
 from sparsevod_core.training.run_folder import RunFolder
+from sparsevod_core.weights.by_name import checkpoint_file
 
 MAY_DIFFER = (
     *("data.train_annotations", "data.train_root", "data.val_annotations", "data.val_root"),
@@ -156,7 +157,7 @@ class Experiment:
         if self.start is None:
             return
         if self.pretrained is not None:
-            _copy(self.pretrained, self.start)
+            _copy(checkpoint_file(self.pretrained, reporter), self.start)
         if self.start.exists():
             return
         from sparsevod_core.checkpoint import compact_checkpoint, load_checkpoint, save_checkpoint

@@ -27,11 +27,11 @@ def initial_detector(
     if config.train.init_from is None:
         return _with_backbone(config)
     detector = build_detector(config.model)
-    report = initialize_from(detector, config.train.init_from, categories)
+    report = initialize_from(detector, config.train.init_from, categories, reporter)
     lacks_backbone = any(is_backbone(name) for name in report.new)
     if lacks_backbone and config.train.backbone_weights != "none":
         detector = _with_backbone(config)
-        report = initialize_from(detector, config.train.init_from, categories)
+        report = initialize_from(detector, config.train.init_from, categories, reporter)
         reporter.message(f"backbone initialized with {config.train.backbone_weights} weights first")
     for line in report.lines():
         reporter.message(line)

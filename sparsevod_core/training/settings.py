@@ -14,6 +14,7 @@ from sparsevod_core.config import (
 )
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.reporting import Reporter, SilentReporter
+from sparsevod_core.weights.by_name import checkpoint_file
 
 FROM_SCRATCH: tuple[str, ...] = ("model.norm=group", "model.frozen_stages=0")
 NO_VALIDATION = ("data.val_annotations=none",)
@@ -63,6 +64,7 @@ def new_run_settings(
     Raises:
         ConfigError: Unknown setting, or values that do not fit together.
         DataError: An annotation file is missing.
+        CheckpointError: Published weights as `train.init_from` that cannot be had.
     """
     reporter = reporter or SilentReporter()
     given = [*([] if file is None else file_overrides(file)), *overrides]
@@ -84,6 +86,9 @@ def new_run_settings(
         )
     require_annotations(config.data)
     _require_weights_that_fit(config)
+    if config.train.init_from is not None:
+        # A download comes before the processes, which would all wait for it.
+        checkpoint_file(config.train.init_from, reporter)
     return config
 
 

@@ -243,6 +243,15 @@ def _checkpoint(folder: Path) -> Path:
     return file
 
 
+def _old_checkpoint(folder: Path) -> Path:
+    """Write a checkpoint in the format of torch before 1.6."""
+    file = _checkpoint(folder)
+    contents = torch.load(file, weights_only=True)
+    contents["training"] = {"rate": np.float64(0.1)}
+    torch.save(contents, file, _use_new_zipfile_serialization=False)
+    return file
+
+
 def _journal(folder: Path) -> Path:
     from sparsevod_core.inference.journal import Journal
     from sparsevod_core.structures import Detections
@@ -429,6 +438,7 @@ TARGETS = [
     Target("predictions", 400, _predictions, _read_predictions, mutated_json),
     Target("evaluation", 200, _evaluation, _resume_evaluation, mutated_json),
     Target("checkpoint", 120, _checkpoint, _load_checkpoint, mutated_checkpoint),
+    Target("checkpoint-old", 60, _old_checkpoint, _load_checkpoint, mutated_header),
     Target("list", 100, _list, _find_sources),
     *(
         Target(

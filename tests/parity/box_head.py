@@ -49,11 +49,6 @@ def _check_layers(detector: Selsa, mode: str, io: dict, config: dict, report: Re
         if mode == "test":
             maps.append(detector.support_maps(targets, videos=1))
         rois = detector.mixed(rois, maps)
-    print(
-        (rois - io[f"{mode}.roi.x"]).abs().amax((0, 2)).amax(0)
-        if 0
-        else ((rois - io[f"{mode}.roi.x"]).abs().amax(2) > 1e-4).nonzero()
-    )
     report.forced(f"{mode}.roi.x", rois, io[f"{mode}.roi.x"], FEATURES)
 
     for number, aggregation in enumerate(head.aggregations):
@@ -61,12 +56,12 @@ def _check_layers(detector: Selsa, mode: str, io: dict, config: dict, report: Re
             if number == 0:
                 ours = head.embed(io[f"{mode}.roi.{x}"][None])
             else:
-                ours = head.before_aggregation(number, io[f"{mode}.{before}"])
+                ours = head.before_aggregation(number, io[f"{mode}.{before}"][None])
             report.forced(f"{mode}.fc{number}.{x}", ours, io[f"{mode}.fc{number}.{x}"], FEATURES)
         x, ref_x = (io[f"{mode}.fc{number}.{x}"][None] for x in ("x", "ref_x"))
         attended = aggregation.attend(x, *aggregation.project(ref_x))
         report.forced(f"{mode}.agg{number}", attended, io[f"{mode}.agg{number}"], FEATURES)
-    predicted = head.predict(io[f"{mode}.out{number}"])
+    predicted = head.predict(io[f"{mode}.out{number}"][None])
     for ours, name in zip(predicted, ("cls_logits", "deltas"), strict=True):
         report.forced(f"{mode}.{name}", ours, io[f"{mode}.{name}"], FEATURES)
 

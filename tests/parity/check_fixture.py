@@ -21,6 +21,7 @@ from box_head import check_box_head
 from faster_rcnn import check_faster_rcnn
 from fgfa import check_fgfa
 from mega import check_mega
+from mmtracking import check_mmtracking
 from report import Report
 from safetensors.torch import load_file
 from selsa_aggregator import check_selsa
@@ -32,6 +33,7 @@ Check = Callable[[dict, dict, dict, Report], None]
 
 # The first entry whose texts all begin the name of some weight is the reference.
 CHECKS: list[tuple[tuple[str, ...], Check]] = [
+    (("detector.rpn_head.rpn_conv",), check_mmtracking),
     (("rpn_head.init_proposal",), check_sparse_rcnn),
     (("embed_network.",), check_temporal_roi_align),
     (("fc_embed",), check_selsa),

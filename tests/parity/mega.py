@@ -11,13 +11,13 @@ from contextlib import contextmanager
 
 import torch
 from report import EXACT, Report
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import nms
 
 from sparsevod_core.model.mega.boxes import PIXEL_CORNERS, pixel_anchors, to_edges, to_pixels
 from sparsevod_core.model.mega.detector import pooled
-from sparsevod_core.model.mega.geometry import embed_pairs
+from sparsevod_core.model.mega.geometry import CHANNELS, GeometryWeight
 from sparsevod_core.model.mega.memory import FrameMemory, RecursiveMemory
 from sparsevod_core.model.mega.proposal_features import ProposalFeatures
 from sparsevod_core.model.mega.stages import RelationHead
@@ -111,10 +111,18 @@ def check_boxes(io: dict, config: dict, report: Report) -> None:
     check("roi_align", rois)
 
 
+def geometry_embedding(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
+    """Return sines and cosines of each pair of boxes, which ours never holds one by one."""
+    geometry = GeometryWeight(num_heads=CHANNELS).double()
+    nn.init.eye_(geometry.weight.weight)
+    nn.init.zeros_(geometry.weight.bias)
+    return geometry.sums(boxes_xyxy[None], others_xyxy[None])[0].movedim(0, -1)
+
+
 def check_relations(head: RelationHead, io: dict, report: Report) -> None:
     """Check the geometry embedding and both kinds of relation modules."""
-    pairs = embed_pairs(to_edges(io["geo.a"])[None], to_edges(io["geo.b"])[None])
-    report.forced("geo.embedding", pairs, io["geo.embedding"], TOLERANCE)
+    embedding = geometry_embedding(to_edges(io["geo.a"]), to_edges(io["geo.b"]))
+    report.forced("geo.embedding", embedding, io["geo.embedding"], TOLERANCE)
     queries = proposals(io["rel.x"], io["geo.a"])
     others = proposals(io["rel.ref"], io["geo.b"])
     for name, relation in (
@@ -208,9 +216,9 @@ def check_training(
     head: RelationHead, weights: dict, io: dict, config: dict, report: Report
 ) -> None:
     """Check a training step: memory without gradient, then the key frame, then gradients."""
-    global_frames = proposals(
-        head.embed(io["tr.global_feats"]), torch.zeros_like(io["tr.mem_rois"][:2])
-    )
+    global_features = head.embed(io["tr.global_feats"])
+    nowhere = torch.zeros_like(global_features[..., :4])  # global relations read no boxes
+    global_frames = proposals(global_features, nowhere)
     key = proposals(head.embed(io["tr.key_feats"]), io["tr.key_rois"])
     local = proposals(head.embed(io["tr.local_feats"]), io["tr.local_rois"])
     with torch.no_grad():

@@ -11,7 +11,7 @@ from report import BOXES_PX, EXACT, FEATURES, Report
 from torch import Tensor, nn
 
 from sparsevod_core.config import LossConfig
-from sparsevod_core.foreign_names import from_mmdetection
+from sparsevod_core.foreign_names.sparse_rcnn import from_mmdetection
 from sparsevod_core.losses.criterion import SetCriterion
 from sparsevod_core.losses.matcher import match
 from sparsevod_core.model.backbone import Backbone

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sparsevod_core.model.backbone import ResNetStages
+from sparsevod_core.model.backbone import ResNetStages, maps_of_stages
 from sparsevod_core.model.dilated_backbone import dilate
 
 
 class C4Backbone(ResNetStages):
     """ResNet in two parts: up to layer3, and layer4 with the stride of layer3 (16 pixels).
+
+    The last stage of Swin or ConvNeXt reads the map of the region proposals too, which a LayerNorm
+    has normalized. It begins with a LayerNorm of its own, so that this changes little.
 
     Args:
         stem, stages, frozen_stages, freeze_norms: see `ResNetStages`. The stages are those of an
@@ -42,22 +45,21 @@ class C4Backbone(ResNetStages):
             stages=[*first_stages, dilate(last_stage, first_block=2)],
             frozen_stages=frozen_stages,
             freeze_norms=freeze_norms,
+            read_stages=(2, 3),
         )
         self.channels = stage_channels[-2]
         self.roi_channels = reduction or stage_channels[-1]
         self.reduction: nn.Module = nn.Identity()
         if reduction:
-            self.reduction = nn.Conv2d(stage_channels[-1], reduction, 1)
-            nn.init.kaiming_uniform_(self.reduction.weight, a=1)
-            nn.init.zeros_(self.reduction.bias)
+            self.reduction = conv = nn.Conv2d(stage_channels[-1], reduction, 1)
+            nn.init.kaiming_uniform_(conv.weight, a=1)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """Return the map of the region proposals of normalized images."""
-        features = self.stem(images)
-        for stage in self.stages[:-1]:
-            features = stage(features)
-        return features
+        return maps_of_stages(self.stages[:-1], self.stem(images))[-1]
 
     def roi_map(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D h w"]:
         """Return the map of the RoIs, given the map of the region proposals."""
-        return self.reduction(self.stages[-1](features)).relu()  # without reduction: already ReLU's
+        (layer4,) = maps_of_stages(self.stages[-1:], features)
+        return self.reduction(layer4).relu()  # of a ResNet without reduction: already ReLU's

@@ -163,8 +163,8 @@ class MEGA(VideoDetector):
         targets = [replace(one, boxes_xyxy=to_edges(one.boxes_xyxy)) for one in targets]
         maps = self.backbone(self.normalize(clip.images, clip.image_sizes))
         roi_maps = self.backbone.roi_map(maps)
-        scored = self.rpn(maps)
-        proposals = self.rpn.proposals(*scored, clip.image_sizes, self.num_proposals)
+        logits, deltas = self.rpn(maps)
+        proposals = self.rpn.proposals(logits, deltas, clip.image_sizes, self.num_proposals)
         sampled = self.sampler(proposals, targets)
         features = self._embed(roi_maps, sampled.boxes_xyxy)
         if self.head.has_relations:
@@ -176,7 +176,7 @@ class MEGA(VideoDetector):
         else:
             features = self.head(features)
         return TwoStageOutput(
-            self.rpn.samples(*scored, clip.image_sizes, targets),
+            self.rpn.samples(logits, deltas, clip.image_sizes, targets),
             sampled.with_predictions(*self.head.predict(features)),
         )
 
@@ -211,8 +211,8 @@ class MEGA(VideoDetector):
         """Return frames with at most `count` proposals each."""
         maps = self.backbone(self.normalize(images, image_sizes))
         with torch.no_grad():  # no loss trains the proposals of these frames
-            scored = self.rpn(maps)
-        proposals = self.rpn.proposals(*scored, image_sizes, count)
+            logits, deltas = self.rpn(maps)
+        proposals = self.rpn.proposals(logits, deltas, image_sizes, count)
         features = self._embed(self.backbone.roi_map(maps), proposals.boxes)
         return EncodedFrames(features, proposals, image_sizes)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -18,7 +19,9 @@ Draw = Callable[[int], Int[Tensor, " n"]]
 
 def seeded_draw(seed: int, number: int) -> Draw:
     """Return the draw of the target with this number in its video, on the CPU on every device."""
-    generator = torch.Generator().manual_seed(seed * 2**32 + number)
+    # torch's CPU generator uses 32 bits of its seed only.
+    (mixed,) = np.random.SeedSequence((seed, number)).generate_state(1)
+    generator = torch.Generator().manual_seed(int(mixed))
     return lambda length: torch.randperm(length, generator=generator)
 
 

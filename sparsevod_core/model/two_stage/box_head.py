@@ -40,15 +40,16 @@ class BoxHead(nn.Module):
     ) -> None:
         super().__init__()
         widths = [roi_channels, *[channels] * (num_fcs - 1)]
-        self.fcs = nn.ModuleList(nn.Linear(width, channels) for width in widths)
+        fcs = [nn.Linear(width, channels) for width in widths]
+        self.fcs = nn.ModuleList(fcs)
         self.aggregations = nn.ModuleList(aggregations)  # type: ignore[assignment]
         self.class_logits = nn.Linear(channels, num_classes + 1)
         self.box_deltas = nn.Linear(channels, 4 * num_classes)
-        for fc in self.fcs:
+        for fc in fcs:
             nn.init.xavier_uniform_(fc.weight)
         nn.init.normal_(self.class_logits.weight, std=0.01)
         nn.init.normal_(self.box_deltas.weight, std=0.001)
-        for layer in (*self.fcs, self.class_logits, self.box_deltas):
+        for layer in (*fcs, self.class_logits, self.box_deltas):
             nn.init.zeros_(layer.bias)
 
     def forward(
@@ -86,7 +87,8 @@ class BoxHead(nn.Module):
         projected, features = [], embedded
         for number, aggregation in enumerate(self.aggregations):
             features = self.before_aggregation(number, features)
-            projected.append(aggregation.project(features))
+            key, value = aggregation.project(features)
+            projected.append((key, value))
         return tuple(projected)
 
     def predict(self, features: Float[Tensor, "B N F"]) -> ClassesAndBoxes:

@@ -109,7 +109,8 @@ class FasterRCNN(VideoDetector):
         self, maps: Float[Tensor, "B C H W"], image_sizes: Int[Tensor, "B 2"]
     ) -> EncodedFrames:
         """Return maps with their proposals, as at test time."""
-        proposals = self.rpn.proposals(*self.rpn(maps), image_sizes, self.num_proposals)
+        logits, deltas = self.rpn(maps)
+        proposals = self.rpn.proposals(logits, deltas, image_sizes, self.num_proposals)
         return EncodedFrames(maps, proposals, image_sizes)
 
     def pool(self, frames: EncodedFrames) -> Float[Tensor, "B N C P P"]:
@@ -144,12 +145,12 @@ class FasterRCNN(VideoDetector):
             targets: ground truth of each frame; may have no boxes.
             memory: support frames of each target.
         """
-        scored = self.rpn(maps)
-        proposals = self.rpn.proposals(*scored, image_sizes, self.num_train_proposals)
+        logits, deltas = self.rpn(maps)
+        proposals = self.rpn.proposals(logits, deltas, image_sizes, self.num_train_proposals)
         sampled = self.sampler(proposals, targets)
         rois = self.pool_boxes(maps, image_sizes, sampled.boxes_xyxy)
         return TwoStageOutput(
-            self.rpn.samples(*scored, image_sizes, targets),
+            self.rpn.samples(logits, deltas, image_sizes, targets),
             sampled.with_predictions(*self.predict(rois, memory)),
         )
 

@@ -69,19 +69,18 @@ class ProposalSampler:
     @torch.no_grad()
     def __call__(self, proposals: Proposals, targets: Sequence[Targets]) -> SampledProposals:
         """Sample proposals of each frame with torch's global CPU generator."""
-        columns: list[list[Tensor]] = [[], [], []]
+        frames = []
         for boxes_xyxy, valid, truth in zip(proposals.boxes, proposals.valid, targets, strict=True):
             candidates, assigned = self.candidates(boxes_xyxy[valid], truth)
             positives, negatives = sample(assigned, self.num_samples, self.positive_share)
             chosen = torch.cat([positives, negatives])
-            parts = candidates[chosen], *self.goals(candidates, assigned, chosen, truth)
-            for column, part in zip(columns, parts, strict=True):
-                column.append(part)
-        is_sampled = [torch.ones_like(labels, dtype=torch.bool) for labels in columns[1]]
-        boxes_xyxy, labels, delta_targets, is_sampled = (
-            pad_sequence(column, batch_first=True) for column in (*columns, is_sampled)
+            labels, delta_targets = self.goals(candidates, assigned, chosen, truth)
+            is_sampled = torch.ones_like(labels, dtype=torch.bool)
+            frames.append((candidates[chosen], labels, delta_targets, is_sampled))
+        columns = zip(*frames, strict=True)
+        return SampledProposals(
+            *(pad_sequence(list(column), batch_first=True) for column in columns)
         )
-        return SampledProposals(boxes_xyxy, labels, delta_targets, is_sampled)
 
     def candidates(
         self, proposals_xyxy: Float[Tensor, "n 4"], truth: Targets

@@ -84,7 +84,10 @@ class Troi(Selsa):
         keys = self.with_own(supports, self.head.embed(rois), targets)
         return self.output(targets, self.head(embedded, keys))
 
-    def predict(self, rois: Float[Tensor, "B R C P P"], memory: TroiMemory) -> ClassesAndBoxes:
+    def predict(
+        self, rois: Float[Tensor, "B R C P P"], memory: TroiMemory | None
+    ) -> ClassesAndBoxes:
+        assert memory is not None  # each clip has support frames
         embedded = self.head.embed(self.mixed(rois, [memory.maps]))
         return self.head(embedded, memory.proposals)
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from torchvision.models import get_model
 
 from sparsevod_core.checkpoint import Checkpoint, initialize_from, load_checkpoint, load_detector
-from sparsevod_core.checkpoint.foreign import IMAGENET_VID_CATEGORIES
+from sparsevod_core.checkpoint.foreign.classes import IMAGENET_VID_CATEGORIES
 from sparsevod_core.class_lists.coco import COCO_CATEGORIES
 from sparsevod_core.config import ModelConfig
 from sparsevod_core.errors import CheckpointError
-from sparsevod_core.foreign_names import from_mmdetection, from_original, kind_of
+from sparsevod_core.foreign_names.sparse_rcnn import from_mmdetection, from_original, kind_of
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.reporting import SilentReporter
 

@@ -13,6 +13,7 @@ from sparsevod_core.data.transforms import (
     ClipAugmentation,
     pad_to_multiple,
     resize_image,
+    resize_opencv,
     resized_size,
 )
 
@@ -50,6 +51,42 @@ def test_shrinking_does_not_alias() -> None:
     assert (small - 127.5).abs().max() < 24  # grey, not black or white bands
 
 
+def test_opencv_interpolates_between_pixel_centers() -> None:
+    ramp = torch.tensor([0, 80, 240, 20], dtype=torch.uint8).expand(3, 2, 4)
+    wide = resize_opencv(ramp, (2, 8))
+    assert wide[0].tolist() == [[0, 20, 60, 120, 200, 185, 75, 20]] * 2
+
+
+def test_opencv_samples_without_antialiasing() -> None:
+    stripes = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    stripes[:, :, 1::4] = 255  # a quarter is white
+    assert (resize_opencv(stripes, (16, 16)) == 128).all()  # halfway between columns 1 and 2
+    assert resize_image(stripes, (16, 16)).float().mean() < 70
+
+
+def test_opencv_takes_images_in_any_memory_order() -> None:
+    image = torch.randint(0, 256, (3, 30, 40), dtype=torch.uint8)
+    flipped = image.flip(1).permute(0, 2, 1)
+    expected = resize_opencv(flipped.contiguous(), (17, 23))
+    assert torch.equal(resize_opencv(flipped, (17, 23)), expected)
+
+
+def test_clips_are_resized_as_set() -> None:
+    frames = [
+        np.random.default_rng(seed).integers(0, 256, (40, 60, 3), np.uint8) for seed in (0, 1)
+    ]
+    expected = {
+        "opencv": resize_opencv(torch.from_numpy(frames[1]).permute(2, 0, 1), (20, 30)),
+        "antialias": resize_image(torch.from_numpy(frames[1]).permute(2, 0, 1), (20, 30)),
+    }
+    for resize, image in expected.items():
+        augment = ClipAugmentation(
+            short_side=20, long_side=99, flip=0, crop=0, colour=0, resize=resize
+        )
+        images, _, _ = augment(frames, torch.zeros(0, 4), torch.Generator())
+        assert torch.equal(images[1], image)
+
+
 def test_padding_is_black_and_to_a_multiple_of_the_largest() -> None:
     images = [
         torch.full((3, height, width), 9, dtype=torch.uint8)
@@ -82,7 +119,7 @@ def bounds(image: Tensor) -> list[float]:
 @pytest.mark.parametrize(("short_side", "long_side"), [(50, 80), (120, 1000), (32, 41)])
 def test_boxes_stay_on_their_objects(flip: float, short_side: int, long_side: int) -> None:
     augment = ClipAugmentation(
-        short_side=short_side, long_side=long_side, flip=flip, crop=0, colour=0
+        short_side=short_side, long_side=long_side, flip=flip, crop=0, colour=0, resize="antialias"
     )
     box = (10, 5, 30, 45)
     images, boxes, _ = augment(
@@ -100,7 +137,9 @@ def test_boxes_stay_on_their_objects(flip: float, short_side: int, long_side: in
 
 
 def test_half_of_the_clips_are_flipped_and_each_as_a_whole() -> None:
-    augment = ClipAugmentation(short_side=50, long_side=80, flip=0.5, crop=0, colour=0)
+    augment = ClipAugmentation(
+        short_side=50, long_side=80, flip=0.5, crop=0, colour=0, resize="antialias"
+    )
     generator = torch.Generator().manual_seed(0)
     lefts = []
     for _ in range(200):
@@ -114,7 +153,9 @@ def test_half_of_the_clips_are_flipped_and_each_as_a_whole() -> None:
 
 
 def test_a_frame_without_boxes() -> None:
-    augment = ClipAugmentation(short_side=64, long_side=99, flip=1.0, crop=0, colour=0)
+    augment = ClipAugmentation(
+        short_side=64, long_side=99, flip=1.0, crop=0, colour=0, resize="antialias"
+    )
     images, boxes, _ = augment(
         clip_with_block((0, 0, 1, 1), 1), torch.zeros(0, 4), torch.Generator()
     )
@@ -122,7 +163,9 @@ def test_a_frame_without_boxes() -> None:
 
 
 def test_a_frame_of_another_size_joins_its_clip() -> None:
-    augment = ClipAugmentation(short_side=50, long_side=80, flip=0.0, crop=0, colour=0)
+    augment = ClipAugmentation(
+        short_side=50, long_side=80, flip=0.0, crop=0, colour=0, resize="antialias"
+    )
     images, _, _ = augment(
         [np.zeros((50, 80, 3), np.uint8), np.full((25, 40, 3), 7, np.uint8)],
         torch.zeros(0, 4),
@@ -132,7 +175,9 @@ def test_a_frame_of_another_size_joins_its_clip() -> None:
 
 
 def test_crop_keeps_size_and_boxes_and_says_which_are_lost() -> None:
-    augment = ClipAugmentation(short_side=50, long_side=80, flip=0.5, crop=0.6, colour=0)
+    augment = ClipAugmentation(
+        short_side=50, long_side=80, flip=0.5, crop=0.6, colour=0, resize="antialias"
+    )
     generator = torch.Generator().manual_seed(0)
     box, lost = (10, 5, 30, 45), 0
     for _ in range(100):
@@ -148,7 +193,9 @@ def test_crop_keeps_size_and_boxes_and_says_which_are_lost() -> None:
 
 
 def test_recoloring_is_one_draw_for_the_clip_and_moves_no_box() -> None:
-    augment = ClipAugmentation(short_side=50, long_side=80, flip=0.0, crop=0, colour=0.5)
+    augment = ClipAugmentation(
+        short_side=50, long_side=80, flip=0.0, crop=0, colour=0.5, resize="antialias"
+    )
     generator = torch.Generator().manual_seed(0)
     frames = [np.full((50, 80, 3), (200, 120, 40), np.uint8)] * 2
     box = torch.tensor([[10.0, 5, 30, 45]])

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sparsevod_core.config import DataConfig, load_config
+from sparsevod_core.data.transforms import resize_opencv
 from sparsevod_core.errors import DataError
 from sparsevod_core.inference import Predictor, intake
 from sparsevod_core.inference.intake import Intake
@@ -97,6 +98,20 @@ def test_each_device_has_a_suitable_intake(monkeypatch: pytest.MonkeyPatch) -> N
     assert (on_host.ahead, on_device.ahead) == (0, 1)
     assert isinstance(on_host.batch([frame]), intake.HostResizedBatch)
     assert isinstance(on_device.batch([frame]), intake.DeviceResizedBatch)
+
+
+def test_opencv_resizes_on_the_host_for_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "CudaTransfers", PlainTransfers)
+    frame = noise(40, 60)
+    data = DataConfig(short_side=48, long_side=96, resize="opencv", pad_multiple=16)
+    for device in (CPU, torch.device("cuda", 0)):
+        batch = Intake.for_device(device, data).batch([frame])
+        assert isinstance(batch, intake.HostResizedBatch)
+        batch._transfers = PlainTransfers(CPU)
+        images, sizes = batch.fill().load()
+        assert images.shape == (1, 3, 48, 80) and sizes.tolist() == [[48, 72]]
+        expected = resize_opencv(torch.from_numpy(frame).permute(2, 0, 1), (48, 72))
+        assert torch.equal(images[0, :, :, :72], expected)
 
 
 def test_all_of_a_batch_is_on_the_device() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -18,7 +16,7 @@ from sparsevod_core.model.mega.stages import RelationHead
 from sparsevod_core.model.two_stage.detections import DetectionSelector
 from sparsevod_core.model.two_stage.proposal_sampling import ProposalSampler
 from sparsevod_core.model.two_stage.region_proposals import RegionProposals
-from sparsevod_core.structures import Targets
+from sparsevod_core.structures import Clip, Targets
 
 STDS = (0.1, 0.1, 0.2, 0.2)
 REACH = 2  # frames of the local window on each side
@@ -167,12 +165,10 @@ def test_single_frames_need_no_order():
         torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-4)
 
 
-def training_clip() -> SimpleNamespace:
+def training_clip() -> Clip:
     images = video(2)[:, 0]
     supports = 255 * torch.rand(2, 8, 3, 64, 96, generator=torch.Generator().manual_seed(2))
-    return SimpleNamespace(
-        images=images, supports=supports, image_sizes=SIZE.expand(2, 2), groups=(3, 3, 2)
-    )
+    return Clip(images=images, supports=supports, image_sizes=SIZE.expand(2, 2), groups=(3, 3, 2))
 
 
 TARGETS = [
@@ -223,3 +219,13 @@ def test_training_on_single_frames():
         head_losses(output.head, beta=1).total + proposal_losses(output.proposals, beta=1 / 9).total
     ).backward()
     assert all(parameter.grad is not None for parameter in detector.parameters())
+
+
+@torch.no_grad()
+def test_mixed_precision():
+    detector, frame = tiny_mega(), video(1)[0]
+    exact, _ = detector.advance(detector.encode(frame, SIZE), None, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded, _ = detector.advance(detector.encode(frame, SIZE), None, None)
+    assert rounded.logits.isfinite().all()
+    assert rounded.logits.shape == exact.logits.shape

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sparsevod_core.model.mega import geometry
-from sparsevod_core.model.mega.geometry import GeometryWeight, embed_pairs
+from sparsevod_core.model.mega.geometry import CHANNELS, GeometryWeight
 from sparsevod_core.model.mega.proposal_features import ProposalFeatures
 from sparsevod_core.model.mega.relation import RelationModule
 
@@ -28,16 +28,19 @@ def relation_module(*, with_geometry: bool) -> RelationModule:
     return module
 
 
-def test_embedding_by_hand():
+def test_geometry_by_hand():
     boxes = torch.tensor([[[10.0, 10, 30, 50]]], dtype=torch.float64)  # center (20, 30), 20 × 40
     others = torch.tensor([[[40.0, 20, 80, 40]]], dtype=torch.float64)  # center (60, 30), 40 × 20
-    embedding = embed_pairs(boxes, others)[0, 0, 0].view(4, 2, 8)  # numbers, sin and cos, waves
     numbers = [math.log(2 + 1e-3), math.log(1e-3), math.log(0.5), math.log(2)]
-    for ours, number in zip(embedding, numbers, strict=True):
-        for k in (0, 3, 7):
-            angle = 100 * number / 1000 ** (k / 8)
-            assert ours[0, k].item() == pytest.approx(math.sin(angle), abs=1e-9)
-            assert ours[1, k].item() == pytest.approx(math.cos(angle), abs=1e-9)
+    angles = [[100 * x / 1000 ** (k / 8) for k in range(8)] for x in numbers]
+    embedding = torch.tensor(
+        [wave(angle) for row in angles for wave in (math.sin, math.cos) for angle in row],
+        dtype=torch.float64,
+    )
+    geometry = GeometryWeight(num_heads=CHANNELS).double()
+    weight, bias = geometry.weight.weight, geometry.weight.bias
+    expected = ((embedding @ weight.T + bias).clamp(min=0) + 1e-6).log()
+    torch.testing.assert_close(geometry(boxes, others)[0, :, 0, 0], expected)
 
 
 @pytest.mark.parametrize("with_geometry", [False, True])
@@ -49,9 +52,7 @@ def test_attention_by_hand(with_geometry):
     for head, part in enumerate((slice(0, 4), slice(4, 8))):
         logits = (q[:, part] + module.key_bias[part]) @ k[:, part].T / 4**0.5
         if with_geometry:
-            embedding = embed_pairs(queries.boxes_xyxy, others.boxes_xyxy)[0]
-            weight = module.geometry.weight(embedding)[..., head].clamp(min=0)
-            logits = logits + (weight + 1e-6).log()
+            logits = logits + module.geometry(queries.boxes_xyxy, others.boxes_xyxy)[0, head]
         # Average first, then project: as in the papers.
         average = logits.softmax(-1) @ others.features[0]
         expected = average @ module.value.weight[part].T + module.value.bias[part]
@@ -85,6 +86,6 @@ def test_geometry_in_chunks_is_the_same(monkeypatch):
     weight = GeometryWeight(num_heads=3).double()
     boxes, others = proposals(9, seed=1).boxes_xyxy, proposals(5, seed=2).boxes_xyxy
     whole = weight(boxes, others)
-    monkeypatch.setattr(geometry, "_MOST_NUMBERS", 2 * 2 * 5 * geometry.CHANNELS)
+    monkeypatch.setattr(geometry, "_MOST_ANGLES", 2 * 2 * 5 * 2 * geometry.WAVES)
     torch.testing.assert_close(weight(boxes, others), whole)
     assert whole.shape == (2, 3, 9, 5)

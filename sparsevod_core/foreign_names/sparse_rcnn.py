@@ -8,40 +8,19 @@ position by position, and Linear, LayerNorm and ReLU for each layer of the two b
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from sparsevod_core.foreign_names.renaming import Renamed, renamed
+from sparsevod_core.foreign_names.resnet import RESNET
+
 Kind = Literal["mmdetection", "original"]
 
-
-@dataclass(frozen=True, slots=True)
-class Renamed:
-    """Weights under our names.
-
-    Attributes:
-        state: the input tensors (not copies) by our names.
-        unknown: input names that do not belong to a Sparse R-CNN, in input order.
-    """
-
-    state: dict[str, Tensor]
-    unknown: list[str]
-
-
-# `*` is a number, the same on both sides. A name that ends in a dot is a module, whose tensors keep
-# their last name; any other name is one tensor.
 _MMDETECTION = {
-    "backbone.conv1.": "backbone.stem.conv1.",
-    "backbone.bn1.": "backbone.stem.bn1.",
-    **{
-        f"backbone.layer{stage + 1}.*.{part}.": f"backbone.stages.{stage}.*.{part}."
-        for stage in range(4)
-        for part in ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "downsample.*")
-    },
+    **RESNET,
     "neck.lateral_convs.*.conv.": "backbone.fpn.inner_blocks.*.0.",
     "neck.fpn_convs.*.conv.": "backbone.fpn.layer_blocks.*.0.",
     "rpn_head.init_proposal_bboxes.weight": "proposals.boxes_cxcywh",
@@ -137,7 +116,7 @@ def kind_of(names: Iterable[str]) -> Kind | None:
 
 def from_mmdetection(state: Mapping[str, Tensor]) -> Renamed:
     """Rename the weights of MMDetection's Sparse R-CNN (2.x and 3.x), of any size."""
-    return _renamed(state, _MMDETECTION)
+    return renamed(state, _MMDETECTION)
 
 
 def from_original(state: Mapping[str, Tensor]) -> Renamed:
@@ -145,35 +124,8 @@ def from_original(state: Mapping[str, Tensor]) -> Renamed:
 
     detectron2's frozen BatchNorm has no `num_batches_tracked`; zeros are added.
     """
-    renamed = _renamed(state, _ORIGINAL)
-    for name in [name for name in renamed.state if name.endswith(".running_var")]:
+    found = renamed(state, _ORIGINAL)
+    for name in [name for name in found.state if name.endswith(".running_var")]:
         count = name.removesuffix("running_var") + "num_batches_tracked"
-        renamed.state.setdefault(count, torch.tensor(0))
-    return renamed
-
-
-def _renamed(state: Mapping[str, Tensor], table: Mapping[str, str]) -> Renamed:
-    patterns = [(_pattern(theirs), ours) for theirs, ours in table.items()]
-    renamed: dict[str, Tensor] = {}
-    unknown: list[str] = []
-    for name, value in state.items():
-        for pattern, ours in patterns:
-            match = pattern.fullmatch(name)
-            if match:
-                renamed[_filled(ours, match)] = value
-                break
-        else:
-            unknown.append(name)
-    return Renamed(renamed, unknown)
-
-
-def _pattern(theirs: str) -> re.Pattern[str]:
-    text = re.escape(theirs).replace(r"\*", r"(\d+)")
-    return re.compile(text + r"(?P<tensor>\w+)" if theirs.endswith(".") else text)
-
-
-def _filled(ours: str, match: re.Match[str]) -> str:
-    tensor = match.groupdict().get("tensor", "")
-    for number in match.groups()[: ours.count("*")]:
-        ours = ours.replace("*", number, 1)
-    return ours + tensor
+        found.state.setdefault(count, torch.tensor(0))
+    return found
