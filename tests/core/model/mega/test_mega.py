@@ -141,22 +141,33 @@ def test_memory_reaches_further_back_than_its_frames():
 
 
 @torch.no_grad()
-def test_without_supports_the_target_stands_for_them():
+def test_a_frame_on_its_own_stands_for_the_others():
+    detector, frames = tiny_mega(), video(2)
+    both = detector.encode(frames[:, 0], SIZE.expand(2, 2))
+    second = detector.encode(frames[1], SIZE)
+    own = detector.remember(second)
+    expected, _ = detector.advance(second, detector.join([own], [own]), None)
+    alone, state = detector.advance(second, None, None)
+    assert torch.equal(alone.logits, expected.logits)
+    assert state is None
+    logits = detector.detect(both, None).logits[1:]
+    torch.testing.assert_close(logits, expected.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_targets_must_come_in_order():
     detector = tiny_mega()
     target = detector.encode(video(1)[0], SIZE)
-    own = detector.remember(target)
-    alone, _ = detector.advance(target, None, None)
-    joined, _ = detector.advance(target, detector.join([own], [own]), None)
-    assert torch.equal(alone.logits, joined.logits)
+    assert detector.is_ordered
     assert detector.join([]) is None
     with pytest.raises(SparseVodError, match="in order"):
-        detector.detect(target, None)
+        detector.detect(target, detector.remember(target))
 
 
 @torch.no_grad()
 def test_single_frames_need_no_order():
     detector = tiny_mega(num_global=0, reduction=0)
     assert not detector.uses_supports
+    assert not detector.is_ordered
     frames = video(2)
     both = detector.detect(detector.encode(frames[:, 0], SIZE.expand(2, 2)), None)
     second, state = detector.advance(detector.encode(frames[1], SIZE), None, None)
