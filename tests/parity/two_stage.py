@@ -70,7 +70,6 @@ def detector_of(weights: dict[str, Tensor], config: dict[str, Any]) -> Selsa:
         detector: Selsa = Mamba(
             bank_rows=config["max_length"],
             read_rows=config["key_length"],
-            seed=0,
             num_support_proposals=config["topk"],
             **parts,
         )

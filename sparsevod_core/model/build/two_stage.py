@@ -47,9 +47,7 @@ def build_two_stage(config: ModelConfig, backbone_weights: str) -> FasterRCNN:
     parts = _parts(config, backbone_weights, num_aggregations=settings.head_layers)
     parts["num_support_proposals"] = min(settings.support_proposals, config.num_proposals)
     if config.system == "mamba":
-        return Mamba(
-            bank_rows=config.mamba.bank_rows, read_rows=config.mamba.read_rows, seed=0, **parts
-        )
+        return Mamba(bank_rows=config.mamba.bank_rows, read_rows=config.mamba.read_rows, **parts)
     if config.system == "troi":
         attention = FoldedTemporalAttention(channels=config.channels, blocks=config.tfe_blocks)
         nn.init.kaiming_normal_(attention.embed.weight, mode="fan_out", nonlinearity="relu")
