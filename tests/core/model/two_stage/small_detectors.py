@@ -90,7 +90,7 @@ def build(system: str, **changes) -> FasterRCNN:
     if system == "selsa":
         return Selsa(**parts | changes).eval()
     if system == "mamba":
-        bank = {"num_support_proposals": 4, "bank_rows": 20, "read_rows": 11, "seed": 5}
+        bank = {"num_support_proposals": 4, "bank_rows": 20, "read_rows": 11}
         return Mamba(**parts | bank | changes).eval()
     aggregation = FoldedTemporalAttention(channels=CHANNELS, blocks=2)
     temporal_roi = TemporalRoIFeatures(top_k=2, aggregation=aggregation)
