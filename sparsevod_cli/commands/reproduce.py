@@ -221,32 +221,37 @@ def _starts(pretrain: Sequence[str], pretrained: Sequence[str]) -> dict[str, int
 
     general: dict[str, int | Path] = {}
     named: dict[str, int | Path] = {}
-    for option, texts in (("--pretrain", pretrain), ("--pretrained", pretrained)):
-        for text in texts:
-            name, separator, value = text.rpartition("=")
-            is_named = name in START_NAMES
-            if option == "--pretrained":
-                new: dict[str, int | Path] = (
-                    {name: Path(value)} if is_named else {BASELINE.name: Path(text)}
-                )
-            else:
-                if separator and not is_named:
-                    raise ConfigError(
-                        f"{option} {text}: expected NAME to be one of {', '.join(START_NAMES)}"
-                    )
-                new = dict.fromkeys([name] if is_named else START_NAMES, _epochs(value))
-            known = named if is_named else general
-            if new.keys() & known.keys():
-                raise ConfigError(
-                    "--pretrain trains the detector that --pretrained takes: give one"
-                )
-            known.update(new)
+    for text in pretrain:
+        name, value = _named(text)
+        if name is None:
+            general.update(dict.fromkeys(START_NAMES, _epochs(value)))
+        else:
+            named[name] = _epochs(value)
+    for text in pretrained:
+        name, value = _named(text)
+        known, name = (general, BASELINE.name) if name is None else (named, name)
+        if name in known:
+            raise ConfigError("--pretrain trains the detector that --pretrained takes: give one")
+        known[name] = Path(value)
     return general | named
 
 
+def _named(text: str) -> tuple[str | None, str]:
+    """Split NAME=VALUE if NAME is that of a frame detector; a file name may contain `=` too."""
+    from sparsevod_core.reproduce.grid import START_NAMES
+
+    name, separator, value = text.partition("=")
+    return (name, value) if separator and name in START_NAMES else (None, text)
+
+
 def _epochs(text: str) -> int:
+    from sparsevod_core.reproduce.grid import START_NAMES
+
     if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"--pretrain {text}: expected a number of epochs, at least 1")
+        raise ConfigError(
+            f"--pretrain {text}: expected a number of epochs, at least 1",
+            hint=f"or NAME=EPOCHS with one of the names {', '.join(START_NAMES)}",
+        )
     return int(text)
 
 
