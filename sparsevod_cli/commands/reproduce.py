@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsevod_cli import console
-from sparsevod_cli.options import DEFAULT_BACKBONE, ConfigFile, Device, Overrides
+from sparsevod_cli.options import DEFAULT_BACKBONE, Cache, ConfigFile, Device, Overrides
 from sparsevod_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def reproduce(
         bool,
         typer.Option("--tables-only", help="Write the tables of existing runs, but train nothing."),
     ] = False,
+    cache: Cache = None,
 ) -> None:
     """Train and evaluate the paper's models, and write its Tables 1 to 5 and Figs. 4 and 5.
 

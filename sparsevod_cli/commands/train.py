@@ -11,6 +11,7 @@ import typer
 from sparsevod_cli import console
 from sparsevod_cli.options import (
     DEFAULT_BACKBONE,
+    Cache,
     ConfigFile,
     Device,
     JsonOut,
@@ -121,6 +122,7 @@ def train(
     overrides: Overrides = None,
     seed: Seed = None,
     device: Device = "auto",
+    cache: Cache = None,
     json_out: JsonOut = None,
 ) -> None:
     """Train a detector on annotated videos.

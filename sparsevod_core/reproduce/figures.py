@@ -102,8 +102,10 @@ def _draw_points(
     if not points:
         return
     fps, ap50, _ = zip(*points, strict=True)
-    style = {"color": line_color(number), "marker": marker(number), "markersize": 5}
-    axes.plot(fps, ap50, label=name, linewidth=1.4, zorder=3, **style)
+    color, shape = line_color(number), marker(number)
+    axes.plot(
+        fps, ap50, label=name, color=color, marker=shape, markersize=5, linewidth=1.4, zorder=3
+    )
     for x, y, label in points if is_curve else ():
         axes.annotate(
             label, (x, y), xytext=(5, 5), textcoords="offset points", fontsize=8, color=INK
