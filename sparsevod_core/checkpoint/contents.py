@@ -12,13 +12,14 @@ from sparsevod_core.config import Config, System
 from sparsevod_core.errors import CheckpointError
 from sparsevod_core.structures import Category
 
-Source = Literal["sparsevod", "mmdetection", "original", "mmtracking"]
+Source = Literal["sparsevod", "mmdetection", "original", "mmtracking", "transvod"]
 
 PROJECT_NAMES: dict[Source, str] = {
     "sparsevod": "",
     "mmdetection": "MMDetection's ",
     "original": "the original ",
     "mmtracking": "MMTracking's ",
+    "transvod": "the original ",
 }
 SYSTEM_NAMES: dict[System, str] = {
     "sparsevod": "SparseVOD",
