@@ -74,6 +74,13 @@ class Checkpoint:
         model = self.config.model
         return title_of(self.source, model.system, model.uses_supports)
 
+    @property
+    def summary(self) -> str:
+        """What the weights are: the title and the number of classes, or the part of a detector."""
+        if self.model and all(name.startswith("flow.") for name in self.model):
+            return f"{PROJECT_NAMES[self.source]}flow network"
+        return f"{self.title}, {len(self.categories)} classes"
+
 
 def title_of(source: Source, system: System, is_temporal: bool) -> str:
     """Return the name of a detector, or of the frame detector of a system, and whose it is."""
