@@ -148,6 +148,15 @@ def test_bf16_stays_close(detector):
         assert (narrow.float() - level).norm() < 0.03 * level.norm()
 
 
+@torch.inference_mode()
+def test_the_exported_graph_computes_the_same(detector):
+    backbone = detector.eval().backbone
+    images = torch.randn(1, 3, 64, 96)
+    program = torch.export.export(backbone, (images,), strict=False)
+    for found, expected in zip(program.module()(images), backbone(images), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_weights_of_a_file_are_loaded(tmp_path, name):
     torch.manual_seed(0)
