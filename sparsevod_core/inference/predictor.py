@@ -113,6 +113,7 @@ class Predictor:
         self.batch = batch
         self.config = config.replace({"inference.precision": precision, "inference.batch": batch})
         self.detector = detector.to(self.device).eval()
+        self.detector.seed = config.seed
         self._is_compiled = config.inference.compile == "on"
         self._num_expected = 0
         self.intake = Intake.for_device(self.device, self.config.data)

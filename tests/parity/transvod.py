@@ -178,7 +178,11 @@ def build(config: dict, released_points: bool) -> TransVOD:
     """Build our detector in the sizes of the fixture, without its backbone."""
     return assemble(
         backbone=ResNetStages(
-            stem=nn.Identity(), stages=[nn.Identity()], frozen_stages=0, freeze_norms=False
+            stem=nn.Identity(),
+            stages=[nn.Identity()],
+            frozen_stages=0,
+            freeze_norms=False,
+            read_stages=(3,),
         ),
         map_channels=config["backbone_channels"],
         num_groups=config["gn_groups"],
