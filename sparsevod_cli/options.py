@@ -20,8 +20,8 @@ CheckpointFile = Annotated[
     Path | None,
     typer.Option(
         "--checkpoint",
-        help="Checkpoint: ours, MMDetection's or the original Sparse R-CNN's, or the name of "
-        "published weights (`sparsevod weights` lists them); default: the bundled model.",
+        help="Checkpoint: ours, MMTracking's, MMDetection's or the original Sparse R-CNN's, or the "
+        "name of published weights (`sparsevod weights` lists them); default: the bundled model.",
     ),
 ]
 

@@ -17,8 +17,8 @@ def export(
         Path | None,
         typer.Argument(
             metavar="CKPT",
-            help="Checkpoint: ours, MMDetection's or the original Sparse R-CNN's, or the name of "
-            "published weights; default: the bundled model.",
+            help="Checkpoint: ours, MMTracking's, MMDetection's or the original Sparse R-CNN's, or "
+            "the name of published weights; default: the bundled model.",
         ),
     ] = None,
     output: Annotated[

@@ -72,8 +72,8 @@ def train(
         Path | None,
         typer.Option(
             "--init-from",
-            help="Checkpoint to start from: ours, MMDetection's or the original Sparse R-CNN's, or "
-            "the name of published weights.",
+            help="Checkpoint to start from: ours, MMTracking's, MMDetection's or the original "
+            "Sparse R-CNN's, or the name of published weights.",
         ),
     ] = None,
     gpus: Annotated[

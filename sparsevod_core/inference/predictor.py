@@ -128,7 +128,7 @@ class Predictor:
         overrides: Sequence[str] = (),
         reporter: Reporter | None = None,
     ) -> Predictor:
-        """Load the detector of a checkpoint: ours, or another project's Sparse R-CNN.
+        """Load the detector of a checkpoint: ours, or one of another project.
 
         Args:
             path: Path of the file, or the name of published weights, such as `selsa-r50-vid`; None:
