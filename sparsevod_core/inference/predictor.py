@@ -105,9 +105,10 @@ class Predictor:
         self.checkpoint = checkpoint
         self.device = resolve_device(device)
         precision = resolve_precision(config.inference.precision, self.device)
+        self.supports = SupportPlan.of(config)
         batch = config.inference.batch
         if batch is None:
-            batch = 1 if config.inference.support == "causal" else batch_for(self.device)
+            batch = batch_for(self.device) if self.supports.is_shared else 1
         if detector.is_ordered:
             batch = 1
         self.batch = batch
@@ -117,7 +118,6 @@ class Predictor:
         self._is_compiled = config.inference.compile == "on"
         self._num_expected = 0
         self.intake = Intake.for_device(self.device, self.config.data)
-        self.supports = SupportPlan.of(self.config)
 
     @classmethod
     def from_checkpoint(
@@ -338,6 +338,17 @@ class Predictor:
         run = describe_run(str(self.device), self.precision, self.config.flat())
         return {**run, "model": self.model_digest}
 
+    @property
+    def frame_settings(self) -> dict[str, Any]:
+        """The settings that decide what the model sees of a frame."""
+        data = self.config.data
+        return {
+            "short_side": data.short_side,
+            "long_side": data.long_side,
+            "resize": data.resize,
+            "pad_multiple": data.pad_multiple,
+        }
+
     @cached_property
     def model_digest(self) -> str:
         """Text that identifies weights, architecture and classes, whatever file they come from."""
@@ -403,14 +414,15 @@ class Predictor:
         images: Images = {}
         supports: VideoSupports[Any] = VideoSupports(
             images,
+            read=video.frames_at,
             encode=self._encode,
             remember=self._remember,
             join=self.detector.join,
             keeps_encodings=self.detector.keeps_encodings and self.batch == 1,
-            kept_frames=self.supports.kept_frames,
+            kept_bytes=self.supports.kept_bytes,
         )
         plan = self.supports if self.detector.uses_supports else SupportPlan.none()
-        frames = supported_frames(video, plan, images, supports.is_remembered)
+        frames = supported_frames(video, plan, images)
         for targets in batches(frames, self.batch):
             found = list(islice(resumed, len(targets)))
             if len(found) < len(targets):
