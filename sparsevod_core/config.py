@@ -348,8 +348,8 @@ class TrainConfig:
     """Initial weights of the backbone: `imagenet` (downloaded by torchvision), `none` (random,
     needs model.norm=group or layer), or the path of a file."""
     init_from: str | None = None
-    """Checkpoint to start from: ours, MMDetection's or the original Sparse R-CNN's, or the name of
-    published weights."""
+    """Checkpoint to start from: ours, MMTracking's, MMDetection's or the original Sparse R-CNN's,
+    or the name of published weights."""
     clips_per_gpu: Annotated[int, Range(1, 4096)] = 1
     """Number of clips per batch on each GPU."""
     accumulate: Count = 1

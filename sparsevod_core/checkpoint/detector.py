@@ -90,7 +90,7 @@ def _mismatches(ours: Mapping[str, Tensor], checkpoint: Checkpoint) -> list[str]
 
 def _report_foreign(path: Path | str, checkpoint: Checkpoint, reporter: Reporter) -> None:
     model = checkpoint.config.model
-    sizes = [model.backbone]
+    sizes: list[str] = [model.backbone]
     if model.system == "sparsevod":
         sizes += [f"{model.num_stages} stages", f"{model.num_proposals} proposals"]
     sizes.append(f"{model.num_classes} classes")

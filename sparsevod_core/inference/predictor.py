@@ -113,6 +113,7 @@ class Predictor:
         self.batch = batch
         self.config = config.replace({"inference.precision": precision, "inference.batch": batch})
         self.detector = detector.to(self.device).eval()
+        self.detector.seed = config.seed
         self._is_compiled = config.inference.compile == "on"
         self._num_expected = 0
         self.intake = Intake.for_device(self.device, self.config.data)
@@ -127,7 +128,7 @@ class Predictor:
         overrides: Sequence[str] = (),
         reporter: Reporter | None = None,
     ) -> Predictor:
-        """Load the detector of a checkpoint: ours, or another project's Sparse R-CNN.
+        """Load the detector of a checkpoint: ours, or one of another project.
 
         Args:
             path: Path of the file, or the name of published weights, such as `selsa-r50-vid`; None:

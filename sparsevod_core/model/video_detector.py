@@ -33,11 +33,13 @@ class VideoDetector(nn.Module):
         keeps_encodings: Whether a target frame that is also a support frame is worth encoding only
             once. Encodings then stay in memory while the frame may still be a target.
         recompute_stages: See `SparseVOD`; other detectors have no stages.
+        seed: Seed of what `advance` draws at random.
     """
 
     is_ordered: ClassVar[bool] = False
     keeps_encodings: ClassVar[bool] = False
     recompute_stages: bool = False
+    seed: int = 0
 
     @property
     def uses_supports(self) -> bool:

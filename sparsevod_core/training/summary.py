@@ -81,11 +81,12 @@ def _model(model: ModelConfig, detector: VideoDetector) -> str:
     parameters = list(detector.parameters())
     total = sum(parameter.numel() for parameter in parameters)
     frozen = sum(parameter.numel() for parameter in parameters if not parameter.requires_grad)
-    return (
-        f"model: {model.backbone}, {counted(model.num_stages, 'stage')}, "
-        f"{model.num_proposals} proposals, TFE {model.tfe}, SPFA {model.spfa}; {total:,} parameters"
-        + (f", {frozen:,} of them frozen" if frozen else "")
-    )
+    kind = f"model: {model.system}, {model.backbone}, {model.num_proposals} proposals"
+    if model.system == "sparsevod":
+        kind += f", {counted(model.num_stages, 'stage')}, TFE {model.tfe}, SPFA {model.spfa}"
+    elif not model.temporal:
+        kind += ", single frames"
+    return f"{kind}; {total:,} parameters" + (f", {frozen:,} of them frozen" if frozen else "")
 
 
 def _steps(train: TrainConfig, state: RunState, schedule: Schedule, clips_per_step: int) -> str:

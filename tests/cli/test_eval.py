@@ -314,6 +314,7 @@ def test_a_model_on_image_folders(
     assert result["settings"] == {
         "seed": 0,
         "supports": 2,
+        "global_supports": 10,
         "support": "causal",
         "window_stride": 1,
         "precision": "fp32",

@@ -216,9 +216,9 @@ def check_training(
     head: RelationHead, weights: dict, io: dict, config: dict, report: Report
 ) -> None:
     """Check a training step: memory without gradient, then the key frame, then gradients."""
-    global_frames = proposals(
-        head.embed(io["tr.global_feats"]), torch.zeros_like(io["tr.mem_rois"][:2])
-    )
+    global_features = head.embed(io["tr.global_feats"])
+    nowhere = torch.zeros_like(global_features[..., :4])  # global relations read no boxes
+    global_frames = proposals(global_features, nowhere)
     key = proposals(head.embed(io["tr.key_feats"]), io["tr.key_rois"])
     local = proposals(head.embed(io["tr.local_feats"]), io["tr.local_rois"])
     with torch.no_grad():

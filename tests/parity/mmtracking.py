@@ -55,11 +55,11 @@ def check_mmtracking(weights: dict, io: dict, config: dict, report: Report) -> N
     predictor = predictor_of(weights, config)
     video = Clip(io["frames"])
     images = torch.cat([predictor.as_seen([frame.image])[0] for frame in video])
-    if "resized" in io:  # the reference's; it has the size of the frames otherwise
+    if "resized" in io:  # by the reference, all frames or the first ones
         resized = list(io["resized"].permute(0, 3, 1, 2))
         padded, _ = pad_to_multiple(resized, config["image"]["pad_multiple"])
-        report.forced("resized and padded frames", images, padded, EXACT)
-        images = padded
+        report.forced("resized and padded frames", images[: len(padded)], padded, EXACT)
+        images[: len(padded)] = padded
     stored_of = {
         target: {
             name.removeprefix(f"t{target}."): value
@@ -169,7 +169,7 @@ def check_detections(
         is_other = these[2][:, None] != those[2]
         misfit = torch.maximum(boxes, scores).masked_fill(is_other, torch.inf)
         is_safe = these[1] > cut + SCORES[system]
-        worst = misfit.min(1).values[is_safe].max()
+        worst = (misfit.min(1).values * is_safe).max()
         report.forced(f"{name} {int(is_safe.sum())} detections {direction}", worst, ZERO, 1.0)
 
 

@@ -51,9 +51,9 @@ class C4Backbone(ResNetStages):
         self.roi_channels = reduction or stage_channels[-1]
         self.reduction: nn.Module = nn.Identity()
         if reduction:
-            self.reduction = nn.Conv2d(stage_channels[-1], reduction, 1)
-            nn.init.kaiming_uniform_(self.reduction.weight, a=1)
-            nn.init.zeros_(self.reduction.bias)
+            self.reduction = conv = nn.Conv2d(stage_channels[-1], reduction, 1)
+            nn.init.kaiming_uniform_(conv.weight, a=1)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """Return the map of the region proposals of normalized images."""

@@ -67,7 +67,6 @@ class MEGA(VideoDetector):
         memory_frames: number of frames in the recursive memory.
     """
 
-    is_ordered = True
     keeps_encodings = True
 
     def __init__(
@@ -97,6 +96,10 @@ class MEGA(VideoDetector):
     def uses_supports(self) -> bool:
         return self.head.has_relations
 
+    @property
+    def is_ordered(self) -> bool:  # type: ignore[override]  # not the same for all instances
+        return self.head.has_relations
+
     def encode(self, images: Images, image_sizes: Int[Tensor, "B 2"]) -> EncodedFrames:
         """Return the embedded proposals of frames.
 
@@ -115,17 +118,20 @@ class MEGA(VideoDetector):
         return FrameMemory.joined(memories, global_memories) if memories else None
 
     def detect(self, targets: EncodedFrames, memory: FrameMemory | None) -> BoxHeadOutput:
-        """Return the output for single frames of a detector without relations.
+        """Return the output for frames on their own: each stands for its local and global frames.
 
         Raises:
-            SparseVodError: the detector has relations.
+            SparseVodError: there is a memory, but relations need the frames in order.
         """
-        if self.head.has_relations:
+        if not self.head.has_relations:
+            return self._output(self.head(targets.features), targets)
+        if memory is not None:
             raise SparseVodError(
                 "MEGA: expected the target frames one by one and in order",
                 hint="call `advance` for each frame of the video",
             )
-        return self._output(self.head(targets.features), targets)
+        own = self.remember(targets, videos=len(targets.features))
+        return self._output(self._relate(targets, own, None)[0], targets)
 
     def advance(
         self, target: EncodedFrames, memory: FrameMemory | None, state: RecursiveMemory | None
@@ -134,15 +140,13 @@ class MEGA(VideoDetector):
 
         Args:
             target: encoding of one frame.
-            memory: local frames around the target, oldest first, and global frames. None: the
-                target stands for all of them.
+            memory: local frames around the target, oldest first, and global frames; None: see
+                `detect`.
             state: memory of earlier frames; None at the first frame of a video.
         """
-        if not self.head.has_relations:
-            return self.detect(target, memory), None
-        memory = self.remember(target) if memory is None else memory
-        past = None if state is None else state.stages
-        features, local = self.head.relate(target.rows, memory.local, memory.anywhere, past)
+        if memory is None or not self.head.has_relations:
+            return self.detect(target, None), state
+        features, local = self._relate(target, memory, state)
         oldest = self.head.project([rows.frames(slice(1)) for rows in local])
         state = RecursiveMemory.after(state, oldest, self.memory_frames)
         return self._output(features, target), state
@@ -163,8 +167,8 @@ class MEGA(VideoDetector):
         targets = [replace(one, boxes_xyxy=to_edges(one.boxes_xyxy)) for one in targets]
         maps = self.backbone(self.normalize(clip.images, clip.image_sizes))
         roi_maps = self.backbone.roi_map(maps)
-        scored = self.rpn(maps)
-        proposals = self.rpn.proposals(*scored, clip.image_sizes, self.num_proposals)
+        logits, deltas = self.rpn(maps)
+        proposals = self.rpn.proposals(logits, deltas, clip.image_sizes, self.num_proposals)
         sampled = self.sampler(proposals, targets)
         features = self._embed(roi_maps, sampled.boxes_xyxy)
         if self.head.has_relations:
@@ -172,15 +176,22 @@ class MEGA(VideoDetector):
             count = self.num_support_proposals
             best = proposals.boxes[:, :count]
             own = ProposalFeatures(self._embed(roi_maps, best), best, proposals.valid[:, :count])
-            features = self._related(key, own.of_videos(len(maps)), clip)
+            features = self._clip_features(key, own.of_videos(len(maps)), clip)
         else:
             features = self.head(features)
         return TwoStageOutput(
-            self.rpn.samples(*scored, clip.image_sizes, targets),
+            self.rpn.samples(logits, deltas, clip.image_sizes, targets),
             sampled.with_predictions(*self.head.predict(features)),
         )
 
-    def _related(
+    def _relate(
+        self, targets: EncodedFrames, memory: FrameMemory, state: RecursiveMemory | None
+    ) -> tuple[Float[Tensor, "B N F"], list[ProposalFeatures]]:
+        """See `RelationHead.relate`."""
+        past = None if state is None else state.stages
+        return self.head.relate(targets.rows, memory.local, memory.anywhere, past)
+
+    def _clip_features(
         self, key: ProposalFeatures, own: ProposalFeatures, clip: Clip
     ) -> Float[Tensor, "B R F"]:
         """Return features of sampled proposals, related to the support frames of their clip.
@@ -211,8 +222,8 @@ class MEGA(VideoDetector):
         """Return frames with at most `count` proposals each."""
         maps = self.backbone(self.normalize(images, image_sizes))
         with torch.no_grad():  # no loss trains the proposals of these frames
-            scored = self.rpn(maps)
-        proposals = self.rpn.proposals(*scored, image_sizes, count)
+            logits, deltas = self.rpn(maps)
+        proposals = self.rpn.proposals(logits, deltas, image_sizes, count)
         features = self._embed(self.backbone.roi_map(maps), proposals.boxes)
         return EncodedFrames(features, proposals, image_sizes)
 

@@ -28,11 +28,11 @@ class FrameMemory:
         cls, local: Sequence[FrameMemory], global_memories: Sequence[FrameMemory]
     ) -> FrameMemory:
         """Return one memory of the local frames of several, and of the global frames of others."""
-        frames = [
-            ProposalFeatures.joined([memory.local for memory in group]) if group else None
-            for group in (local, global_memories)
-        ]
-        return cls(*frames)
+        parts = [memory.local for memory in global_memories]
+        return cls(
+            ProposalFeatures.joined([memory.local for memory in local]),
+            ProposalFeatures.joined(parts) if parts else None,
+        )
 
     @property
     def anywhere(self) -> ProposalFeatures:

@@ -83,9 +83,8 @@ class RelationModule(nn.Module):
             bias = self.geometry(queries.boxes_xyxy, others.boxes_xyxy).to(query.dtype)
         # Not -inf, which would give NaN for a query whose keys are all filled up.
         bias = bias.masked_fill(~others.is_valid[:, None, None], torch.finfo(query.dtype).min)
-        attended = F.scaled_dot_product_attention(
-            *(self._heads(x) for x in (query, others.keys, others.values)), attn_mask=bias
-        )
+        query, key, value = (self._heads(x) for x in (query, others.keys, others.values))
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return attended.transpose(1, 2).flatten(2)
 
     def _heads(self, x: Float[Tensor, "B n C"]) -> Float[Tensor, "B heads n d"]:

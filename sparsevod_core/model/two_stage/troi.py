@@ -20,6 +20,8 @@ from sparsevod_core.model.two_stage.faster_rcnn import EncodedFrames
 from sparsevod_core.model.two_stage.selsa import Selsa
 from sparsevod_core.model.two_stage.selsa_memory import SelsaMemory
 
+ROIS_AT_A_TIME = 64  # their similar features in 15 frames of 512 channels: 96 MB in fp32
+
 
 @dataclass(frozen=True, slots=True)
 class TroiMemory:
@@ -105,12 +107,17 @@ class Troi(Selsa):
             rois: plain RoI features of target frames.
             maps: support maps, in one or more groups; each of one video, or of one per target.
         """
-        batch = len(rois)
+        parts = rois.split(ROIS_AT_A_TIME, dim=1)
+        return torch.cat([self._mixed(part, maps) for part in parts], dim=1)
+
+    def _mixed(
+        self, rois: Float[Tensor, "B N C P P"], maps: Sequence[SupportMaps]
+    ) -> Float[Tensor, "B N C P P"]:
         similar = []
         for group in maps:
             of_group = self.temporal_roi.similar(bins_of(rois, len(group.rows)), group)
             # [V, S, Q of all targets of the video, C] -> [B, S, Q of one target, C]
-            of_group = of_group.unflatten(2, (batch // len(of_group), -1)).transpose(1, 2)
+            of_group = of_group.unflatten(2, (len(rois) // len(of_group), -1)).transpose(1, 2)
             similar.append(of_group.flatten(0, 1))
         return self.temporal_roi.mix(rois, torch.cat(similar, dim=1))
 

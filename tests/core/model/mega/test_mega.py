@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -18,7 +16,7 @@ from sparsevod_core.model.mega.stages import RelationHead
 from sparsevod_core.model.two_stage.detections import DetectionSelector
 from sparsevod_core.model.two_stage.proposal_sampling import ProposalSampler
 from sparsevod_core.model.two_stage.region_proposals import RegionProposals
-from sparsevod_core.structures import Targets
+from sparsevod_core.structures import Clip, Targets
 
 STDS = (0.1, 0.1, 0.2, 0.2)
 REACH = 2  # frames of the local window on each side
@@ -143,22 +141,33 @@ def test_memory_reaches_further_back_than_its_frames():
 
 
 @torch.no_grad()
-def test_without_supports_the_target_stands_for_them():
+def test_a_frame_on_its_own_stands_for_the_others():
+    detector, frames = tiny_mega(), video(2)
+    both = detector.encode(frames[:, 0], SIZE.expand(2, 2))
+    second = detector.encode(frames[1], SIZE)
+    own = detector.remember(second)
+    expected, _ = detector.advance(second, detector.join([own], [own]), None)
+    alone, state = detector.advance(second, None, None)
+    assert torch.equal(alone.logits, expected.logits)
+    assert state is None
+    logits = detector.detect(both, None).logits[1:]
+    torch.testing.assert_close(logits, expected.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_targets_must_come_in_order():
     detector = tiny_mega()
     target = detector.encode(video(1)[0], SIZE)
-    own = detector.remember(target)
-    alone, _ = detector.advance(target, None, None)
-    joined, _ = detector.advance(target, detector.join([own], [own]), None)
-    assert torch.equal(alone.logits, joined.logits)
+    assert detector.is_ordered
     assert detector.join([]) is None
     with pytest.raises(SparseVodError, match="in order"):
-        detector.detect(target, None)
+        detector.detect(target, detector.remember(target))
 
 
 @torch.no_grad()
 def test_single_frames_need_no_order():
     detector = tiny_mega(num_global=0, reduction=0)
     assert not detector.uses_supports
+    assert not detector.is_ordered
     frames = video(2)
     both = detector.detect(detector.encode(frames[:, 0], SIZE.expand(2, 2)), None)
     second, state = detector.advance(detector.encode(frames[1], SIZE), None, None)
@@ -167,12 +176,10 @@ def test_single_frames_need_no_order():
         torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-4)
 
 
-def training_clip() -> SimpleNamespace:
+def training_clip() -> Clip:
     images = video(2)[:, 0]
     supports = 255 * torch.rand(2, 8, 3, 64, 96, generator=torch.Generator().manual_seed(2))
-    return SimpleNamespace(
-        images=images, supports=supports, image_sizes=SIZE.expand(2, 2), groups=(3, 3, 2)
-    )
+    return Clip(images=images, supports=supports, image_sizes=SIZE.expand(2, 2), groups=(3, 3, 2))
 
 
 TARGETS = [
@@ -223,3 +230,13 @@ def test_training_on_single_frames():
         head_losses(output.head, beta=1).total + proposal_losses(output.proposals, beta=1 / 9).total
     ).backward()
     assert all(parameter.grad is not None for parameter in detector.parameters())
+
+
+@torch.no_grad()
+def test_mixed_precision():
+    detector, frame = tiny_mega(), video(1)[0]
+    exact, _ = detector.advance(detector.encode(frame, SIZE), None, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded, _ = detector.advance(detector.encode(frame, SIZE), None, None)
+    assert rounded.logits.isfinite().all()
+    assert rounded.logits.shape == exact.logits.shape
