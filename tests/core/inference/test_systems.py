@@ -49,6 +49,10 @@ SIZES = {
 }
 
 
+class KilledError(Exception):
+    """End of a run that a test cuts off."""
+
+
 class Footage:
     """Frames in memory: a square that moves over a texture.
 
@@ -330,19 +334,16 @@ def test_a_run_that_was_cut_off_gives_the_same_file(
     whole, cut = {"json": tmp_path / "whole" / "a.json"}, {"json": tmp_path / "cut" / "a.json"}
     detect_video(predictor(system), video, None, results=whole)
 
-    class Kill(Exception):
-        pass
-
     write = Journal.write
 
     def killed(self: Journal, detections: Any) -> None:
         if self.num_frames == stop:
-            raise Kill
+            raise KilledError
         write(self, detections)
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "write", killed)
-        with pytest.raises(Kill):
+        with pytest.raises(KilledError):
             detect_video(predictor(system), video, None, results=cut)
     config = settings(system)
     for name, value in {"seed": 3, "data.resize": "opencv", "data.pad_multiple": 64}.items():
