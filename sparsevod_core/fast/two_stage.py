@@ -16,6 +16,7 @@ from sparsevod_core.fast.backbone import FoldedDilatedBackbone
 from sparsevod_core.fast.fused import BiasActConv2d, Fuse, conv_relu
 from sparsevod_core.fast.onednn import PackedConv2d, PackedLinear, can_pack
 from sparsevod_core.fast.plan import Plan
+from sparsevod_core.fast.troi import TappedTroi
 from sparsevod_core.model.two_stage.box_head import BoxHead
 from sparsevod_core.model.two_stage.faster_rcnn import FasterRCNN
 from sparsevod_core.model.two_stage.region_proposals import RegionProposals
@@ -40,6 +41,8 @@ def optimized_two_stage(detector: FasterRCNN, plan: Plan) -> FasterRCNN:
     pack_head(fast.head, plan.dtype, pack)
     if isinstance(fast, Troi):
         fast.temporal_roi.to(plan.dtype).to(memory_format=torch.channels_last)
+        if plan.taps:
+            fast = TappedTroi(fast, pack)
     fast.use_kernels(plan.chosen_kernels())
     return fast.requires_grad_(False).eval()
 

@@ -45,6 +45,14 @@ class EncodedFrames:
         )
         return replace(self, proposals=proposals)
 
+    def frame(self, number: int) -> EncodedFrames:
+        """Return one of the frames."""
+        part = slice(number, number + 1)
+        proposals = Proposals(
+            self.proposals.boxes[part], self.proposals.scores[part], self.proposals.counts[part]
+        )
+        return EncodedFrames(self.maps[part], proposals, self.image_sizes[part])
+
 
 class FasterRCNN(VideoDetector):
     """Two-stage detector: proposals of a map, then a class and a box for each.

@@ -84,12 +84,17 @@ class Troi(Selsa):
 
     def detect(self, targets: EncodedFrames, memory: TroiMemory | None) -> BoxHeadOutput:
         rois = self.pool(targets)
-        own_maps = self.support_maps(targets, videos=len(rois))
-        maps = [own_maps] if memory is None else [memory.maps, own_maps]
-        embedded = self.head.embed(self.mixed(rois, maps))
+        embedded = self.head.embed(self.temporal_rois(targets, rois, memory))
         supports = None if memory is None else memory.proposals
         keys = self.with_own(supports, self.head.embed(rois), targets)
         return self.output(targets, self.head(embedded, keys))
+
+    def temporal_rois(
+        self, targets: EncodedFrames, rois: Float[Tensor, "B N C P P"], memory: TroiMemory | None
+    ) -> Float[Tensor, "B N C P P"]:
+        """Return temporal RoI features of target frames, given their plain ones."""
+        own_maps = self.support_maps(targets, videos=len(rois))
+        return self.mixed(rois, [own_maps] if memory is None else [memory.maps, own_maps])
 
     def predict(
         self, rois: Float[Tensor, "B R C P P"], memory: TroiMemory | None

@@ -11,12 +11,14 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from sparsevod_core.config import load_config
-from sparsevod_core.fast import Plan, optimized, plan_for
+from sparsevod_core.fast import Plan, optimized, plan_for, troi
 from sparsevod_core.fast.backbone import FoldedDilatedBackbone
 from sparsevod_core.fast.onednn import PackedConv2d
+from sparsevod_core.fast.troi import TappedTroiMemory
 from sparsevod_core.model.backbone import resnet_parts
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.dilated_backbone import DilatedBackbone
+from sparsevod_core.model.two_stage.troi import TroiMemory
 
 SIZE = (60, 90)
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -138,6 +140,32 @@ def test_norms_of_a_dilated_backbone_are_folded(fuse: Any) -> None:
     assert not any(isinstance(part, nn.BatchNorm2d) for part in fast.modules())
     images = torch.randn(1, 3, 64, 96)
     torch.testing.assert_close(fast(images), backbone(images), atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_temporal_roi_align_keeps_taps_of_maps_that_are_not_too_large(
+    precision: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast: Any = optimized(build("troi"), plan_for(CPU, precision))
+    images, sizes = frames(3)
+    encoded = [fast.encode(images[i : i + 1], sizes[:1]) for i in range(3)]
+    memory = fast.join([fast.remember(one) for one in encoded[1:]])
+    assert type(memory) is TappedTroiMemory
+    assert (
+        memory.taps.shape == (2, 24, 9, 64) and memory.taps.dtype == plan_for(CPU, precision).dtype
+    )
+    assert memory.num_supports == 2
+    assert any(tensor is memory.taps for tensor in memory.tensors)
+    batch = fast.encode(images[:2], sizes[:2])
+    together = fast.detect(batch, memory).logits
+    torch.testing.assert_close(together[:1], fast.detect(encoded[0], memory).logits)
+    monkeypatch.setattr(troi, "MAX_POSITIONS", 10)
+    memory = fast.join([fast.remember(one) for one in encoded[1:]])
+    assert type(memory) is TroiMemory
+    without = fast.detect(encoded[0], memory).logits
+    close = 1e-4 if precision == "fp32" else 0.3
+    torch.testing.assert_close(without, together[:1], atol=close, rtol=0)
 
 
 def test_the_trained_detector_stays_as_it_is() -> None:
