@@ -156,7 +156,7 @@ def test_speed_figure_shows_measured_and_paper_results(tmp_path):
     figure = figures.draw_fig_5([rows], summary["tables"][0]["rows"][:1])
     here, there = ([line.get_xydata().tolist() for line in axes.lines] for axes in figure.axes)
     assert np.allclose(here[0], [[25, 58], [20, 60]]) and np.allclose(here[1], [[30, 50]])
-    assert there == [[[17.7, 79.0], [14.4, 80.3]], [[24.3, 71.1]]]
+    assert there == [[[17.7, 79.0], [14.4, 80.3]], [[24.3, 71.1]], [[7.5, 78.8]]]
 
 
 def test_runs_that_do_not_fit_together_are_refused(tmp_path):
