@@ -67,11 +67,16 @@ class PackedLinear(nn.Module):
         self._linear = linear
         self._packed: dict[int, Tensor] = {}
 
-    def forward(self, features: Float[Tensor, "n in"]) -> Float[Tensor, "n out"]:
-        linear, count = self._linear, len(features)
+    def forward(self, features: Float[Tensor, "*n in"]) -> Float[Tensor, "*n out"]:
+        linear = self._linear
+        rows = features.reshape(-1, features.shape[-1])
+        count = len(rows)
+        if not count:
+            return linear(features)
         reorder = torch.ops.mkldnn._reorder_linear_weight
         weight = _packed_once(self._packed, count, lambda: reorder(linear.weight, count))
-        return torch.ops.mkldnn._linear_pointwise(features, weight, linear.bias, "none", [], "")
+        rows = torch.ops.mkldnn._linear_pointwise(rows, weight, linear.bias, "none", [], "")
+        return rows.view(*features.shape[:-1], -1)
 
 
 @cache

@@ -285,6 +285,27 @@ class Predictor:
             found += unpacked(values, seen, [size], self.categories, clip=clip)
         return found, running
 
+    def encode_frame(self, frame: Pixels) -> Any:
+        """Return the detector's encoding of one frame."""
+        with self.computing():
+            return self._model.encode(*self.as_seen([frame]))
+
+    def remember_frame(self, encoded: Any) -> Any:
+        """Return the detector's memory of an encoded frame, to be joined with others."""
+        with self.computing():
+            return self._model.remember(encoded)
+
+    def video_supports(self, images: Images) -> VideoSupports[Any]:
+        """Return the memories of a video's support frames, none yet; see `VideoSupports`."""
+        return VideoSupports(
+            images,
+            encode=self.encode_frame,
+            remember=self.remember_frame,
+            join=self.detector.join,
+            keeps_encodings=self.detector.keeps_encodings and self.batch == 1,
+            kept_frames=self.supports.kept_frames,
+        )
+
     @property
     def num_supports(self) -> int:
         """Number of support frames of each target frame; 0 for a detector that uses none."""
@@ -401,14 +422,7 @@ class Predictor:
     ) -> Iterator[_Batch]:
         """Yield the frames of a video in batches that are not filled yet."""
         images: Images = {}
-        supports: VideoSupports[Any] = VideoSupports(
-            images,
-            encode=self._encode,
-            remember=self._remember,
-            join=self.detector.join,
-            keeps_encodings=self.detector.keeps_encodings and self.batch == 1,
-            kept_frames=self.supports.kept_frames,
-        )
+        supports = self.video_supports(images)
         plan = self.supports if self.detector.uses_supports else SupportPlan.none()
         frames = supported_frames(video, plan, images, supports.is_remembered)
         for targets in batches(frames, self.batch):
@@ -483,14 +497,6 @@ class Predictor:
             return self._model.detect(encoded, memory)
         output, batch.supports.state = self._model.advance(encoded, memory, batch.supports.state)
         return output
-
-    def _encode(self, frame: Pixels) -> Any:
-        with self.computing():
-            return self._model.encode(*self.as_seen([frame]))
-
-    def _remember(self, encoded: Any) -> Any:
-        with self.computing():
-            return self._model.remember(encoded)
 
     def _remember_all(self, frames: Sequence[Pixels]) -> list[Any]:
         """Return memories of frames, a few frames in each."""

@@ -12,6 +12,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sparsevod_core.kernels import Kernels
 from sparsevod_core.model.detector import Normalize
 from sparsevod_core.model.pyramid import WholePyramid
 from sparsevod_core.model.roi_align import PyramidRoIAlign
@@ -81,6 +82,10 @@ class FasterRCNN(VideoDetector):
         self.selector = selector
         self.num_proposals = num_proposals
         self.num_train_proposals = num_train_proposals
+
+    def use_kernels(self, kernels: Kernels) -> None:
+        """Set the kernels of all parts."""
+        self.roi_align.kernels = kernels
 
     @property
     def uses_supports(self) -> bool:

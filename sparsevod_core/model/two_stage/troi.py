@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sparsevod_core.kernels import Kernels
 from sparsevod_core.model.padding import inside
 from sparsevod_core.model.support import SupportMaps
 from sparsevod_core.model.temporal_roi import TemporalRoIFeatures, bins_of
@@ -64,6 +65,10 @@ class Troi(Selsa):
     def __init__(self, *, temporal_roi: TemporalRoIFeatures, **parts: Any) -> None:
         super().__init__(**parts)
         self.temporal_roi = temporal_roi
+
+    def use_kernels(self, kernels: Kernels) -> None:
+        super().use_kernels(kernels)
+        self.temporal_roi.kernels = kernels
 
     def remember(self, supports: EncodedFrames, videos: int = 1) -> TroiMemory:
         return TroiMemory(super().remember(supports, videos), self.support_maps(supports, videos))
