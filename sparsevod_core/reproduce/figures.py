@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from sparsevod_core.figures.curves import DPI, INK, draw_ap_by_iou, line_color, marker, plain_axes
 from sparsevod_core.figures.saving import SETTINGS, save_figure
+from sparsevod_core.reproduce.grid import TROI, TROI_14
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -84,6 +85,10 @@ def draw_fig_5(curves: Sequence[Rows], points: Rows) -> Figure:
             for row in rows:
                 low, high = row["AP50"]["min"], row["AP50"]["max"]
                 here.vlines(row["fps"], low, high, color=INK, linewidth=0.8, zorder=2)
+        if all(row["cell"] != TROI.name for rows in curves for row in rows):
+            known = [(TROI_14.fps or 0.0, TROI_14.AP50 or 0.0, "")]
+            number = len(curves) + len(points)
+            _draw_points(there, number, known, "TROI, 14 support frames", is_curve=False)
         for axes, title in ((here, "Measured"), (there, "The paper: ImageNet VID, A100")):
             axes.set(xlabel="frames per second", ylabel="AP50 (%)")
             axes.set_title(title, fontsize=9, color=INK)
@@ -103,8 +108,17 @@ def _draw_points(
         return
     fps, ap50, _ = zip(*points, strict=True)
     color, shape = line_color(number), marker(number)
+    line = "-" if is_curve else "none"
     axes.plot(
-        fps, ap50, label=name, color=color, marker=shape, markersize=5, linewidth=1.4, zorder=3
+        fps,
+        ap50,
+        line,
+        label=name,
+        color=color,
+        marker=shape,
+        markersize=5,
+        linewidth=1.4,
+        zorder=3,
     )
     for x, y, label in points if is_curve else ():
         axes.annotate(
