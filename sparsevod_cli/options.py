@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -19,8 +20,26 @@ CheckpointFile = Annotated[
     Path | None,
     typer.Option(
         "--checkpoint",
-        help="Checkpoint: ours, MMDetection's or the original Sparse R-CNN's, or the name of "
-        "published weights (`sparsevod weights` lists them); default: the bundled model.",
+        help="Checkpoint: ours, MMTracking's, MMDetection's or the original Sparse R-CNN's, or the "
+        "name of published weights (`sparsevod weights` lists them); default: the bundled model.",
+    ),
+]
+
+
+def _use_cache(folder: Path | None) -> Path | None:
+    """Let this process, and the processes that it starts, use a folder of downloaded weights."""
+    if folder is not None:
+        os.environ["SPARSEVOD_CACHE"] = str(folder)
+    return folder
+
+
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        callback=_use_cache,
+        help="Folder of downloaded weights; default: SPARSEVOD_CACHE, or else that of torch.hub.",
     ),
 ]
 System = Annotated[

@@ -63,6 +63,7 @@ docs/own_videos
 docs/detections
 docs/site/commands
 docs/site/api
+docs/models
 docs/method
 docs/results
 benchmarks/README

@@ -11,6 +11,7 @@ import typer
 from sparsevod_cli import console
 from sparsevod_cli.options import (
     DEFAULT_BACKBONE,
+    Cache,
     CheckpointFile,
     Compile,
     ConfigFile,
@@ -78,6 +79,7 @@ def bench(
     overrides: Overrides = None,
     seed: Seed = None,
     device: Device = "auto",
+    cache: Cache = None,
     json_out: JsonOut = None,
 ) -> None:
     """Time inference, part by part, and compare it with other detectors.

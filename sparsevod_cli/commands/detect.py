@@ -10,6 +10,7 @@ import typer
 from sparsevod_cli import console
 from sparsevod_cli.options import (
     Batch,
+    Cache,
     CheckpointFile,
     Compile,
     ConfigFile,
@@ -226,6 +227,7 @@ def detect(
     overrides: Overrides = None,
     seed: Seed = None,
     device: Device = "auto",
+    cache: Cache = None,
 ) -> None:
     """Detect objects in videos; write the videos with boxes, class names and scores.
 

@@ -11,6 +11,7 @@ import typer
 from sparsevod_cli import console
 from sparsevod_cli.options import (
     Batch,
+    Cache,
     ConfigFile,
     Device,
     JsonOut,
@@ -98,6 +99,7 @@ def evaluate(
     overrides: Overrides = None,
     seed: Seed = None,
     device: Device = "auto",
+    cache: Cache = None,
     json_out: JsonOut = None,
 ) -> None:
     """Compute the box AP of a model on annotated videos, or of saved predictions.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sparsevod_cli import console
-from sparsevod_cli.options import JsonOut, parse_size
+from sparsevod_cli.options import Cache, JsonOut, parse_size
 from sparsevod_core.errors import ConfigError
 
 
@@ -17,8 +17,8 @@ def export(
         Path | None,
         typer.Argument(
             metavar="CKPT",
-            help="Checkpoint: ours, MMDetection's or the original Sparse R-CNN's, or the name of "
-            "published weights; default: the bundled model.",
+            help="Checkpoint: ours, MMTracking's, MMDetection's or the original Sparse R-CNN's, or "
+            "the name of published weights; default: the bundled model.",
         ),
     ] = None,
     output: Annotated[
@@ -38,6 +38,7 @@ def export(
             "checkpoint.",
         ),
     ] = None,
+    cache: Cache = None,
     json_out: JsonOut = None,
 ) -> None:
     """Export a checkpoint as two graphs in fp32, for target and support frames of one size.

@@ -1,4 +1,4 @@
-"""`sparsevod reproduce`: the paper's ablations on any annotated videos."""
+"""`sparsevod reproduce`: the paper's tables on any annotated videos."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsevod_cli import console
-from sparsevod_cli.options import DEFAULT_BACKBONE, ConfigFile, Device, Overrides
+from sparsevod_cli.options import DEFAULT_BACKBONE, Cache, ConfigFile, Device, Overrides
 from sparsevod_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,18 +78,22 @@ def reproduce(
         ),
     ] = None,
     pretrain: Annotated[
-        int | None,
+        list[str] | None,
         typer.Option(
             "--pretrain",
-            metavar="EPOCHS",
-            min=1,
-            help="Start all models from one single-frame detector, trained for EPOCHS epochs.",
+            metavar="[NAME=]EPOCHS",
+            help="Start all models from single-frame detectors, trained for EPOCHS epochs; "
+            "repeatable, with NAME for one of baseline (Sparse R-CNN), faster-rcnn, "
+            "faster-rcnn-c4 (of MEGA) and deformable-detr.",
         ),
     ] = None,
     pretrained: Annotated[
-        Path | None,
+        list[str] | None,
         typer.Option(
-            "--pretrained", help="Start all models from this checkpoint or published weights."
+            "--pretrained",
+            metavar="[NAME=]FILE",
+            help="Start models from this checkpoint or published weights of a single-frame "
+            "detector: Sparse R-CNN, or NAME as for --pretrain; repeatable.",
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path(
@@ -114,18 +118,24 @@ def reproduce(
         bool,
         typer.Option("--tables-only", help="Write the tables of existing runs, but train nothing."),
     ] = False,
+    cache: Cache = None,
 ) -> None:
-    """Train and evaluate the paper's ablations, and write its Tables 2 to 5 and Figs. 4 and 5.
+    """Train and evaluate the paper's models, and write its Tables 1 to 5 and Figs. 4 and 5.
+
+    Tables 2 to 5 are the ablations. Table 1 compares SparseVOD with six other systems.
 
     Run the same command again to resume an interrupted grid. RESULTS/CELL/seed-N keeps a few
     kilobytes of every run (config.yaml, metrics.jsonl, eval.json); runs that have them are not
     trained again, even without their checkpoints. tables.md, tables.json and the figures are
     updated after every run. Prints the path of tables.md.
 
-    With --pretrain, the detector that all models start from is trained first, unless
-    RESULTS/pretrained.pth exists.
+    With --pretrain, the detectors that models start from are trained first, unless
+    RESULTS/pretrained.pth (Sparse R-CNN) or RESULTS/pretrained-NAME.pth exists. TransVOD always
+    starts from deformable-detr.
 
     Example: sparsevod reproduce --backbone r50 --gpus 8 -o results/imagenet_vid
+
+    Example: sparsevod reproduce --tables 1 --backbone r50 --gpus 8 -o results/imagenet_vid
 
     Example: sparsevod reproduce --annotations train.json --val val.json --backbone tiny --seeds 0,1
     """
@@ -135,7 +145,6 @@ def reproduce(
     from sparsevod_cli.progress import ConsoleReporter
     from sparsevod_core.config import DataConfig
     from sparsevod_core.reproduce.experiment import CommandError, Experiment
-    from sparsevod_core.reproduce.grid import FULL
     from sparsevod_core.reproduce.grid import tables as tables_of
     from sparsevod_core.reproduce.reproduce import describe, plan
     from sparsevod_core.reproduce.reproduce import reproduce as run_grid
@@ -149,15 +158,14 @@ def reproduce(
         config_file=config,
         settings=tuple(overrides or ()),
         row_settings=tuple(row_overrides or ()),
-        pretrain_epochs=pretrain,
-        pretrained=pretrained,
+        starts=_starts(pretrain or (), pretrained or ()),
         train_data=_options(annotations=annotations, root=root)
         + (choose or ("--set=data.val_annotations=none",)),
         eval_data=_options(annotations=val, root=val_root),
         machine=_options(gpus=gpus, device=device),
         chooses_best=bool(choose),
     )
-    chosen = tables_of(experiment.config(FULL), _numbers("--tables", tables))
+    chosen = tables_of(experiment.config, _numbers("--tables", tables))
     seed_numbers = _numbers("--seeds", seeds)
     runs = plan(chosen, seed_numbers, None if only is None else only.split(","))
     if dry_run:
@@ -168,9 +176,9 @@ def reproduce(
         chosen,
         runs,
         seeds=seed_numbers,
-        about=describe(experiment, num_processes=gpus or 1, scored_on=val.name),
+        about=describe(experiment, chosen, num_processes=gpus or 1, scored_on=val.name),
         trains=not tables_only,
-        speed_device=None if only else device,
+        speed_device=device,
         reporter=ConsoleReporter(),
     )
     console.out(output / "tables.md")
@@ -204,8 +212,48 @@ def _list_runs(experiment: Experiment, runs: Sequence[Run]) -> None:
     states = [experiment.state(*run) for run in runs]
     for (cell, seed, _), state in zip(runs, states, strict=True):
         settings = " ".join(cell.settings) or "(the full model)"
-        console.out(f"{state:6} {cell.name:13} seed {seed}  {settings}")
+        console.out(f"{state:6} {cell.name:14} seed {seed}  {cell.system:9}  {settings}")
     console.out(f"{states.count('done')} of {len(runs)} runs are done")
+
+
+def _starts(pretrain: Sequence[str], pretrained: Sequence[str]) -> dict[str, int | Path]:
+    """Return epochs or checkpoint by name of a frame detector; options with a name count first."""
+    from sparsevod_core.reproduce.grid import BASELINE, START_NAMES
+
+    general: dict[str, int | Path] = {}
+    named: dict[str, int | Path] = {}
+    for text in pretrain:
+        name, value = _named(text)
+        if name is None:
+            general.update(dict.fromkeys(START_NAMES, _epochs(value)))
+        else:
+            named[name] = _epochs(value)
+    for text in pretrained:
+        name, value = _named(text)
+        known, name = (general, BASELINE.name) if name is None else (named, name)
+        if name in known:
+            raise ConfigError("--pretrain trains the detector that --pretrained takes: give one")
+        known[name] = Path(value)
+    return general | named
+
+
+def _named(text: str) -> tuple[str | None, str]:
+    """Split NAME=VALUE if NAME is that of a frame detector; a file name may contain `=` too."""
+    from sparsevod_core.reproduce.grid import START_NAMES
+
+    name, separator, value = text.partition("=")
+    return (name, value) if separator and name in START_NAMES else (None, text)
+
+
+def _epochs(text: str) -> int:
+    from sparsevod_core.reproduce.grid import START_NAMES
+
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(
+            f"--pretrain {text}: expected a number of epochs, at least 1",
+            hint=f"or NAME=EPOCHS with one of the names {', '.join(START_NAMES)}",
+        )
+    return int(text)
 
 
 def _options(**values: object) -> tuple[str, ...]:

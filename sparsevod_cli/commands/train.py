@@ -11,6 +11,7 @@ import typer
 from sparsevod_cli import console
 from sparsevod_cli.options import (
     DEFAULT_BACKBONE,
+    Cache,
     ConfigFile,
     Device,
     JsonOut,
@@ -71,8 +72,8 @@ def train(
         Path | None,
         typer.Option(
             "--init-from",
-            help="Checkpoint to start from: ours, MMDetection's or the original Sparse R-CNN's, or "
-            "the name of published weights.",
+            help="Checkpoint to start from: ours, MMTracking's, MMDetection's or the original "
+            "Sparse R-CNN's, or the name of published weights.",
         ),
     ] = None,
     gpus: Annotated[
@@ -121,6 +122,7 @@ def train(
     overrides: Overrides = None,
     seed: Seed = None,
     device: Device = "auto",
+    cache: Cache = None,
     json_out: JsonOut = None,
 ) -> None:
     """Train a detector on annotated videos.

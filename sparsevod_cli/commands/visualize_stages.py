@@ -9,6 +9,7 @@ import typer
 
 from sparsevod_cli import console
 from sparsevod_cli.options import (
+    Cache,
     CheckpointFile,
     ConfigFile,
     Device,
@@ -69,6 +70,7 @@ def visualize_stages(
     overrides: Overrides = None,
     seed: Seed = None,
     device: Device = "auto",
+    cache: Cache = None,
     json_out: JsonOut = None,
 ) -> None:
     """Draw the proposals of a frame and the boxes of every stage (the paper's Fig. 3).

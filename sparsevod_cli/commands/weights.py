@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sparsevod_cli import console
-from sparsevod_cli.options import JsonOut
+from sparsevod_cli.options import Cache, JsonOut
 from sparsevod_core.errors import SparseVodError
 
 if TYPE_CHECKING:
@@ -21,15 +21,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Cache = Annotated[
-    Path | None,
-    typer.Option(
-        "--cache",
-        metavar="DIR",
-        help="Folder of the downloaded files; default: SPARSEVOD_CACHE, or else that of torch.hub.",
-    ),
-]
-
 
 @app.callback()
 def weights(context: typer.Context, cache: Cache = None, json_out: JsonOut = None) -> None:
@@ -38,8 +29,8 @@ def weights(context: typer.Context, cache: Cache = None, json_out: JsonOut = Non
     They are downloaded when they are first used. The column "published" has the AP50 on ImageNet
     VID's validation set, or the AP on COCO's, in percent, as their authors state it.
 
-    The environment variable SPARSEVOD_CACHE names another folder for all commands, and
-    SPARSEVOD_WEIGHTS_URL a mirror.
+    The environment variable SPARSEVOD_CACHE names another folder, and SPARSEVOD_WEIGHTS_URL a
+    mirror.
 
     Keys of --json: schema ("sparsevod.weights/1"), cache, weights (a list: name, is_detector,
     system, backbone, data, num_classes, metric, published, project, license, url, sha256 (its first
@@ -48,13 +39,12 @@ def weights(context: typer.Context, cache: Cache = None, json_out: JsonOut = Non
     Example: sparsevod weights --json weights.json
     """
     if context.invoked_subcommand is not None:
-        context.obj = cache
         return
     from sparsevod_core.weights.cache import cache_folder
     from sparsevod_core.weights.registry import PUBLISHED
 
     console.check_outputs(json_out, SCHEMA, {})
-    folder = cache or cache_folder()
+    folder = cache_folder()
     entries = [_entry(one, folder) for one in PUBLISHED.values()]
     if json_out is not None:
         console.write_json(json_out, {"schema": SCHEMA, "cache": str(folder), "weights": entries})
@@ -66,7 +56,6 @@ def weights(context: typer.Context, cache: Cache = None, json_out: JsonOut = Non
 
 @app.command()
 def get(
-    context: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of weights.")],
     cache: Cache = None,
 ) -> None:
@@ -87,7 +76,7 @@ def get(
     has_failed = False
     for name in names:
         try:
-            console.out(fetch(published(name), cache or context.obj, reporter))
+            console.out(fetch(published(name), reporter=reporter))
         except SparseVodError as error:
             console.error(error.message, error.hint)
             has_failed = True

@@ -12,13 +12,14 @@ from sparsevod_core.config import Config, System
 from sparsevod_core.errors import CheckpointError
 from sparsevod_core.structures import Category
 
-Source = Literal["sparsevod", "mmdetection", "original", "mmtracking"]
+Source = Literal["sparsevod", "mmdetection", "original", "mmtracking", "transvod"]
 
 PROJECT_NAMES: dict[Source, str] = {
     "sparsevod": "",
     "mmdetection": "MMDetection's ",
     "original": "the original ",
     "mmtracking": "MMTracking's ",
+    "transvod": "the original ",
 }
 SYSTEM_NAMES: dict[System, str] = {
     "sparsevod": "SparseVOD",
@@ -73,6 +74,13 @@ class Checkpoint:
         """Name of the detector and whose it is, such as `MMTracking's SELSA`."""
         model = self.config.model
         return title_of(self.source, model.system, model.uses_supports)
+
+    @property
+    def summary(self) -> str:
+        """What the weights are: the title and the number of classes, or the part of a detector."""
+        if self.model and all(name.startswith("flow.") for name in self.model):
+            return f"{PROJECT_NAMES[self.source]}flow network"
+        return f"{self.title}, {len(self.categories)} classes"
 
 
 def title_of(source: Source, system: System, is_temporal: bool) -> str:

@@ -59,7 +59,7 @@ def initialize_from(
             initial.update(weights)
         else:
             skipped += [f"{name}: {_misfit(name, own, weights)}" for name in weights]
-    origin = f"{path} ({checkpoint.title}, {checkpoint.config.model.num_classes} classes)"
+    origin = f"{path} ({checkpoint.summary})"
     if not any(_is_of_head(name) and value.dim() > 1 for name, value in initial.items()):
         raise _nothing_fits(origin, checkpoint, skipped)
     detector.load_state_dict(initial, strict=False)

@@ -1,4 +1,4 @@
-"""Backbone and FPN with BatchNorms folded into convolutions, channels-last, in one precision."""
+"""Backbones with BatchNorms folded into convolutions, channels-last, in one precision."""
 
 from __future__ import annotations
 
@@ -12,24 +12,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from sparsevod_core.fast.fused import BiasActConv2d, Fuse, fuse_blocks
-from sparsevod_core.model.backbone import Backbone, maps_of_stages
+from sparsevod_core.fast.fused import BiasActConv2d, Fuse, conv_relu, fuse_blocks
+from sparsevod_core.model.backbone import Backbone, ResNetStages, maps_of_stages
+from sparsevod_core.model.dilated_backbone import DilatedBackbone
 
 
-class FoldedBackbone(nn.Module):
-    """Normalized images to P2..P5, or to C2..C5 if the FPN `layers` are run later.
+class FoldedStages(nn.Module):
+    """Stem and stages of a backbone with BatchNorms folded, channels-last, in one precision.
 
     A BatchNorm with stored statistics scales and shifts each channel. Folding both into the
     convolution before it saves a pass over every map.
 
     Args:
         fuse: fuses a convolution with what follows it; None: no layer is fused.
-        top_down: if True, run the FPN too.
     """
 
-    def __init__(
-        self, backbone: Backbone, dtype: torch.dtype, *, fuse: Fuse | None, top_down: bool
-    ) -> None:
+    def __init__(self, backbone: ResNetStages, dtype: torch.dtype, *, fuse: Fuse | None) -> None:
         super().__init__()
         parts = copy.deepcopy(nn.ModuleList([backbone.stem, *backbone.stages])).eval()
         _fold(parts)
@@ -37,15 +35,47 @@ class FoldedBackbone(nn.Module):
         if fuse is not None and not _has_norms(parts):
             stages = [fuse_blocks(stage, fuse) for stage in stages]
         self.stages = nn.ModuleList(stages)
-        self.layers = PyramidLayers(backbone, dtype, fuse if top_down else None)
         self._dtype = dtype
+
+    def stage_maps(
+        self, images: Float[Tensor, "B 3 H W"], num_stages: int | None = None
+    ) -> list[Float[Tensor, "B _ _ _"]]:
+        """Return channels-last maps of the first stages, or of all four, of normalized images."""
+        images = images.to(dtype=self._dtype, memory_format=torch.channels_last)
+        return maps_of_stages(self.stages[:num_stages], self.stem(images))
+
+
+class FoldedBackbone(FoldedStages):
+    """Normalized images to P2..P5, or to C2..C5 if the FPN `layers` are run later.
+
+    Args:
+        fuse: see `FoldedStages`.
+        top_down: if True, run the FPN too.
+    """
+
+    def __init__(
+        self, backbone: Backbone, dtype: torch.dtype, *, fuse: Fuse | None, top_down: bool
+    ) -> None:
+        super().__init__(backbone, dtype, fuse=fuse)
+        self.layers = PyramidLayers(backbone, dtype, fuse if top_down else None)
         self._top_down = top_down
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         """Return four channels-last maps of strides 4 to 32."""
-        images = images.to(dtype=self._dtype, memory_format=torch.channels_last)
-        maps = maps_of_stages(self.stages, self.stem(images))
+        maps = self.stage_maps(images)
         return self.layers(maps) if self._top_down else maps
+
+
+class FoldedDilatedBackbone(FoldedStages):
+    """`DilatedBackbone`, see `FoldedStages`."""
+
+    def __init__(self, backbone: DilatedBackbone, dtype: torch.dtype, *, fuse: Fuse | None) -> None:
+        super().__init__(backbone, dtype, fuse=fuse)
+        self.neck = conv_relu(backbone.neck, dtype, fuse)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C _ _"]:
+        """Return the channels-last map of normalized images."""
+        return self.neck(self.stage_maps(images)[-1])
 
 
 class PyramidLayers(nn.Module):

@@ -6,9 +6,11 @@ runs one Triton kernel after the convolution.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -78,6 +80,12 @@ class FusedBottleneck(nn.Module):
         else:
             shortcut = maps if self._is_input_free else maps.clone()
         return self._expand(residual, add_to=shortcut)
+
+
+def conv_relu(conv: nn.Conv2d, dtype: torch.dtype, fuse: Fuse | None) -> nn.Module:
+    """Return a copy of a convolution, channels-last and in one precision, followed by ReLU."""
+    conv = copy.deepcopy(conv).to(dtype).to(memory_format=torch.channels_last)
+    return nn.Sequential(conv, nn.ReLU()) if fuse is None else fuse(conv, True)
 
 
 def fuse_blocks(stage: nn.Module, fuse: Fuse) -> nn.Module:

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -67,11 +68,28 @@ class PackedLinear(nn.Module):
         self._linear = linear
         self._packed: dict[int, Tensor] = {}
 
-    def forward(self, features: Float[Tensor, "n in"]) -> Float[Tensor, "n out"]:
-        linear, count = self._linear, len(features)
+    def forward(self, features: Float[Tensor, "*n in"]) -> Float[Tensor, "*n out"]:
+        linear = self._linear
+        rows = features.reshape(-1, features.shape[-1])
+        count = len(rows)
+        if not count:
+            return linear(features)
         reorder = torch.ops.mkldnn._reorder_linear_weight
         weight = _packed_once(self._packed, count, lambda: reorder(linear.weight, count))
-        return torch.ops.mkldnn._linear_pointwise(features, weight, linear.bias, "none", [], "")
+        rows = torch.ops.mkldnn._linear_pointwise(rows, weight, linear.bias, "none", [], "")
+        return rows.view(*features.shape[:-1], -1)
+
+
+def multiplied(
+    rows: Float[Tensor, "n C"], columns: Float[Tensor, "m C"], bias: Float[Tensor, " m"] | None
+) -> Float[Tensor, "n m"]:
+    """Return the products of all pairs, plus a bias.
+
+    For fp32 on some processors, oneDNN is twice as fast as the library of `torch.mm`.
+    """
+    if not can_pack(rows.dtype):
+        return F.linear(rows, columns, bias)
+    return torch.ops.mkldnn._linear_pointwise(rows, columns, bias, "none", [], "")
 
 
 @cache

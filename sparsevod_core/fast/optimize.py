@@ -18,10 +18,12 @@ from sparsevod_core.fast.plan import Plan
 from sparsevod_core.fast.pyramid import LazyPyramid
 from sparsevod_core.fast.recorded import RecordedDetector
 from sparsevod_core.fast.taps import TappedTemporalRoI
+from sparsevod_core.fast.two_stage import optimized_two_stage
 from sparsevod_core.kernels.int8_similarity import int8_keys
 from sparsevod_core.model.detector import SparseVOD
 from sparsevod_core.model.interaction import InstanceInteraction
 from sparsevod_core.model.temporal_roi import TemporalAttention
+from sparsevod_core.model.two_stage.faster_rcnn import FasterRCNN
 from sparsevod_core.model.video_detector import VideoDetector
 
 
@@ -29,6 +31,8 @@ def optimized(detector: VideoDetector, plan: Plan) -> VideoDetector | RecordedDe
     """Return an optimized copy of a trained detector for inference; `detector` is not changed."""
     if isinstance(detector, SparseVOD):
         return _optimized_sparsevod(detector, plan)
+    if isinstance(detector, FasterRCNN):
+        return optimized_two_stage(detector, plan)
     return detector
 
 

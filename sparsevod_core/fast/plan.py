@@ -32,11 +32,13 @@ class Plan:
             compilers) or `triton`.
         lazy_pyramid: compute P2..P5 only where boxes read them; for CPUs, as the host must know
             the boxes.
-        taps: compute TFE's embedding from taps precomputed per support map; for CPUs.
-        int8_search: let TFE search 8-bit integers; for CPUs with instructions for them.
+        taps: compute TFE's embedding from taps precomputed per support map; for CPUs. Temporal RoI
+            Align then also pools the scores of its search.
+        int8_search: let SparseVOD's TFE search 8-bit integers; for CPUs with instructions for them.
         fused: fuse convolutions with what follows them, by `onednn` (CPUs) or `triton`.
-        compiled: compile one stage with `torch.compile` and use it for all stages.
-        recorded: capture CUDA graphs and replay them.
+        compiled: compile one stage of SparseVOD with `torch.compile` and use it for all stages.
+        recorded: capture CUDA graphs of SparseVOD and replay them. The other systems launch kernel
+            by kernel.
         one_by_one: process target frames one by one, so that results do not depend on the batch.
     """
 

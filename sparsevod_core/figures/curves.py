@@ -37,7 +37,7 @@ def draw_ap_by_iou(results: Mapping[str, Mapping[str, float]]) -> Figure:
                 [float(threshold) for threshold in by_iou],
                 [100 * ap for ap in by_iou.values()],
                 color=line_color(number),
-                marker=_MARKERS[number % len(_MARKERS)],
+                marker=marker(number),
                 markersize=4.5,
                 linewidth=1.6,
                 label=shortened(name),
@@ -65,6 +65,11 @@ def draw_ap_by_iou(results: Mapping[str, Mapping[str, float]]) -> Figure:
 def line_color(number: int) -> str:
     """Return the color of a result, the same in every figure."""
     return _LINES[number % len(_LINES)]
+
+
+def marker(number: int) -> str:
+    """Return the marker of a result, the same in every figure."""
+    return _MARKERS[number % len(_MARKERS)]
 
 
 def plain_axes(axes: Axes) -> None:

@@ -58,6 +58,8 @@ _FGFA = {
 
 DETECTOR = "detector."
 """Prefix of the detector's weights in MMTracking; MMDetection has none."""
+FLOW = "motion."
+"""Prefix of the flow network's weights in FGFA."""
 
 _OF_MMTRACKING = {f"{DETECTOR}{theirs}": ours for theirs, ours in _FASTER_RCNN.items()} | _FGFA
 _OF_MMDETECTION = _FASTER_RCNN | _FGFA
@@ -86,6 +88,24 @@ def system_of(names: Iterable[str]) -> VideoSystem | None:
     if has(r"roi_head\.bbox_roi_extractor\.embed_network\."):
         return "troi"
     return "selsa" if has(r"roi_head\.bbox_head\.aggregator\.") else "faster_rcnn"
+
+
+def is_flow_network(names: Iterable[str]) -> bool:
+    """Return whether these are names of FlowNetSimple alone, with which FGFA's training starts."""
+    names = {name.removeprefix(FLOW) for name in names}
+    return (
+        system_of(names) is None
+        and {
+            "conv6.1.conv.weight",
+            "predict_flow6.conv.weight",
+        }
+        <= names
+    )
+
+
+def from_flow_network(state: Mapping[str, Tensor]) -> Renamed:
+    """Rename the weights of FlowNetSimple, with or without its prefix in FGFA."""
+    return renamed({FLOW + name.removeprefix(FLOW): v for name, v in state.items()}, _FGFA)
 
 
 def is_part(name: str) -> bool:

@@ -105,18 +105,19 @@ class Predictor:
         self.checkpoint = checkpoint
         self.device = resolve_device(device)
         precision = resolve_precision(config.inference.precision, self.device)
+        self.supports = SupportPlan.of(config)
         batch = config.inference.batch
         if batch is None:
-            batch = 1 if config.inference.support == "causal" else batch_for(self.device)
+            batch = batch_for(self.device) if self.supports.is_shared else 1
         if detector.is_ordered:
             batch = 1
         self.batch = batch
         self.config = config.replace({"inference.precision": precision, "inference.batch": batch})
         self.detector = detector.to(self.device).eval()
+        self.detector.seed = config.seed
         self._is_compiled = config.inference.compile == "on"
         self._num_expected = 0
         self.intake = Intake.for_device(self.device, self.config.data)
-        self.supports = SupportPlan.of(self.config)
 
     @classmethod
     def from_checkpoint(
@@ -127,7 +128,7 @@ class Predictor:
         overrides: Sequence[str] = (),
         reporter: Reporter | None = None,
     ) -> Predictor:
-        """Load the detector of a checkpoint: ours, or another project's Sparse R-CNN.
+        """Load the detector of a checkpoint: ours, or one of another project.
 
         Args:
             path: Path of the file, or the name of published weights, such as `selsa-r50-vid`; None:
@@ -294,15 +295,16 @@ class Predictor:
         with self.computing():
             return self._model.remember(encoded)
 
-    def video_supports(self, images: Images) -> VideoSupports[Any]:
+    def video_supports(self, video: Footage, images: Images) -> VideoSupports[Any]:
         """Return the memories of a video's support frames, none yet; see `VideoSupports`."""
         return VideoSupports(
             images,
+            read=video.frames_at,
             encode=self.encode_frame,
             remember=self.remember_frame,
             join=self.detector.join,
             keeps_encodings=self.detector.keeps_encodings and self.batch == 1,
-            kept_frames=self.supports.kept_frames,
+            kept_bytes=self.supports.kept_bytes,
         )
 
     @property
@@ -357,6 +359,17 @@ class Predictor:
         """
         run = describe_run(str(self.device), self.precision, self.config.flat())
         return {**run, "model": self.model_digest}
+
+    @property
+    def frame_settings(self) -> dict[str, Any]:
+        """The settings that decide what the model sees of a frame."""
+        data = self.config.data
+        return {
+            "short_side": data.short_side,
+            "long_side": data.long_side,
+            "resize": data.resize,
+            "pad_multiple": data.pad_multiple,
+        }
 
     @cached_property
     def model_digest(self) -> str:
@@ -421,9 +434,9 @@ class Predictor:
     ) -> Iterator[_Batch]:
         """Yield the frames of a video in batches that are not filled yet."""
         images: Images = {}
-        supports = self.video_supports(images)
+        supports = self.video_supports(video, images)
         plan = self.supports if self.detector.uses_supports else SupportPlan.none()
-        frames = supported_frames(video, plan, images, supports.is_remembered)
+        frames = supported_frames(video, plan, images)
         for targets in batches(frames, self.batch):
             found = list(islice(resumed, len(targets)))
             if len(found) < len(targets):

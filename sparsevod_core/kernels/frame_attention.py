@@ -40,7 +40,18 @@ def attend_frames(
     blocks: int,
 ) -> Float[Tensor, "V Q C"]:
     """Return the mean of the raw features over all frames, weighted per block of channels."""
-    weights = frame_weights(embedded_bins, embedded_similar, blocks)[..., None]
+    weights = frame_weights(embedded_bins, embedded_similar, blocks)
+    return weighted_frames(bins, similar, weights)
+
+
+def weighted_frames(
+    bins: Float[Tensor, "V Q C"],
+    similar: Float[Tensor, "V S Q C"],
+    weights: Float[Tensor, "V frames Q blocks"],
+) -> Float[Tensor, "V Q C"]:
+    """Return the mean of target (first) and support features with weights for each block."""
+    blocks = weights.shape[-1]
+    weights = weights[..., None]
     own = weights[:, 0] * bins.unflatten(-1, (blocks, -1))
     others = weights[:, 1:] * similar.unflatten(-1, (blocks, -1))
     return (own + others.sum(1)).flatten(2).to(bins.dtype)

@@ -90,13 +90,13 @@ class Keys:
             for video in range(videos):  # one product each, so that videos do not affect each other
                 for part in queries[video].split(max(1, self.max_scores // (length + padding))):
                     scores = torch.addmm(bias[video], part, keys[video].t())
-                    found.append(_chosen(scores.view(len(part), supports, -1, BLOCK), top_k))
+                    found.append(chosen(scores.view(len(part), supports, -1, BLOCK), top_k))
         positions, cosines = (torch.cat(parts) for parts in zip(*found, strict=True))
         shape = (videos, -1, supports, top_k)
         return positions.view(shape).transpose(1, 2), cosines.view(shape).transpose(1, 2)
 
 
-def _chosen(
+def chosen(
     scores: Float[Tensor, "q S blocks positions"], top_k: int
 ) -> tuple[Int[Tensor, "q S k"], Float[Tensor, "q S k"]]:
     """Return the positions that the rule selects, and their scores."""

@@ -40,7 +40,7 @@ class ResNetStages(nn.Module):
         stages: Sequence[nn.Module],
         frozen_stages: int,
         freeze_norms: bool,
-        read_stages: Sequence[int] = range(4),
+        read_stages: Sequence[int],
     ) -> None:
         super().__init__()
         self.stem = stem
@@ -123,7 +123,11 @@ class Backbone(ResNetStages):
         normalize_maps: bool,
     ) -> None:
         super().__init__(
-            stem=stem, stages=stages, frozen_stages=frozen_stages, freeze_norms=freeze_norms
+            stem=stem,
+            stages=stages,
+            frozen_stages=frozen_stages,
+            freeze_norms=freeze_norms,
+            read_stages=range(4),
         )
         self.fpn = FeaturePyramidNetwork(list(stage_channels), channels)
         self.map_norms = nn.ModuleList(

@@ -116,16 +116,9 @@ class PyramidRoIAlign(nn.Module):
         self, rows: Float[Tensor, "rows C"], layout: RowLayout, samples: Samples
     ) -> Float[Tensor, "B N C P P"]:
         """Return RoI features: for each bin the weighted sum of the rows that it reads."""
-        levels = samples.levels
-        image = torch.arange(len(levels), device=levels.device)[:, None]
-        starts = _per_level(levels, layout.starts) + image * _per_level(levels, layout.areas)
-        pitch = _per_level(levels, layout.pitches)[..., None, None]
-        place = (starts[..., None, None] + samples.lines * pitch)[:, :, :, None, :, None]
-        index = place + samples.columns[:, :, None, :, None, :]  # [B, N, P, P, samples, samples]
-        weights = samples.line_weights[:, :, :, None, :, None]
-        weights = weights * samples.column_weights[:, :, None, :, None, :]
+        index, weights = rows_read(layout, samples)
         bins = index.shape[:4]
-        index, weights = (x.flatten(4).flatten(0, 3) for x in (index, weights))
+        index, weights = (x.flatten(0, 3) for x in (index, weights))
         return self.kernels.weighted_rows(rows, index, weights).unflatten(0, bins).movedim(4, 2)
 
     def _samples_of_side(
@@ -151,6 +144,21 @@ class PyramidRoIAlign(nn.Module):
         bins = (self.output_size, self.sampling_ratio)
         weights = weights.unflatten(2, bins).flatten(3) / self.sampling_ratio
         return positions.unflatten(2, bins).flatten(3), weights
+
+
+def rows_read(
+    layout: RowLayout, samples: Samples
+) -> tuple[Int[Tensor, "B N P P reads"], Float[Tensor, "B N P P reads"]]:
+    """Return the rows of which each bin is a weighted sum, and their weights."""
+    levels = samples.levels
+    image = torch.arange(len(levels), device=levels.device)[:, None]
+    starts = _per_level(levels, layout.starts) + image * _per_level(levels, layout.areas)
+    pitch = _per_level(levels, layout.pitches)[..., None, None]
+    place = (starts[..., None, None] + samples.lines * pitch)[:, :, :, None, :, None]
+    index = place + samples.columns[:, :, None, :, None, :]  # [B, N, P, P, samples, samples]
+    weights = samples.line_weights[:, :, :, None, :, None]
+    weights = weights * samples.column_weights[:, :, None, :, None, :]
+    return index.flatten(4), weights.flatten(4)
 
 
 def _per_level(levels: Int[Tensor, "B N"], values: Sequence[int]) -> Int[Tensor, "B N"]:

@@ -24,7 +24,8 @@ class VideoDetector(nn.Module):
     """Base class of the detectors.
 
     Encodings, memories, states and outputs are values of the detector's own types; callers only
-    pass them on. A memory has `tensors` (all tensors it holds), `nbytes` and `num_supports`.
+    pass them on. A memory has `tensors` (all tensors it holds), `nbytes` and `num_supports`. An
+    encoding has `nbytes` if the detector `keeps_encodings`.
 
     Attributes:
         is_ordered: Whether the target frames of a video must be processed one by one and in order,
@@ -33,11 +34,13 @@ class VideoDetector(nn.Module):
         keeps_encodings: Whether a target frame that is also a support frame is worth encoding only
             once. Encodings then stay in memory while the frame may still be a target.
         recompute_stages: See `SparseVOD`; other detectors have no stages.
+        seed: Seed of what `advance` draws at random.
     """
 
     is_ordered: ClassVar[bool] = False
     keeps_encodings: ClassVar[bool] = False
     recompute_stages: bool = False
+    seed: int = 0
 
     @property
     def uses_supports(self) -> bool:

@@ -1,12 +1,13 @@
-"""Runs of the ablation grid: one model with one seed, trained and evaluated once.
+"""Runs of the grid: one model with one seed, trained and evaluated once.
 
 ```
 RESULTS/CELL/seed-N/config.yaml, metrics.jsonl   as `sparsevod train` writes them
-                    eval_supports_0.json ...     full model only: other numbers of support frames
+                    eval_supports_0.json ...     some models: other numbers of support frames
                     eval.json                    written last: marks the run as done
                     checkpoints/                 only needed until then
-RESULTS/pretrained.pth                           detector that all runs start from, if there is one
+RESULTS/pretrained.pth                           Sparse R-CNN that runs start from, if there is one
         pretraining/                             run that trained it
+        pretrained-NAME.pth, pretraining-NAME/   the same of other frame detectors
 ```
 """
 
@@ -15,8 +16,8 @@ from __future__ import annotations
 import filecmp
 import json
 import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from sparsevod_core.config import Config, load_config
 from sparsevod_core.errors import ConfigError, SparseVodError
 from sparsevod_core.files.unfinished import writing
 from sparsevod_core.reporting import Reporter
-from sparsevod_core.reproduce.grid import BASELINE, Cell
+from sparsevod_core.reproduce.grid import BASELINE, STARTS, Cell, Start
 from sparsevod_core.reproduce.json_files import write_json
 from sparsevod_core.training.run_folder import RunFolder
 from sparsevod_core.weights.by_name import checkpoint_file
@@ -71,11 +72,11 @@ class Experiment:
         backbone: Name of the preset.
         config_file: YAML file with settings of all runs.
         settings: Settings of all runs, as `a.b=c`.
-        row_settings: Settings of the rows only, not of the detector they start from.
-        pretrain_epochs: Number of epochs to train the single-frame detector that all rows start
-            from. It is for small networks that train from noise, in place of the paper's ImageNet
-            weights: TFE would mix features that mean nothing yet (docs/results.md).
-        pretrained: Checkpoint that all rows start from, instead of training one.
+        row_settings: Settings of the rows only, not of the detectors they start from.
+        starts: By name of a single-frame detector that rows start from, the number of epochs to
+            train it, or the checkpoint to take instead. It is for small networks that train from
+            noise, in place of the paper's ImageNet weights: TFE would mix features that mean
+            nothing yet (docs/results.md).
         train_data: Options of `sparsevod train`.
         eval_data: Options of `sparsevod eval`.
         machine: Options of both.
@@ -91,27 +92,27 @@ class Experiment:
     config_file: Path | None = None
     settings: tuple[str, ...] = ()
     row_settings: tuple[str, ...] = ()
-    pretrain_epochs: int | None = None
-    pretrained: Path | None = None
+    starts: Mapping[str, int | Path] = field(default_factory=dict)
     train_data: tuple[str, ...] = ()
     eval_data: tuple[str, ...] = ()
     machine: tuple[str, ...] = ()
     chooses_best: bool = False
 
-    def __post_init__(self) -> None:
-        if self.pretrain_epochs and self.pretrained:
-            raise ConfigError("--pretrain trains the detector that --pretrained takes: give one")
+    def start_of(self, cell: Cell) -> Start | None:
+        """Return the frame detector that a cell starts from."""
+        start = STARTS[cell.system]
+        if start.cell.name in self.starts:
+            return start
+        return start if start.recipe and cell != start.cell else None
 
-    @property
-    def start(self) -> Path | None:
-        """Detector that all rows start from."""
-        has_start = self.pretrain_epochs or self.pretrained
-        return self.output / "pretrained.pth" if has_start else None
+    def start_file(self, start: Start) -> Path:
+        """Return the checkpoint of a frame detector that cells start from."""
+        return self.output / f"pretrained{_suffix(start)}.pth"
 
     def config(self, cell: Cell, seed: int = 0) -> Config:
         """Return the settings of a run, without the paths of its data."""
         overrides = [*self._row_settings(cell), f"seed={seed}"]
-        return load_config(self.backbone, self.config_file, overrides)
+        return load_config(self.backbone, self.config_file, overrides, system=cell.system)
 
     def folder(self, cell: Cell, seed: int) -> Path:
         """Return the folder of a run."""
@@ -147,30 +148,31 @@ class Experiment:
                     hint="give the same settings, or another --output",
                 )
 
-    def pretrain(self, reporter: Reporter) -> None:
-        """Train, resume or copy the detector that all rows start from, unless it is there.
+    def pretrain(self, start: Start, reporter: Reporter) -> None:
+        """Train, resume or copy a detector that rows start from, unless it is there.
 
         Raises:
             CommandError: The training failed.
             ConfigError: The file given is missing, or not the one that is there.
         """
-        if self.start is None:
-            return
-        if self.pretrained is not None:
-            _copy(checkpoint_file(self.pretrained, reporter), self.start)
-        if self.start.exists():
+        name, file = start.cell.name, self.start_file(start)
+        given = self.starts.get(name)
+        if isinstance(given, Path):
+            _copy(checkpoint_file(given, reporter), file)
+        if file.exists():
             return
         from sparsevod_core.checkpoint import compact_checkpoint, load_checkpoint, save_checkpoint
 
+        epochs = "" if given is None else f" for {given} epochs"
         reporter.message(
-            f"\n== {self.start} is missing: training it for {self.pretrain_epochs} epochs "
-            "(--pretrained FILE takes a file instead)"
+            f"\n== {file} is missing: training it{epochs} (--pretrained takes a file instead)"
         )
-        folder = self.output / "pretraining"
-        longer = f"train.epochs={self.pretrain_epochs}"
-        self._train(folder, 0, (*self.settings, longer, *BASELINE.settings))
+        folder = self.output / f"pretraining{_suffix(start)}"
+        recipe = start.recipe if given is None else (f"train.epochs={given}",)
+        settings = (*self.settings, *recipe, *start.cell.settings)
+        self._train(folder, start.cell.system, 0, settings)
         trained = load_checkpoint(folder / "checkpoints" / "last.pth")
-        save_checkpoint(self.start, compact_checkpoint(trained))
+        save_checkpoint(file, compact_checkpoint(trained))
 
     def run(self, cell: Cell, seed: int, supports: Iterable[int] = ()) -> None:
         """Train or resume, then evaluate with every number of support frames.
@@ -179,7 +181,7 @@ class Experiment:
             CommandError: A command failed.
         """
         folder = self.folder(cell, seed)
-        self._train(folder, seed, self._row_settings(cell))
+        self._train(folder, cell.system, seed, self._row_settings(cell))
         trained = RunFolder(folder)
         has_best = self.chooses_best and trained.best.exists()  # missing if there was no AP
         checkpoint = trained.best if has_best else trained.last
@@ -187,17 +189,19 @@ class Experiment:
             self._evaluate(checkpoint, self.result_file(cell, seed, number), number)
 
     def _row_settings(self, cell: Cell) -> tuple[str, ...]:
-        start = () if self.start is None else (f"train.init_from={self.start}",)
-        return (*self.settings, *self.row_settings, *start, *cell.settings)
+        start = self.start_of(cell)
+        initial = () if start is None else (f"train.init_from={self.start_file(start)}",)
+        return (*self.settings, *self.row_settings, *initial, *cell.settings)
 
-    def _train(self, folder: Path, seed: int, settings: Iterable[str]) -> None:
+    def _train(self, folder: Path, system: str, seed: int, settings: Iterable[str]) -> None:
         if (folder / "checkpoints" / "last.pth").exists():
             self.run_command("train", "--resume", str(folder), *self.machine)
             return
         options = [f"--set={text}" for text in settings]
         if self.config_file is not None:
             options.append(f"--config={self.config_file}")
-        new = [f"--backbone={self.backbone}", f"--output={folder}", f"--seed={seed}"]
+        model = [f"--system={system}", f"--backbone={self.backbone}"]
+        new = [*model, f"--output={folder}", f"--seed={seed}"]
         self.run_command("train", *new, *self.train_data, *self.machine, *options)
 
     def _evaluate(self, checkpoint: Path, result: Path, supports: int | None) -> None:
@@ -211,6 +215,10 @@ class Experiment:
         evaluation = json.loads(complete.read_text("utf-8"))
         write_json(result, {key: evaluation[key] for key in KEPT})
         complete.unlink()
+
+
+def _suffix(start: Start) -> str:
+    return "" if start.cell == BASELINE else f"-{start.cell.name}"
 
 
 def _copy(given: Path, file: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +10,31 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sparsevod_core.figures.curves import DPI, INK, draw_ap_by_iou, line_color, plain_axes
+from sparsevod_core.figures.curves import DPI, INK, draw_ap_by_iou, line_color, marker, plain_axes
 from sparsevod_core.figures.saving import SETTINGS, save_figure
-from sparsevod_core.reproduce.grid import TROI
+from sparsevod_core.reproduce.grid import TROI, TROI_14
+
+Rows = Sequence[Mapping[str, Any]]
 
 
 def write_figures(summary: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Draw the figures whose tables have results, as PNG and PDF, and return the files."""
-    tables = {table["number"]: table["rows"] for table in summary["tables"]}
+    """Draw the figures whose tables have results, as PNG and PDF, and return the files.
+
+    Both show the systems of Table 1 if it was made, else the rows of Tables 2 and 5.
+    """
+    tables = {(table["number"], table["figure"]): table["rows"] for table in summary["tables"]}
+    systems = _measured(tables.get((1, None), ()), "AP")
     figures = {}
-    if (rows := _measured(tables.get(2, ()), "AP")) and rows[0]["AP_by_iou"]:
+    rows = systems or _measured(tables.get((2, None), ()), "AP")
+    if rows and rows[0]["AP_by_iou"]:
         figures["fig4_ap_by_iou"] = draw_fig_4(rows)
-    supports = [row for row in _measured(tables.get(5, ()), "AP50") if row["fps"]]
+    supports = _with_speed(tables.get((1, 5), ()) if systems else tables.get((5, None), ()))
     if supports:
-        baseline = [row for row in _measured(tables.get(2, ())[:1], "AP50") if row["fps"]]
-        figures["fig5_ap50_by_fps"] = draw_fig_5(supports, baseline)
+        names = dict.fromkeys(row["cell"] for row in supports)
+        curves = {name: [row for row in supports if row["cell"] == name] for name in names}
+        others = systems or tables.get((2, None), ())[:1]
+        points = [row for row in _with_speed(others) if row["cell"] not in curves]
+        figures["fig5_ap50_by_fps"] = draw_fig_5(list(curves.values()), points)
     files = [folder / f"{name}.{kind}" for name in figures for kind in ("png", "pdf")]
     for file in files:
         save_figure(figures[file.stem], file)
@@ -52,77 +62,86 @@ def draw_fig_4(rows: list[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def draw_fig_5(supports: list[Mapping[str, Any]], baseline: list[Mapping[str, Any]]) -> Figure:
+def draw_fig_5(curves: Sequence[Rows], points: Rows) -> Figure:
     """Draw AP50 against frames per second, measured and as the paper reports them.
 
     The paper used other data and hardware, so the two have separate axes.
 
     Args:
-        supports: Rows of the full model.
-        baseline: Row of the frame baseline, if measured.
+        curves: For each model with several numbers of support frames, its rows.
+        points: Rows of the other models.
     """
     with rc_context(SETTINGS):
-        figure = Figure(figsize=(7.2, 3.4), dpi=DPI, layout="constrained", facecolor="white")
+        figure = Figure(figsize=(8.4, 3.8), dpi=DPI, layout="constrained", facecolor="white")
         here, there = figure.subplots(1, 2)
-        _points(
-            here,
-            "Measured",
-            [(row["fps"], row["AP50"]["mean"], _count(row)) for row in supports],
-            [(row["fps"], row["AP50"]["mean"], "") for row in baseline],
-        )
-        for row in [*supports, *baseline]:
-            low, high = row["AP50"]["min"], row["AP50"]["max"]
-            here.vlines(row["fps"], low, high, color=INK, linewidth=0.8, zorder=2)
-        stated = [
-            (row["paper"]["fps"], row["paper"]["AP50"], _count(row))
-            for row in supports
-            if row["paper"]["fps"]
-        ]
-        _points(
-            there,
-            "The paper: ImageNet VID, A100",
-            stated,
-            [(row["paper"]["fps"], row["paper"]["AP50"], "") for row in baseline],
-        )
-        there.plot(TROI.fps, TROI.AP50, "^", color=line_color(2), label="TROI, 14 support frames")
-        for axes in (here, there):
-            axes.legend(fontsize=8, frameon=False, loc="best", labelcolor=INK)
+        for number, rows in enumerate([*curves, *([row] for row in points)]):
+            is_curve = number < len(curves)
+            for axes, values in (
+                (here, [(row["fps"], row["AP50"]["mean"]) for row in rows]),
+                (there, [(row["paper"]["fps"], row["paper"]["AP50"]) for row in rows]),
+            ):
+                known = [(*xy, _count(row)) for xy, row in zip(values, rows, strict=True) if xy[0]]
+                _draw_points(axes, number, known, _name(rows, is_curve), is_curve)
+            for row in rows:
+                low, high = row["AP50"]["min"], row["AP50"]["max"]
+                here.vlines(row["fps"], low, high, color=INK, linewidth=0.8, zorder=2)
+        if all(row["cell"] != TROI.name for rows in curves for row in rows):
+            known = [(TROI_14.fps or 0.0, TROI_14.AP50 or 0.0, "")]
+            number = len(curves) + len(points)
+            _draw_points(there, number, known, "TROI, 14 support frames", is_curve=False)
+        for axes, title in ((here, "Measured"), (there, "The paper: ImageNet VID, A100")):
+            axes.set(xlabel="frames per second", ylabel="AP50 (%)")
+            axes.set_title(title, fontsize=9, color=INK)
+            axes.margins(0.15)
+            plain_axes(axes)
+            axes.legend(fontsize=7, frameon=False, loc="best", labelcolor=INK)
     return figure
 
 
 Point = tuple[float, float, str]
 
 
-def _points(axes: Axes, title: str, supports: list[Point], baseline: list[Point]) -> None:
-    for number, (name, points) in enumerate(
-        {"SparseVOD, by support frames": supports, "frame baseline": baseline}.items()
-    ):
-        if not points:
-            continue
-        fps, ap50, _ = zip(*points, strict=True)
-        axes.plot(
-            fps,
-            ap50,
-            label=name,
-            color=line_color(number),
-            marker="os"[number],
-            markersize=5,
-            linewidth=1.4,
-            zorder=3,
+def _draw_points(
+    axes: Axes, number: int, points: Sequence[Point], name: str, is_curve: bool
+) -> None:
+    if not points:
+        return
+    fps, ap50, _ = zip(*points, strict=True)
+    color, shape = line_color(number), marker(number)
+    line = "-" if is_curve else "none"
+    axes.plot(
+        fps,
+        ap50,
+        line,
+        label=name,
+        color=color,
+        marker=shape,
+        markersize=5,
+        linewidth=1.4,
+        zorder=3,
+    )
+    for x, y, label in points if is_curve else ():
+        axes.annotate(
+            label, (x, y), xytext=(5, 5), textcoords="offset points", fontsize=8, color=INK
         )
-        for x, y, label in points:
-            axes.annotate(
-                label, (x, y), xytext=(5, 5), textcoords="offset points", fontsize=8, color=INK
-            )
-    axes.set(xlabel="frames per second", ylabel="AP50 (%)")
-    axes.set_title(title, fontsize=9, color=INK)
-    axes.margins(0.15)
-    plain_axes(axes)
 
 
-def _measured(rows: Any, metric: str) -> list[Mapping[str, Any]]:
+def _measured(rows: Rows, metric: str) -> list[Mapping[str, Any]]:
     return [row for row in rows if row[metric]]
 
 
+def _with_speed(rows: Rows) -> list[Mapping[str, Any]]:
+    return [row for row in _measured(rows, "AP50") if row["fps"]]
+
+
+def _name(rows: Rows, is_curve: bool) -> str:
+    """Return the text of a legend: of a curve, the label without its number of support frames."""
+    if not is_curve:
+        return str(rows[0]["label"])
+    model, separator, _ = rows[0]["label"].partition(", ")
+    return f"{model if separator else 'SparseVOD'}, by support frames"
+
+
 def _count(row: Mapping[str, Any]) -> str:
-    return row["label"].split()[0]
+    """Return the number of support frames in a label such as "TROI, 2 supports"."""
+    return str(row["label"].removesuffix(" supports").rpartition(" ")[2])

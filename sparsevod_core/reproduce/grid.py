@@ -1,18 +1,18 @@
-"""The paper's ablations as settings: models to train, and table rows that show them.
+"""The paper's tables as settings: models to train, and table rows that show them.
 
 Table rows with equal settings share one cell, which is trained once per seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from sparsevod_core.config import Config
+from sparsevod_core.config import Config, System
 from sparsevod_core.errors import ConfigError
 
 TEST_SUPPORTS = (0, 2, 6, 14)
-"""Numbers of support frames to evaluate the full model with, without training it again."""
+"""Numbers of support frames to evaluate a model with, without training it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,13 @@ class Cell:
 
     Attributes:
         name: Name of its folder.
-        settings: Differences from the full model, as `--set` takes them.
+        settings: Differences from the system's preset, as `--set` takes them.
+        system: Video object detector.
     """
 
     name: str
     settings: tuple[str, ...] = ()
+    system: System = "sparsevod"
 
 
 FULL = Cell("full")
@@ -35,11 +37,52 @@ SPFA = Cell("spfa", ("model.tfe=off",))
 AVERAGE = Cell("average", ("model.tfe=average", "model.spfa=average"))
 AVERAGE_TFE = Cell("average-tfe", ("model.tfe=average",))
 AVERAGE_SPFA = Cell("average-spfa", ("model.spfa=average",))
+SELSA = Cell("selsa", system="selsa")
+TROI = Cell("troi", system="troi")
+MAMBA = Cell("mamba", system="mamba")
+FGFA = Cell("fgfa", system="fgfa")
+FASTER_RCNN = Cell("faster-rcnn", ("model.temporal=false",), "selsa")
+MEGA = Cell("mega", system="mega")
+FASTER_RCNN_C4 = Cell("faster-rcnn-c4", ("model.temporal=false",), "mega")
+TRANSVOD = Cell("transvod", system="transvod")
+DEFORMABLE_DETR = Cell("deformable-detr", ("model.temporal=false", "train.trained=all"), "transvod")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The single-frame detector that all models of some systems can start from.
+
+    Attributes:
+        cell: Detector to train.
+        recipe: Settings of its training in the paper of the system, whose models always start from
+            it. Empty: in the paper, they start from ImageNet weights.
+    """
+
+    cell: Cell
+    recipe: tuple[str, ...] = ()
+
+
+_OF_FASTER_RCNN = Start(FASTER_RCNN)
+STARTS: dict[System, Start] = {
+    "sparsevod": Start(BASELINE),
+    "selsa": _OF_FASTER_RCNN,
+    "troi": _OF_FASTER_RCNN,
+    "mamba": _OF_FASTER_RCNN,
+    "fgfa": _OF_FASTER_RCNN,
+    "mega": Start(FASTER_RCNN_C4),
+    "transvod": Start(
+        DEFORMABLE_DETR, ("train.clips_per_gpu=4", "train.epochs=8", "train.milestones=[6,7]")
+    ),
+}
+START_NAMES = tuple(dict.fromkeys(start.cell.name for start in STARTS.values()))
 
 
 @dataclass(frozen=True, slots=True)
 class Paper:
-    """The paper's results on ImageNet VID with ResNet-50: percent, and frames/s on an A100."""
+    """The paper's results on ImageNet VID: percent, and frames/s on an A100.
+
+    With ResNet-50, except in a Table 1 of another backbone.
+    """
 
     AP: float | None = None
     AP50: float | None = None
@@ -66,31 +109,96 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the paper. Gains are relative to its first row."""
+    """A table of the paper, or the rows of a figure.
+
+    Attributes:
+        number: Number by which it is chosen.
+        title: Text after the number in its heading.
+        rows: Rows.
+        figure: Number of the figure that shows the rows, for rows that are in no table.
+    """
 
     number: int
     title: str
     rows: tuple[Row, ...]
+    figure: int | None = None
+
+    @property
+    def heading(self) -> str:
+        """Heading: what the paper calls it, and the title."""
+        name = f"Table {self.number}" if self.figure is None else f"Fig. {self.figure}"
+        return f"{name}: {self.title}"
+
+    def base(self, row: Row) -> Row | None:
+        """Return the row that a row's gain is relative to.
+
+        The first row, or in Table 1 the frame detector of the row's system, if there is one.
+        """
+        if self.number != 1 or self.figure is not None:
+            return self.rows[0]
+        frame_detector = STARTS[row.cell.system].cell
+        return next((other for other in self.rows if other.cell == frame_detector), None)
 
 
 _BASELINE = Paper(48.7, 71.1, 52.4, 24.3)
 _FULL = Paper(54.7, 80.3, 60.1, 14.4)
+_FULL_2 = Paper(AP50=79.0, fps=17.7)
+TROI_14 = Paper(AP50=78.8, fps=7.5)
+"""TROI with 14 support frames, the comparison in the paper's Fig. 5."""
 
-TROI = Paper(AP50=78.8, fps=7.5)
-"""Temporal RoI Align with 14 support frames, the comparison in the paper's Fig. 5."""
+_TABLE_1 = {
+    "ResNet-50": {
+        "baseline": _BASELINE,
+        "full": _FULL,
+        "fgfa": Paper(47.1, 74.7, 52.0),
+        "selsa": Paper(48.6, 78.4, 52.5),
+        "troi": Paper(48.8, 78.9, 52.8),
+        "mega": Paper(48.1, 77.3, 52.2),
+        "transvod": Paper(AP50=79.9),
+    },
+    "ResNet-101": {
+        "baseline": Paper(51.7, 74.6, 53.9),
+        "full": Paper(56.9, 81.9, 63.1),
+        "fgfa": Paper(50.4, 78.1, 56.7),
+        "selsa": Paper(52.4, 81.5, 57.9),
+        "troi": Paper(51.6, 82.6, 56.3),
+        "mamba": Paper(AP50=84.6),
+        "mega": Paper(53.1, 82.9, 59.1),
+        "transvod": Paper(AP50=81.9),
+    },
+    "ResNeXt-101": {
+        "baseline": Paper(53.3, 76.6, 57.9),
+        "full": Paper(58.0, 83.1, 64.3),
+        "fgfa": Paper(52.5, 79.6, 59.8),
+        "selsa": Paper(54.2, 83.1, 61.3),
+        "troi": Paper(54.4, 84.3, 60.9),
+        "mega": Paper(AP50=84.1),
+    },
+}
+"""The paper's Table 1 by backbone and cell."""
 
 
-def tables(config: Config, numbers: Collection[int] = (2, 3, 4, 5)) -> list[Table]:
-    """Return the tables `numbers` for the full model that `config` describes.
+def tables(
+    config: Callable[[Cell], Config], numbers: Collection[int] = (2, 3, 4, 5)
+) -> list[Table]:
+    """Return the tables `numbers`, and with Table 1 the rows of Fig. 5.
+
+    Args:
+        config: Returns the settings of a cell.
+        numbers: Numbers of tables.
 
     Raises:
         ConfigError: There is no such table.
     """
-    every = (_table_2(), _table_3(config.model.num_stages), _table_4(), _table_5(config))
-    by_number = {table.number: table for table in every}
+    full = config(FULL)
+    every = (
+        *(_table_1(config), _figure_5(config)),
+        *(_table_2(), _table_3(full.model.num_stages), _table_4(), _table_5(full)),
+    )
+    known = dict.fromkeys(table.number for table in every)
     for number in numbers:
-        if number not in by_number:
-            raise ConfigError(f"table {number}: expected some of {', '.join(map(str, by_number))}")
+        if number not in known:
+            raise ConfigError(f"table {number}: expected some of {', '.join(map(str, known))}")
     return [table for table in every if table.number in numbers]
 
 
@@ -103,6 +211,49 @@ def support_counts(chosen: Iterable[Table], cell: Cell) -> list[int]:
     """Return the numbers of support frames in a cell's rows, besides the configured one."""
     rows = [row for table in chosen for row in table.rows if row.cell == cell]
     return sorted({row.supports for row in rows if row.supports is not None})
+
+
+def _table_1(config: Callable[[Cell], Config]) -> Table:
+    backbone = _family(config(FULL).model.backbone)
+    paper = _TABLE_1[backbone]
+    flow = "" if config(FGFA).model.fgfa.flow != "none" else " without flow"
+    labels = {
+        "Sparse R-CNN (frame baseline)": BASELINE,
+        "SparseVOD": FULL,
+        "Faster R-CNN (frame baseline)": FASTER_RCNN,
+        f"FGFA{flow}": FGFA,
+        "SELSA": SELSA,
+        "TROI": TROI,
+        "MAMBA": MAMBA,
+        "Faster R-CNN C4 (frame baseline)": FASTER_RCNN_C4,
+        "MEGA": MEGA,
+        "TransVOD": TRANSVOD,
+    }
+    rows = (Row(label, cell, paper=paper.get(cell.name, Paper())) for label, cell in labels.items())
+    return Table(1, f"Video object detectors (the paper: {backbone})", tuple(rows))
+
+
+def _family(backbone: str) -> str:
+    """Return the backbone of the paper to compare with."""
+    if backbone.startswith("x101"):
+        return "ResNeXt-101"
+    return "ResNet-101" if backbone == "r101" else "ResNet-50"
+
+
+def _figure_5(config: Callable[[Cell], Config]) -> Table:
+    papers = {(FULL, 2): _FULL_2, (FULL, 6): _FULL, (TROI, 14): TROI_14}
+    rows = (
+        Row(
+            f"{name}, {count} supports",
+            cell,
+            supports=None if count == usual else count,
+            paper=papers.get((cell, count), Paper()),
+        )
+        for name, cell in {"SparseVOD": FULL, "TROI": TROI}.items()
+        for usual in [config(cell).inference.supports]
+        for count in sorted({*TEST_SUPPORTS[1:], usual})
+    )
+    return Table(1, "Support frames at test time and speed", tuple(rows), figure=5)
 
 
 def _table_2() -> Table:
@@ -143,7 +294,7 @@ def _table_4() -> Table:
 
 
 def _table_5(config: Config) -> Table:
-    papers = {2: Paper(AP50=79.0, fps=17.7), 6: _FULL}
+    papers = {2: _FULL_2, 6: _FULL}
     usual = config.inference.supports
     rows = (
         Row(

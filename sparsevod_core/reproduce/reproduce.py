@@ -1,4 +1,4 @@
-"""The ablation grid from end to end: trains missing runs, evaluates, writes tables and figures."""
+"""The grid from end to end: trains missing runs, evaluates, writes tables and figures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sparsevod_core.files.unfinished import write_text
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.reproduce.experiment import CommandError, Experiment, Run
 from sparsevod_core.reproduce.figures import write_figures
-from sparsevod_core.reproduce.grid import FULL, Table, cells, support_counts
+from sparsevod_core.reproduce.grid import BASELINE, FULL, Table, cells, support_counts
 from sparsevod_core.reproduce.results import load_results, saved_speed, summarize
 from sparsevod_core.reproduce.speed import frames_per_second
 from sparsevod_core.reproduce.tables import OWN_TABLES, write_tables
@@ -53,7 +53,7 @@ def reproduce(
     seeds: Sequence[int],
     about: str,
     trains: bool = True,
-    speed_device: str | None = None,
+    speed_device: str,
     reporter: Reporter,
 ) -> list[str]:
     """Train and evaluate runs that are not done, and write tables and figures after each.
@@ -65,7 +65,7 @@ def reproduce(
         seeds: Seeds to report.
         about: Markdown at the top of the tables, which says how they were made.
         trains: If False, only report existing results.
-        speed_device: Device on which to measure frames per second; None skips the measurement.
+        speed_device: Device on which to measure frames per second of the models of `runs`.
         reporter: Receives progress.
 
     Returns:
@@ -102,7 +102,7 @@ def _reproduce(
     seeds: Sequence[int],
     about: str,
     trains: bool,
-    speed_device: str | None,
+    speed_device: str,
     reporter: Reporter,
 ) -> list[str]:
     def report() -> None:
@@ -113,29 +113,43 @@ def _reproduce(
         write_figures(summary, experiment.output)
 
     failed = _train(experiment, runs, report, reporter) if trains else []
-    if speed_device is not None and trains and not failed:
-        frames_per_second(experiment, chosen, speed_device, reporter)
+    if trains and not failed:
+        models = {run.cell for run in runs}
+        rows = [row for table in chosen for row in table.rows if row.cell in models]
+        frames_per_second(experiment, rows, speed_device, reporter)
     report()
     return failed
 
 
-def describe(experiment: Experiment, *, num_processes: int, scored_on: str) -> str:
+def describe(
+    experiment: Experiment, chosen: Sequence[Table], *, num_processes: int, scored_on: str
+) -> str:
     """Return the heading of the tables: how the runs were made."""
     train = experiment.config(FULL).train
     clips = train.clips_per_gpu * train.accumulate * num_processes
     settings = "".join(f" `{text}`" for text in (*experiment.settings, *experiment.row_settings))
-    start = ""
-    if experiment.pretrain_epochs:
-        start = (
-            " All start from one single-frame detector, trained for "
-            f"{experiment.pretrain_epochs} epochs."
-        )
-    elif experiment.pretrained:
-        start = f" All start from `{experiment.pretrained.name}`."
     return (
         f"# Ablations\n\nPreset `{experiment.backbone}`{settings}, {clips} clips a step, scored on "
-        f"`{scored_on}`.{start}"
+        f"`{scored_on}`.{_describe_starts(experiment, chosen)}"
     )
+
+
+def _describe_starts(experiment: Experiment, chosen: Sequence[Table]) -> str:
+    """Return sentences on the frame detectors that the rows start from."""
+    origins = {}
+    for start in dict.fromkeys(map(experiment.start_of, cells(chosen))):
+        if start is not None:
+            given = experiment.starts.get(start.cell.name)
+            if given is None:
+                origins[start.cell] = f"trained with {', '.join(start.recipe)}"
+            elif isinstance(given, int):
+                origins[start.cell] = f"trained for {given} epochs"
+            else:
+                origins[start.cell] = f"`{given.name}`"
+    if list(origins) == [BASELINE]:
+        return f" All start from one single-frame detector, {origins[BASELINE]}."
+    parts = [f"{cell.name} ({origin})" for cell, origin in origins.items()]
+    return f" Single-frame detectors that rows start from: {', '.join(parts)}." if parts else ""
 
 
 def _train(
@@ -143,13 +157,17 @@ def _train(
 ) -> list[str]:
     """Run what is not done, one after the other; return the names of the failures."""
     missing = [run for run in runs if experiment.state(*run) != "done"]
-    if missing:
-        if experiment.start and not experiment.start.exists() and len(missing) < len(runs):
+    for start in dict.fromkeys(experiment.start_of(run.cell) for run in missing):
+        if start is None:
+            continue
+        file = experiment.start_file(start)
+        done = [r for r in runs if r not in missing and experiment.start_of(r.cell) == start]
+        if done and not file.exists():
             reporter.warning(
-                f"{len(runs) - len(missing)} runs are done, but {experiment.start}, from which "
+                f"{len(done)} runs are done, but {file}, from which "
                 "they started, is missing: the other runs may start from different weights"
             )
-        experiment.pretrain(reporter)
+        experiment.pretrain(start, reporter)
     failed = []
     for run in missing:
         name = f"{run.cell.name}, seed {run.seed}"

@@ -67,8 +67,10 @@ def summarize(
         "tables": [
             {
                 "number": table.number,
+                "figure": table.figure,
                 "title": table.title,
-                "rows": [_summary(row, table.rows[0], results, seeds, fps) for row in table.rows],
+                "heading": table.heading,
+                "rows": [_summary(row, table.base(row), results, seeds, fps) for row in table.rows],
             }
             for table in chosen
         ],
@@ -86,20 +88,24 @@ def saved_speed(file: Path) -> dict[str, float]:
 
 
 def _summary(
-    row: Row, first: Row, results: Results, seeds: Sequence[int], fps: Mapping[str, float]
+    row: Row, base: Row | None, results: Results, seeds: Sequence[int], fps: Mapping[str, float]
 ) -> dict[str, Any]:
     own = {seed: of for seed in seeds if (of := results.get((row.cell.name, row.supports, seed)))}
-    base = {s: of for s in own if (of := results.get((first.cell.name, first.supports, s)))}
+    bases = {}
+    if base is not None:
+        found = {seed: results.get((base.cell.name, base.supports, seed)) for seed in own}
+        bases = {seed: of for seed, of in found.items() if of}
     return {
         "label": row.label,
         "cell": row.cell.name,
+        "system": row.cell.system,
         "settings": list(row.cell.settings),
         "supports": row.supports,
         "seeds": list(own),
         **{metric: _spread([of[metric] for of in own.values()], 100) for metric in METRICS},
         # Seed by seed: both runs drew the same random numbers and saw the same clips.
         "gain": {
-            metric: _spread([_gain(own[s][metric], base[s][metric]) for s in base], 100)
+            metric: _spread([_gain(own[s][metric], bases[s][metric]) for s in bases], 100)
             for metric in METRICS
         },
         "groups": {

@@ -1,4 +1,4 @@
-"""Ablation tables in Markdown, with the paper's results beside the measured ones."""
+"""Tables in Markdown, with the paper's results beside the measured ones."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ MAX_CLASSES = 10  # shown as columns; tables.json has all
 def markdown(summary: Mapping[str, Any], about: str) -> str:
     """Return the tables as Markdown, below the heading `about`."""
     parts = [
-        f"{about}\n\nAP in percent: {summary['spread']}. Gains are relative to the first row, seed "
-        "by seed. In brackets: the paper, on ImageNet VID with ResNet-50, frames/s on an A100.\n"
+        f"{about}\n\nAP in percent: {summary['spread']}. Gains are relative to the first row, in "
+        "Table 1 to the frame baseline above the row, seed by seed. In brackets: the paper, on "
+        "ImageNet VID with ResNet-50, frames/s on an A100.\n"
     ]
     for table in summary["tables"]:
-        parts.append(f"## Table {table['number']}: {table['title']}\n")
+        parts.append(f"## {table['heading']}\n")
         parts.append(_lines(table["rows"], _main_columns))
         if any(row["groups"][group]["AP50"] for row in table["rows"] for group in GROUPS):
             parts.append("AP50 by frame condition and object speed:\n")

@@ -78,6 +78,12 @@ class Trainer:
             self.run.require_new()
 
         data, train = config.data, config.train
+        if train.trained == "temporal" and train.init_from is None:
+            raise ConfigError(
+                "train.trained=temporal would freeze random weights: it adds to a trained frame "
+                "detector",
+                hint="add --init-from CHECKPOINT, or --set train.trained=all",
+            )
         self.videos = VideoSet.load(data.train_annotations, data.train_root)
         self.categories = self.videos.categories
         self.config = config = config.replace({"model.num_classes": len(self.categories)})

@@ -314,6 +314,7 @@ def test_a_model_on_image_folders(
     assert result["settings"] == {
         "seed": 0,
         "supports": 2,
+        "global_supports": 10,
         "support": "causal",
         "window_stride": 1,
         "precision": "fp32",
@@ -322,6 +323,8 @@ def test_a_model_on_image_folders(
         "batch": 4,
         "short_side": 64,
         "long_side": 96,
+        "resize": "antialias",
+        "pad_multiple": 32,
         "clip": False,
     }
     assert run(*where[:2], "--from-predictions", saved, "--json", again) == 0

@@ -121,13 +121,15 @@ LOADER = {
     "seed": "seed",
 }
 # --backbone chooses a preset, which --config and --set override.
-EVERYWHERE = "config_file overrides device json_out"
-OF_BENCH = "checkpoint backbone against repeats warmup config overrides device json_out"
+EVERYWHERE = "config_file overrides device cache json_out"
+OF_BENCH = "checkpoint backbone against repeats warmup config overrides device cache json_out"
 OF_LOADER = "backbone steps warmup config overrides device json_out"
-OF_TRAIN = f"{EVERYWHERE} run_folder backbone gpus nodes rendezvous rendezvous_timeout max_restarts"
+OF_TRAIN = (
+    f"{EVERYWHERE} run_folder system backbone gpus nodes rendezvous rendezvous_timeout max_restarts"
+)
 
 OF_REPRODUCE = (
-    "annotations root val val_root choose_by choose_root backbone seeds tables only pretrain "
+    "annotations root val val_root choose_by choose_root backbone cache seeds tables only pretrain "
     "pretrained output config overrides row_overrides gpus device dry_run tables_only"
 )
 

@@ -44,9 +44,11 @@ def test_documented_commands_parse() -> None:
     ("words", "problem"),
     [
         ("--tables 2,x", "--tables 2,x: expected numbers"),
-        ("--tables 7", "table 7: expected some of 2, 3, 4, 5"),
+        ("--tables 7", "table 7: expected some of 1, 2, 3, 4, 5"),
         ("--only odd", "--only odd: expected some of baseline"),
         ("--pretrain 1 --pretrained a.pth", "give one"),
+        ("--pretrain 0", "--pretrain 0: expected a number of epochs"),
+        ("--pretrain odd=3", "--pretrain odd=3: expected a number of epochs"),
     ],
 )
 def test_wrong_options_are_named(words: str, problem: str) -> None:
@@ -84,6 +86,35 @@ def test_options_are_passed_to_the_core(monkeypatch: pytest.MonkeyPatch) -> None
         REPRODUCE.main(["--choose-by", "c.json", "--choose-root", "c"], standalone_mode=False)
     experiment = calls[1][0]
     assert experiment.train_data == ("--val=c.json", "--val-root=c") and experiment.chooses_best
+
+
+def test_every_family_of_detectors_can_have_its_own_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(
+        "sparsevod_core.reproduce.reproduce.reproduce", lambda *args, **_: calls.append(args)
+    )
+    words = "--backbone tiny --tables 1 --seeds 0 --output x --pretrain 12 "
+    words += "--pretrain deformable-detr=40 --pretrained faster-rcnn=a=b.pth"
+    REPRODUCE.main(words.split(), standalone_mode=False)
+    ((experiment, chosen, runs),) = calls
+    assert experiment.starts == {
+        "baseline": 12,
+        "faster-rcnn": Path("a=b.pth"),
+        "faster-rcnn-c4": 12,
+        "deformable-detr": 40,
+    }
+    assert [(table.number, table.figure) for table in chosen] == [(1, None), (1, 5)]
+    starts = {run.cell.name: experiment.config(run.cell).train.init_from for run in runs}
+    assert starts == {
+        **dict.fromkeys(("baseline", "full"), "x/pretrained.pth"),
+        **dict.fromkeys(
+            ("faster-rcnn", "fgfa", "selsa", "troi", "mamba"), "x/pretrained-faster-rcnn.pth"
+        ),
+        **dict.fromkeys(("faster-rcnn-c4", "mega"), "x/pretrained-faster-rcnn-c4.pth"),
+        "transvod": "x/pretrained-deformable-detr.pth",
+    }
+    supports = {run.cell.name: list(run.supports) for run in runs if run.supports}
+    assert supports == {"full": [2, 14], "troi": [2, 6]}
 
 
 @pytest.fixture
@@ -167,7 +198,7 @@ def test_the_grid_is_trained_and_finished_runs_are_kept(small_set):
     baseline, tfe = results / "baseline" / "seed-3", results / "tfe" / "seed-3"
     small_files = [path for path in tfe.iterdir() if path.is_file()]
     assert {path.name for path in small_files} == {"config.yaml", "metrics.jsonl", "eval.json"}
-    assert sum(path.stat().st_size for path in small_files) < 10_000
+    assert sum(path.stat().st_size for path in small_files) < 15_000
     assert json.loads((tfe / "eval.json").read_text())["degraded"]["num_frames"] < 4
 
     before = {path: path.stat().st_mtime_ns for path in results.rglob("seed-3/eval*.json")}

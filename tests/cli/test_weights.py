@@ -155,3 +155,12 @@ def test_a_full_disk(run: Callable[[str], int], server: Any, tmp_path: Path, cap
             assert list((tmp_path / "cache").iterdir()) == []
     finally:
         subprocess.run(["umount", str(tmp_path / "cache")], check=True)
+
+
+def test_other_commands_download_into_the_folder_of_cache(
+    run: Callable[[str], int], server: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "one.json").write_text("{}")
+    assert run("eval tiny-ours --annotations one.json --cache here") != 0  # no videos in it
+    assert [file.name for file in (tmp_path / "here").glob("*.pth")] == [Path(PATH).name]
+    assert not (tmp_path / "cache").exists()

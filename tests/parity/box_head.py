@@ -168,7 +168,9 @@ def _check_video(detector: Mamba, io: dict, config: dict, report: Report) -> Non
     state = None
     for number in range(config["T"]):
         draws = iter(range(2 * len(detector.head.fcs)))
-        detector.draws = lambda _, f=number, j=draws: lambda count: io[f"f{f}.draw{next(j)}"]
+        detector.draws = lambda _seed, _number, f=number, j=draws: (
+            lambda count: io[f"f{f}.draw{next(j)}"]
+        )
         frame = slice(number, number + 1)
         target = encoded(io["maps"][frame], io["proposals"][frame], config)
         output, state = detector.advance(target, memory, state)

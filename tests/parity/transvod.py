@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import torch
 from report import BOXES_PX, EXACT, FEATURES, Report
 from torch import Tensor, nn
 
 from sparsevod_core.boxes import cxcywh_to_xyxy
+from sparsevod_core.foreign_names.transvod import from_transvod
 from sparsevod_core.model.backbone import ResNetStages
 from sparsevod_core.model.transvod.assembly import assemble
 from sparsevod_core.model.transvod.deformable import sample
@@ -18,42 +17,12 @@ from sparsevod_core.model.transvod.temporal_queries import QueryMemory
 from sparsevod_core.model.transvod.transformer import DeformableEncoder, sine_positions
 from sparsevod_core.structures import DetectorOutput
 
-NUM_POINTS = 4
-
-NAMES = [  # theirs, ours; the first pattern that fits is applied
-    (r"input_proj\.0\.0\.", "projection.conv."),
-    (r"input_proj\.0\.1\.", "projection.norm."),
-    (r"transformer\.encoder\.layers\.(\d+)\.self_attn\.", r"encoder.layers.\1.attention."),
-    (r"transformer\.encoder\.layers\.(\d+)\.norm1\.", r"encoder.layers.\1.attention_norm."),
-    (r"transformer\.encoder\.layers\.(\d+)\.norm2\.", r"encoder.layers.\1.ffn_norm."),
-    (r"transformer\.encoder\.layers\.", "encoder.layers."),
-    (r"transformer\.decoder\.layers\.", "decoder.layers."),
-    (r"transformer\.temporal_decoder\.layers\.0\.", "temporal.decoder_layer."),
-    (r"transformer\.temporal_query_layer1\.", "temporal.query_layers.0."),
-    (r"transformer\.temporal_query_layer2\.", "temporal.query_layers.1."),
-    (r"transformer\.temporal_query_layer3\.", "temporal.query_layers.2."),
-    (r"transformer\.reference_points\.", "decoder.reference_points."),
-    (r"temp_class_embed\.", "temporal.class_logits."),
-    (r"temp_bbox_embed\.", "temporal.box_branch."),
-    (r"class_embed\.", "decoder.class_logits."),
-    (r"bbox_embed\.", "decoder.box_branches."),
-]
-PARTS = {
-    ".value_proj.": ".values.",
-    ".output_proj.": ".output.",
-    ".linear1.": ".ffn.0.",
-    ".linear2.": ".ffn.3.",
-    ".self_attn.": ".self_attention.",
-    ".norm1.": ".cross_norm.",
-    ".norm2.": ".self_attention_norm.",
-    ".norm3.": ".ffn_norm.",
-}
-
 
 def check_transvod(weights: dict, io: dict, config: dict, report: Report) -> None:
     """Check every part with stored inputs, then the path from the maps, free-running."""
+    config = {**config, "points": io["msda.weights"].shape[-1]}
     model = build(config, released_points=False)
-    model.load_state_dict(renamed(weights))
+    model.load_state_dict(from_transvod(weights).state)
     inside = io["mask"] == 0
     with torch.no_grad():
         check_frame_detector(model, inside, io, config, report)
@@ -66,7 +35,7 @@ def check_transvod(weights: dict, io: dict, config: dict, report: Report) -> Non
         check_temporal(model, target, memory, io, config, report, "")
         if "released.pred_logits" in io:
             released = build(config, released_points=True)
-            released.load_state_dict(renamed(weights))
+            released.load_state_dict(from_transvod(weights).state)
             check_temporal(released, target, memory, io, config, report, "released.")
         encoded = encode_maps(model, io["maps"], inside, config)
         output = model.detect(encoded[:1], model.remember(encoded[1:]))
@@ -138,7 +107,9 @@ def check_temporal(
     """Check the last decoder layer, the temporal part as a whole, and the detections."""
     temporal, (queries, boxes, image_map) = model.temporal, target
     copies = config["S"] if temporal.released_points else 1
-    mine = temporal.decoder_layer(io["tqe3.out"], 0.0, boxes, image_map, None, copies)
+    mine = temporal.decoder_layer(
+        io[f"tqe{len(temporal.query_layers)}.out"], 0.0, boxes, image_map, None, copies
+    )
     report.forced(f"{prefix}tdec.out", mine, io[f"{prefix}tdec.out"], FEATURES)
     logits, boxes = temporal(queries, boxes, image_map, memory)
     report.forced(f"{prefix}pred_logits", logits, io[f"{prefix}pred_logits"], FEATURES)
@@ -178,13 +149,17 @@ def build(config: dict, released_points: bool) -> TransVOD:
     """Build our detector in the sizes of the fixture, without its backbone."""
     return assemble(
         backbone=ResNetStages(
-            stem=nn.Identity(), stages=[nn.Identity()], frozen_stages=0, freeze_norms=False
+            stem=nn.Identity(),
+            stages=[nn.Identity()],
+            frozen_stages=0,
+            freeze_norms=False,
+            read_stages=(3,),
         ),
         map_channels=config["backbone_channels"],
         num_groups=config["gn_groups"],
         channels=config["C"],
         num_heads=config["heads"],
-        num_points=NUM_POINTS,
+        num_points=config["points"],
         ffn_dim=config["ffn"],
         dropout=0.0,
         num_encoder_layers=config["enc"],
@@ -195,31 +170,3 @@ def build(config: dict, released_points: bool) -> TransVOD:
         released_points=released_points,
         num_detections=100,
     ).eval()
-
-
-def renamed(weights: dict) -> dict:
-    """Return the reference's weights under our names; unused and repeated ones are left out."""
-    positions, features = weights["query_embed.weight"].chunk(2, dim=1)
-    state = {
-        "decoder.query_positions": positions,
-        "decoder.query_features": features,
-        "encoder.level": weights["transformer.level_embed"][0],
-    }
-    for name, value in weights.items():
-        for theirs, ours in NAMES:
-            if re.match(theirs, name):
-                state[_part(re.sub(f"^{theirs}", ours, name))] = value
-                break
-    return state
-
-
-def _part(name: str) -> str:
-    cross = "support_attention" if "query_layers" in name else "map_attention"
-    for theirs, ours in PARTS.items():
-        name = name.replace(theirs, ours)
-    name = re.sub(r"(box_branch(?:es\.\d+)?)\.layers\.(\d)", _branch_layer, name)
-    return name.replace(".cross_attn.", f".{cross}.").replace("cross_norm", f"{cross}_norm")
-
-
-def _branch_layer(match: re.Match[str]) -> str:
-    return f"{match[1]}.{2 * int(match[2])}"

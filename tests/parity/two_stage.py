@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsevod_core.model.folded_attention import FoldedTemporalAttention
 from sparsevod_core.model.proposal_aggregation import AttentionAggregation
 from sparsevod_core.model.roi_align import PyramidRoIAlign
-from sparsevod_core.model.temporal_roi import TemporalAttention, TemporalRoIFeatures
+from sparsevod_core.model.temporal_roi import TemporalRoIFeatures
 from sparsevod_core.model.two_stage.box_head import BoxHead
 from sparsevod_core.model.two_stage.detections import DetectionSelector
 from sparsevod_core.model.two_stage.faster_rcnn import EncodedFrames
@@ -69,12 +70,11 @@ def detector_of(weights: dict[str, Tensor], config: dict[str, Any]) -> Selsa:
         detector: Selsa = Mamba(
             bank_rows=config["max_length"],
             read_rows=config["key_length"],
-            seed=0,
             num_support_proposals=config["topk"],
             **parts,
         )
     elif "top_k" in config:
-        attention = TemporalAttention(channels=config["C"], blocks=config["temporal_blocks"])
+        attention = FoldedTemporalAttention(channels=config["C"], blocks=config["temporal_blocks"])
         temporal_roi = TemporalRoIFeatures(top_k=config["top_k"], aggregation=attention)
         detector = Troi(temporal_roi=temporal_roi, num_support_proposals=config["N"], **parts)
     else:

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from sparsevod_core.checkpoint.contents import Checkpoint, Source
 from sparsevod_core.checkpoint.foreign.faster_rcnn import faster_rcnn
+from sparsevod_core.checkpoint.foreign.flow_network import flow_network
 from sparsevod_core.checkpoint.foreign.sparse_rcnn import sparse_rcnn
+from sparsevod_core.checkpoint.foreign.transvod import transvod
 from sparsevod_core.foreign_names.mmtracking import names_in_mmtracking
 
-WRAPPERS = ("state_dict", "model")  # MMDetection's, detectron2's
+WRAPPERS = ("state_dict", "model")  # MMDetection's; detectron2's and DETR's
 PREFIXES = ("", "module.", "model.", "detector.")  # plain; DDP; wrappers; video detectors
-FAMILIES = (sparse_rcnn, faster_rcnn)
+FAMILIES = (sparse_rcnn, faster_rcnn, flow_network, transvod)
 
 
 def from_foreign(contents: Any) -> Checkpoint | None:

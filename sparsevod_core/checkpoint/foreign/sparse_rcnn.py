@@ -77,6 +77,7 @@ def _config(kind: Kind, state: Mapping[str, Tensor], title: str) -> Config:
             "model.box_decode": kind,
             "data.short_side": 800,
             "data.long_side": 1333,
+            "data.resize": "opencv" if kind == "mmdetection" else "antialias",
             "data.val_annotations": None,
             "inference.supports": 0,
         }

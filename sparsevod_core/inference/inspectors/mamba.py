@@ -55,7 +55,7 @@ class MambaInspector(SelsaInspector):
     def _draws(self, step: Step) -> list[tuple[Tensor, Tensor]]:
         """Return which rows of each bank are read, and the origins of the bank after the step."""
         assert step.state is not None
-        draw = self._detector.draws(step.state.num_targets)
+        draw = self._detector.draws(self._detector.seed, step.state.num_targets)
         written = step.encoded.best(self._detector.num_support_proposals).proposals.valid[0]
         rows = written.nonzero().double().cpu()  # [n, 1]
         new = step.number * ROWS + rows

@@ -67,10 +67,10 @@ def go_through(
 ) -> list[Look]:
     """Look at frames on the way through the video, for an ordered detector."""
     images: Images = {}
-    supports = predictor.video_supports(images)
+    supports = predictor.video_supports(video, images)
     looks: dict[int, Look] = {}
     last = max(numbers)
-    frames = supported_frames(video, predictor.supports, images, supports.is_remembered)
+    frames = supported_frames(video, predictor.supports, images)
     with reporter.progress("frames up to the last one to draw", last + 1) as progress:
         for target in frames:
             number, memory = target.frame.index, supports.memory_of([target])

@@ -24,6 +24,7 @@ def build_transvod(config: ModelConfig, backbone_weights: str) -> TransVOD:
             stages=stages,
             frozen_stages=config.frozen_stages,
             freeze_norms=config.norm == "batch_frozen",
+            read_stages=(3,),
         ),
         map_channels=widths[-1],
         num_groups=math.gcd(32, config.channels),

@@ -12,9 +12,10 @@ from sparsevod_core.model.dilated_backbone import DilatedBackbone
 from sparsevod_core.model.fgfa.detector import FGFA
 from sparsevod_core.model.fgfa.flow import FlowNetSimple
 from sparsevod_core.model.fgfa.map_aggregation import MapAggregation
+from sparsevod_core.model.folded_attention import FoldedTemporalAttention
 from sparsevod_core.model.proposal_aggregation import AttentionAggregation
 from sparsevod_core.model.roi_align import PyramidRoIAlign
-from sparsevod_core.model.temporal_roi import TemporalAttention, TemporalRoIFeatures
+from sparsevod_core.model.temporal_roi import TemporalRoIFeatures
 from sparsevod_core.model.two_stage.anchors import centered_anchors
 from sparsevod_core.model.two_stage.box_head import BoxHead
 from sparsevod_core.model.two_stage.detections import DetectionSelector
@@ -46,11 +47,9 @@ def build_two_stage(config: ModelConfig, backbone_weights: str) -> FasterRCNN:
     parts = _parts(config, backbone_weights, num_aggregations=settings.head_layers)
     parts["num_support_proposals"] = min(settings.support_proposals, config.num_proposals)
     if config.system == "mamba":
-        return Mamba(
-            bank_rows=config.mamba.bank_rows, read_rows=config.mamba.read_rows, seed=0, **parts
-        )
+        return Mamba(bank_rows=config.mamba.bank_rows, read_rows=config.mamba.read_rows, **parts)
     if config.system == "troi":
-        attention = TemporalAttention(channels=config.channels, blocks=config.tfe_blocks)
+        attention = FoldedTemporalAttention(channels=config.channels, blocks=config.tfe_blocks)
         nn.init.kaiming_normal_(attention.embed.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(attention.embed.bias)  # type: ignore[arg-type]
         temporal_roi = TemporalRoIFeatures(top_k=config.tfe_top_k, aggregation=attention)

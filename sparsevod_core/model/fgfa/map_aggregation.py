@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -51,15 +52,17 @@ class MapAggregation(nn.Module):
             )  # [B, s, 1, h, w]
             weighted_sum = weighted_sum + (weights * maps).sum(1)
             weight_sum = weight_sum + weights.sum(1)
-        return weighted_sum / weight_sum
+        return (weighted_sum / weight_sum).to(targets.dtype)
 
 
 def similarity(
     embedded: Float[Tensor, "*n C h w"], targets: Float[Tensor, "*#n C h w"]
 ) -> Float[Tensor, "*n 1 h w"]:
-    """Return e to the power of the cosine per position: the weight of a map before division.
+    """Return e to the power of the cosine per position, in fp32: the weight before division.
 
     Cosines are bounded, so that the softmax over frames needs no maximum, and frames can be added
     one after the other.
     """
-    return F.cosine_similarity(embedded, targets, dim=-3, eps=NORM_EPS).exp().unsqueeze(-3)
+    wide = torch.promote_types(embedded.dtype, torch.float32)
+    cosines = F.cosine_similarity(embedded.to(wide), targets.to(wide), dim=-3, eps=NORM_EPS)
+    return cosines.exp().unsqueeze(-3)

@@ -23,10 +23,11 @@ def warp(
         stride: of the maps, in pixels of the image.
     """
     height, width = maps.shape[-2:]
-    flow = F.interpolate(flow, size=(height, width), mode="bilinear") / stride
-    lines = torch.arange(height, device=flow.device, dtype=flow.dtype)
-    columns = torch.arange(width, device=flow.device, dtype=flow.dtype)
+    wide = torch.promote_types(maps.dtype, torch.float32)  # bf16 cannot hold fractions of positions
+    flow = F.interpolate(flow.to(wide), size=(height, width), mode="bilinear") / stride
+    lines, columns = (torch.arange(side, device=flow.device) for side in (height, width))
     x = (columns + flow[:, 0]) / width  # [B, h, w]
     y = (lines[:, None] + flow[:, 1]) / height
-    grid = torch.stack([x, y], dim=-1).to(maps.dtype) * 2 - 1
-    return F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    grid = torch.stack([x, y], dim=-1) * 2 - 1
+    warped = F.grid_sample(maps.to(wide), grid, padding_mode="border", align_corners=True)
+    return warped.to(maps.dtype)

@@ -12,6 +12,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sparsevod_core.kernels import Kernels
 from sparsevod_core.model.detector import Normalize
 from sparsevod_core.model.pyramid import WholePyramid
 from sparsevod_core.model.roi_align import PyramidRoIAlign
@@ -43,6 +44,14 @@ class EncodedFrames:
             self.proposals.counts.clamp(max=num),
         )
         return replace(self, proposals=proposals)
+
+    def frame(self, number: int) -> EncodedFrames:
+        """Return one of the frames."""
+        part = slice(number, number + 1)
+        proposals = Proposals(
+            self.proposals.boxes[part], self.proposals.scores[part], self.proposals.counts[part]
+        )
+        return EncodedFrames(self.maps[part], proposals, self.image_sizes[part])
 
 
 class FasterRCNN(VideoDetector):
@@ -81,6 +90,10 @@ class FasterRCNN(VideoDetector):
         self.selector = selector
         self.num_proposals = num_proposals
         self.num_train_proposals = num_train_proposals
+
+    def use_kernels(self, kernels: Kernels) -> None:
+        """Set the kernels of all parts."""
+        self.roi_align.kernels = kernels
 
     @property
     def uses_supports(self) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 from sparsevod_core.model.two_stage.bank import Bank, Draw, seeded_draw
@@ -37,20 +36,19 @@ class Mamba(Selsa):
     Args:
         bank_rows: number of proposals from which on new ones replace old ones.
         read_rows: largest number of proposals that a target attends to.
-        seed: seed of the random draws of each video.
         parts: see `Selsa`. Each target writes its `num_support_proposals` best proposals.
 
     Attributes:
-        draws: returns the random draw of a target, given its number in the video.
+        draws: returns the random draw of a target, given `seed` and its number in the video.
     """
 
     is_ordered: ClassVar[bool] = True
 
-    def __init__(self, *, bank_rows: int, read_rows: int, seed: int, **parts: Any) -> None:
+    def __init__(self, *, bank_rows: int, read_rows: int, **parts: Any) -> None:
         super().__init__(**parts)
         self.bank_rows = bank_rows
         self.read_rows = read_rows
-        self.draws: Callable[[int], Draw] = partial(seeded_draw, seed)
+        self.draws: Callable[[int, int], Draw] = seeded_draw
 
     def advance(
         self, target: EncodedFrames, memory: SelsaMemory | None, state: MambaState | None
@@ -62,7 +60,7 @@ class Mamba(Selsa):
             banks = [Bank(key[0, valid], value[0, valid]) for key, value in keys.layers]
             return self.output(target, self.head(features, keys)), MambaState(tuple(banks), 1)
 
-        draw = self.draws(state.num_targets)
+        draw = self.draws(self.seed, state.num_targets)
         written = target.best(self.num_support_proposals).proposals.valid[0].nonzero()[:, 0]
         banks = []
         for number, bank in enumerate(state.banks):

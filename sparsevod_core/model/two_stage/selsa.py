@@ -51,7 +51,8 @@ class Selsa(FasterRCNN):
         frames = torch.cat([clip.images, clip.supports.flatten(0, 1)])
         sizes = torch.cat([clip.image_sizes, clip.image_sizes.repeat_interleave(supports, dim=0)])
         maps = self.feature_maps(frames, sizes)
-        memory = self.remember(self.propose(maps[batch:], sizes[batch:]), videos=batch)
+        first = batch if supports else 0  # without support frames, a target is its own
+        memory = self.remember(self.propose(maps[first:], sizes[first:]), videos=batch)
         return self.samples(maps[:batch], clip.image_sizes, targets, memory)
 
     def with_own(

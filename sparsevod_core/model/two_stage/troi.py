@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sparsevod_core.kernels import Kernels
 from sparsevod_core.model.padding import inside
 from sparsevod_core.model.support import SupportMaps
 from sparsevod_core.model.temporal_roi import TemporalRoIFeatures, bins_of
@@ -18,6 +19,8 @@ from sparsevod_core.model.two_stage.detections import BoxHeadOutput
 from sparsevod_core.model.two_stage.faster_rcnn import EncodedFrames
 from sparsevod_core.model.two_stage.selsa import Selsa
 from sparsevod_core.model.two_stage.selsa_memory import SelsaMemory
+
+ROIS_AT_A_TIME = 64  # their similar features in 15 frames of 512 channels: 96 MB in fp32
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,10 @@ class Troi(Selsa):
         super().__init__(**parts)
         self.temporal_roi = temporal_roi
 
+    def use_kernels(self, kernels: Kernels) -> None:
+        super().use_kernels(kernels)
+        self.temporal_roi.kernels = kernels
+
     def remember(self, supports: EncodedFrames, videos: int = 1) -> TroiMemory:
         return TroiMemory(super().remember(supports, videos), self.support_maps(supports, videos))
 
@@ -77,12 +84,17 @@ class Troi(Selsa):
 
     def detect(self, targets: EncodedFrames, memory: TroiMemory | None) -> BoxHeadOutput:
         rois = self.pool(targets)
-        own_maps = self.support_maps(targets, videos=len(rois))
-        maps = [own_maps] if memory is None else [memory.maps, own_maps]
-        embedded = self.head.embed(self.mixed(rois, maps))
+        embedded = self.head.embed(self.temporal_rois(targets, rois, memory))
         supports = None if memory is None else memory.proposals
         keys = self.with_own(supports, self.head.embed(rois), targets)
         return self.output(targets, self.head(embedded, keys))
+
+    def temporal_rois(
+        self, targets: EncodedFrames, rois: Float[Tensor, "B N C P P"], memory: TroiMemory | None
+    ) -> Float[Tensor, "B N C P P"]:
+        """Return temporal RoI features of target frames, given their plain ones."""
+        own_maps = self.support_maps(targets, videos=len(rois))
+        return self.mixed(rois, [own_maps] if memory is None else [memory.maps, own_maps])
 
     def predict(
         self, rois: Float[Tensor, "B R C P P"], memory: TroiMemory | None
@@ -100,12 +112,17 @@ class Troi(Selsa):
             rois: plain RoI features of target frames.
             maps: support maps, in one or more groups; each of one video, or of one per target.
         """
-        batch = len(rois)
+        parts = rois.split(ROIS_AT_A_TIME, dim=1)
+        return torch.cat([self._mixed(part, maps) for part in parts], dim=1)
+
+    def _mixed(
+        self, rois: Float[Tensor, "B N C P P"], maps: Sequence[SupportMaps]
+    ) -> Float[Tensor, "B N C P P"]:
         similar = []
         for group in maps:
             of_group = self.temporal_roi.similar(bins_of(rois, len(group.rows)), group)
             # [V, S, Q of all targets of the video, C] -> [B, S, Q of one target, C]
-            of_group = of_group.unflatten(2, (batch // len(of_group), -1)).transpose(1, 2)
+            of_group = of_group.unflatten(2, (len(rois) // len(of_group), -1)).transpose(1, 2)
             similar.append(of_group.flatten(0, 1))
         return self.temporal_roi.mix(rois, torch.cat(similar, dim=1))
 

@@ -305,3 +305,26 @@ def test_initialization_of_another_system(tmp_path: Path) -> None:
     assert report.lines()[1:] == [
         "newly initialized: head, aggregations, temporal RoI features",
     ]
+
+
+@pytest.mark.parametrize("prefix", ["motion.", ""])
+def test_the_flow_network_of_fgfa_is_initialized(prefix: str, tmp_path: Path) -> None:
+    """The file that MMTracking downloads has the flow network alone."""
+    flow = {
+        prefix + name.removeprefix("motion."): value + 0.5
+        for name, value in weights_of("fgfa").items()
+        if name.startswith("motion.")
+    }
+    path = tmp_path / "flownet_simple.pth"
+    torch.save({"state_dict": flow, "meta": {}}, path)
+    detector = build_detector(load_config("r50", system="fgfa").model)
+    report = initialize_from(detector, path, IMAGENET_VID_CATEGORIES)
+    state = detector.state_dict()
+    loaded = [state[name].flatten()[0] for name in state if name.startswith("flow.")]
+    assert sorted(loaded) == sorted(value.flatten()[0] for value in flow.values())
+    assert report.lines() == [
+        f"{path} (MMTracking's flow network): {len(flow)} of {len(flow)} weights loaded",
+        "newly initialized: backbone, neck, RPN, head, class_logits and 2 more",
+    ]
+    with pytest.raises(CheckpointError, match=r"detector.backbone.conv1.weight is missing"):
+        load_detector(path)

@@ -161,5 +161,5 @@ def test_wrong_use_is_one_clear_line(arguments: list[str], says: str, tmp_path: 
 def test_a_size_is_bounded(detector: Any, tmp_path: Path) -> None:
     size = {"image_size": (10**6, 64), "categories": (), "reporter": SilentReporter()}
     with pytest.raises(ConfigError, match="size 1000000x64: expected at most 8,192 pixels"):
-        export_detector(detector, tmp_path / "model.pt2", **size)
+        export_detector(detector[0], tmp_path / "model.pt2", **size)
     assert list(tmp_path.iterdir()) == []

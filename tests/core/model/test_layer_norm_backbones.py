@@ -10,13 +10,12 @@ from torch import nn
 from torchvision.models import ConvNeXt, SwinTransformer, get_model
 from torchvision.models.convnext import CNBlockConfig
 
-from sparsevod_core.config import load_config
+from sparsevod_core.config import SYSTEMS, load_config
 from sparsevod_core.errors import CheckpointError, ConfigError
 from sparsevod_core.fast import Plan, optimized, plan_for
 from sparsevod_core.model.backbone import NormalizedStage, layer_norm_parts
 from sparsevod_core.model.build import build_detector, networks
 from sparsevod_core.model.dilated_backbone import DilatedBackbone, dilate
-from sparsevod_core.model.mega.backbone import C4Backbone
 from sparsevod_core.structures import Clip
 
 NAMES = ["swin_t", "swin_s", "swin_b", "convnext_t", "convnext_s", "convnext_b"]
@@ -149,6 +148,15 @@ def test_bf16_stays_close(detector):
         assert (narrow.float() - level).norm() < 0.03 * level.norm()
 
 
+@torch.inference_mode()
+def test_the_exported_graph_computes_the_same(detector):
+    backbone = detector.eval().backbone
+    images = torch.randn(1, 3, 64, 96)
+    program = torch.export.export(backbone, (images,), strict=False)
+    for found, expected in zip(program.module()(images), backbone(images), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_weights_of_a_file_are_loaded(tmp_path, name):
     torch.manual_seed(0)
@@ -243,20 +251,35 @@ def test_the_dilated_backbone_has_one_map_of_stride_16(network):
     assert backbone.stages[3].norm.weight.grad.any()
 
 
-@pytest.mark.parametrize("network", [small_swin, small_convnext])
-def test_megas_backbone_trains_every_parameter(network):
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_backbones_of_all_systems_train_every_parameter(monkeypatch, system, name):
+    small = small_swin if name == "swin_t" else small_convnext
+    monkeypatch.setattr(networks, "get_model", lambda name, weights: small())
     torch.manual_seed(0)
-    stem, stages, widths = layer_norm_parts(network())
-    backbone = C4Backbone(
-        stem=stem,
-        stages=stages,
-        stage_channels=widths,
-        reduction=5,
-        frozen_stages=0,
-        freeze_norms=False,
-    )
-    feature_map = backbone(torch.randn(2, 3, 48, 80))
-    roi_map = backbone.roi_map(feature_map)
-    assert feature_map.shape == (2, 48, 3, 5) and roi_map.shape == (2, 5, 3, 5)
-    (feature_map.square().sum() + roi_map.square().sum()).backward()
-    assert all(value.grad is not None for value in backbone.parameters())
+    overrides = [f"model.backbone={name}", "model.norm=layer"]
+    detector = build_detector(load_config("tiny", system=system, overrides=overrides).model)
+    detector.train()
+    frames = detector.encode(torch.rand(2, 3, 96, 128) * 255, torch.tensor([[96, 128]] * 2))
+    sum(value.square().sum() for value in differentiable(frames)).backward()
+    without = [
+        name
+        for name, value in detector.backbone.named_parameters()
+        if value.requires_grad and value.grad is None
+    ]
+    assert without == []
+
+
+def differentiable(values):
+    """Return the tensors with gradients in a dataclass, a list or the attributes of an object."""
+    if isinstance(values, torch.Tensor):
+        return [values] if values.requires_grad else []
+    if isinstance(values, list | tuple):
+        parts = values
+    elif hasattr(values, "__slots__"):
+        parts = [getattr(values, name) for name in values.__slots__]
+    else:
+        parts = vars(values).values() if hasattr(values, "__dict__") else []
+    return [
+        one for part in parts if not isinstance(part, nn.Module) for one in differentiable(part)
+    ]

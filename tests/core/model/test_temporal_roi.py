@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from sparsevod_core.kernels import GATHER
 from sparsevod_core.kernels.similarity import Keys
+from sparsevod_core.model.folded_attention import FoldedTemporalAttention
 from sparsevod_core.model.support import SupportMaps
 from sparsevod_core.model.temporal_roi import (
     TemporalAttention,
@@ -165,3 +166,19 @@ def test_joined_maps_are_those_of_all_frames():
     for one, other in zip(joined.tensors, whole.tensors, strict=True):
         assert torch.equal(one, other)
     assert dataclasses.replace(joined, keys=whole.keys).width == whole.width
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("videos", "supports", "size"), [(2, 3, 7), (1, 1, 4), (1, 0, 7)])
+def test_the_folded_attention_is_the_attention(videos, supports, size):
+    torch.manual_seed(0)
+    plain = TemporalAttention(channels=8, blocks=2)
+    folded = FoldedTemporalAttention(channels=8, blocks=2)
+    folded.load_state_dict(plain.state_dict())
+    num_bins = 3 * size**2
+    bins = torch.randn(videos, num_bins, 8)
+    similar = torch.randn(videos, supports, num_bins, 8)
+    expected = plain(bins, similar, size)
+    torch.testing.assert_close(folded(bins, similar, size), expected, atol=1e-5, rtol=1e-5)
+    if supports:
+        assert (expected - bins).abs().max() > 0.1

@@ -1,4 +1,4 @@
-"""Ablation grid: models, table rows, tables and figures from made-up results."""
+"""The grid: models, table rows, tables and figures from made-up results."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sparsevod_core.config import load_config
+from sparsevod_core.config import SYSTEMS, Config, load_config
 from sparsevod_core.errors import ConfigError, DataError
+from sparsevod_core.model.build import build_detector
 from sparsevod_core.reporting import SilentReporter
 from sparsevod_core.reproduce import figures, grid, results, speed
 from sparsevod_core.reproduce import tables as markdown
@@ -19,6 +20,13 @@ from sparsevod_core.reproduce.experiment import Experiment
 def experiment(output: Path, *settings: str, **options: object) -> Experiment:
     options = {"run_command": lambda *words: pytest.fail(f"ran {words}"), **options}
     return Experiment(output=output, backbone="tiny", settings=settings, **options)
+
+
+def tables(*numbers: int, preset: str = "tiny") -> list[grid.Table]:
+    def config(cell: grid.Cell) -> Config:
+        return load_config(preset, overrides=cell.settings, system=cell.system)
+
+    return grid.tables(config, numbers or (2, 3, 4, 5))
 
 
 def make_up(folder: Path, *, ap50: float | None, seconds: float = 60.0, num_boxes: int = 9) -> None:
@@ -47,7 +55,7 @@ def make_up(folder: Path, *, ap50: float | None, seconds: float = 60.0, num_boxe
 
 
 def test_rows_with_equal_settings_are_one_cell():
-    chosen = grid.tables(load_config("tiny"))
+    chosen = tables()
     names = [cell.name for cell in grid.cells(chosen)]
     assert names == [
         *("baseline", "tfe", "spfa", "full", "stages-1", "stages-2"),
@@ -56,7 +64,7 @@ def test_rows_with_equal_settings_are_one_cell():
     full = load_config("r50")
     differing = {
         cell.name: load_config("r50", overrides=cell.settings)
-        for cell in grid.cells(grid.tables(full))
+        for cell in grid.cells(tables(preset="r50"))
     }
     assert differing.pop("full") == full
     models = [config.model for config in differing.values()]
@@ -66,16 +74,16 @@ def test_rows_with_equal_settings_are_one_cell():
 
 
 def test_the_papers_results_are_in_the_rows_with_its_settings():
-    (stages,) = grid.tables(load_config("r50"), [3])
+    (stages,) = tables(3, preset="r50")
     values = {row.label: (row.paper.AP50, row.paper.AP75) for row in stages.rows}
     assert values == {"1 stage": (60.0, 27.2), "3 stages": (78.0, 58.3), "6 stages": (80.3, 60.1)}
-    (small,) = grid.tables(load_config("tiny"), [3])
+    (small,) = tables(3)
     assert [row.paper.AP50 for row in small.rows] == [60.0, None, 78.0]
-    (supports,) = grid.tables(load_config("r50"), [5])
+    (supports,) = tables(5, preset="r50")
     assert [row.supports for row in supports.rows] == [0, 2, None, 14]
     assert [row.paper.fps for row in supports.rows] == [None, 17.7, 14.4, None]
-    with pytest.raises(ConfigError, match="table 6: expected some of 2, 3, 4, 5"):
-        grid.tables(load_config("r50"), [2, 6])
+    with pytest.raises(ConfigError, match="table 6: expected some of 1, 2, 3, 4, 5"):
+        tables(2, 6, preset="r50")
 
 
 def test_mean_spread_and_gain(tmp_path):
@@ -84,7 +92,7 @@ def test_mean_spread_and_gain(tmp_path):
             folder = tmp_path / name / f"seed-{seed}"
             make_up(folder, ap50=ap50, seconds=60 * (seed + 1))
     make_up(tmp_path / "tfe" / "seed-1", ap50=0.55)
-    chosen = grid.tables(load_config("tiny"), [2])
+    chosen = tables(2)
     found = results.load_results(experiment(tmp_path), chosen, [0, 1, 2])
     summary = results.summarize(chosen, found, [0, 1, 2], {"full": 12.34})
     baseline, tfe, spfa, full = summary["tables"][0]["rows"]
@@ -121,7 +129,7 @@ def test_undefined_ap_is_a_dash_without_a_gain(tmp_path):
     make_up(tmp_path / "baseline" / "seed-0", ap50=None)
     make_up(tmp_path / "full" / "seed-0", ap50=None)
     make_up(tmp_path / "tfe" / "seed-0", ap50=0.5)
-    chosen = grid.tables(load_config("tiny"), [2])
+    chosen = tables(2)
     found = results.load_results(experiment(tmp_path), chosen, [0])
     summary = results.summarize(chosen, found, [0], {})
     baseline, tfe, _, full = summary["tables"][0]["rows"]
@@ -138,14 +146,14 @@ def test_speed_figure_shows_measured_and_paper_results(tmp_path):
     make_up(tmp_path / "with_2", ap50=0.58)
     with_2 = tmp_path / "full" / "seed-0" / "eval_supports_2.json"
     (tmp_path / "with_2" / "eval.json").rename(with_2)
-    chosen = grid.tables(load_config("tiny"), [2, 5])
+    chosen = tables(2, 5)
     found = results.load_results(experiment(tmp_path), chosen, [0])
     fps = {"full": 20.0, "full, 2 supports": 25.0, "baseline": 30.0}
     summary = results.summarize(chosen, found, [0], fps)
     files = figures.write_figures(summary, tmp_path)
     assert [file.name for file in files[2:]] == ["fig5_ap50_by_fps.png", "fig5_ap50_by_fps.pdf"]
     rows = [row for row in summary["tables"][1]["rows"] if row["fps"]]
-    figure = figures.draw_fig_5(rows, summary["tables"][0]["rows"][:1])
+    figure = figures.draw_fig_5([rows], summary["tables"][0]["rows"][:1])
     here, there = ([line.get_xydata().tolist() for line in axes.lines] for axes in figure.axes)
     assert np.allclose(here[0], [[25, 58], [20, 60]]) and np.allclose(here[1], [[30, 50]])
     assert there == [[[17.7, 79.0], [14.4, 80.3]], [[24.3, 71.1]], [[7.5, 78.8]]]
@@ -155,7 +163,7 @@ def test_runs_that_do_not_fit_together_are_refused(tmp_path):
     make_up(tmp_path / "baseline" / "seed-0", ap50=0.5)
     make_up(tmp_path / "full" / "seed-0", ap50=0.5, num_boxes=10)
     with pytest.raises(DataError, match="not scored on the same videos"):
-        chosen = grid.tables(load_config("tiny"), [2])
+        chosen = tables(2)
         results.load_results(experiment(tmp_path), chosen, [0])
     trained = load_config("tiny", overrides=["seed=0", "model.num_classes=6"])
     (tmp_path / "full" / "seed-0" / "config.yaml").write_text(trained.to_yaml())
@@ -167,8 +175,97 @@ def test_runs_that_do_not_fit_together_are_refused(tmp_path):
 def test_speed_is_measured_for_every_row_once(tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "ROUNDS", 1)
     small = experiment(tmp_path, "data.short_side=32", "data.long_side=32")
-    chosen = [grid.Table(2, "two", grid.tables(load_config("tiny"), [2])[0].rows[:2])]
-    fps = speed.frames_per_second(small, chosen, "cpu", SilentReporter())
+    monkeypatch.setattr(speed, "FIRST", 3)
+    monkeypatch.setattr(speed, "TIMED", 1)
+    baseline, tfe, *_ = tables(2)[0].rows
+    fps = speed.frames_per_second(small, [baseline, tfe], "cpu", SilentReporter())
     assert set(fps) == {"baseline", "tfe"} and min(fps.values()) > 0
     assert json.loads((tmp_path / "speed.json").read_text())["settings"]["size"] == [32, 32]
-    assert speed.frames_per_second(small, chosen, "cpu", SilentReporter()) == fps
+    assert speed.frames_per_second(small, [tfe], "cpu", SilentReporter()) == fps
+    small.output.joinpath("speed.json").write_text(json.dumps({"fps": {"full": 1.0}}))
+    fps = speed.frames_per_second(small, [baseline], "cpu", SilentReporter())
+    assert set(fps) == {"baseline", "full"} and fps["full"] == 1
+
+
+def test_the_speed_of_every_system_can_be_measured(tmp_path, monkeypatch):
+    """Also of those that go through a video in order or look at a window."""
+    for name, number in {"ROUNDS": 1, "FIRST": 2, "TIMED": 1}.items():
+        monkeypatch.setattr(speed, name, number)
+    small = experiment(tmp_path, "data.short_side=32", "data.long_side=32")
+    fps = speed.frames_per_second(small, tables(1)[0].rows, "cpu", SilentReporter())
+    assert set(fps) == {
+        *("baseline", "full", "faster-rcnn", "fgfa", "selsa", "troi", "mamba", "faster-rcnn-c4"),
+        *("mega", "transvod"),
+    }
+
+
+def test_table_1_has_every_system_with_the_papers_results_of_its_backbone():
+    """Each row has the settings of its system's preset, and each system a frame detector."""
+    for preset, sparsevod, troi, mamba in (
+        ("r50", (54.7, 80.3, 60.1), (48.8, 78.9, 52.8), (None, None, None)),
+        ("r101", (56.9, 81.9, 63.1), (51.6, 82.6, 56.3), (None, 84.6, None)),
+        ("x101", (58.0, 83.1, 64.3), (54.4, 84.3, 60.9), (None, None, None)),
+    ):
+        systems, _ = tables(1, preset=preset)
+        paper = {row.label: (row.paper.AP, row.paper.AP50, row.paper.AP75) for row in systems.rows}
+        assert (paper["SparseVOD"], paper["TROI"], paper["MAMBA"]) == (sparsevod, troi, mamba)
+    assert {row.cell.system for row in systems.rows} == set(grid.STARTS) == set(SYSTEMS)
+    assert "FGFA" in paper and any(row.label == "FGFA without flow" for row in tables(1)[0].rows)
+    for system, start in grid.STARTS.items():
+        config = load_config("tiny", overrides=start.cell.settings, system=start.cell.system)
+        assert not config.model.uses_supports
+        theirs = build_detector(config.model).state_dict()
+        ours = build_detector(load_config("tiny", system=system).model).state_dict()
+        assert theirs.keys() <= ours.keys()
+        assert all(value.shape == ours[name].shape for name, value in theirs.items())
+
+
+def test_gains_in_table_1_are_relative_to_the_systems_own_frame_detector(tmp_path):
+    ap50s = {"baseline": 0.7, "full": 0.8, "faster-rcnn": 0.5, "selsa": 0.56, "mega": 0.6}
+    for name, ap50 in {**ap50s, "troi": 0.6, "transvod": 0.6}.items():
+        make_up(tmp_path / name / "seed-0", ap50=ap50)
+    make_up(tmp_path / "with_2", ap50=0.78)
+    with_2 = tmp_path / "full" / "seed-0" / "eval_supports_2.json"
+    (tmp_path / "with_2" / "eval.json").rename(with_2)
+    chosen = tables(1)
+    found = results.load_results(experiment(tmp_path), chosen, [0])
+    fps = {"full": 10.0, "full, 2 supports": 12.0, "troi": 5.0, "selsa": 20.0, "mega": 8.0}
+    summary = results.summarize(chosen, found, [0], fps)
+    systems, supports = (table["rows"] for table in summary["tables"])
+    gains = {row["cell"]: row["gain"]["AP50"] for row in systems if row["seeds"]}
+    assert {name: of and round(of["mean"], 6) for name, of in gains.items()} == {
+        "baseline": 0,
+        "full": 10,
+        "faster-rcnn": 0,
+        "selsa": 6,
+        "troi": 10,
+        "mega": None,
+        "transvod": None,  # its frame detector has no result, or no row
+    }
+    assert [table["heading"] for table in summary["tables"]] == [
+        "Table 1: Video object detectors (the paper: ResNet-50)",
+        "Fig. 5: Support frames at test time and speed",
+    ]
+    markdown.write_tables(summary, "# About", tmp_path)
+    assert "| TROI, 14 supports | 15.0 | 60.0 (78.8) |" in (tmp_path / "tables.md").read_text()
+    names = [file.name for file in figures.write_figures(summary, tmp_path)]
+    assert names[::2] == ["fig4_ap_by_iou.png", "fig5_ap50_by_fps.png"]
+    figure = figures.draw_fig_4([row for row in systems if row["AP50"]])
+    assert len(figure.axes[0].lines) == 7
+    rows = {name: [row for row in supports if row["cell"] == name] for name in ("full", "troi")}
+    rows = [[row for row in of if row["AP50"]] for of in rows.values()]
+    figure = figures.draw_fig_5(rows, [row for row in systems if row["cell"] in ("selsa", "mega")])
+    here, there = (
+        {line.get_label(): line.get_xydata().round(6).tolist() for line in axes.lines}
+        for axes in figure.axes
+    )
+    assert here == {
+        "SparseVOD, by support frames": [[12, 78], [10, 80]],
+        "TROI, by support frames": [[5, 60]],
+        "SELSA": [[20, 56]],
+        "MEGA": [[8, 60]],
+    }
+    assert there == {
+        "SparseVOD, by support frames": [[17.7, 79.0], [14.4, 80.3]],
+        "TROI, by support frames": [[7.5, 78.8]],
+    }

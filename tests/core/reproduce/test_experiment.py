@@ -1,4 +1,4 @@
-"""Runs of the ablation grid: the commands that train, evaluate, resume and pretrain."""
+"""Runs of the grid: the commands that train, evaluate, resume and pretrain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sparsevod_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from sparsevod_core.config import load_config
+from sparsevod_core.config import Config, load_config
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.reporting import SilentReporter
@@ -22,6 +22,10 @@ from sparsevod_core.structures import Category
 def experiment(output: Path, *settings: str, **options: object) -> Experiment:
     options = {"run_command": lambda *words: pytest.fail(f"ran {words}"), **options}
     return Experiment(output=output, backbone="tiny", settings=settings, **options)
+
+
+def preset(cell: grid.Cell) -> Config:
+    return load_config("tiny", overrides=cell.settings, system=cell.system)
 
 
 def test_the_full_model_is_evaluated_with_every_number_of_supports(tmp_path):
@@ -40,12 +44,13 @@ def test_the_full_model_is_evaluated_with_every_number_of_supports(tmp_path):
             file.write_text(json.dumps(dict.fromkeys([*KEPT, "confusion"], 1)))
 
     small = experiment(tmp_path, "train.epochs=2", run_command=pretend)
-    run = (grid.FULL, 1, grid.support_counts(grid.tables(load_config("tiny")), grid.FULL))
-    assert grid.support_counts(grid.tables(load_config("tiny"), [2, 3, 4]), grid.FULL) == []
+    run = (grid.FULL, 1, grid.support_counts(grid.tables(preset), grid.FULL))
+    assert grid.support_counts(grid.tables(preset, [2, 3, 4]), grid.FULL) == []
     assert small.state(*run) == "to do"
     with pytest.raises(CommandError):
         small.run(*run)
-    new = ("--backbone=tiny", f"--output={full}", "--seed=1", "--set=train.epochs=2")
+    model = ("--system=sparsevod", "--backbone=tiny")
+    new = (*model, f"--output={full}", "--seed=1", "--set=train.epochs=2")
     assert commands[0] == ("train", *new)
     assert [words[2] for words in commands[1:]] == [f"--num-supports={n}" for n in (0, 2, 14)]
     assert small.state(*run) == "begun"
@@ -69,9 +74,10 @@ def test_all_runs_start_from_one_detector_that_is_trained_once(tmp_path):
         checkpoint = Checkpoint(config, (Category(1, "cat"),), weights, {"step": 7})
         save_checkpoint(Path(folder) / "checkpoints" / "last.pth", checkpoint)
 
-    plain = experiment(tmp_path, "train.epochs=2", pretrain_epochs=12, run_command=pretend)
-    plain.pretrain(SilentReporter())
-    plain.pretrain(SilentReporter())
+    starts = {"baseline": 12}
+    plain = experiment(tmp_path, "train.epochs=2", starts=starts, run_command=pretend)
+    plain.pretrain(grid.STARTS["sparsevod"], SilentReporter())
+    plain.pretrain(grid.STARTS["sparsevod"], SilentReporter())
     (command,) = commands
     assert command[-4:] == (
         "--set=train.epochs=2", "--set=train.epochs=12",
@@ -89,20 +95,50 @@ def test_runs_can_start_from_a_given_detector(tmp_path):
     """It is copied to the results folder, and is not replaced by another one."""
     given, output = tmp_path / "given.pth", tmp_path / "results"
     output.mkdir()
-    small = experiment(output, pretrained=given)
+    small = experiment(output, starts={"baseline": given, "faster-rcnn": given})
+    start = grid.STARTS["sparsevod"]
     with pytest.raises(ConfigError, match="no such file"):
-        small.pretrain(SilentReporter())
+        small.pretrain(start, SilentReporter())
     given.write_bytes(b"one")
-    small.pretrain(SilentReporter())
-    small.pretrain(SilentReporter())
+    small.pretrain(start, SilentReporter())
+    small.pretrain(start, SilentReporter())
     assert [file.name for file in output.iterdir()] == ["pretrained.pth"]
     assert small.config(grid.FULL).train.init_from == str(output / "pretrained.pth")
+    small.pretrain(grid.STARTS["troi"], SilentReporter())
+    config = small.config(grid.TROI)
+    assert config.train.init_from == str(output / "pretrained-faster-rcnn.pth")
+    assert (config.model.system, small.config(grid.MEGA).train.init_from) == ("troi", None)
     given.write_bytes(b"two")
     with pytest.raises(ConfigError, match="is another checkpoint"):
-        small.pretrain(SilentReporter())
+        small.pretrain(start, SilentReporter())
     assert (output / "pretrained.pth").read_bytes() == b"one"
-    with pytest.raises(ConfigError, match="give one"):
-        experiment(output, pretrained=given, pretrain_epochs=1)
+
+
+def test_transvod_is_always_trained_in_two_stages(tmp_path):
+    """Its temporal layers are added to a Deformable DETR, which has the recipe of its paper."""
+    commands: list[tuple[str, ...]] = []
+
+    def stop(*words: str) -> None:
+        commands.append(words)
+        raise CommandError("stopped")
+
+    for starts in ({}, {"deformable-detr": 12}):
+        small = experiment(tmp_path, "train.ema=0.9", starts=starts, run_command=stop)
+        start = small.start_of(grid.TRANSVOD)
+        with pytest.raises(CommandError):
+            small.pretrain(start, SilentReporter())
+        second = small.config(grid.TRANSVOD)
+        assert (second.train.trained, second.train.epochs) == ("temporal", 3)
+        assert second.train.init_from == str(tmp_path / "pretrained-deformable-detr.pth")
+        assert small.start_of(grid.SELSA) is None
+    stages = []
+    for words in commands:
+        assert words[1] == "--system=transvod"
+        texts = [word.removeprefix("--set=") for word in words if word.startswith("--set=")]
+        config = load_config("tiny", overrides=texts, system="transvod")
+        assert not config.model.temporal and config.train.ema == 0.9
+        stages.append((config.train.trained, config.train.epochs, config.train.clips_per_gpu))
+    assert stages == [("all", 8, 4), ("all", 12, 8)]
 
 
 def test_settings_of_the_rows_are_not_those_of_the_detector_they_start_from(tmp_path):
@@ -116,11 +152,11 @@ def test_settings_of_the_rows_are_not_those_of_the_detector_they_start_from(tmp_
         Path("x"),
         "train.ema=0.9",
         row_settings=("train.epochs=2",),
-        pretrain_epochs=12,
+        starts={"baseline": 12},
         run_command=stop,
     )
     with pytest.raises(CommandError):
-        small.pretrain(SilentReporter())
+        small.pretrain(grid.STARTS["sparsevod"], SilentReporter())
     texts = [word.removeprefix("--set=") for word in commands[0] if word.startswith("--set=")]
     start = load_config("tiny", overrides=[t for t in texts if t != "train.epochs=12"]).train
     rows = small.config(grid.FULL, 0).train
@@ -137,18 +173,18 @@ def test_runs_that_started_from_a_lost_detector_are_warned_about(tmp_path):
         raise CommandError("no data")
 
     warnings: list[str] = []
-    small = experiment(tmp_path, pretrain_epochs=1, run_command=fail)
-    chosen = grid.tables(load_config("tiny"), [2])
+    small = experiment(tmp_path, starts={"baseline": 1}, run_command=fail)
+    chosen = grid.tables(preset, [2])
     runs = plan(chosen, [0], ["baseline", "tfe"])
     done = small.folder(grid.BASELINE, 0)
     done.mkdir(parents=True)
     (done / "eval.json").touch()
     (done / "config.yaml").write_text(small.config(grid.BASELINE).to_yaml())
     with pytest.raises(CommandError, match="no data"):
-        reproduce(small, chosen, runs, seeds=[0], about="", reporter=Reporter())
+        reproduce(small, chosen, runs, seeds=[0], about="", speed_device="cpu", reporter=Reporter())
     assert len(warnings) == 1 and warnings[0].startswith("1 runs are done, but ")
 
 
 def test_an_unknown_model_is_refused():
     with pytest.raises(ConfigError, match="--only odd: expected some of baseline, tfe"):
-        plan(grid.tables(load_config("tiny")), [0], ["tfe", "odd"])
+        plan(grid.tables(preset), [0], ["tfe", "odd"])

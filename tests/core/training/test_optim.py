@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sparsevod_core.config import TrainConfig
+from sparsevod_core.config import TrainConfig, load_config
+from sparsevod_core.model.build import build_detector
 from sparsevod_core.training.optim import build_optimizer, set_learning_rate
 
 
@@ -26,6 +27,17 @@ def test_backbone_rate_applies_to_the_backbone_without_the_fpn() -> None:
         "backbone.fpn.weight": 0.5,
         "head.weight": 0.5,
     }
+
+
+def test_offset_rate_applies_to_reference_points_and_sampling_offsets() -> None:
+    detector = build_detector(load_config("tiny", system="transvod").model)
+    optimizer = build_optimizer(detector, TrainConfig(backbone_rate=0.5, offset_rate=0.1))
+    set_learning_rate(optimizer, 1.0)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in detector.named_parameters():
+        is_offset = "sampling_offsets" in name or "reference_points" in name
+        expected = 0.5 if name.startswith("backbone.") else 0.1 if is_offset else 1.0
+        assert rates[id(parameter)] == expected, name
 
 
 def two_parts() -> torch.nn.Module:

@@ -228,10 +228,10 @@ def step_of(
 def steps(predictor: Predictor, inspector: Inspector, video: Path, count: int) -> Any:
     """Yield the first steps through a video with what was recorded; follow them."""
     images: dict[int, np.ndarray] = {}
-    supports = predictor.video_supports(images)
     state = None
     with VideoReader(video) as reader:
-        frames = supported_frames(reader, predictor.supports, images, supports.is_remembered)
+        supports = predictor.video_supports(reader, images)
+        frames = supported_frames(reader, predictor.supports, images)
         for target in islice(frames, count):
             memory = supports.memory_of([target])
             encoded = predictor.encode_frame(target.frame.image)

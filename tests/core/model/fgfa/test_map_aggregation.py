@@ -40,3 +40,13 @@ def test_zero_vectors_give_neither_nan_values_nor_nan_gradients(aggregation):
     mean.square().sum().backward()
     gradients = [target.grad, maps.grad, aggregation.embed.weight.grad]
     assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_bf16_stays_close(aggregation):
+    target, maps = torch.randn(1, 4, 3, 5), torch.randn(1, 30, 4, 3, 5)
+    expected = aggregation(target, maps.split(1, dim=1), includes_targets=True)
+    narrow = aggregation.bfloat16()(
+        target.bfloat16(), maps.bfloat16().split(1, dim=1), includes_targets=True
+    )
+    assert narrow.dtype == torch.bfloat16
+    torch.testing.assert_close(narrow.float(), expected, atol=0.02, rtol=0.02)

@@ -31,3 +31,10 @@ def test_flow_upsampled_to_the_image_first_gives_the_same():
     torch.testing.assert_close(
         warp(maps, flow, 16), warp(maps, image_flow, 16), atol=1e-4, rtol=1e-4
     )
+
+
+def test_narrow_maps_are_sampled_at_exact_positions():
+    torch.manual_seed(0)
+    maps, flow = torch.randn(1, 3, 8, 60).bfloat16(), torch.randn(1, 2, 16, 120) * 8
+    wide = warp(maps.float(), flow, 16)
+    assert torch.equal(warp(maps, flow, 16), wide.bfloat16())

@@ -22,7 +22,9 @@ def small_transvod(*, temporal: bool = True, dropout: float = 0.0) -> TransVOD:
     stem, stages, widths = tiny_parts(group_norm, widths=(8, 8, 16, 16))
     dilate(stages[-1], first_block=1)
     return assemble(
-        backbone=ResNetStages(stem=stem, stages=stages, frozen_stages=0, freeze_norms=False),
+        backbone=ResNetStages(
+            stem=stem, stages=stages, frozen_stages=0, freeze_norms=False, read_stages=(3,)
+        ),
         map_channels=widths[-1],
         num_groups=4,
         channels=16,

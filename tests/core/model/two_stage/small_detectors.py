@@ -7,9 +7,10 @@ from torch import nn
 
 from sparsevod_core.model.backbone import group_norm, tiny_parts
 from sparsevod_core.model.dilated_backbone import DilatedBackbone
+from sparsevod_core.model.folded_attention import FoldedTemporalAttention
 from sparsevod_core.model.proposal_aggregation import AttentionAggregation
 from sparsevod_core.model.roi_align import PyramidRoIAlign
-from sparsevod_core.model.temporal_roi import TemporalAttention, TemporalRoIFeatures
+from sparsevod_core.model.temporal_roi import TemporalRoIFeatures
 from sparsevod_core.model.two_stage.anchors import centered_anchors
 from sparsevod_core.model.two_stage.box_head import BoxHead
 from sparsevod_core.model.two_stage.detections import DetectionSelector
@@ -89,8 +90,8 @@ def build(system: str, **changes) -> FasterRCNN:
     if system == "selsa":
         return Selsa(**parts | changes).eval()
     if system == "mamba":
-        bank = {"num_support_proposals": 4, "bank_rows": 20, "read_rows": 11, "seed": 5}
+        bank = {"num_support_proposals": 4, "bank_rows": 20, "read_rows": 11}
         return Mamba(**parts | bank | changes).eval()
-    aggregation = TemporalAttention(channels=CHANNELS, blocks=2)
+    aggregation = FoldedTemporalAttention(channels=CHANNELS, blocks=2)
     temporal_roi = TemporalRoIFeatures(top_k=2, aggregation=aggregation)
     return Troi(temporal_roi=temporal_roi, **parts | changes).eval()

@@ -163,6 +163,18 @@ def test_gradients_reach_all_weights_even_without_boxes(system, boxes):
         assert all(name.endswith("key.bias") for name in zero)
 
 
+@pytest.mark.parametrize("system", TEMPORAL)
+def test_a_clip_without_support_frames_is_its_own(system):
+    detector = build(system).train()
+    images, sizes = frames(2)
+    targets = [truth((4, 6, 40, 44)), truth()]
+    logits = []
+    for supports in (images.new_zeros(2, 0, *images.shape[1:]), images[:, None]):
+        torch.manual_seed(7)
+        logits.append(detector(Clip(images, supports, sizes), targets).head.logits)
+    torch.testing.assert_close(*logits, atol=1e-4, rtol=1e-4)
+
+
 @torch.no_grad()
 def test_temporal_roi_align_finds_nothing_in_the_padding_of_a_clip():
     detector = build("troi")
