@@ -157,7 +157,7 @@ def _stable_sort(
     from onnxscript import opset18
 
     length = opset18.Shape(values, start=dim, end=None if dim == -1 else dim + 1)
-    return opset18.TopK(values, length, axis=dim, largest=int(descending))  # type: ignore[no-any-return]
+    return opset18.TopK(values, length, axis=dim, largest=int(descending))
 
 
 @contextmanager

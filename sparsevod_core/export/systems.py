@@ -51,7 +51,9 @@ def graphs_of(detector: VideoDetector, image_size: tuple[int, int]) -> Graphs:
         )
     frame, support, remembered = GRAPHS[type(detector)]
     return Graphs(
-        frame(detector, image_size), support and support(detector, image_size), remembered
+        frame(detector, image_size),
+        None if support is None else support(detector, image_size),
+        remembered,
     )
 
 

@@ -34,9 +34,7 @@ class TwoStageGraph(nn.Module):
     def __init__(self, detector: FasterRCNN, image_size: tuple[int, int]) -> None:
         super().__init__()
         self.detector = copy.deepcopy(detector).eval()
-        self.detector.roi_align.kernels = GATHER
-        if isinstance(self.detector, Troi):
-            self.detector.temporal_roi.kernels = GATHER
+        self.detector.use_kernels(GATHER)
         selector = self.detector.selector
         self.detector.selector = ClassByClass(
             **{field.name: getattr(selector, field.name) for field in fields(selector)}
@@ -56,7 +54,8 @@ class TwoStageGraph(nn.Module):
         below, right = self._padding
         detector, rpn = self.detector, self.detector.rpn
         maps = detector.feature_maps(F.pad(image.float(), (0, right, 0, below)), self.image_sizes)
-        candidates = rpn.candidates(*rpn(maps), self.image_sizes)
+        logits, deltas = rpn(maps)
+        candidates = rpn.candidates(logits, deltas, self.image_sizes)
         proposals = best_proposals(*candidates, iou=rpn.nms_iou, count=detector.num_proposals)
         return EncodedFrames(maps, proposals, self.image_sizes)
 
