@@ -90,7 +90,7 @@ class TroiSupportGraph(TwoStageGraph):
 
     detector: Troi
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, image: Image
     ) -> tuple[Float[Tensor, "1 HW C"], Proposals, Bool[Tensor, "1 n"]]:
         """Return the map in which TFE searches, then what SELSA's graph returns."""
