@@ -26,7 +26,7 @@ from sparsevod_core.video.reader import VideoReader
 ALL = ["sparsevod", "selsa", "troi", "mamba", "fgfa", "mega", "transvod"]
 LAYERS = {
     "selsa": ["FC1", "FC2"],
-    "troi": ["TFE", "FC1", "FC2", "FC3"],
+    "troi": ["TFE", "FC1", "FC2"],
     "mamba": ["FC1", "FC2"],
     "fgfa": ["Map"],
     "mega": ["Global1", "Local1", "Local2", "Local3"],

@@ -15,7 +15,7 @@ SIZE = ["data.short_side=64", "data.long_side=96", "model.num_classes=2"]
 SMALL = ["model.num_proposals=12", "model.faster_rcnn.support_proposals=5"]
 OF_SYSTEM = {
     "selsa": SMALL,
-    "troi": SMALL,
+    "troi": [*SMALL, "model.faster_rcnn.head_layers=2"],
     "mamba": [*SMALL, "model.mamba.bank_rows=30", "model.mamba.read_rows=12"],
     "fgfa": [*SMALL, "model.fgfa.flow=none", "inference.support=window"],
     "mega": [*SMALL, "model.mega.advanced_proposals=3", "model.mega.memory_frames=3"],
