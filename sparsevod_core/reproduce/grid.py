@@ -220,7 +220,7 @@ def _table_1(config: Callable[[Cell], Config]) -> Table:
     labels = {
         "Sparse R-CNN (frame baseline)": BASELINE,
         "SparseVOD": FULL,
-        "Faster R-CNN (frame baseline)": FASTER_RCNN,
+        "Faster R-CNN DC5 (frame baseline)": FASTER_RCNN,
         f"FGFA{flow}": FGFA,
         "SELSA": SELSA,
         "TROI": TROI,
