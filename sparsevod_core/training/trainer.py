@@ -120,10 +120,13 @@ class Trainer:
         self.model = trainable(self.detector, plan)
         self._no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
         if distributed.is_joined():
+            # Those of TFE; the predictions of TransVOD's frame detector, which no loss reads.
+            is_temporal_detr = config.model.system == "transvod" and config.model.temporal
+            has_unused = data.supports == 0 or (is_temporal_detr and train.trained == "all")
             self.model = parallel = DistributedDataParallel(  # sends rank 0's weights to all ranks
                 self.model,
                 gradient_as_bucket_view=True,
-                find_unused_parameters=data.supports == 0,  # those of TFE
+                find_unused_parameters=has_unused,
             )
             self._no_sync = parallel.no_sync
         self.average = WeightAverage(self.detector, train.ema) if train.ema else None

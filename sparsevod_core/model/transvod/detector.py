@@ -167,7 +167,7 @@ class TransVOD(VideoDetector):
             targets.output,
             logits=logits[None],
             boxes_xyxy=_in_pixels(boxes_cxcywh, targets.output.image_sizes)[None],
-            proposals_xyxy=targets.output.boxes_xyxy[-1],
+            proposals_xyxy=targets.output.boxes_xyxy[-1].detach(),
         )
 
     def top(self, output: DetectorOutput) -> Found:
