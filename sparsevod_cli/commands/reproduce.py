@@ -176,7 +176,7 @@ def reproduce(
         chosen,
         runs,
         seeds=seed_numbers,
-        about=describe(experiment, chosen, num_processes=gpus or 1, scored_on=val.name),
+        about=describe(experiment, runs, num_processes=gpus or 1, scored_on=val.name),
         trains=not tables_only,
         speed_device=device,
         reporter=ConsoleReporter(),

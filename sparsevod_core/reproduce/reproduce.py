@@ -122,7 +122,7 @@ def _reproduce(
 
 
 def describe(
-    experiment: Experiment, chosen: Sequence[Table], *, num_processes: int, scored_on: str
+    experiment: Experiment, runs: Sequence[Run], *, num_processes: int, scored_on: str
 ) -> str:
     """Return the heading of the tables: how the runs were made."""
     train = experiment.config(FULL).train
@@ -130,14 +130,14 @@ def describe(
     settings = "".join(f" `{text}`" for text in (*experiment.settings, *experiment.row_settings))
     return (
         f"# Ablations\n\nPreset `{experiment.backbone}`{settings}, {clips} clips a step, scored on "
-        f"`{scored_on}`.{_describe_starts(experiment, chosen)}"
+        f"`{scored_on}`.{_describe_starts(experiment, runs)}"
     )
 
 
-def _describe_starts(experiment: Experiment, chosen: Sequence[Table]) -> str:
+def _describe_starts(experiment: Experiment, runs: Sequence[Run]) -> str:
     """Return sentences on the frame detectors that the rows start from."""
     origins = {}
-    for start in dict.fromkeys(map(experiment.start_of, cells(chosen))):
+    for start in dict.fromkeys(experiment.start_of(run.cell) for run in runs):
         if start is not None:
             given = experiment.starts.get(start.cell.name)
             if given is None:
