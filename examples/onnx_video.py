@@ -28,9 +28,14 @@ def main(model: str, video: str) -> None:
     # Support frames are sampled uniformly from the video and computed once.
     chosen = np.linspace(0, len(frames) - 1, SUPPORTS).round().astype(int)
     remembered = [support_graph.run(None, {"image": images[index]}) for index in chosen]
-    maps, proposals = (np.concatenate(parts) for parts in zip(*remembered, strict=True))
+    supports = {
+        output.name: np.concatenate(parts)
+        for output, parts in zip(
+            support_graph.get_outputs(), zip(*remembered, strict=True), strict=True
+        )
+    }
     for number, (image, scale) in enumerate(zip(images, scales, strict=True)):
-        inputs = {"image": image, "support_maps": maps, "support_proposals": proposals}
+        inputs = {"image": image, **supports}
         for box, score, label in zip(*frame_graph.run(None, inputs), strict=True):
             if score > 0.3:
                 corners = " ".join(f"{value:.0f}" for value in box / scale)

@@ -442,8 +442,8 @@ class InferenceConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the model on a GPU; `auto`: only if there are enough frames to make up for it."""
     batch: Annotated[int, Range(1, 4096)] | None = None
-    """Number of target frames of a video per forward pass; none: 16 on a GPU, else 1, and always 1
-    with `causal` support frames, so that a stream is not delayed."""
+    """Number of target frames of a video per forward pass; none: 16 on a GPU, else 1; always 1
+    for mamba and mega, and where every target frame has support frames of its own."""
 
     def __post_init__(self) -> None:
         _check_ranges(self, "inference.")
@@ -495,6 +495,12 @@ class Config:
             raise ConfigError(
                 f"train.recompute_stages=true: {model.system} has no stages to recompute",
                 hint="add --set train.recompute_stages=false",
+            )
+        if self.inference.support == "mega" and self.inference.window_stride != 1:
+            raise ConfigError(
+                f"inference.window_stride={self.inference.window_stride}: "
+                "the window of inference.support=mega has no gaps",
+                hint="add --set inference.window_stride=1",
             )
         choices = {
             "data.support_choice": self.data.support_choice,

@@ -44,10 +44,14 @@ def export(
     """Export a checkpoint as two graphs in fp32, for target and support frames of one size.
 
     -o model.onnx also writes model_support.onnx. This support graph maps an `image` (uint8 RGB
-    [1, 3, height, width]) to `support_maps` and `support_proposals`. Concatenate those of two or
-    more support frames along the first dimension, and pass them to model.onnx with the `image` of a
-    target frame. It returns `boxes_xyxy` [N, 4] in pixels of the image, `scores` [N] and `labels`
-    [N], highest score first.
+    [1, 3, height, width]) to what target frames need of it: `support_maps` (sparsevod, troi),
+    `support_proposals`, and `support_valid` (selsa, troi). Concatenate those of two or more support
+    frames along the first dimension, and pass them to model.onnx with the `image` of a target
+    frame. It returns `boxes_xyxy` [M, 4] in pixels of the image, `scores` [M] and `labels` [M],
+    highest score first; rows with score 0 are no detections.
+
+    Systems: sparsevod, selsa, troi, and the frame detector of selsa, troi, mamba and fgfa, which
+    has no support graph. A program that reads a .pt2 file of the latter must import torchvision.
 
     Resize frames to fit the size, keeping the aspect ratio, and pad them with black on the right
     and below. The metadata of both files contains the size, the classes and the names of the inputs

@@ -178,7 +178,7 @@ def reproduce(
         seeds=seed_numbers,
         about=describe(experiment, chosen, num_processes=gpus or 1, scored_on=val.name),
         trains=not tables_only,
-        speed_device=None if only else device,
+        speed_device=device,
         reporter=ConsoleReporter(),
     )
     console.out(output / "tables.md")

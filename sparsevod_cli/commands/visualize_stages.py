@@ -1,4 +1,4 @@
-"""`sparsevod visualize-stages`: the paper's Fig. 3 for frames of a video."""
+"""`sparsevod visualize-stages`: the stages of a detector, for frames of a video."""
 
 from __future__ import annotations
 
@@ -73,27 +73,39 @@ def visualize_stages(
     cache: Cache = None,
     json_out: JsonOut = None,
 ) -> None:
-    """Draw the learned proposals and the boxes of every stage (the paper's Fig. 3).
+    """Draw the proposals of a frame and the boxes of every stage (the paper's Fig. 3).
 
-    Rows are frames; columns are the learned proposals, the stages, and the scores by stage. In all
-    columns a proposal has the color of the object it ends on; the last stage shows its path.
-    NAME_supports.png shows the support frames, with the proposals (SPFA) and positions (TFE) that
-    informed each object. NAME.html is an interactive page with sliders for stages and frames; it
+    Rows are frames; columns are the proposals, the stages, and the scores by stage. In all columns
+    a proposal has the color of the object it ends on; the last stage shows its path.
+    NAME_supports.png shows the support frames that informed the objects most, with the proposals
+    and positions that did. NAME.html is an interactive page with sliders for stages and frames; it
     works offline. Without --checkpoint the bundled model is used; its classes are printed.
+
+    Proposals are learned boxes (sparsevod), reference points (transvod) or region proposals. Stages
+    are the refinement stages (sparsevod), the decoder layers and the temporal part (transvod), or
+    the boxes of the head before and after NMS. mamba and mega go through all frames before the
+    last one drawn, as they learn from them.
 
     The JSON contains every proposal at every stage, whatever its score. Keys: schema
     ("sparsevod.stages/1"), video, checkpoint ("embedded" for the bundled model), run (as of
-    detect), num_frames, proposal_init, support (mode, supports, window_stride), score, categories
-    (id, name), frames.
+    detect), system, num_frames, proposal_init (only sparsevod), support (mode, supports,
+    window_stride; global_supports with mega), score, categories (id, name), frames.
     Keys of a frame: index (from 0), time_s (in seconds, or null), width, height (in pixels),
-    supports (frame numbers), proposals_xyxy, proposals_mean_iou (over all pairs; 1 if all are
-    identical), ends_on (for each proposal: the proposal that detects the object it ends on, with a
-    score greater than score; null if it ends on none), stages. Keys of a stage: stage (from 1),
-    boxes_xyxy (x1, y1, x2, y2 in pixels of the frame, not clipped), scores (0 to 1, of the best
-    class), labels (name of that class), class_ids (its id in the annotations the model was trained
-    on). With support frames also: spfa_weights and tfe_weights (shares of the support frames, in
-    order, then of the frame itself) and spfa_strongest (support: frame number, proposal, weight,
-    box_xyxy in that frame). The n-th entry of each list is the n-th proposal.
+    supports (frame numbers, each once; mamba and mega: the at most 32 frames with the largest
+    weights), proposals_xyxy (transvod: points, without a size), proposal_scores (only region
+    proposals: objectness), proposals_mean_iou (over all pairs; 1 if all are identical), ends_on
+    (for each proposal: the proposal that detects the object it ends on, with a score greater than
+    score; null if it ends on none), stages. Keys of a stage: stage (from 1), name, boxes_xyxy (x1,
+    y1, x2, y2 in pixels of the frame, not clipped), scores (0 to 1, of the best class; after NMS 0
+    for what was dropped), labels (name of that class), class_ids (its id in the annotations the
+    model was trained on).
+    With support frames also, for each layer that reads them: LAYER_weights (shares of the support
+    frames, in order, then of the frame itself; mamba and mega: the rest belongs to other frames)
+    and, where proposals are read, LAYER_strongest (support: frame number, proposal, weight,
+    box_xyxy in that frame). Layers: tfe_weights, spfa_weights, spfa_strongest (sparsevod); fc1,
+    fc2, ... after each layer of the head (selsa, troi, mamba), tfe (troi); map, the mean weight of
+    the map under the box (fgfa); global1, local1, ... (mega); temporal1, ... (transvod). The n-th
+    entry of each list is the n-th proposal.
 
     Example: sparsevod visualize-stages car.mp4 --checkpoint best.pth -o stages.png --frames 10,40
     """
@@ -110,7 +122,7 @@ def visualize_stages(
     from sparsevod_core.figures.stages import draw_stages
     from sparsevod_core.figures.supports import draw_supports
     from sparsevod_core.inference import Predictor
-    from sparsevod_core.inference.inspection import inspect_stages
+    from sparsevod_core.inference.inspection import inspect_stages, stage_names
 
     stems = (output.stem, f"{output.stem}_supports")
     files = [
@@ -133,8 +145,8 @@ def visualize_stages(
     predictor = Predictor.from_checkpoint(
         checkpoint, device=device, overrides=settings, reporter=reporter
     )
-    columns = _stages(stages, predictor.config.model.num_stages)
-    found = inspect_stages(predictor, video, frames=chosen, count=num_frames)
+    columns = _stages(stages, len(stage_names(predictor).stages))
+    found = inspect_stages(predictor, video, frames=chosen, count=num_frames, reporter=reporter)
     _report(found, score, reporter)
     names = [category.name for category in found.categories]
     checkpoint = checkpoint or embedded_checkpoint()
@@ -144,7 +156,7 @@ def visualize_stages(
             found.views,
             names,
             score=score,
-            proposal_init=found.proposal_init,
+            names=found.names,
             stages=columns,
             caption=caption,
         )
@@ -162,6 +174,7 @@ def visualize_stages(
         found.views,
         names,
         score=score,
+        names=found.names,
         caption=caption,
         times_s=[None if f.time_s is None else float(f.time_s) for f in found.frames],
         indices=[frame.index for frame in found.frames],
@@ -202,8 +215,9 @@ def _report(found: StageInspection, score: float, reporter: Reporter) -> None:
     from sparsevod_core.figures.stage_view import are_alike, mean_overlap
 
     proposals = found.views[0].proposals_xyxy
-    reporter.message(f"{len(proposals)} learned proposals, {found.proposal_init} initialization")
-    if are_alike(proposals):
+    names = found.names
+    reporter.message(f"{found.system}: {len(proposals)} {names.proposals.lower()}, {names.origin}")
+    if found.proposal_init and are_alike(proposals):
         reporter.warning(
             f"the learned proposals are nearly the same box (mean IoU "
             f"{mean_overlap(proposals):.2f}). This is expected: with `image` initialization they "
@@ -230,7 +244,7 @@ def _caption(found: StageInspection, checkpoint: Path, score: float) -> str:
     else:
         supports = f"up to {max(counts)} support frames each ({found.support['mode']})"
     return (
-        f"Model {checkpoint.name} on {found.video.name}, "
+        f"Model {checkpoint.name} ({found.system}) on {found.video.name}, "
         f"frame{'s' if counts[1:] else ''} {frames} of {found.num_frames}; {supports}; "
-        f"boxes with score > {score:g}; proposals with {found.proposal_init} initialization."
+        f"boxes with score > {score:g}; {found.names.proposals.lower()}: {found.names.origin}."
     )

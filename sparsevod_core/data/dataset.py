@@ -19,7 +19,7 @@ from sparsevod_core.data.sampling import (
     training_supports,
 )
 from sparsevod_core.data.transforms import ClipAugmentation
-from sparsevod_core.errors import DataError
+from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.structures import Targets
 
 
@@ -135,8 +135,25 @@ class ClipDataset(Dataset[TrainingSample]):
 
 
 def clip_settings(config: Config) -> DataConfig:
-    """Return the data settings, without supports if the model uses none."""
-    return config.data if config.model.uses_supports else replace(config.data, supports=0)
+    """Return the data settings, without supports if the model uses none.
+
+    Raises:
+        ConfigError: the system cannot be trained with these support frames.
+    """
+    data, is_mega = config.data, config.model.system == "mega"
+    if not config.model.uses_supports:
+        return replace(data, supports=0)
+    if is_mega and data.support_choice != "mega":
+        raise ConfigError(
+            f"data.support_choice={data.support_choice}: expected mega for model.system=mega",
+            hint="add --set data.support_choice=mega",
+        )
+    if data.supports == 0 and (is_mega or config.train.trained == "temporal"):
+        raise ConfigError(
+            "data.supports=0: the layers to be trained need support frames",
+            hint="add --set data.supports=2",
+        )
+    return data
 
 
 def clip_generator(seed: int, epoch: int, index: int) -> torch.Generator:

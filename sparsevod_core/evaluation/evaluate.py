@@ -267,8 +267,7 @@ def _settings(predictor: Predictor, clip: bool) -> dict[str, Any]:
         **dataclasses.asdict(config.inference),
         "batch": predictor.batch,
         "supports": predictor.num_supports,
-        "short_side": config.data.short_side,
-        "long_side": config.data.long_side,
+        **predictor.frame_settings,
         "clip": clip,
         "seed": config.seed,
     }

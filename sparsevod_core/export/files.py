@@ -16,20 +16,17 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from sparsevod_core.errors import ConfigError
-from sparsevod_core.export.graphs import FrameGraph, SupportGraph
+from sparsevod_core.export.systems import graphs_of
 from sparsevod_core.files.kinds import Kind
 from sparsevod_core.files.lock import locked
 from sparsevod_core.files.names import fitted
 from sparsevod_core.files.unfinished import writing, writing_bytes
-from sparsevod_core.model.detector import SparseVOD
 from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category
 
 SUFFIXES = (".onnx", ".pt2")
-FRAME_INPUTS = ("image", "support_maps", "support_proposals")
 FRAME_OUTPUTS = ("boxes_xyxy", "scores", "labels")
-SUPPORT_OUTPUTS = ("support_maps", "support_proposals")
 SCHEMA = "sparsevod.export/1"
 MAX_SIDE = 8192
 
@@ -53,22 +50,26 @@ def export_detector(
     """Write the frame graph to `path` and the support graph beside it, as `NAME_support`.
 
     Both have the input `image`: uint8 RGB [1, 3, height, width] of `image_size`. The support graph
-    returns `support_maps` [1, HW, C] (HW positions of a map) and `support_proposals`
-    [1, T, 2, N, C] (keys and values; [1, T, 1, N, C], only values, if the detector averages
-    proposals). Concatenate those of S >= 2 frames along the first dimension for the frame graph. It
-    returns `boxes_xyxy` [N, 4] in pixels of the image, `scores` [N] in 0..1 and `labels` [N], best
-    first. The metadata of both files contains classes, size and names as JSON under "sparsevod".
+    returns what a target frame needs of a support frame: one or more of
+
+    - `support_maps` [1, HW, C]: HW positions of a map,
+    - `support_proposals`: keys and values of n proposals, [1, T, 2, n, C] with T stages (SparseVOD;
+      [1, T, 1, n, C], only values, if it averages proposals) or layers of the box head,
+    - `support_valid` [1, n]: which of the rows are proposals.
+
+    Concatenate those of S >= 2 frames along the first dimension for the frame graph. It returns
+    `boxes_xyxy` [M, 4] in pixels of the image, `scores` [M] in 0..1 and `labels` [M], best first;
+    rows with score 0 are no detections. The metadata of both files contains classes, size and names
+    as JSON under "sparsevod". A detector of single frames has no support graph.
 
     Returns:
         Paths of the files written.
 
     Raises:
-        ConfigError: another detector than SparseVOD, another suffix, a size too large, packages
+        ConfigError: a detector that cannot be exported, another suffix, a size too large, packages
             for ONNX are missing, or there is another file.
         DataError: a file cannot be written, or another process is writing it.
     """
-    if not isinstance(detector, SparseVOD):
-        raise ConfigError(f"{type(detector).__name__} cannot be exported")
     if path.suffix not in SUFFIXES:
         raise ConfigError(f"{path}: expected a file name ending in .onnx or .pt2")
     if max(image_size) > MAX_SIDE:
@@ -76,23 +77,27 @@ def export_detector(
         raise ConfigError(f"size {height}x{width}: expected at most {MAX_SIDE:,} pixels per side")
     if path.suffix == ".onnx":
         _need_onnx()
-    frame, support = FrameGraph(detector, image_size), SupportGraph(detector, image_size)
+    graphs = graphs_of(detector, image_size)
     image = torch.zeros(1, 3, *image_size, dtype=torch.uint8)
     description = {
         "schema": SCHEMA,
         "image_size": list(image_size),
         "categories": [{"id": one.id, "name": one.name} for one in categories],
     }
-    with torch.inference_mode():
-        maps, proposals = (part.clone() for part in support(image))
-    examples = tuple(part.repeat(3, *[1] * (part.dim() - 1)) for part in (maps, proposals))
-    supports = Dim("supports", min=2, max=4096)
     path, support_path = graph_files(path)
-    shapes = (None, {0: supports}, {0: supports})
-    jobs = [
-        _Job(path, frame, (image, *examples), FRAME_INPUTS, FRAME_OUTPUTS, shapes),
-        _Job(support_path, support, (image,), FRAME_INPUTS[:1], SUPPORT_OUTPUTS, (None,)),
-    ]
+    remembered: tuple[Tensor, ...] = ()
+    jobs = []
+    if graphs.support is not None:
+        with torch.inference_mode():
+            remembered = tuple(part.clone() for part in graphs.support(image))
+        jobs.append(
+            _Job(support_path, graphs.support, (image,), ("image",), graphs.remembered, (None,))
+        )
+    examples = (part.repeat(3, *[1] * (part.dim() - 1)) for part in remembered)
+    supports = Dim("supports", min=2, max=4096)
+    shapes = (None, *({0: supports} for _ in remembered))
+    inputs = ("image", *graphs.remembered)
+    jobs.insert(0, _Job(path, graphs.frame, (image, *examples), inputs, FRAME_OUTPUTS, shapes))
     with (
         locked([job.path for job in jobs]),
         reporter.progress("export", len(jobs), "graphs") as progress,
@@ -136,12 +141,23 @@ def _write(job: _Job, description: dict[str, Any]) -> None:
         (),
         input_names=job.inputs,
         output_names=job.outputs,
+        custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
         dynamo=True,
         verbose=False,
     )
     onnx.model.metadata_props["sparsevod"] = text
     with writing(job.path, OWN_GRAPH) as temporary:
         onnx.save(temporary, external_data=False)
+
+
+def _stable_sort(
+    values: Any, *, stable: bool, dim: int = -1, descending: bool = False
+) -> tuple[Any, Any]:
+    """Return the ONNX operation for `torch.sort`; of equal values, it takes the first one first."""
+    from onnxscript import opset18
+
+    length = opset18.Shape(values, start=dim, end=None if dim == -1 else dim + 1)
+    return opset18.TopK(values, length, axis=dim, largest=int(descending))
 
 
 @contextmanager

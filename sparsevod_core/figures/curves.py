@@ -18,9 +18,13 @@ DIM: Color = (0.38, 0.4, 0.43)
 GRID: Color = (0.88, 0.89, 0.9)
 INK: Color = (0.12, 0.13, 0.15)
 MAX_NAME = 32
-# Okabe and Ito's colors, which color-blind readers can tell apart.
-_LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-_MARKERS = "osD^vP*X"
+# Okabe and Ito's colors, which color-blind readers can tell apart, and three more.
+_LINES = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"),
+    *("#8c8c8c", "#7a4a1e", "#5e3c99"),
+)
+_MARKERS = "osD^vP*X<>dp"
+_MAX_INSIDE = 6  # results in a legend inside the axes
 
 
 def draw_ap_by_iou(results: Mapping[str, Mapping[str, float]]) -> Figure:
@@ -30,7 +34,9 @@ def draw_ap_by_iou(results: Mapping[str, Mapping[str, float]]) -> Figure:
         results: By name, the AP (0..1, NaN if undefined) by threshold such as "0.50".
     """
     with rc_context(SETTINGS):
-        figure = Figure(figsize=(5.0, 3.6), dpi=DPI, layout="constrained", facecolor="white")
+        is_inside = len(results) <= _MAX_INSIDE
+        size = (5.0 if is_inside else 7.2, 3.6)
+        figure = Figure(figsize=size, dpi=DPI, layout="constrained", facecolor="white")
         axes = figure.add_subplot()
         for number, (name, by_iou) in enumerate(results.items()):
             axes.plot(
@@ -50,8 +56,9 @@ def draw_ap_by_iou(results: Mapping[str, Mapping[str, float]]) -> Figure:
         top = 20 * min(math.ceil((max(aps, default=98.0) + 2) / 20), 5)
         axes.set(ylim=(0, top), yticks=np.arange(0, top + 1, 10 if top < 80 else 20))
         plain_axes(axes)
-        legend = axes.legend(
-            loc="best",  # mostly the upper right, because AP is low at high thresholds
+        # Inside: mostly the upper right, because AP is low at high thresholds.
+        legend = (axes if is_inside else figure).legend(
+            loc="best" if is_inside else "outside right center",
             fontsize=8,
             frameon=False,
             borderaxespad=0.4,

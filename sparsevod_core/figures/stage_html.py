@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sparsevod_core.figures.stage_view import StageView, are_alike, end_objects
+from sparsevod_core.figures.stage_view import StageNames, StageView, are_alike, end_objects
 from sparsevod_core.figures.stages import proposal_colors
 from sparsevod_core.figures.style import Color
 
@@ -26,6 +26,7 @@ def stage_html(
     class_names: Sequence[str],
     *,
     score: float,
+    names: StageNames,
     caption: str = "",
     times_s: Sequence[float | None],
     indices: Sequence[int],
@@ -36,6 +37,7 @@ def stage_html(
         views: Views of the frames.
         class_names: Name of each label.
         score: Score above which a box of the last stage is an object.
+        names: What the stages are called.
         caption: Description of model and video.
         times_s: Time of each frame in seconds.
         indices: Number of each frame in the video.
@@ -57,6 +59,8 @@ def stage_html(
         "caption": caption,
         "classes": list(class_names),
         "score": score,
+        "proposals": names.proposals.lower(),
+        "stages": [f"{name[0].lower()}{name[1:]}" for name in names.stages],
         "alike": any(are_alike(view.proposals_xyxy) for view in views),
         "supports": supports,
         "frames": [
@@ -76,7 +80,6 @@ def _frame(view: StageView, score: float) -> dict[str, Any]:
     best = objects.best.tolist()
     shown = (objects.of_proposal >= 0) | (view.stage_scores > score).any(axis=0)
     others = [n for n in np.flatnonzero(shown).tolist() if n not in best]
-    attention = view.attention
     return {
         "width": width,
         "height": height,
@@ -87,31 +90,31 @@ def _frame(view: StageView, score: float) -> dict[str, Any]:
         "colors": [_css(color) for color in proposal_colors(view, objects)],
         "best": best,
         "supports": [str(support.index) for support in view.supports],
-        "supportBoxes": [] if attention is None else _rounded(attention.boxes_xyxy, 1),
-        "hasSpfa": attention is not None and attention.spfa is not None,
-        "hasTfe": attention is not None and attention.tfe is not None,
+        "layers": [
+            {
+                "name": layer.name,
+                "boxes": [] if layer.boxes_xyxy is None else _rounded(layer.boxes_xyxy, 1),
+            }
+            for layer in view.attention
+        ],
+        "layersAt": [view.layers_at(number) for number in range(1, view.num_stages + 1)],
+        "drawnAt": [view.last_layers(number) for number in range(1, view.num_stages + 1)],
         "looks": {str(n): _attention(view, n) for n in [*best, *others][:MAX_ATTENDING]},
     }
 
 
-def _attention(view: StageView, proposal: int) -> dict[str, Any]:
-    """Return the attention of one proposal at each stage."""
-    values: dict[str, Any] = {}
-    attention = view.attention
-    if attention is None:
-        return values
-    if attention.spfa is not None:
-        weights = attention.spfa[:, proposal]  # [T, S+1, N]
-        values["spfa"] = _rounded(weights.sum(axis=-1), 4)
-        values["links"] = [_strongest(stage[:-1]) for stage in weights]
-    if attention.tfe is not None and attention.tfe_points is not None:
-        shares = attention.tfe[:, proposal]  # [T, S+1, bins]
-        values["tfe"] = _rounded(shares.mean(axis=-1), 4)
-        places = np.concatenate(
-            [attention.tfe_points[:, proposal], shares[:, :-1, :, None]], axis=-1
-        )
-        values["points"] = _rounded(places, 2)
-    return values
+def _attention(view: StageView, proposal: int) -> list[dict[str, Any]]:
+    """Return the attention of one proposal in each layer."""
+    layers = []
+    for layer in view.attention:
+        values: dict[str, Any] = {"weights": _rounded(layer.weights[proposal], 4)}
+        if layer.proposals is not None:
+            values["links"] = _strongest(layer.proposals[proposal])
+        if layer.points is not None and layer.point_weights is not None:
+            points = [layer.points[proposal], layer.point_weights[proposal][..., None]]
+            values["points"] = _rounded(np.concatenate(points, axis=-1), 2)
+        layers.append(values)
+    return layers
 
 
 def _strongest(weights: np.ndarray) -> list[list[Any]]:

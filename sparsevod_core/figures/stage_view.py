@@ -14,22 +14,50 @@ ALIKE_IOU = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class SupportAttention:
-    """Attention of a frame's proposals to its S support frames at each stage.
+class StageNames:
+    """What the stages of a detector are called.
 
     Attributes:
-        boxes_xyxy: Boxes of the support frames' proposals, in pixels of these frames.
-        spfa: Weight of every support proposal for every proposal of the frame, averaged over the
-            heads. The frame's own proposals come last. Weights sum to 1. None: SPFA is off.
-        tfe_points: (x, y) in pixels of the most similar place for each RoI bin. None: TFE is off.
-        tfe: Weight of every frame for each RoI bin, the frame itself last. Weights sum to 1. None:
-            TFE is off.
+        proposals: What the first stage starts from, as a title.
+        proposal: One of them.
+        origin: Where they come from.
+        stages: Title of each stage.
     """
 
-    boxes_xyxy: Float[np.ndarray, "T S N 4"]
-    spfa: Float[np.ndarray, "T N S_plus_1 N"] | None
-    tfe_points: Float[np.ndarray, "T N S bins 2"] | None
-    tfe: Float[np.ndarray, "T N S_plus_1 bins"] | None
+    proposals: str
+    proposal: str
+    origin: str
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerAttention:
+    """What the proposals of a frame take from its S support frames in one layer.
+
+    Attributes:
+        name: Name of the layer; layers of one kind differ in a number at the end.
+        stage: Stage that the layer belongs to, 1..T.
+        weights: Weight of every frame for each proposal, averaged over attention heads; the frame
+            itself is last. They sum to 1, unless frames are left out.
+        boxes_xyxy: Boxes of the support frames' proposals, in pixels of these frames. None: the
+            layer reads maps.
+        proposals: Weight of every support proposal for every proposal of the frame, None as above.
+        points: (x, y) in pixels of the most similar place for each RoI bin; None: no such search.
+        point_weights: Weight of every support frame for each RoI bin, None as above.
+    """
+
+    name: str
+    stage: int
+    weights: Float[np.ndarray, "N S_plus_1"]
+    boxes_xyxy: Float[np.ndarray, "S n 4"] | None = None
+    proposals: Float[np.ndarray, "N S n"] | None = None
+    points: Float[np.ndarray, "N S bins 2"] | None = None
+    point_weights: Float[np.ndarray, "N S bins"] | None = None
+
+    @property
+    def kind(self) -> str:
+        """The name without its number."""
+        return self.name.rstrip("0123456789")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +74,14 @@ class StageView:
 
     Attributes:
         image: RGB pixels of the frame.
-        proposals_xyxy: Learned proposals, the input of stage 1.
+        proposals_xyxy: Learned or region proposals, or points, the input of stage 1.
         stage_boxes: Boxes of each stage, `xyxy`; proposal n is n-th everywhere.
         stage_scores: Score of the best class, 0..1.
         stage_labels: Best class, 0..K-1.
         title: Title of the frame, one or two lines.
         supports: Support frames.
-        attention: Attention to the support frames; None without support frames.
+        attention: Attention to the support frames in each layer; none without support frames.
+        proposal_scores: Scores of the proposals, 0..1; None: they have none.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -62,7 +91,8 @@ class StageView:
     stage_labels: Int[np.ndarray, "T N"]
     title: str = ""
     supports: tuple[SupportFrame, ...] = ()
-    attention: SupportAttention | None = None
+    attention: tuple[LayerAttention, ...] = ()
+    proposal_scores: Float[np.ndarray, " N"] | None = None
 
     def __post_init__(self) -> None:
         num_stages, num_proposals = self.stage_scores.shape
@@ -79,8 +109,17 @@ class StageView:
         """Number of stages, T."""
         return len(self.stage_scores)
 
+    def layers_at(self, stage: int) -> list[int]:
+        """Return the layers of attention in a stage (1..T), or in the last one before with any."""
+        stages = [layer.stage for layer in self.attention if layer.stage <= stage]
+        return [i for i, layer in enumerate(self.attention) if stages and layer.stage == stages[-1]]
+
+    def last_layers(self, stage: int) -> list[int]:
+        """Return the last layer of each kind of `layers_at`."""
+        return sorted({self.attention[i].kind: i for i in self.layers_at(stage)}.values())
+
     def path(self, proposal: int) -> Float[np.ndarray, "T_plus_1 2"]:
-        """Return the centers of a proposal's box, from the learned one to the last stage's."""
+        """Return the centers of a proposal's box, from the first one to the last stage's."""
         boxes = np.concatenate([self.proposals_xyxy[None], self.stage_boxes])[:, proposal]
         return (boxes[:, :2] + boxes[:, 2:]) / 2
 

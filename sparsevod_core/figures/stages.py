@@ -1,4 +1,4 @@
-"""The paper's Fig. 3: learned proposals and the boxes of every stage, one row per frame."""
+"""The paper's Fig. 3: proposals and the boxes of every stage, one row per frame."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sparsevod_core.figures.stage_layout import Layout
 from sparsevod_core.figures.stage_page import BORDER, Page, Panel
 from sparsevod_core.figures.stage_view import (
     EndObjects,
+    StageNames,
     StageView,
     are_alike,
     end_objects,
@@ -26,6 +27,7 @@ GREY: Color = (0.58, 0.6, 0.63)
 SHADES = (0.0, -0.4, 0.5, -0.6, 0.7)  # of a class's color: > 0 lighter, < 0 darker
 FADE = 0.6  # how much the frame behind the learned proposals fades to white
 PROPOSAL_PT = (0.35, 0.55, 1.0)  # line width if it ends nowhere, on an object, detects one
+POINT_PT = (1.4, 2.2, 3.4)
 STAGE_PT = 0.9
 EARLIER = 0.85  # text size of a stage before the last, relative to the last
 MAX_NAME = 20
@@ -37,11 +39,11 @@ def draw_stages(
     class_names: Sequence[str],
     *,
     score: float,
-    proposal_init: str,
+    names: StageNames,
     stages: Sequence[int] | None = None,
     caption: str = "",
 ) -> Figure:
-    """Draw frames as rows; learned proposals, boxes of each stage and scores as columns.
+    """Draw frames as rows; proposals, boxes of each stage and scores as columns.
 
     In every column a proposal has the color of the object on which it ends, a shade of its class's
     color, or gray if it ends on none. The last stage shows the paths of the proposals that detect
@@ -51,18 +53,18 @@ def draw_stages(
         views: One or more frames, with the same number of stages.
         class_names: Name of each label.
         score: Score that drawn boxes exceed.
-        proposal_init: Initialization of the proposals, for a subtitle.
+        names: Titles of the columns.
         stages: Numbers of the stages to draw, 1..T; None: all.
         caption: Description of model and video.
     """
     numbers = list(stages) if stages is not None else list(range(1, views[0].num_stages + 1))
     grid = Layout.of([view.image.shape[:2] for view in views], 2 + len(numbers))
     with rc_context(SETTINGS):
-        page = Page(grid, notes=f"{caption}\n{_legend(views)}".lstrip())
+        page = Page(grid, notes=f"{caption}\n{_legend(views, names)}".lstrip())
         page.column_titles(
-            ["Learned proposals", *(f"Stage {number}" for number in numbers), "Scores"],
+            [names.proposals, *(names.stages[number - 1] for number in numbers), "Scores"],
             [
-                f"{proposal_init} initialization",
+                names.origin,
                 *(f"score > {score:g}" for _ in numbers),
                 "by stage",
             ],
@@ -87,7 +89,7 @@ class FrameDrawing:
         self.colors = proposal_colors(view, self.objects)
 
     def proposals(self, panel: Panel) -> None:
-        """Draw all learned proposals, those that detect an object on top."""
+        """Draw all proposals, those that detect an object on top."""
         boxes, is_visible = visible(self._view.proposals_xyxy, panel.width, panel.height)
         ends = self.objects.of_proposal >= 0
         detects = np.isin(np.arange(len(ends)), self.objects.best)
@@ -95,6 +97,8 @@ class FrameDrawing:
         for n in np.argsort(rank, kind="stable").tolist():
             if is_visible[n]:
                 panel.box(boxes[n], self.colors[n], PROPOSAL_PT[rank[n]], halo=bool(detects[n]))
+            elif (boxes[n, :2] == boxes[n, 2:]).all():  # a reference point
+                panel.dots(boxes[n : n + 1, :2], self.colors[n], POINT_PT[rank[n]])
         if are_alike(self._view.proposals_xyxy):
             panel.remark(f"{len(boxes)} boxes,\nnearly the same")
         panel.foot(f"{ends.sum()} of {len(boxes)} end on an object")
@@ -131,16 +135,25 @@ class FrameDrawing:
         )
 
     def scores(self, axes: Axes) -> None:
-        """Draw the scores by stage of the proposals that detect an object."""
-        stages = np.arange(1, self._view.num_stages + 1)
+        """Draw the scores by stage of the proposals that detect an object; their own are at 0."""
+        view = self._view
+        stages = np.arange(1, view.num_stages + 1)
+        by_stage = view.stage_scores
+        if view.proposal_scores is not None:
+            stages = np.arange(view.num_stages + 1)
+            by_stage = np.concatenate([view.proposal_scores[None], by_stage])
         axes.axhline(self._score, color=BORDER, linewidth=0.4, linestyle=(0, (3, 2)))
         for n in self.objects.best.tolist()[::-1]:
-            scores = self._view.stage_scores[:, n]
             axes.plot(
-                stages, scores, color=self.colors[n], linewidth=0.9, marker="o", markersize=1.6
+                stages,
+                by_stage[:, n],
+                color=self.colors[n],
+                linewidth=0.9,
+                marker="o",
+                markersize=1.6,
             )
         margin = 0.1 * max(len(stages) - 1, 1)
-        axes.set(xlim=(1 - margin, stages[-1] + margin), ylim=(0, 1.02))
+        axes.set(xlim=(stages[0] - margin, stages[-1] + margin), ylim=(0, 1.02))
         axes.set_xticks(stages)
         axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
 
@@ -155,14 +168,16 @@ class FrameDrawing:
         return f"{shortened} {score}"
 
 
-def _legend(views: Sequence[StageView]) -> str:
+def _legend(views: Sequence[StageView], names: StageNames) -> str:
     text = (
         "Color: object on which a proposal ends (IoU ≥ 0.5 of its last box with a detection), in "
         "the color of its class; gray: none. Thick: proposal that detects the object; the last "
-        "stage shows its path from the learned box."
+        f"stage shows its path from the {names.proposal}."
     )
+    if any(view.proposal_scores is not None for view in views):
+        text += f" Scores: 0 is that of the {names.proposal}."
     if any(are_alike(view.proposals_xyxy) for view in views):
-        text += " The learned proposals are nearly the same box and hide one another."
+        text += f" The {names.proposals.lower()} are nearly the same box and hide one another."
     return text
 
 

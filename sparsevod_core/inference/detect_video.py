@@ -245,8 +245,8 @@ def _journal_header(predictor: Predictor, source: Source) -> dict[str, Any]:
         "content": fingerprint(source),
         "model": predictor.model_digest,
         **dataclasses.asdict(predictor.config.inference),
-        "short_side": predictor.config.data.short_side,
-        "long_side": predictor.config.data.long_side,
+        **predictor.frame_settings,
+        "seed": predictor.config.seed,
         "device": predictor.device.type,
     }
 

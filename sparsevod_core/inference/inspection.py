@@ -8,22 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.figures.stage_view import (
+    LayerAttention,
+    StageNames,
     StageView,
-    SupportFrame,
     end_objects,
     mean_overlap,
 )
-from sparsevod_core.inference.attention import attention_of, recording, support_boxes
+from sparsevod_core.inference.inspectors import inspector_of
+from sparsevod_core.inference.inspectors.viewer import Viewer
+from sparsevod_core.inference.inspectors.visit import go_through, visit
 from sparsevod_core.inference.predictor import Predictor
-from sparsevod_core.inference.readout import require_finite
-from sparsevod_core.inference.support_frames import support_numbers
-from sparsevod_core.model.detector import SparseVOD
-from sparsevod_core.model.support import SupportMemory
+from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.structures import Category, Frame
 from sparsevod_core.video.opening import OpenVideo, open_file
 
@@ -42,7 +40,9 @@ class StageInspection:
         support: How support frames are chosen: `mode`, `supports` (their number), `window_stride`.
         views: Proposals, boxes and attention of each chosen frame.
         categories: The model's classes, `categories[label]`.
-        proposal_init: Initialization of the learned proposals.
+        system: `model.system`.
+        names: What the stages are called.
+        proposal_init: Initialization of SparseVOD's learned proposals; None for other systems.
     """
 
     video: Path
@@ -52,7 +52,9 @@ class StageInspection:
     support: dict[str, Any]
     views: tuple[StageView, ...]
     categories: tuple[Category, ...]
-    proposal_init: str
+    system: str
+    names: StageNames
+    proposal_init: str | None
 
     def to_dict(self, score: float) -> dict[str, Any]:
         """Return every proposal at every stage, whatever its score, for JSON.
@@ -65,22 +67,19 @@ class StageInspection:
         return {
             "schema": SCHEMA,
             "video": str(self.video),
+            "system": self.system,
             "num_frames": self.num_frames,
-            "proposal_init": self.proposal_init,
+            **({} if self.proposal_init is None else {"proposal_init": self.proposal_init}),
             "support": self.support,
             "score": score,
             "categories": [{"id": one.id, "name": one.name} for one in self.categories],
             "frames": [
-                self._frame_dict(frame, supports, view, score)
-                for frame, supports, view in zip(
-                    self.frames, self.supports, self.views, strict=True
-                )
+                self._frame_dict(frame, view, score)
+                for frame, view in zip(self.frames, self.views, strict=True)
             ],
         }
 
-    def _frame_dict(
-        self, frame: Frame, supports: Sequence[int], view: StageView, score: float
-    ) -> dict[str, Any]:
+    def _frame_dict(self, frame: Frame, view: StageView, score: float) -> dict[str, Any]:
         objects = end_objects(view, score)
         best = objects.best.tolist()
         height, width = frame.image.shape[:2]
@@ -89,18 +88,24 @@ class StageInspection:
             "time_s": None if frame.time_s is None else float(frame.time_s),
             "width": width,
             "height": height,
-            "supports": list(supports),
+            "supports": [support.index for support in view.supports],
             "proposals_xyxy": _rounded(view.proposals_xyxy, 3),
+            **(
+                {}
+                if view.proposal_scores is None
+                else {"proposal_scores": _rounded(view.proposal_scores, 6)}
+            ),
             "proposals_mean_iou": round(mean_overlap(view.proposals_xyxy), 4),
             "ends_on": [best[end] if end >= 0 else None for end in objects.of_proposal.tolist()],
             "stages": [
                 {
                     "stage": number,
+                    "name": self.names.stages[number - 1],
                     "boxes_xyxy": _rounded(boxes_xyxy, 3),
                     "scores": _rounded(scores, 6),
                     "labels": [self.categories[label].name for label in labels],
                     "class_ids": [self.categories[label].id for label in labels],
-                    **_attention_dict(view, number - 1),
+                    **_attention_dict(view, number),
                 }
                 for number, (boxes_xyxy, scores, labels) in enumerate(
                     zip(view.stage_boxes, view.stage_scores, view.stage_labels, strict=True),
@@ -113,39 +118,51 @@ class StageInspection:
 def _attention_dict(view: StageView, stage: int) -> dict[str, Any]:
     """Return each proposal's attention at a stage: frame weights, and the strongest proposal."""
     values: dict[str, Any] = {}
-    attention = view.attention
-    if attention is None:
-        return values
-    if attention.spfa is not None:
-        weights = attention.spfa[stage]  # [N, S+1, N]
-        values["spfa_weights"] = _rounded(weights.sum(axis=2), 4)
-        of_supports = weights[:, :-1].reshape(len(weights), -1)
-        strongest = of_supports.argmax(axis=1)
-        count = weights.shape[2]
-        values["spfa_strongest"] = [
-            {
-                "support": view.supports[n // count].index,
-                "proposal": n % count,
-                "weight": round(float(weight), 4),
-                "box_xyxy": _rounded(attention.boxes_xyxy[stage, n // count, n % count], 3),
-            }
-            for n, weight in zip(strongest.tolist(), of_supports.max(axis=1), strict=True)
-        ]
-    if attention.tfe is not None:
-        values["tfe_weights"] = _rounded(attention.tfe[stage].mean(axis=2), 4)
+    for layer in view.attention:
+        if layer.stage != stage:
+            continue
+        name = layer.name.lower()
+        values[f"{name}_weights"] = _rounded(layer.weights, 4)
+        if layer.proposals is not None:
+            values[f"{name}_strongest"] = _strongest(view, layer)
     return values
 
 
+def _strongest(view: StageView, layer: LayerAttention) -> list[dict[str, Any]]:
+    """Return the support proposal with the largest weight for each proposal."""
+    assert layer.proposals is not None and layer.boxes_xyxy is not None
+    count = layer.proposals.shape[2]
+    of_supports = layer.proposals.reshape(len(layer.proposals), -1)
+    strongest = of_supports.argmax(axis=1)
+    return [
+        {
+            "support": view.supports[n // count].index,
+            "proposal": n % count,
+            "weight": round(float(weight), 4),
+            "box_xyxy": _rounded(layer.boxes_xyxy[n // count, n % count], 3),
+        }
+        for n, weight in zip(strongest.tolist(), of_supports.max(axis=1), strict=True)
+    ]
+
+
 def inspect_stages(
-    predictor: Predictor, video: Path | str, *, frames: Sequence[int] | None = None, count: int = 3
+    predictor: Predictor,
+    video: Path | str,
+    *,
+    frames: Sequence[int] | None = None,
+    count: int = 3,
+    reporter: Reporter | None = None,
 ) -> StageInspection:
     """Run the detector on some frames of a video and keep the results of every stage.
+
+    MAMBA and MEGA also run on all frames before the last of them, as they learn from each.
 
     Args:
         predictor: Detector, with the settings for support frames.
         video: Path of a video file.
         frames: Numbers of the frames, from 0; None: `count` frames, spread evenly.
         count: Number of frames without `frames`.
+        reporter: Receives the progress through frames before the chosen ones.
 
     Raises:
         ConfigError: The video does not have one of the frames.
@@ -153,7 +170,8 @@ def inspect_stages(
         CheckpointError: The detector's scores are not finite.
     """
     predictor = predictor.plain()
-    _sparsevod(predictor)
+    model = predictor.config.model
+    inspector = inspector_of(predictor.detector, model)
     with open_file(video) as reader:
         num_frames = reader.num_frames()
         numbers = spread_evenly(num_frames, count) if frames is None else list(frames)
@@ -163,60 +181,30 @@ def inspect_stages(
                     f"no frame {number} in {video}: it has {num_frames} frames, "
                     f"0 to {num_frames - 1}"
                 )
-        targets = [_from_start(frame, reader) for frame in reader.frames_at(numbers)]
-        supports = [
-            one.supports for one in support_numbers(numbers, num_frames, predictor.supports)
-        ]
-        views = []
-        remembered: tuple[list[int], _Supports | None] = ([], None)
-        for target, chosen in zip(targets, supports, strict=True):
-            if chosen != remembered[0]:  # with `uniform` only once
-                remembered = chosen, _Supports.of(predictor, reader.frames_at(chosen))
-            views.append(_view(predictor, target, remembered[1]))
+        if predictor.detector.is_ordered:
+            looks = go_through(predictor, inspector, reader, numbers, reporter or SilentReporter())
+        else:
+            looks = visit(predictor, inspector, reader, numbers)
+        viewer = Viewer(predictor, inspector, reader)
+        views = [viewer.view(look) for look in looks]
+    plan = [(look.step.supports, look.step.global_supports) for look in looks]
     return StageInspection(
         video=Path(video),
         num_frames=num_frames,
-        frames=tuple(targets),
-        supports=tuple(map(tuple, supports)),
+        frames=tuple(_from_start(look.frame, reader) for look in looks),
+        supports=tuple((*near, *anywhere) for near, anywhere in plan),
         support=predictor.supports.header,
         views=tuple(views),
         categories=predictor.categories,
-        proposal_init=predictor.config.model.proposal_init,
+        system=model.system,
+        names=inspector.names,
+        proposal_init=model.proposal_init if model.system == "sparsevod" else None,
     )
 
 
-def predict_stages(
-    predictor: Predictor, frames: Sequence[Frame], memory: SupportMemory | None
-) -> list[StageView]:
-    """Return learned proposals and every stage's boxes for target frames of one video.
-
-    Args:
-        predictor: Detector, made by `Predictor.plain`.
-        frames: Target frames.
-        memory: Memory of the video's support frames, from the same predictor; None: none.
-
-    Raises:
-        CheckpointError: The detector's scores are not finite.
-    """
-    images, sizes = predictor.as_seen([frame.image for frame in frames])
-    with predictor.computing():
-        output = predictor.detector.detect(predictor.detector.encode(images, sizes), memory)
-    best = output.logits.float().sigmoid().max(dim=-1)
-    require_finite(best.values.cpu().numpy())
-    views = []
-    for position, frame in enumerate(frames):
-        ratio = torch.tensor(_ratio(frame.image, sizes[position])).repeat(2)
-        views.append(
-            StageView(
-                image=frame.image,
-                proposals_xyxy=(output.proposals_xyxy[position].float().cpu() * ratio).numpy(),
-                stage_boxes=(output.boxes_xyxy[:, position].float().cpu() * ratio).numpy(),
-                stage_scores=best.values[:, position].cpu().numpy(),
-                stage_labels=best.indices[:, position].cpu().numpy(),
-                title=_title(frame),
-            )
-        )
-    return views
+def stage_names(predictor: Predictor) -> StageNames:
+    """Return what the stages of a detector are called."""
+    return inspector_of(predictor.detector, predictor.config.model).names
 
 
 def spread_evenly(num_frames: int, count: int) -> list[int]:
@@ -224,71 +212,8 @@ def spread_evenly(num_frames: int, count: int) -> list[int]:
     return sorted({int((part + 0.5) * num_frames / count) for part in range(count)})
 
 
-@dataclass(frozen=True, slots=True)
-class _Supports:
-    """Support frames, the detector's memory of them, and [T, S, N, 4] boxes of their proposals."""
-
-    frames: tuple[SupportFrame, ...]
-    memory: SupportMemory
-    boxes_xyxy: Tensor
-
-    @classmethod
-    def of(cls, predictor: Predictor, frames: Sequence[Frame]) -> _Supports | None:
-        memory = predictor.remember([frame.image for frame in frames])
-        if memory is None:
-            return None
-        boxes = []
-        for frame in frames:  # one by one, to bound the memory
-            images, sizes = predictor.as_seen([frame.image])
-            with predictor.computing():
-                encoded = predictor.detector.encode(images, sizes)
-                boxes.append(support_boxes(_sparsevod(predictor), encoded))
-        numbered = tuple(SupportFrame(frame.index, frame.image) for frame in frames)
-        return cls(numbered, memory, torch.cat(boxes, dim=1))
-
-
-def _view(predictor: Predictor, target: Frame, supports: _Supports | None) -> StageView:
-    """Return the view of a target frame, with its attention to the support frames."""
-    if supports is None:
-        return predict_stages(predictor, [target], None)[0]
-    detector = _sparsevod(predictor)
-    with recording(detector) as recorded:
-        (view,) = predict_stages(predictor, [target], supports.memory)
-    _, sizes = predictor.as_seen([target.image])
-    ratio = _ratio(target.image, sizes[0])
-    with predictor.computing():
-        attention = attention_of(
-            detector, recorded, supports.boxes_xyxy, ratio, len(supports.frames)
-        )
-    return replace(view, supports=supports.frames, attention=attention)
-
-
-def _sparsevod(predictor: Predictor) -> SparseVOD:
-    """Return the detector.
-
-    Raises:
-        ConfigError: It has no stages.
-    """
-    if not isinstance(predictor.detector, SparseVOD):
-        system = predictor.config.model.system
-        raise ConfigError(f"model.system={system}: the stages of this detector cannot be shown")
-    return predictor.detector
-
-
-def _ratio(image: np.ndarray, size: Tensor) -> tuple[float, float]:
-    """Return frame pixels per pixel of the detector's input, horizontally and vertically."""
-    height, width = image.shape[:2]
-    resized_height, resized_width = size.tolist()
-    return width / resized_width, height / resized_height
-
-
 def _from_start(frame: Frame, reader: OpenVideo) -> Frame:
     return frame if frame.time_s is None else replace(frame, time_s=frame.time_s - reader.start_s)
-
-
-def _title(frame: Frame) -> str:
-    time = "" if frame.time_s is None else f"\n{float(frame.time_s):.2f} s"
-    return f"frame {frame.index}{time}"
 
 
 def _rounded(values: np.ndarray, digits: int) -> list[Any]:

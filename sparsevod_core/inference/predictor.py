@@ -105,9 +105,10 @@ class Predictor:
         self.checkpoint = checkpoint
         self.device = resolve_device(device)
         precision = resolve_precision(config.inference.precision, self.device)
+        self.supports = SupportPlan.of(config)
         batch = config.inference.batch
         if batch is None:
-            batch = 1 if config.inference.support == "causal" else batch_for(self.device)
+            batch = batch_for(self.device) if self.supports.is_shared else 1
         if detector.is_ordered:
             batch = 1
         self.batch = batch
@@ -117,7 +118,6 @@ class Predictor:
         self._is_compiled = config.inference.compile == "on"
         self._num_expected = 0
         self.intake = Intake.for_device(self.device, self.config.data)
-        self.supports = SupportPlan.of(self.config)
 
     @classmethod
     def from_checkpoint(
@@ -285,6 +285,28 @@ class Predictor:
             found += unpacked(values, seen, [size], self.categories, clip=clip)
         return found, running
 
+    def encode_frame(self, frame: Pixels) -> Any:
+        """Return the detector's encoding of one frame."""
+        with self.computing():
+            return self._model.encode(*self.as_seen([frame]))
+
+    def remember_frame(self, encoded: Any) -> Any:
+        """Return the detector's memory of an encoded frame, to be joined with others."""
+        with self.computing():
+            return self._model.remember(encoded)
+
+    def video_supports(self, video: Footage, images: Images) -> VideoSupports[Any]:
+        """Return the memories of a video's support frames, none yet; see `VideoSupports`."""
+        return VideoSupports(
+            images,
+            read=video.frames_at,
+            encode=self.encode_frame,
+            remember=self.remember_frame,
+            join=self.detector.join,
+            keeps_encodings=self.detector.keeps_encodings and self.batch == 1,
+            kept_bytes=self.supports.kept_bytes,
+        )
+
     @property
     def num_supports(self) -> int:
         """Number of support frames of each target frame; 0 for a detector that uses none."""
@@ -337,6 +359,17 @@ class Predictor:
         """
         run = describe_run(str(self.device), self.precision, self.config.flat())
         return {**run, "model": self.model_digest}
+
+    @property
+    def frame_settings(self) -> dict[str, Any]:
+        """The settings that decide what the model sees of a frame."""
+        data = self.config.data
+        return {
+            "short_side": data.short_side,
+            "long_side": data.long_side,
+            "resize": data.resize,
+            "pad_multiple": data.pad_multiple,
+        }
 
     @cached_property
     def model_digest(self) -> str:
@@ -401,16 +434,9 @@ class Predictor:
     ) -> Iterator[_Batch]:
         """Yield the frames of a video in batches that are not filled yet."""
         images: Images = {}
-        supports: VideoSupports[Any] = VideoSupports(
-            images,
-            encode=self._encode,
-            remember=self._remember,
-            join=self.detector.join,
-            keeps_encodings=self.detector.keeps_encodings and self.batch == 1,
-            kept_frames=self.supports.kept_frames,
-        )
+        supports = self.video_supports(video, images)
         plan = self.supports if self.detector.uses_supports else SupportPlan.none()
-        frames = supported_frames(video, plan, images, supports.is_remembered)
+        frames = supported_frames(video, plan, images)
         for targets in batches(frames, self.batch):
             found = list(islice(resumed, len(targets)))
             if len(found) < len(targets):
@@ -483,14 +509,6 @@ class Predictor:
             return self._model.detect(encoded, memory)
         output, batch.supports.state = self._model.advance(encoded, memory, batch.supports.state)
         return output
-
-    def _encode(self, frame: Pixels) -> Any:
-        with self.computing():
-            return self._model.encode(*self.as_seen([frame]))
-
-    def _remember(self, encoded: Any) -> Any:
-        with self.computing():
-            return self._model.remember(encoded)
 
     def _remember_all(self, frames: Sequence[Pixels]) -> list[Any]:
         """Return memories of frames, a few frames in each."""

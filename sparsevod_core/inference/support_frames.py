@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -28,8 +28,9 @@ Images = dict[int, np.ndarray]
 Memory = TypeVar("Memory")
 
 
-KEPT_FRAMES = 1024
-"""Number of frames whose memories are kept for `strided` and `mega`, where frames come again."""
+KEPT_BYTES = 2 << 30
+"""Size of the memories that are kept for `strided` and `mega`, where frames come again: with MEGA's
+ResNets, those of 1,400 frames."""
 _READ_AHEAD = 32  # global frames are read in groups, in ascending order, since seeking is slow
 
 
@@ -40,7 +41,7 @@ class SupportPlan:
     Attributes:
         mode: `inference.support`, see `InferenceConfig`.
         supports: Number of support frames of each target frame, S.
-        global_supports: Number of global support frames of `mega`.
+        global_supports: Number of global support frames of MEGA, with `mega` and `causal`.
         window_stride: Distance in frames between the support frames of `window`.
         is_near: Whether `causal` takes the frames immediately before the target frame, instead of
             frames spread over the past: for detectors that look at neighbors.
@@ -58,11 +59,11 @@ class SupportPlan:
     def of(cls, config: Config) -> SupportPlan:
         """Return the plan of the settings."""
         inference, is_used = config.inference, config.model.uses_supports
-        is_mega = config.model.system == "mega"
+        has_global = config.model.system == "mega" and inference.support in ("mega", "causal")
         return cls(
             mode=inference.support,
             supports=inference.supports if is_used else 0,
-            global_supports=inference.global_supports if is_used and is_mega else 0,
+            global_supports=inference.global_supports if is_used and has_global else 0,
             window_stride=inference.window_stride,
             is_near=config.model.system in ("mega", "fgfa"),
             seed=config.seed,
@@ -74,9 +75,15 @@ class SupportPlan:
         return cls(mode="uniform", supports=0)
 
     @property
-    def kept_frames(self) -> int:
-        """Number of frames whose memories are kept although the last target did not need them."""
-        return KEPT_FRAMES if self.mode in ("strided", "mega") else 0
+    def is_shared(self) -> bool:
+        """Whether consecutive target frames can have the same support frames."""
+        is_moving = self.mode == "window" and self.window_stride == 1
+        return not self.supports or not (is_moving or self.mode in ("causal", "strided", "mega"))
+
+    @property
+    def kept_bytes(self) -> int:
+        """Size of the memories that are kept although the last target did not need them."""
+        return KEPT_BYTES if self.mode in ("strided", "mega") else 0
 
     @property
     def header(self) -> dict[str, Any]:
@@ -91,37 +98,37 @@ class SupportPlan:
 
 @dataclass(frozen=True, slots=True)
 class SupportedFrame:
-    """A target frame and the numbers of its support frames and global support frames."""
+    """A target frame and the numbers of its support frames and global support frames.
+
+    Attributes:
+        soon: Numbers of frames that are better read together with these, because the next targets
+            need them.
+    """
 
     frame: Frame
     supports: list[int]
     global_supports: list[int] = field(default_factory=list)
+    soon: list[int] = field(default_factory=list)
 
 
-def supported_frames(
-    video: Footage,
-    plan: SupportPlan,
-    images: Images,
-    is_remembered: Callable[[int], bool] = lambda number: False,
-) -> Iterator[SupportedFrame]:
+def supported_frames(video: Footage, plan: SupportPlan, images: Images) -> Iterator[SupportedFrame]:
     """Yield every frame of a video with its support frames, as the plan chooses them.
 
     Args:
-        video: The video; it is read once from start to end. `strided` and `mega` also read frames
-            by their numbers.
+        video: The video; it is read once from start to end.
         plan: Choice of support frames.
-        images: Receives the pixels of possible support frames before a frame that needs them is
-            yielded. The caller removes those that are no longer needed.
-        is_remembered: Returns True for a frame whose pixels are not needed.
+        images: Receives the pixels of possible support frames that were read for another reason,
+            or are read best now, before a frame that needs them is yielded. The caller removes
+            those that are no longer needed.
     """
     if plan.mode == "uniform" or plan.supports + plan.global_supports == 0:
         return _uniform(video, plan.supports, images)
     if plan.mode == "window":
         return _window(video, plan.supports, plan.window_stride, images)
     if plan.mode == "strided":
-        return _strided(video, plan.supports, images, is_remembered)
+        return _strided(video, plan.supports)
     if plan.mode == "mega":
-        return _mega(video, plan, images, is_remembered)
+        return _mega(video, plan, images)
     return _causal(video, plan, images)
 
 
@@ -172,12 +179,14 @@ class VideoSupports(Generic[Memory]):
     Args:
         images: Pixels of possible support frames, see `supported_frames`; those that no later
             target frame needs are removed.
+        read: Returns frames by their numbers, for those without pixels in `images`.
         encode: Returns the model's encoding of one frame.
         remember: Returns the model's memory of an encoded frame.
         join: Joins the memories of several frames, and of several global ones; returns None for
             none.
         keeps_encodings: If True, keep the encodings of support frames that may still be targets.
-        kept_frames: Number of memories to keep that the current target does not need.
+        kept_bytes: Size of the memories, with their encodings, that are kept although the current
+            target does not need them. If it is 0, those of later frames are kept all the same.
 
     Attributes:
         state: What an ordered detector passes from one target frame to the next.
@@ -187,27 +196,25 @@ class VideoSupports(Generic[Memory]):
         self,
         images: Images,
         *,
+        read: Callable[[Sequence[int]], Sequence[Frame]],
         encode: Callable[[np.ndarray], Any],
         remember: Callable[[Any], Memory],
         join: Callable[[Sequence[Memory], Sequence[Memory]], Memory | None],
         keeps_encodings: bool = False,
-        kept_frames: int = 0,
+        kept_bytes: int = 0,
     ) -> None:
         self.state: Any = None
         self._images = images
+        self._read = read
         self._encode = encode
         self._remember = remember
         self._join = join
         self._keeps_encodings = keeps_encodings
-        self._kept_frames = kept_frames
+        self._kept_bytes = kept_bytes
         self._memories: dict[int, Memory] = {}  # the frames that were used last are at the end
         self._encodings: dict[int, Any] = {}
         self._numbers: tuple[list[int], list[int]] = ([], [])
         self._memory: Memory | None = None
-
-    def is_remembered(self, number: int) -> bool:
-        """Return True if the memory of a frame is kept."""
-        return number in self._memories
 
     def encoding_of(self, target: SupportedFrame) -> Any | None:
         """Return the encoding of a target frame, if it is also a support frame and is kept."""
@@ -223,18 +230,40 @@ class VideoSupports(Generic[Memory]):
         if numbers != self._numbers:
             self._numbers = numbers
             needed = dict.fromkeys([*numbers[0], *numbers[1]])
+            self._read_missing(needed, batch[0].soon)
             for number in needed:
                 self._memories[number] = self._memory_of_frame(number, first)
             self._memory = self._join(
                 [self._memories[number] for number in numbers[0]],
                 [self._memories[number] for number in numbers[1]],
             )
-            # A frame after the target, or the target itself, may support later targets again.
-            others = [n for n in self._memories if n not in needed and n < first]
-            for number in others[: max(len(others) - self._kept_frames, 0)]:
-                del self._memories[number]
-        self._encodings = {n: kept for n, kept in self._encodings.items() if n >= first}
+            self._forget(needed, first)
+        kept = self._encodings.items()
+        self._encodings = {n: one for n, one in kept if n >= first and n in self._memories}
         return self._memory
+
+    def _read_missing(self, needed: Iterable[int], soon: Sequence[int]) -> None:
+        """Read the pixels of needed frames that are neither there nor remembered."""
+        if any(self._is_missing(number) for number in needed):
+            missing = sorted({n for n in (*needed, *soon) if self._is_missing(n)})
+            self._images.update({frame.index: frame.image for frame in self._read(missing)})
+
+    def _is_missing(self, number: int) -> bool:
+        return number not in self._images and number not in self._memories
+
+    def _forget(self, needed: Container[int], first: int) -> None:
+        """Drop the memories that were not used for the longest time, if there are too many."""
+        others = [number for number in self._memories if number not in needed]
+        if self._kept_bytes:
+            # All frames of a video have the same size.
+            latest = next(reversed(self._memories))
+            encodings = list(self._encodings.values())[-1:]
+            num_bytes = sum(part.nbytes for part in (self._memories[latest], *encodings))
+            others = others[: max(len(others) - self._kept_bytes // num_bytes, 0)]
+        else:  # a frame after the target, or the target itself, may support later targets again
+            others = [number for number in others if number < first]
+        for number in others:
+            del self._memories[number]
 
     def _memory_of_frame(self, number: int, first: int) -> Memory:
         if number in self._memories:
@@ -248,7 +277,8 @@ class VideoSupports(Generic[Memory]):
     def drop_images(self, batch: Sequence[SupportedFrame]) -> None:
         """Remove the images that no target frame after this batch needs."""
         # If the batch did not go through the model, its support frames are not remembered yet.
-        last, needed = batch[-1].frame.index, {*batch[-1].supports, *batch[-1].global_supports}
+        last, target = batch[-1].frame.index, batch[-1]
+        needed = {*target.supports, *target.global_supports, *target.soon}
         for number in [n for n in self._images if n < last and n not in needed]:
             del self._images[number]
 
@@ -309,7 +339,7 @@ def _causal(frames: Iterable[Frame], plan: SupportPlan, images: Images) -> Itera
 
     Frames of a window end with the target frame for `mega`, whose window contains it.
     """
-    near: deque[int] = deque(maxlen=plan.supports)
+    near: deque[int] = deque(maxlen=max(plan.supports, 1 if plan.global_supports else 0))
     spread = CausalSampler(plan.global_supports if plan.is_near else plan.supports)
     for frame in frames:
         images[frame.index] = frame.image
@@ -324,20 +354,14 @@ def _causal(frames: Iterable[Frame], plan: SupportPlan, images: Images) -> Itera
         spread.add(frame.index)
 
 
-def _strided(
-    video: Footage, num_supports: int, images: Images, is_remembered: Callable[[int], bool]
-) -> Iterator[SupportedFrame]:
+def _strided(video: Footage, num_supports: int) -> Iterator[SupportedFrame]:
     """Give each frame the frames that TransVOD's code takes."""
     num_frames = video.num_frames()
     for frame in video:
-        supports = strided_supports(frame.index, num_frames, num_supports)
-        _read(video, supports, images, is_remembered)
-        yield SupportedFrame(frame, supports)
+        yield SupportedFrame(frame, strided_supports(frame.index, num_frames, num_supports))
 
 
-def _mega(
-    video: Footage, plan: SupportPlan, images: Images, is_remembered: Callable[[int], bool]
-) -> Iterator[SupportedFrame]:
+def _mega(video: Footage, plan: SupportPlan, images: Images) -> Iterator[SupportedFrame]:
     """Give each frame a window around it and global frames in a random order."""
     num_frames = video.num_frames()
     order = torch.randperm(num_frames, generator=torch.Generator().manual_seed(plan.seed)).tolist()
@@ -345,23 +369,9 @@ def _mega(
     for supported in _window(video, 2 * half, 1, images):
         target = supported.frame.index
         window, chosen = mega_supports(target, num_frames, half, order, plan.global_supports)
-        if any(n not in images and not is_remembered(n) for n in chosen):
-            later = range(_READ_AHEAD)
-            ahead = [order[(target + plan.global_supports - 1 + i) % num_frames] for i in later]
-            _read(video, [*chosen, *ahead], images, is_remembered)
-        _read(video, window, images, is_remembered)
-        yield SupportedFrame(supported.frame, window, chosen)
-
-
-def _read(
-    video: Footage,
-    numbers: Iterable[int],
-    images: Images,
-    is_remembered: Callable[[int], bool],
-) -> None:
-    """Read the pixels of frames that are neither read nor remembered."""
-    missing = sorted({n for n in numbers if n not in images and not is_remembered(n)})
-    images.update({frame.index: frame.image for frame in video.frames_at(missing)})
+        newest = target + plan.global_supports - 1
+        soon = [order[(newest + later) % num_frames] for later in range(_READ_AHEAD)]
+        yield SupportedFrame(supported.frame, window, chosen, soon)
 
 
 def _numbers(target: SupportedFrame) -> tuple[list[int], list[int]]:

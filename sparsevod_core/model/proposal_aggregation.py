@@ -7,6 +7,7 @@ its callers choose the keys and add the residual.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -73,8 +74,19 @@ class AttentionAggregation(nn.Module):
     ) -> Float[Tensor, "B N keys"]:
         """Return the attention over support, then target proposals, averaged over the heads."""
         key, _ = _with_target(supports, self.project(features))
+        return self.shares(features, key)
+
+    def shares(
+        self,
+        features: Float[Tensor, "B N C"],
+        key: Float[Tensor, "B keys C"],
+        mask: Bool[Tensor, "B _ _ keys"] | None = None,
+    ) -> Float[Tensor, "B N keys"]:
+        """Return the weights of the keys in `attend`, averaged over the heads."""
         query, key = self._heads(self.query(features)), self._heads(key)
         scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -math.inf)
         return scores.softmax(dim=-1).mean(dim=1)
 
     def _heads(self, x: Float[Tensor, "B n C"]) -> Float[Tensor, "B heads n d"]:

@@ -24,7 +24,8 @@ class VideoDetector(nn.Module):
     """Base class of the detectors.
 
     Encodings, memories, states and outputs are values of the detector's own types; callers only
-    pass them on. A memory has `tensors` (all tensors it holds), `nbytes` and `num_supports`.
+    pass them on. A memory has `tensors` (all tensors it holds), `nbytes` and `num_supports`. An
+    encoding has `nbytes` if the detector `keeps_encodings`.
 
     Attributes:
         is_ordered: Whether the target frames of a video must be processed one by one and in order,

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from sparsevod_core.figures.curves import DPI, INK, draw_ap_by_iou, line_color, marker, plain_axes
 from sparsevod_core.figures.saving import SETTINGS, save_figure
+from sparsevod_core.reproduce.grid import TROI, TROI_14
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -33,7 +34,9 @@ def write_figures(summary: Mapping[str, Any], folder: Path) -> list[Path]:
         curves = {name: [row for row in supports if row["cell"] == name] for name in names}
         others = systems or tables.get((2, None), ())[:1]
         points = [row for row in _with_speed(others) if row["cell"] not in curves]
-        figures["fig5_ap50_by_fps"] = draw_fig_5(list(curves.values()), points)
+        figures["fig5_ap50_by_fps"] = draw_fig_5(
+            list(curves.values()), points, [row["cell"] for row in systems]
+        )
     files = [folder / f"{name}.{kind}" for name in figures for kind in ("png", "pdf")]
     for file in files:
         save_figure(figures[file.stem], file)
@@ -61,7 +64,7 @@ def draw_fig_4(rows: list[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def draw_fig_5(curves: Sequence[Rows], points: Rows) -> Figure:
+def draw_fig_5(curves: Sequence[Rows], points: Rows, order: Sequence[str] = ()) -> Figure:
     """Draw AP50 against frames per second, measured and as the paper reports them.
 
     The paper used other data and hardware, so the two have separate axes.
@@ -69,12 +72,16 @@ def draw_fig_5(curves: Sequence[Rows], points: Rows) -> Figure:
     Args:
         curves: For each model with several numbers of support frames, its rows.
         points: Rows of the other models.
+        order: Names of all their cells, in the order that gives the colors.
     """
     with rc_context(SETTINGS):
-        figure = Figure(figsize=(8.4, 3.8), dpi=DPI, layout="constrained", facecolor="white")
+        figure = Figure(figsize=(8.4, 4.4), dpi=DPI, layout="constrained", facecolor="white")
         here, there = figure.subplots(1, 2)
-        for number, rows in enumerate([*curves, *([row] for row in points)]):
-            is_curve = number < len(curves)
+        drawn = [*curves, *([row] for row in points)]
+        colors = order or [rows[0]["cell"] for rows in drawn]
+        for position, rows in enumerate(drawn):
+            is_curve = position < len(curves)
+            number = colors.index(rows[0]["cell"])
             for axes, values in (
                 (here, [(row["fps"], row["AP50"]["mean"]) for row in rows]),
                 (there, [(row["paper"]["fps"], row["paper"]["AP50"]) for row in rows]),
@@ -84,12 +91,23 @@ def draw_fig_5(curves: Sequence[Rows], points: Rows) -> Figure:
             for row in rows:
                 low, high = row["AP50"]["min"], row["AP50"]["max"]
                 here.vlines(row["fps"], low, high, color=INK, linewidth=0.8, zorder=2)
+        if all(row["cell"] != TROI.name for rows in curves for row in rows):
+            known = [(TROI_14.fps or 0.0, TROI_14.AP50 or 0.0, "")]
+            _draw_points(there, len(colors), known, "TROI, 14 support frames", is_curve=False)
         for axes, title in ((here, "Measured"), (there, "The paper: ImageNet VID, A100")):
             axes.set(xlabel="frames per second", ylabel="AP50 (%)")
             axes.set_title(title, fontsize=9, color=INK)
             axes.margins(0.15)
             plain_axes(axes)
-            axes.legend(fontsize=7, frameon=False, loc="best", labelcolor=INK)
+        lines = {line.get_label(): line for line in [*here.lines, *there.lines]}
+        figure.legend(
+            handles=list(lines.values()),
+            loc="outside lower center",
+            ncols=3,
+            fontsize=8,
+            frameon=False,
+            labelcolor=INK,
+        )
     return figure
 
 
@@ -103,8 +121,17 @@ def _draw_points(
         return
     fps, ap50, _ = zip(*points, strict=True)
     color, shape = line_color(number), marker(number)
+    line = "-" if is_curve else "none"
     axes.plot(
-        fps, ap50, label=name, color=color, marker=shape, markersize=5, linewidth=1.4, zorder=3
+        fps,
+        ap50,
+        line,
+        label=name,
+        color=color,
+        marker=shape,
+        markersize=5,
+        linewidth=1.4,
+        zorder=3,
     )
     for x, y, label in points if is_curve else ():
         axes.annotate(

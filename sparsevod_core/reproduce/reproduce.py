@@ -53,7 +53,7 @@ def reproduce(
     seeds: Sequence[int],
     about: str,
     trains: bool = True,
-    speed_device: str | None = None,
+    speed_device: str,
     reporter: Reporter,
 ) -> list[str]:
     """Train and evaluate runs that are not done, and write tables and figures after each.
@@ -65,7 +65,7 @@ def reproduce(
         seeds: Seeds to report.
         about: Markdown at the top of the tables, which says how they were made.
         trains: If False, only report existing results.
-        speed_device: Device on which to measure frames per second; None skips the measurement.
+        speed_device: Device on which to measure frames per second of the models of `runs`.
         reporter: Receives progress.
 
     Returns:
@@ -102,7 +102,7 @@ def _reproduce(
     seeds: Sequence[int],
     about: str,
     trains: bool,
-    speed_device: str | None,
+    speed_device: str,
     reporter: Reporter,
 ) -> list[str]:
     def report() -> None:
@@ -113,8 +113,10 @@ def _reproduce(
         write_figures(summary, experiment.output)
 
     failed = _train(experiment, runs, report, reporter) if trains else []
-    if speed_device is not None and trains and not failed:
-        frames_per_second(experiment, chosen, speed_device, reporter)
+    if trains and not failed:
+        models = {run.cell for run in runs}
+        rows = [row for table in chosen for row in table.rows if row.cell in models]
+        frames_per_second(experiment, rows, speed_device, reporter)
     report()
     return failed
 

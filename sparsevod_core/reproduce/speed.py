@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice, pairwise
 from typing import Any
@@ -18,7 +18,7 @@ from sparsevod_core.machine import describe_machine
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.reproduce.experiment import Experiment
-from sparsevod_core.reproduce.grid import Table
+from sparsevod_core.reproduce.grid import Row
 from sparsevod_core.reproduce.json_files import write_json
 from sparsevod_core.reproduce.results import saved_speed, speed_key
 from sparsevod_core.structures import Category, Frame
@@ -30,7 +30,7 @@ LENGTH = 64  # frames of the video: windows of support frames do not reach its e
 
 
 def frames_per_second(
-    experiment: Experiment, chosen: Sequence[Table], device: str, reporter: Reporter
+    experiment: Experiment, rows: Iterable[Row], device: str, reporter: Reporter
 ) -> dict[str, float]:
     """Return frames per second by `speed_key`: the median over all rounds, one frame at a time.
 
@@ -38,15 +38,15 @@ def frames_per_second(
     support frames that are new. Frames have the short and long side of the recipe. The results and
     the machine are saved to `speed.json`; if it has all rows, nothing is measured.
     """
-    rows = {speed_key(row): row for table in chosen for row in table.rows}
+    by_key = {speed_key(row): row for row in rows}
     file = experiment.output / "speed.json"
     known = saved_speed(file)
-    if rows.keys() <= known.keys():
+    if by_key.keys() <= known.keys():
         return known
-    seconds: dict[str, list[float]] = {key: [] for key in rows}
+    seconds: dict[str, list[float]] = {key: [] for key in by_key}
     about: dict[str, Any] = {}
     for number in range(ROUNDS):
-        for key, row in rows.items():
+        for key, row in by_key.items():
             reporter.message(f"speed, round {number + 1} of {ROUNDS}: {key}")
             config = experiment.config(row.cell)
             supports = config.inference.supports if row.supports is None else row.supports
@@ -59,7 +59,7 @@ def frames_per_second(
                 "run": predictor.run,
                 "settings": {"size": list(size), "frames": [FIRST, FIRST + TIMED]},
             }
-    fps = {key: 1 / statistics.median(values) for key, values in seconds.items()}
+    fps = known | {key: 1 / statistics.median(values) for key, values in seconds.items()}
     write_json(file, {"fps": fps, **about})
     return fps
 

@@ -78,6 +78,12 @@ class Trainer:
             self.run.require_new()
 
         data, train = config.data, config.train
+        if train.trained == "temporal" and train.init_from is None:
+            raise ConfigError(
+                "train.trained=temporal would freeze random weights: it adds to a trained frame "
+                "detector",
+                hint="add --init-from CHECKPOINT, or --set train.trained=all",
+            )
         self.videos = VideoSet.load(data.train_annotations, data.train_root)
         self.categories = self.videos.categories
         self.config = config = config.replace({"model.num_classes": len(self.categories)})
@@ -114,10 +120,13 @@ class Trainer:
         self.model = trainable(self.detector, plan)
         self._no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
         if distributed.is_joined():
+            # Those of TFE; the predictions of TransVOD's frame detector, which no loss reads.
+            is_temporal_detr = config.model.system == "transvod" and config.model.temporal
+            has_unused = data.supports == 0 or (is_temporal_detr and train.trained == "all")
             self.model = parallel = DistributedDataParallel(  # sends rank 0's weights to all ranks
                 self.model,
                 gradient_as_bucket_view=True,
-                find_unused_parameters=data.supports == 0,  # those of TFE
+                find_unused_parameters=has_unused,
             )
             self._no_sync = parallel.no_sync
         self.average = WeightAverage(self.detector, train.ema) if train.ema else None

@@ -323,6 +323,8 @@ def test_a_model_on_image_folders(
         "batch": 4,
         "short_side": 64,
         "long_side": 96,
+        "resize": "antialias",
+        "pad_multiple": 32,
         "clip": False,
     }
     assert run(*where[:2], "--from-predictions", saved, "--json", again) == 0

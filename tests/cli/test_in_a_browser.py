@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from sparsevod_core.figures.stage_html import stage_html
-from sparsevod_core.figures.stage_view import StageView, SupportAttention, SupportFrame
+from sparsevod_core.figures.stage_view import LayerAttention, StageNames, StageView, SupportFrame
 from sparsevod_core.video.containers import Encoding
 from sparsevod_core.video.writer import VideoWriter
 
@@ -35,11 +35,27 @@ def view(shift: int = 0) -> StageView:
     scores[:, 0], scores[:, 1] = [0.2, 0.5, 0.9], [0.1, 0.4, 0.7]
     labels = np.zeros((STAGES, PROPOSALS), np.int64)
     labels[:, 1] = 1
-    spfa = np.full((STAGES, PROPOSALS, SUPPORTS + 1, PROPOSALS), 0.02, np.float32)
-    spfa[:, 0, 1, 2] = 0.8
-    points = np.full((STAGES, PROPOSALS, SUPPORTS, BINS, 2), 33, np.float32)
-    tfe = np.full((STAGES, PROPOSALS, SUPPORTS + 1, BINS), 1 / 3, np.float32)
+    spfa = np.full((PROPOSALS, SUPPORTS + 1, PROPOSALS), 0.02, np.float32)
+    spfa[0, 1, 2] = 0.8
     picture = np.full((90, 160, 3), 70, np.uint8)
+    attention = []
+    for stage in range(1, STAGES + 1):
+        attention += [
+            LayerAttention(
+                name="SPFA",
+                stage=stage,
+                weights=spfa.sum(-1),
+                boxes_xyxy=np.stack([learned] * SUPPORTS),
+                proposals=spfa[:, :SUPPORTS],
+            ),
+            LayerAttention(
+                name="TFE",
+                stage=stage,
+                weights=np.full((PROPOSALS, SUPPORTS + 1), 1 / 3, np.float32),
+                points=np.full((PROPOSALS, SUPPORTS, BINS, 2), 33, np.float32),
+                point_weights=np.full((PROPOSALS, SUPPORTS, BINS), 1 / 3, np.float32),
+            ),
+        ]
     return StageView(
         picture,
         learned,
@@ -47,16 +63,20 @@ def view(shift: int = 0) -> StageView:
         scores,
         labels,
         supports=(SupportFrame(0, picture), SupportFrame(30, picture)),
-        attention=SupportAttention(
-            np.stack([np.stack([learned] * SUPPORTS)] * STAGES), spfa, points, tfe
-        ),
+        attention=tuple(attention),
     )
 
 
 @pytest.fixture
 def page(browser: Any, tmp_path: Path) -> Any:
     text = stage_html(
-        [view(), view(20)], NAMES, score=0.3, caption="A & B", times_s=[0.5, None], indices=[5, 9]
+        [view(), view(20)],
+        NAMES,
+        score=0.3,
+        names=StageNames("Learned proposals", "learned box", "", ("Stage 1", "Stage 2", "Stage 3")),
+        caption="A & B",
+        times_s=[0.5, None],
+        indices=[5, 9],
     )
     file = tmp_path / "stages.html"
     file.write_text(text, encoding="utf-8")

@@ -171,7 +171,7 @@ def test_ctrl_c_saves_and_resume_finds_the_last_run(
         (["runs/old"], 2, "runs/old: a run folder needs --resume"),
         (["--resume"], 2, "no run in runs/ has a checkpoint"),
         (["--resume", "runs/old"], 2, "runs/old: nothing to resume"),
-        (["--resume", "--backbone", "r50"], 2, "remove --backbone"),
+        (["--resume", "--backbone", "r50"], 2, "remove --system, --backbone"),
         (["--backbone", "r5"], 2, "did you mean r50?"),
         (["--set", "train.epoch=3"], 2, "did you mean train.epochs?"),
     ],

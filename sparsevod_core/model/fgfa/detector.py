@@ -35,6 +35,11 @@ class MapsAndFrames:
     halved: Float[Tensor, "B 3 _ _"] | None
     image_sizes: Int[Tensor, "B 2"]
 
+    @property
+    def nbytes(self) -> int:
+        """Total size in bytes."""
+        return self.maps.nbytes + (0 if self.halved is None else self.halved.nbytes)
+
     def __getitem__(self, frames: slice) -> MapsAndFrames:
         """Return some of the frames."""
         halved = None if self.halved is None else self.halved[frames]

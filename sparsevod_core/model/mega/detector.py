@@ -45,6 +45,11 @@ class EncodedFrames:
         """The proposals `[B, N]` as the head takes them."""
         return ProposalFeatures(self.features, self.proposals.boxes, self.proposals.valid)
 
+    @property
+    def nbytes(self) -> int:
+        """Total size in bytes."""
+        return sum(tensor.nbytes for tensor in (self.features, self.proposals.boxes))
+
 
 class MEGA(VideoDetector):
     """Faster R-CNN whose proposals are related to those of frames nearby, anywhere, and before.

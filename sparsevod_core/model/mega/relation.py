@@ -76,6 +76,21 @@ class RelationModule(nn.Module):
 
     def forward(self, queries: ProposalFeatures, others: Keys) -> Float[Tensor, "B N C"]:
         """Return what proposals `[B, N]` take from others; the caller adds it to their features."""
+        query, bias = self._query_and_bias(queries, others)
+        query, key, value = (self._heads(x) for x in (query, others.keys, others.values))
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return attended.transpose(1, 2).flatten(2)
+
+    def weights(self, queries: ProposalFeatures, others: Keys) -> Float[Tensor, "B N R"]:
+        """Return the weights of the others in `forward`, averaged over the heads."""
+        query, bias = self._query_and_bias(queries, others)
+        query, key = self._heads(query), self._heads(others.keys)
+        scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5 + bias
+        return scores.softmax(dim=-1).mean(dim=1)
+
+    def _query_and_bias(
+        self, queries: ProposalFeatures, others: Keys
+    ) -> tuple[Float[Tensor, "B N C"], Float[Tensor, "B _ _ R"]]:
         query = self.query(queries.features) + self.key_bias  # (q + u) · k
         if self.geometry is None:
             bias = query.new_zeros((1, 1, 1, 1))
@@ -83,9 +98,7 @@ class RelationModule(nn.Module):
             bias = self.geometry(queries.boxes_xyxy, others.boxes_xyxy).to(query.dtype)
         # Not -inf, which would give NaN for a query whose keys are all filled up.
         bias = bias.masked_fill(~others.is_valid[:, None, None], torch.finfo(query.dtype).min)
-        query, key, value = (self._heads(x) for x in (query, others.keys, others.values))
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return attended.transpose(1, 2).flatten(2)
+        return query, bias
 
     def _heads(self, x: Float[Tensor, "B n C"]) -> Float[Tensor, "B heads n d"]:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

@@ -46,6 +46,11 @@ class EncodedFrames:
     boxes_cxcywh: Float[Tensor, "B N 4"]
     output: DetectorOutput
 
+    @property
+    def nbytes(self) -> int:
+        """Total size of the large tensors in bytes."""
+        return self.image_map.rows.nbytes + self.queries.nbytes
+
     def __getitem__(self, frames: slice) -> EncodedFrames:
         """Return some of the frames."""
         return EncodedFrames(
@@ -162,7 +167,7 @@ class TransVOD(VideoDetector):
             targets.output,
             logits=logits[None],
             boxes_xyxy=_in_pixels(boxes_cxcywh, targets.output.image_sizes)[None],
-            proposals_xyxy=targets.output.boxes_xyxy[-1],
+            proposals_xyxy=targets.output.boxes_xyxy[-1].detach(),
         )
 
     def top(self, output: DetectorOutput) -> Found:

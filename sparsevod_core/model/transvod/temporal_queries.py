@@ -64,10 +64,14 @@ class QueryMemory:
 
         A query is returned once for each of its classes that is among the best.
         """
-        _, index = best_entries(self.scores.flatten(1), count)
-        rows = index // self.scores.shape[-1]
+        rows = self.best_rows(count)
         queries = self.queries.flatten(1, 2)
         return queries.gather(1, rows[..., None].expand(-1, -1, queries.shape[-1]))
+
+    def best_rows(self, count: int) -> Int[Tensor, "V n"]:
+        """Return the place of each of the `best` queries: support frame times N plus query."""
+        _, index = best_entries(self.scores.flatten(1), count)
+        return index // self.scores.shape[-1]
 
 
 class TemporalQueryLayer(nn.Module):
@@ -114,6 +118,8 @@ class TemporalQueries(nn.Module):
             reads where pair j // S should.
     """
 
+    query_layers: Sequence[TemporalQueryLayer]
+
     def __init__(
         self,
         *,
@@ -125,7 +131,7 @@ class TemporalQueries(nn.Module):
         released_points: bool,
     ) -> None:
         super().__init__()
-        self.query_layers = nn.ModuleList(query_layers)
+        self.query_layers = nn.ModuleList(query_layers)  # type: ignore[assignment]
         self.rows_per_support = tuple(rows_per_support)
         self.decoder_layer = decoder_layer
         self.class_logits = class_layer(channels, num_classes)

@@ -52,6 +52,12 @@ class DetectionSelector:
 
     def __call__(self, output: BoxHeadOutput) -> Found:
         """Return boxes, scores and labels of the M best detections of each frame."""
+        return self._best(*self.without_duplicates(output))
+
+    def without_duplicates(
+        self, output: BoxHeadOutput
+    ) -> tuple[Float[Tensor, "B N K 4"], Float[Tensor, "B N K"]]:
+        """Return the box of each (proposal, class) pair, and its score; 0 for dropped pairs."""
         scores = class_scores(output)
         boxes_xyxy = decoded_boxes(output, self.stds, self.limits)
         pairs = (scores > self.min_score).nonzero(as_tuple=True)
@@ -67,7 +73,7 @@ class DetectionSelector:
         pairs = tuple(index[kept] for index in pairs)
         remaining = scores.new_zeros(scores.shape)
         remaining[pairs] = scores[pairs]
-        return self._best(boxes_xyxy, remaining)
+        return boxes_xyxy, remaining
 
     def _best(self, boxes_xyxy: Float[Tensor, "B N K 4"], scores: Float[Tensor, "B N K"]) -> Found:
         """Return the M pairs with the highest scores; a score of 0 stands for no detection."""

@@ -110,25 +110,12 @@ class RegionProposals(nn.Module):
     ) -> Proposals:
         """Return the best proposals of each frame; they carry no gradient.
 
-        Anchors of positions in the padding are left out, so that a frame has the same proposals in
-        any batch. Of equal scores, the first anchor counts as the better one.
-
         Args:
             logits, deltas: outputs of `forward`.
             image_sizes: unpadded (height, width) of each frame in pixels.
             count: N, the largest number of proposals of a frame.
         """
-        map_size = logits.shape[-2:]
-        in_image = inside(image_sizes, map_size, self.stride).flatten(1)  # [B, HW]
-        in_image = in_image.repeat_interleave(len(self.base_anchors), dim=1)
-        scores = self._by_anchor(logits, 1)[..., 0].sigmoid().masked_fill(~in_image, -1)
-        scores, order = scores.sort(dim=1, descending=True, stable=True)
-        scores, order = scores[:, : self.num_candidates], order[:, : self.num_candidates]
-        anchors = grid_anchors(self.base_anchors, map_size, self.stride)[order]
-        candidate_deltas = self._by_anchor(deltas, 4).gather(1, order[..., None].expand(-1, -1, 4))
-        boxes = decode(anchors, candidate_deltas, STDS, image_sizes, self.limits)
-        valid = (scores >= 0) & (boxes[..., 2:] > boxes[..., :2]).all(-1)
-
+        boxes, scores, valid = self.candidates(logits, deltas, image_sizes)
         best = Proposals(
             boxes.new_zeros(len(boxes), count, 4),
             scores.new_zeros(len(boxes), count),
@@ -141,6 +128,28 @@ class RegionProposals(nn.Module):
             best.scores[frame, : len(kept)] = frame_scores[kept]
             best.counts[frame] = len(kept)
         return best
+
+    def candidates(
+        self,
+        logits: Float[Tensor, "B A H W"],
+        deltas: Float[Tensor, "B _ H W"],
+        image_sizes: Int[Tensor, "B 2"],
+    ) -> tuple[Float[Tensor, "B M 4"], Float[Tensor, "B M"], Bool[Tensor, "B M"]]:
+        """Return boxes and scores of the best anchors before NMS, and which of them count.
+
+        Anchors of positions in the padding are left out, so that a frame has the same proposals in
+        any batch. Of equal scores, the first anchor counts as the better one.
+        """
+        map_size = logits.shape[-2:]
+        in_image = inside(image_sizes, map_size, self.stride).flatten(1)  # [B, HW]
+        in_image = in_image.repeat_interleave(len(self.base_anchors), dim=1)
+        scores = self._by_anchor(logits, 1)[..., 0].sigmoid().masked_fill(~in_image, -1)
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
+        scores, order = scores[:, : self.num_candidates], order[:, : self.num_candidates]
+        anchors = grid_anchors(self.base_anchors, map_size, self.stride)[order]
+        candidate_deltas = self._by_anchor(deltas, 4).gather(1, order[..., None].expand(-1, -1, 4))
+        boxes = decode(anchors, candidate_deltas, STDS, image_sizes, self.limits)
+        return boxes, scores, (scores >= 0) & (boxes[..., 2:] > boxes[..., :2]).all(-1)
 
     def samples(
         self,

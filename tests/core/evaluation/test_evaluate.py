@@ -382,6 +382,8 @@ def test_the_result_records_model_and_settings(tmp_path: Path) -> None:
         "batch": 3,
         "short_side": 600,
         "long_side": 1000,
+        "resize": "antialias",
+        "pad_multiple": 32,
         "clip": False,
     }
     json.dumps(result, allow_nan=False)

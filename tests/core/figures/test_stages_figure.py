@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,23 @@ from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.figures.saving import SETTINGS, save_figure
 from sparsevod_core.figures.stage_layout import PAGE_HEIGHT_IN, PAGE_WIDTH_IN, Layout, wrap
 from sparsevod_core.figures.stage_view import (
+    LayerAttention,
+    StageNames,
     StageView,
+    SupportFrame,
     are_alike,
     end_objects,
     mean_overlap,
     visible,
 )
 from sparsevod_core.figures.stages import GREY, draw_stages
+from sparsevod_core.figures.supports import MAX_SUPPORTS, draw_supports
 
 WIDTH, HEIGHT = 160, 90
 NAMES = ["cat", "dog", "bird"]
+STAGES = StageNames(
+    "Learned proposals", "learned box", "grid initialization", ("Stage 1", "Stage 2")
+)
 CAT, DOG = [10.0, 10.0, 50.0, 50.0], [90.0, 20.0, 150.0, 80.0]
 
 
@@ -55,7 +63,7 @@ def make_view(
 
 
 def draw(*views: StageView, **changes: Any) -> Figure:
-    return draw_stages(views, NAMES, **{"score": 0.3, "proposal_init": "grid"} | changes)
+    return draw_stages(views, NAMES, **{"score": 0.3, "names": STAGES} | changes)
 
 
 def boxes_in(axes: Any) -> list[Rectangle]:
@@ -233,7 +241,7 @@ def test_an_empty_stage_shows_its_best_score() -> None:
 
 def test_identical_proposals_are_explained_on_the_figure() -> None:
     image = np.tile(np.float32([0, 0, WIDTH, HEIGHT]), (12, 1))
-    explained = draw(make_view({}, proposals=image), proposal_init="image")
+    explained = draw(make_view({}, proposals=image))
     assert words(explained.axes[0], "remark") == ["12 boxes,\nnearly the same"]
     assert any("hide one another" in text for text in words(explained))
     plain = draw(make_view({}))
@@ -244,7 +252,7 @@ def test_identical_proposals_are_explained_on_the_figure() -> None:
 def test_a_name_is_text_and_not_a_formula() -> None:
     view = make_view({0: (CAT, 0, 0.9), 5: (DOG, 1, 0.8)})
     names = ["$x_1$", "a name that is much too long for a label", "bird"]
-    figure = draw_stages([view], names, score=0.3, proposal_init="grid", caption="$5$ and $6$")
+    figure = draw_stages([view], names, score=0.3, names=STAGES, caption="$5$ and $6$")
     figure.draw_without_rendering()
     assert words(figure.axes[2], "label") == ["$x_1$ 0.90", "a name that is much… 0.80"]
 
@@ -298,6 +306,44 @@ def test_text_of_a_crowded_figure_does_not_overlap() -> None:
         for other, other_text in extents[:position]:
             # The extent of a line includes room above the letters: half a point is not an overlap.
             assert not one.padded(-2).overlaps(other.padded(-2)), (text, other_text)
+
+
+def test_points_are_dots_and_scores_of_proposals_come_first() -> None:
+    """TransVOD starts from points, two-stage detectors from boxes with a score."""
+    corners = grid_boxes()[:, :2]
+    view = make_view({0: (CAT, 0, 0.9)}, proposals=np.concatenate([corners, corners], axis=1))
+    points = draw(view).axes[0]
+    assert not boxes_in(points)
+    assert len(points.collections) == len(corners)
+    scored = replace(view, proposal_scores=np.linspace(0.6, 0, len(corners), dtype=np.float32))
+    chart = draw(scored).axes[-1]
+    assert chart.lines[1].get_ydata().tolist() == pytest.approx([0.6, 0.9, 0.9])
+    assert chart.lines[1].get_xdata().tolist() == [0, 1, 2]
+
+
+# --- support frames -----------------------------------------------------------------------------
+
+
+def test_of_many_support_frames_the_strongest_are_drawn_with_the_last_layer_of_a_kind() -> None:
+    view = make_view({0: (CAT, 0, 0.9), 5: (DOG, 1, 0.7)})
+    numbers = range(100, 112)
+    shares = np.zeros((12, 13), np.float32)
+    shares[:, :-1] = np.arange(12) / 66  # frames 104 to 111 have the largest ones
+    proposals = np.repeat(shares[:, :-1, None] / 2, 2, axis=2)
+    boxes = np.broadcast_to(np.array([CAT, DOG], np.float32), (12, 2, 4))
+    layers = [
+        LayerAttention(name=name, stage=1, weights=shares, boxes_xyxy=boxes, proposals=proposals)
+        for name in ("FC1", "FC2")
+    ]
+    supports = tuple(SupportFrame(number, view.image) for number in numbers)
+    view = replace(view, supports=supports, attention=tuple(layers))
+    figure = draw_supports([view], NAMES, score=0.3)
+    panels = figure.axes[1:]
+    assert len(panels) == MAX_SUPPORTS
+    assert "frame 111" in words(figure) and "frame 103" not in words(figure)
+    assert words(panels[-1], "foot") == ["FC2 17 %"]  # 11 / 66
+    assert len(boxes_in(panels[-1])) == 4  # two proposals for each of two objects
+    assert any("in FC2 (at most" in text for text in words(figure))
 
 
 # --- files --------------------------------------------------------------------------------------

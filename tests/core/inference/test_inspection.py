@@ -16,9 +16,9 @@ from sparsevod_core.config import Config, load_config
 from sparsevod_core.data.sampling import uniform_supports, window_supports
 from sparsevod_core.errors import CheckpointError, ConfigError, VideoError
 from sparsevod_core.inference import Predictor
-from sparsevod_core.inference.inspection import inspect_stages, predict_stages, spread_evenly
+from sparsevod_core.inference.inspection import inspect_stages, spread_evenly
 from sparsevod_core.model.build import build_detector
-from sparsevod_core.structures import Category, Frame
+from sparsevod_core.structures import Category
 from sparsevod_core.video.reader import VideoReader
 
 CATEGORIES = (Category(7, "square"), Category(3, "bar"))
@@ -48,26 +48,26 @@ def long_video(video_set: Any) -> Path:
     return video_set.annotations.parent / "long.mp4"
 
 
-def test_the_last_stage_is_what_the_predictor_detects(predictor: Predictor, video_set: Any) -> None:
-    images = video_set.images["narrow"][:2]
-    plain = predictor.plain()
-    memory = plain.remember(video_set.images["narrow"])
-    frames = [Frame(i, None, image) for i, image in enumerate(images)]
-    views = predict_stages(plain, frames, memory)
-    for view, found in zip(views, plain.detect(images, memory, clip=False), strict=True):
-        best = view.stage_scores[-1].argmax()
-        np.testing.assert_array_equal(view.stage_boxes[-1, best], found.boxes_xyxy[0])
-        assert view.stage_scores[-1, best] == found.scores[0]
-        assert view.stage_labels[-1, best] == found.labels[0]
-        assert view.num_stages == predictor.config.model.num_stages
+def test_the_last_stage_is_what_the_predictor_detects(
+    predictor: Predictor, long_video: Path
+) -> None:
+    (view,) = inspect_stages(predictor, long_video, frames=[7]).views
+    with VideoReader(long_video) as reader:
+        found = list(islice(predictor.plain().frames(reader, clip=False), 8))[7].detections
+    best = view.stage_scores[-1].argmax()
+    np.testing.assert_allclose(view.stage_boxes[-1, best], found.boxes_xyxy[0], atol=1e-3)
+    assert view.stage_scores[-1, best] == pytest.approx(found.scores[0], abs=1e-5)
+    assert view.stage_labels[-1, best] == found.labels[0]
+    assert view.num_stages == predictor.config.model.num_stages
 
 
-def test_grid_proposals_lie_where_the_config_put_them(predictor: Predictor, video_set: Any) -> None:
-    image = video_set.images["narrow"][0]  # 80 x 48, resized for the model
-    (view,) = predict_stages(predictor, [Frame(0, None, image)], None)
+def test_grid_proposals_lie_where_the_config_put_them(
+    predictor: Predictor, long_video: Path
+) -> None:
+    (view,) = inspect_stages(predictor, long_video, frames=[7]).views
     learned = predictor.detector.proposals.boxes_cxcywh.detach().numpy()
     centre = (view.proposals_xyxy[:, :2] + view.proposals_xyxy[:, 2:]) / 2
-    np.testing.assert_allclose(centre, learned[:, :2] * [48, 80], atol=1e-3)
+    np.testing.assert_allclose(centre, learned[:, :2] * [96, 64], atol=1e-3)
 
 
 def test_frames_are_spread_and_supports_shared(predictor: Predictor, long_video: Path) -> None:
@@ -158,10 +158,9 @@ def test_the_json_has_every_proposal_of_every_stage(predictor: Predictor, long_v
     assert timeless.to_dict(0.3)["frames"][0]["time_s"] is None
 
 
-def test_a_diverged_model_is_an_error(predictor: Predictor, video_set: Any) -> None:
+def test_a_diverged_model_is_an_error(long_video: Path) -> None:
     config = tiny_config()
     broken = build_detector(config.model)
     torch.nn.init.constant_(broken.stages[-1].class_logits.weight, torch.nan)
-    frame = Frame(0, None, video_set.images["narrow"][0])
     with pytest.raises(CheckpointError, match="not finite"):
-        predict_stages(Predictor(broken, config, CATEGORIES, device="cpu"), [frame], None)
+        inspect_stages(Predictor(broken, config, CATEGORIES, device="cpu"), long_video, frames=[1])

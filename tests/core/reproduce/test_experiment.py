@@ -181,7 +181,7 @@ def test_runs_that_started_from_a_lost_detector_are_warned_about(tmp_path):
     (done / "eval.json").touch()
     (done / "config.yaml").write_text(small.config(grid.BASELINE).to_yaml())
     with pytest.raises(CommandError, match="no data"):
-        reproduce(small, chosen, runs, seeds=[0], about="", reporter=Reporter())
+        reproduce(small, chosen, runs, seeds=[0], about="", speed_device="cpu", reporter=Reporter())
     assert len(warnings) == 1 and warnings[0].startswith("1 runs are done, but ")
 
 

@@ -1,4 +1,4 @@
-"""Attention to support frames equals that of the model."""
+"""Attention of SparseVOD to support frames equals that of the model."""
 
 from __future__ import annotations
 
@@ -9,23 +9,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_systems import predictor_of
 
-from sparsevod_core.config import load_config
 from sparsevod_core.inference import Predictor
-from sparsevod_core.inference.attention import recording, support_boxes
 from sparsevod_core.inference.inspection import inspect_stages
-from sparsevod_core.model.build import build_detector
+from sparsevod_core.inference.inspectors import inspector_of
+from sparsevod_core.inference.inspectors.inspector import recording
 from sparsevod_core.model.proposal_aggregation import AttentionAggregation
-from sparsevod_core.structures import Category
-
-CATEGORIES = (Category(7, "square"), Category(3, "bar"))
-SIZE = ["data.short_side=64", "data.long_side=96", "model.num_classes=2"]
 
 
 def predictor(*settings: str) -> Predictor:
-    config = load_config("tiny", overrides=[*SIZE, "inference.supports=3", *settings])
-    torch.manual_seed(0)
-    return Predictor(build_detector(config.model), config, CATEGORIES, device="cpu").plain()
+    return predictor_of("sparsevod", *settings)
 
 
 @pytest.fixture(scope="module")
@@ -48,25 +42,33 @@ def test_shares_add_up_to_one(long_video: Path, kind: str) -> None:
     model = predictor(f"model.tfe={kind}", f"model.spfa={kind}")
     stages, proposals = model.config.model.num_stages, model.config.model.num_proposals
     (view,) = inspect_stages(model, long_video, frames=[9]).views
-    look = view.attention
-    assert look is not None and look.spfa is not None and look.tfe is not None
     assert [support.index for support in view.supports] == [0, 12, 23]
-    assert look.boxes_xyxy.shape == (stages, 3, proposals, 4)
-    assert look.spfa.shape == (stages, proposals, 4, proposals)
-    np.testing.assert_allclose(look.spfa.sum(axis=(2, 3)), 1, atol=1e-5)
-    np.testing.assert_allclose(look.tfe.sum(axis=2), 1, atol=1e-5)
-    if kind == "average":
-        np.testing.assert_allclose(look.tfe, 1 / 4, atol=1e-6)
-        np.testing.assert_allclose(look.spfa, 1 / (4 * proposals), atol=1e-6)
+    assert [(layer.name, layer.stage) for layer in view.attention] == [
+        (name, stage) for stage in range(1, stages + 1) for name in ("SPFA", "TFE")
+    ]
+    for layer in view.attention:
+        np.testing.assert_allclose(layer.weights.sum(axis=1), 1, atol=1e-5)
+        if layer.proposals is not None and layer.boxes_xyxy is not None:
+            assert layer.boxes_xyxy.shape == (3, proposals, 4)
+            assert layer.proposals.shape == (proposals, 3, proposals)
+            np.testing.assert_allclose(
+                layer.proposals.sum(axis=2), layer.weights[:, :-1], atol=1e-5
+            )
+            if kind == "average":
+                np.testing.assert_allclose(layer.proposals, 1 / (4 * proposals), atol=1e-6)
+        elif kind == "average":
+            np.testing.assert_allclose(layer.point_weights, 1 / 4, atol=1e-6)
 
 
 def test_points_lie_where_the_support_map_is_most_similar(long_video: Path) -> None:
     """Compare with a direct search, for some bins of some proposals."""
     model = predictor()
-    with recording(model.detector) as recorded:
+    last = model.detector.stages[-1].temporal_roi
+    with recording([last]) as recorded:
         (view,) = inspect_stages(model, long_video, frames=[9]).views
-    assert view.attention is not None and view.attention.tfe_points is not None
-    roi_features, maps, _ = recorded.temporal_roi[-1]
+    points = view.attention[-1].points
+    assert points is not None
+    ((roi_features, maps, _),) = recorded[last]
     width = maps.width
     height_px, width_px = view.image.shape[:2]
     stride = 4  # of P2, the level that preset tiny searches
@@ -76,19 +78,18 @@ def test_points_lie_where_the_support_map_is_most_similar(long_video: Path) -> N
         best = int(F.cosine_similarity(rows, query[None], dim=1).argmax())
         at = np.array([best % width, best // width]) * stride + stride / 2
         at = at * [width_px / 96, height_px / 64]
-        found = view.attention.tfe_points[-1, proposal, support, n]
+        found = points[proposal, support, n]
         np.testing.assert_allclose(found, at, atol=1e-3)
 
 
 def test_support_frames_are_refined_independently(video_set: Any) -> None:
     """SPFA starts as the identity: boxes equal those of detection without support frames."""
     model = predictor()
-    images, sizes = model.as_seen(video_set.images["long"][:2])
+    encoded = model.encode_frame(video_set.images["long"][0])
     with torch.inference_mode():
-        encoded = model.detector.encode(images, sizes)
         alone = model.detector.detect(encoded, None)
-        boxes = support_boxes(model.detector, encoded)
-    torch.testing.assert_close(boxes, alone.boxes_xyxy)
+        boxes = inspector_of(model.detector, model.config.model).support_boxes(encoded)
+    torch.testing.assert_close(boxes, alone.boxes_xyxy[:, 0])
 
 
 def test_recording_changes_nothing_and_ends(video_set: Any) -> None:
@@ -96,22 +97,20 @@ def test_recording_changes_nothing_and_ends(video_set: Any) -> None:
     frames = video_set.images["long"]
     memory = model.remember(frames[:3])
     before = model.detect(frames[3:4], memory)[0]
-    with recording(model.detector) as recorded:
+    parts = [stage.aggregation for stage in model.detector.stages]
+    with recording(parts) as recorded:
         during = model.detect(frames[3:4], memory)[0]
     np.testing.assert_array_equal(before.boxes_xyxy, during.boxes_xyxy)
-    assert len(recorded.aggregation) == model.config.model.num_stages
     model.detect(frames[3:4], memory)
-    assert len(recorded.aggregation) == model.config.model.num_stages
+    assert [len(recorded[part]) for part in parts] == [1] * len(parts)
 
 
 @pytest.mark.parametrize("off", ["tfe", "spfa"])
 def test_parts_that_are_off(long_video: Path, off: str) -> None:
     (view,) = inspect_stages(predictor(f"model.{off}=off"), long_video, frames=[9]).views
-    assert view.attention is not None
-    assert (view.attention.spfa is None) == (off == "spfa")
-    assert (view.attention.tfe is None) == (off == "tfe")
+    assert {layer.name for layer in view.attention} == {"TFE", "SPFA"} - {off.upper()}
 
 
 def test_no_attention_without_supports(long_video: Path) -> None:
     (view,) = inspect_stages(predictor("inference.supports=0"), long_video, frames=[9]).views
-    assert view.attention is None and view.supports == ()
+    assert view.attention == () and view.supports == ()
