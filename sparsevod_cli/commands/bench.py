@@ -20,6 +20,7 @@ from sparsevod_cli.options import (
     Overrides,
     Precision,
     Seed,
+    System,
     overrides_with,
     parse_size,
 )
@@ -42,6 +43,7 @@ app = typer.Typer(
 def bench(
     context: typer.Context,
     checkpoint: CheckpointFile = None,
+    system: System = None,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -52,7 +54,8 @@ def bench(
         str | None, typer.Option("--size", help="Frame size as HEIGHTxWIDTH; default: 600x1000.")
     ] = None,
     num_supports: Annotated[
-        int | None, typer.Option("--num-supports", help="Number of support frames; default: 6.")
+        int | None,
+        typer.Option("--num-supports", help="Number of support frames; default: the model's."),
     ] = None,
     batch: Annotated[
         int | None,
@@ -84,21 +87,25 @@ def bench(
 ) -> None:
     """Time inference, part by part, and compare it with other detectors.
 
-    The model is that of --checkpoint, by default the bundled one. With --backbone or --config it is
-    built with random weights. Random frames of the given size enter the model without resizing.
-    Size (data.short_side, data.long_side), support frames, batch and precision can also be set with
-    --config and --set; the options override them. The support memory is computed once, as for a
-    video, and its time is reported separately.
+    The model is that of --checkpoint, by default the bundled one. With --system, --backbone or
+    --config it is built with random weights. Random frames of the given size enter the model
+    without resizing. Size (data.short_side, data.long_side), support frames, batch and precision
+    can also be set with --config and --set; the options override them. What is kept of a video is
+    computed before, as after many frames: the support memory, whose time is reported separately,
+    and the state of mamba and mega. Operations per frame are counted in the model without
+    optimizations, with all of that kept, and as the published code runs it, which computes more
+    for every frame.
 
     Keys of --json: schema ("sparsevod.bench/1"), seconds_per_frame (median, min, p95),
-    frames_per_second, parts (by name: median, min, p95, in seconds per frame), first_box_seconds
-    (preparing the model, support frames, one target frame), memory_seconds, memory_mib (of all
-    support frames), parameters, against (by name: seconds_per_frame, parameters, times_as_long),
-    peak_memory_mib (of the GPU, or of the process on a CPU), settings, run (version, device,
-    precision, threads), machine, model (config, and checkpoint or weights; the bundled checkpoint
-    is "embedded").
+    frames_per_second, parts (by name: median, min, p95, in seconds per frame), gflop_per_frame
+    (kept, published: null without published code), first_box_seconds (preparing the model, support
+    frames, one target frame), memory_seconds, memory_mib (of all support frames), kept_mib (memory,
+    state, encodings of support frames that may be targets, total), parameters, against (by name:
+    seconds_per_frame, parameters, times_as_long), peak_memory_mib (of the GPU, or of the process on
+    a CPU), settings, run (version, device, precision, threads), machine, model (config, and
+    checkpoint or weights; the bundled checkpoint is "embedded").
 
-    Example: sparsevod bench --backbone r50 --size 600x1000 --num-supports 6 --against torchvision
+    Example: sparsevod bench --system selsa --backbone r50 --size 600x1000 --against torchvision
     """
     if context.invoked_subcommand is not None:
         return
@@ -109,12 +116,14 @@ def bench(
         benchmark,
     )
     from sparsevod_core.inference import resolve_device
+    from sparsevod_core.inference.support_frames import SupportPlan
 
     console.check_outputs(
         json_out, SCHEMA, {"the checkpoint": checkpoint, "the configuration file": config}
     )
-    if checkpoint is not None and backbone is not None:
-        raise ConfigError("bench: expected --checkpoint or --backbone, got both")
+    if checkpoint is not None and (backbone is not None or system is not None):
+        other = "--backbone" if backbone is not None else "--system"
+        raise ConfigError(f"bench: expected --checkpoint or {other}, got both")
     names = [n for name in against or [] for n in (BASELINES if name == "torchvision" else [name])]
     from sparsevod_cli.progress import ConsoleReporter
 
@@ -130,8 +139,9 @@ def bench(
         inference__fast=False if plain else None,
         inference__compile=compile_,
     )
-    if backbone is not None or (config is not None and checkpoint is None):
-        detector, resolved, described = _random(backbone, settings)
+    is_built = system is not None or backbone is not None or config is not None
+    if is_built and checkpoint is None:
+        detector, resolved, described = _random(system, backbone, settings)
     else:
         detector, resolved, described = _trained(checkpoint, settings, reporter)
     if size is not None:
@@ -139,11 +149,13 @@ def bench(
         sides = {"data.short_side": short_side, "data.long_side": long_side}
         resolved = resolved.replace(sides)
     inference, data = resolved.inference, resolved.data
+    plan = SupportPlan.of(resolved)
     result = benchmark(
         detector,
         BenchmarkSettings(
             size=parse_size(size) if size else (data.short_side, data.long_side),
-            supports=inference.supports,
+            supports=plan.supports,
+            global_supports=plan.global_supports,
             batch=inference.batch or 1,
             precision=inference.precision,
             fast=inference.fast,
@@ -309,7 +321,6 @@ def _default_settings(settings: BenchmarkSettings) -> dict[str, object]:
     return {
         "data.short_side": short_side,
         "data.long_side": long_side,
-        "inference.supports": settings.supports,
         "inference.batch": settings.batch,
         "inference.precision": settings.precision,
         "inference.fast": settings.fast,
@@ -340,7 +351,7 @@ def _trained(
 
 
 def _random(
-    backbone: str | None, settings: list[str]
+    system: str | None, backbone: str | None, settings: list[str]
 ) -> tuple[VideoDetector, Config, dict[str, Any]]:
     """Build a detector with seeded random weights; also describe it for the result."""
     import torch
@@ -348,7 +359,7 @@ def _random(
     from sparsevod_core.config import load_config
     from sparsevod_core.model.build import build_detector
 
-    config = load_config(backbone, overrides=settings)
+    config = load_config(backbone or DEFAULT_BACKBONE, overrides=settings, system=system)
     torch.manual_seed(config.seed)
     described = {
         "weights": f"random, seed {config.seed}",
@@ -369,7 +380,13 @@ def _show(result: dict[str, Any]) -> None:
         for name, entry in result["against"].items()
     ]
     console.table("milliseconds per frame", ["", "median", "min", "p95"], rows)
-    settings, run = result["settings"], result["run"]
+    settings, run, gflop = result["settings"], result["run"], result["gflop_per_frame"]
+    published = gflop["published"]
+    console.say(
+        f"{gflop['kept']:.0f} GFLOP per frame"
+        + ("" if published is None else f" ({published:.0f} as the published code runs it)")
+        + f"; kept for a video: {result['kept_mib']['total']:.0f} MiB"
+    )
     console.say(
         f"{result['frames_per_second']:.2f} frames/s on {run['device']} "
         f"({counted(run['threads'], 'thread')}, {run['precision']}); memory of "

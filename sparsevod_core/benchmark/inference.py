@@ -20,6 +20,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model
 
+from sparsevod_core.benchmark.cost import frame_cost
+from sparsevod_core.benchmark.kept import Kept, filled, keep, mib_of
+from sparsevod_core.benchmark.parts import part_seconds
 from sparsevod_core.benchmark.timing import (
     autocast,
     now,
@@ -35,8 +38,6 @@ from sparsevod_core.fast import Plan, computing_in, optimized, plan_for
 from sparsevod_core.fast.recorded import RecordedDetector
 from sparsevod_core.inference.device import resolve_precision
 from sparsevod_core.machine import describe_machine, describe_run
-from sparsevod_core.model.detector import SparseVOD, top_detections
-from sparsevod_core.model.support import SupportMemory
 from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.video.reader import VideoReader
@@ -57,6 +58,7 @@ class BenchmarkSettings:
     Attributes:
         size: (height, width) in pixels of the frames that enter the model.
         supports: number of support frames, S; 0: none.
+        global_supports: number of global support frames, for MEGA.
         batch: number of target frames per forward pass.
         precision: precision of our model, `fp32`, `tf32`, `bf16` or `auto`; others run in fp32.
         fast: if True, our model is optimized; else it runs as in training, with bf16 by autocast.
@@ -71,6 +73,7 @@ class BenchmarkSettings:
 
     size: tuple[int, int] = (600, 1000)
     supports: int = 6
+    global_supports: int = 0
     batch: int = 1
     precision: str = "auto"
     fast: bool = True
@@ -86,10 +89,9 @@ class BenchmarkSettings:
         for name, value in smallest.items():
             if value < 1:
                 raise ConfigError(f"bench: {name}={value}: expected at least 1")
-        if self.supports < 0 or self.warmup < 0:
-            raise ConfigError(
-                f"bench: supports={self.supports}, warmup={self.warmup}: expected at least 0"
-            )
+        for name in ("supports", "global_supports", "warmup"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"bench: {name}={getattr(self, name)}: expected at least 0")
 
 
 @torch.inference_mode()
@@ -106,10 +108,13 @@ def benchmark(
 
     The result can be written as JSON. Keys: `seconds_per_frame` {median, min, p95},
     `frames_per_second`, `parts` {name: {median, min, p95}} in seconds per frame,
-    `first_box_seconds` (preparing the model, support frames and one target frame),
-    `memory_seconds` (all support frames, once per video), `memory_mib`, `parameters`, `against`
-    {name: {seconds_per_frame, parameters, times_as_long}}, `peak_memory_mib`, `settings`, `run`,
-    `machine`.
+    `gflop_per_frame` {kept, published} (see `cost.FrameCost`), `first_box_seconds` (preparing the
+    model, support frames and one target frame), `memory_seconds` (all support frames, once per
+    video), `memory_mib` (of the support frames), `kept_mib` {memory, state, encodings, total},
+    `parameters`, `against` {name: {seconds_per_frame, parameters, times_as_long}},
+    `peak_memory_mib`, `settings`, `run`, `machine`.
+
+    A detector that goes through a video in order has the state that many frames leave.
 
     Args:
         detector: our model.
@@ -119,8 +124,14 @@ def benchmark(
         reporter: receives progress.
 
     Raises:
-        ConfigError: unknown detector to compare with.
+        ConfigError: unknown detector to compare with, or a batch of frames for a detector that
+            needs them one by one.
     """
+    if detector.is_ordered and settings.batch > 1:
+        raise ConfigError(
+            f"bench: batch={settings.batch}: this detector processes frames one by one",
+            hint="use --batch 1",
+        )
     unknown = [name for name in against if name not in (PLAIN, *BASELINES)]
     if unknown:
         raise ConfigError(
@@ -136,8 +147,8 @@ def benchmark(
     plan = _plan(settings, device)
     start = now(device)
     model = optimized(detector, plan) if settings.fast else detector
-    memory, memory_seconds = _measure_memory(model, images, settings, device)
-    ours = _frame_of(model, targets, sizes, memory, settings)
+    kept, memory_seconds = _keep(model, images, settings, device)
+    ours = _frame_of(model, detector, targets, sizes, kept, settings)
     ours()
     first_box_seconds = now(device) - start
     contestants: dict[str, Callable[[], object]] = {"ours": ours}
@@ -145,8 +156,10 @@ def benchmark(
     for name in against:
         if name == PLAIN:
             plain_settings = replace(settings, fast=False, precision="fp32")
-            plain_memory, _ = _measure_memory(detector, images, plain_settings, device)
-            contestants[name] = _frame_of(detector, targets, sizes, plain_memory, plain_settings)
+            plain_kept, _ = _keep(detector, images, plain_settings, device)
+            contestants[name] = _frame_of(
+                detector, detector, targets, sizes, plain_kept, plain_settings
+            )
             parameters[name] = _num_parameters(detector)
             continue
         network = get_model(name, weights=None, weights_backbone=None).to(device).eval()
@@ -155,22 +168,24 @@ def benchmark(
         contestants[name] = _call(network, frames)
     times = _alternate(contestants, settings, device, reporter)
     peak = peak_memory_mib(device)  # the parts need no more
-    # Parts can be timed only if they are launched one by one.
-    parts_of: Model = detector
-    if settings.fast:
-        parts_of = optimized(detector, replace(plan, compiled=False, recorded=False))
-    model_parts = {}
-    if isinstance(parts_of, SparseVOD):
-        model_parts = _time_parts(parts_of, targets, sizes, memory, settings, device)
+    parts = _time_parts(detector, kept, targets, sizes, settings, device)
+    cost = frame_cost(detector, targets[:1], sizes[:1], settings.supports, settings.global_supports)
     median = float(np.median(times["ours"]))
     return {
         "schema": SCHEMA,
         "seconds_per_frame": summary(times["ours"], settings.batch),
         "frames_per_second": settings.batch / median,
-        "parts": {**_time_input(settings), **model_parts},
+        "parts": {**_time_input(settings), **parts},
+        "gflop_per_frame": asdict(cost),
         "first_box_seconds": first_box_seconds,
         "memory_seconds": memory_seconds,
-        "memory_mib": _memory_mib(memory),
+        "memory_mib": mib_of(kept.memory),
+        "kept_mib": {
+            "memory": mib_of(kept.memory),
+            "state": mib_of(kept.state),
+            "encodings": mib_of(kept.encodings),
+            "total": mib_of(kept),
+        },
         "parameters": _num_parameters(detector),
         "against": {
             name: {
@@ -189,20 +204,32 @@ def benchmark(
     }
 
 
-def _measure_memory(
+def _keep(
     model: Model, images: Tensor, settings: BenchmarkSettings, device: torch.device
-) -> tuple[SupportMemory | None, float]:
-    """Return the memory of all support frames, computed at once, and the seconds it took."""
-    if settings.supports == 0:
-        return None, 0.0
-    supports, _ = pad_to_multiple(list(images[-settings.supports :]), settings.pad_multiple)
-    sizes = torch.tensor([settings.size] * settings.supports, device=device)
+) -> tuple[Kept, float]:
+    """Return what is kept of a video, and the seconds that its support frames took."""
+    count = settings.supports + settings.global_supports
+    is_used = isinstance(model, RecordedDetector) or model.uses_supports
+    if count == 0 or not is_used:
+        return Kept(), 0.0
+    supports, _ = pad_to_multiple(list(images[-count:]), settings.pad_multiple)
+    supports = supports.to(device)
+    sizes = torch.tensor([settings.size] * count, device=device)
     synchronize(device)
     start = time.perf_counter()
     with _computing(settings, device):
-        memory = model.remember(model.encode(supports.to(device), sizes))
+        if isinstance(model, RecordedDetector):
+            kept = Kept(model.remember(model.encode(supports, sizes)))
+        else:
+            kept = keep(model, supports, sizes, settings.supports)
     synchronize(device)
-    return memory, time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    if not isinstance(model, RecordedDetector) and model.is_ordered:
+        with _computing(settings, device):
+            target = model.encode(supports[:1], sizes[:1])
+            _, state = model.advance(target, kept.memory, None)
+        kept = replace(kept, state=filled(model, state))
+    return kept, seconds
 
 
 def _plan(settings: BenchmarkSettings, device: torch.device) -> Plan:
@@ -219,18 +246,27 @@ def _computing(settings: BenchmarkSettings, device: torch.device) -> Iterator[No
 
 def _frame_of(
     model: Model,
+    detector: VideoDetector,
     targets: Tensor,
     sizes: Tensor,
-    memory: SupportMemory | None,
+    kept: Kept,
     settings: BenchmarkSettings,
 ) -> Callable[[], object]:
     """Return a function that does everything timed for a batch of frames."""
+    detect = _detect_with(model, detector, kept)
 
     def frame() -> None:
         with _computing(settings, targets.device):
-            top_detections(model.detect(model.encode(targets, sizes), memory))
+            detector.top(detect(model.encode(targets, sizes)))
 
     return frame
+
+
+def _detect_with(model: Any, detector: VideoDetector, kept: Kept) -> Callable[[Any], Any]:
+    """Return a function from encodings of target frames to the output."""
+    if detector.is_ordered:
+        return lambda encoded: model.advance(encoded, kept.memory, kept.state)[0]
+    return lambda encoded: model.detect(encoded, kept.memory)
 
 
 def _alternate(
@@ -253,83 +289,25 @@ def _alternate(
 
 
 def _time_parts(
-    model: SparseVOD,
+    detector: VideoDetector,
+    kept: Kept,
     targets: Tensor,
     sizes: Tensor,
-    memory: SupportMemory | None,
     settings: BenchmarkSettings,
     device: torch.device,
 ) -> dict[str, dict[str, float]]:
-    """Time the parts of the model in separate passes, as synchronizing slows a pass down.
-
-    `backbone` includes the FPN unless it is computed lazily; `pyramid` is the lazy FPN and pooling.
-    """
-    times: dict[str, list[float]] = {
-        name: [] for name in ("backbone", "pyramid", "head", "tfe", "spfa", "output")
+    """Time the parts of the model, which is neither compiled nor recorded for this."""
+    model: Any = detector
+    if settings.fast:
+        plan = replace(_plan(settings, device), compiled=False, recorded=False)
+        model = optimized(detector, plan)
+    passes = settings.warmup + settings.repeats
+    with _computing(settings, device):
+        detect = _detect_with(model, detector, kept)
+        times = part_seconds(model, targets, sizes, detect, passes, device)
+    return {
+        name: summary(seconds[settings.warmup :], settings.batch) for name, seconds in times.items()
     }
-    computing = _computing(settings, device)
-    with _module_timers(model, device) as inside, computing:
-        for number in range(settings.warmup + settings.repeats):
-            inside.clear()
-            marks = [now(device)]
-            encoded = model.encode(targets, sizes)
-            marks.append(now(device))
-            encoded.pool = _timed(encoded.pool, "pyramid", inside, device)  # type: ignore
-            output = model.detect(encoded, memory)
-            marks.append(now(device))
-            top_detections(output)
-            marks.append(now(device))
-            if number < settings.warmup:
-                continue
-            backbone, refine, output_s = np.diff(marks).tolist()
-            parts = [inside.get(name, 0.0) for name in ("pyramid", "tfe", "spfa")]
-            row = (backbone, parts[0], refine - sum(parts), *parts[1:], output_s)
-            for values, seconds in zip(times.values(), row, strict=True):
-                values.append(seconds)
-    return {name: summary(values, settings.batch) for name, values in times.items()}
-
-
-@contextmanager
-def _module_timers(model: SparseVOD, device: torch.device) -> Iterator[dict[str, float]]:
-    """Yield the seconds spent in all TFE and SPFA modules since the dict was last cleared."""
-    spent: dict[str, float] = {}
-    handles = []
-    for stage in model.stages:
-        for name, module in (("tfe", stage.temporal_roi), ("spfa", stage.aggregation)):
-            if module is not None:
-                handles += _time_module(module, name, spent, device)
-    try:
-        yield spent
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _time_module(
-    module: nn.Module, name: str, spent: dict[str, float], device: torch.device
-) -> list[torch.utils.hooks.RemovableHandle]:
-    started = 0.0
-
-    def before(*_: object) -> None:
-        nonlocal started
-        started = now(device)
-
-    def after(*_: object) -> None:
-        spent[name] = spent.get(name, 0.0) + now(device) - started
-
-    return [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
-
-
-def _timed(
-    call: Callable[..., Any], name: str, spent: dict[str, float], device: torch.device
-) -> Callable[..., Any]:
-    def timed(*inputs: Any) -> Any:
-        start = now(device)
-        result = call(*inputs)
-        spent[name] = spent.get(name, 0.0) + now(device) - start
-        return result
-
-    return timed
 
 
 def _time_input(settings: BenchmarkSettings) -> dict[str, dict[str, float]]:
@@ -360,7 +338,7 @@ def _time_input(settings: BenchmarkSettings) -> dict[str, dict[str, float]]:
 def _smooth_frames(settings: BenchmarkSettings, device: torch.device) -> Tensor:
     """Return random smooth frames [F, 3, H, W] uint8, as easy to encode as video."""
     generator = torch.Generator().manual_seed(settings.seed)
-    count = max(settings.batch, settings.supports)
+    count = max(settings.batch, settings.supports + settings.global_supports)
     coarse = torch.rand(count, 3, 12, 20, generator=generator)
     smooth = nn.functional.interpolate(coarse, size=settings.size, mode="bicubic").clamp(0, 1)
     return (smooth * 255).byte().to(device)
@@ -372,7 +350,3 @@ def _call(network: nn.Module, frames: list[Tensor]) -> Callable[[], object]:
 
 def _num_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _memory_mib(memory: SupportMemory | None) -> float:
-    return 0.0 if memory is None else memory.nbytes / 2**20

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sparsevod_core.fast.fused import BiasActConv2d, Fuse, conv_relu, fuse_blocks
-from sparsevod_core.model.backbone import Backbone, ResNetStages, maps_of_stages
+from sparsevod_core.model.backbone import Backbone, NormalizedStage, ResNetStages, maps_of_stages
 from sparsevod_core.model.dilated_backbone import DilatedBackbone
+from sparsevod_core.model.mega.backbone import C4Backbone
 
 
 class FoldedStages(nn.Module):
@@ -76,6 +77,27 @@ class FoldedDilatedBackbone(FoldedStages):
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C _ _"]:
         """Return the channels-last map of normalized images."""
         return self.neck(self.stage_maps(images)[-1])
+
+
+class FoldedC4Backbone(FoldedStages):
+    """`C4Backbone`, see `FoldedStages`."""
+
+    def __init__(self, backbone: C4Backbone, dtype: torch.dtype, *, fuse: Fuse | None) -> None:
+        super().__init__(backbone, dtype, fuse=fuse)
+        self.reduction: nn.Module = nn.Identity()  # layer4 of a ResNet ends with a ReLU
+        if isinstance(backbone.reduction, nn.Conv2d):
+            self.reduction = conv_relu(backbone.reduction, dtype, fuse)
+        elif isinstance(backbone.stages[-1], NormalizedStage):
+            self.reduction = nn.ReLU()
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """Return the channels-last map of the region proposals of normalized images."""
+        return self.stage_maps(images, num_stages=3)[-1]
+
+    def roi_map(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D h w"]:
+        """Return the channels-last map of the RoIs, given the map of the region proposals."""
+        (layer4,) = maps_of_stages(self.stages[3:], features)
+        return self.reduction(layer4)
 
 
 class PyramidLayers(nn.Module):

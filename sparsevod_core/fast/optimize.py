@@ -18,11 +18,14 @@ from sparsevod_core.fast.plan import Plan
 from sparsevod_core.fast.pyramid import LazyPyramid
 from sparsevod_core.fast.recorded import RecordedDetector
 from sparsevod_core.fast.taps import TappedTemporalRoI
-from sparsevod_core.fast.two_stage import optimized_two_stage
+from sparsevod_core.fast.transvod import optimized_transvod
+from sparsevod_core.fast.two_stage import optimized_mega, optimized_two_stage
 from sparsevod_core.kernels.int8_similarity import int8_keys
 from sparsevod_core.model.detector import SparseVOD
 from sparsevod_core.model.interaction import InstanceInteraction
+from sparsevod_core.model.mega.detector import MEGA
 from sparsevod_core.model.temporal_roi import TemporalAttention
+from sparsevod_core.model.transvod.detector import TransVOD
 from sparsevod_core.model.two_stage.faster_rcnn import FasterRCNN
 from sparsevod_core.model.video_detector import VideoDetector
 
@@ -33,7 +36,11 @@ def optimized(detector: VideoDetector, plan: Plan) -> VideoDetector | RecordedDe
         return _optimized_sparsevod(detector, plan)
     if isinstance(detector, FasterRCNN):
         return optimized_two_stage(detector, plan)
-    return detector
+    if isinstance(detector, MEGA):
+        return optimized_mega(detector, plan)
+    if isinstance(detector, TransVOD):
+        return optimized_transvod(detector, plan)
+    raise TypeError(f"no optimized copy of {type(detector).__name__}")
 
 
 def _optimized_sparsevod(detector: SparseVOD, plan: Plan) -> SparseVOD | RecordedDetector:

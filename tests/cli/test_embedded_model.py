@@ -96,11 +96,25 @@ def test_bench_of_a_preset_has_random_weights(run: Run, capsys: Any) -> None:
     assert (model["weights"], model["config"]["num_stages"]) == ("random, seed 0", 1)
 
 
+def test_bench_of_another_system_takes_its_number_of_support_frames(run: Run, capsys: Any) -> None:
+    options = ("--size", "64x96", "--repeats", 1, "--warmup", 0, "--against", "plain")
+    built = ("--system", "mega", "--backbone", "tiny", "--set", "inference.supports=3")
+    assert run("bench", *options, *built, "--json", "-") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["model"]["config"]["system"] == "mega"
+    settings = result["settings"]
+    assert (settings["supports"], settings["global_supports"], settings["batch"]) == (3, 10, 1)
+    assert result["gflop_per_frame"]["published"] > result["gflop_per_frame"]["kept"] > 0
+    assert result["against"]["plain"]["times_as_long"] > 0
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (("--set", "model.tfe=off"), ["model.tfe=off", "--backbone NAME"]),
         (("--checkpoint", "a.pth", "--backbone", "tiny"), ["--checkpoint", "--backbone", "both"]),
+        (("--checkpoint", "a.pth", "--system", "fgfa"), ["--checkpoint", "--system", "both"]),
+        (("--system", "mamba", "--backbone", "tiny", "--batch", 2), ["one by one", "--batch 1"]),
     ],
 )
 def test_bench_rejects_options_it_cannot_respect(

@@ -122,7 +122,9 @@ LOADER = {
 }
 # --backbone chooses a preset, which --config and --set override.
 EVERYWHERE = "config_file overrides device cache json_out"
-OF_BENCH = "checkpoint backbone against repeats warmup config overrides device cache json_out"
+OF_BENCH = (
+    "checkpoint system backbone against repeats warmup config overrides device cache json_out"
+)
 OF_LOADER = "backbone steps warmup config overrides device json_out"
 OF_TRAIN = (
     f"{EVERYWHERE} run_folder system backbone gpus nodes rendezvous rendezvous_timeout max_restarts"
@@ -184,7 +186,13 @@ CASES = {
     "train --resume": Case(
         "train", ("--resume", "run"), STORED, {**DATA, **LENGTH}, "", has_config=False
     ),
-    "bench": Case("bench", ("--checkpoint", "some.pth"), conditions(STATED), BENCH, OF_BENCH),
+    "bench": Case(
+        "bench",
+        ("--checkpoint", "some.pth"),
+        conditions(STATED).replace({"inference.supports": STORED.inference.supports}),
+        BENCH,
+        OF_BENCH,
+    ),
     "bench --backbone": Case("bench", ("--backbone", "tiny"), conditions(STATED), BENCH, OF_BENCH),
     "bench data": Case("bench data", (), Config(), LOADER, OF_LOADER),
     "bench train": Case(
@@ -351,6 +359,6 @@ def test_a_set_that_is_named_has_not_the_root_of_the_one_that_is_recorded(
 def test_bench_says_its_defaults() -> None:
     texts = {item.name: item.help for item in COMMANDS["bench"].params}
     assert texts["size"].endswith("default: {}x{}.".format(*STATED.size))
-    assert texts["num_supports"].endswith(f"default: {STATED.supports}.")
+    assert texts["num_supports"].endswith("default: the model's.")
     assert texts["batch"].endswith(f"default: {STATED.batch}.")
     assert texts["precision"].endswith(f"default: {STATED.precision}.")

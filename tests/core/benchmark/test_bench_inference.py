@@ -33,6 +33,7 @@ def test_result_is_complete_and_plain(detector):
     assert all(part["median"] > 0 for part in result["parts"].values())
     assert result["frames_per_second"] == pytest.approx(1 / times["median"])
     assert result["against"] == {}
+    assert result["gflop_per_frame"]["kept"] > 0 and result["gflop_per_frame"]["published"] is None
     assert result["machine"]["versions"]["torch"].startswith(torch.__version__.split("+")[0])
 
 
@@ -44,6 +45,37 @@ def test_parts_that_are_off_take_no_time():
     parts = bench.benchmark(build_detector(model), settings, device=CPU)["parts"]
     assert parts["tfe"]["median"] == parts["spfa"]["median"] == 0
     assert parts["head"]["median"] > 0
+
+
+SYSTEMS = {
+    "selsa": set(),
+    "troi": {"tfe"},
+    "mamba": set(),
+    "mega": set(),
+    "transvod": set(),
+    "fgfa": {"aggregation"},
+}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_other_systems(system):
+    config = load_config("tiny", system=system)
+    detector = build_detector(dataclasses.replace(config.model, num_classes=2))
+    settings = dataclasses.replace(
+        SETTINGS, batch=1, repeats=1, pad_multiple=16, global_supports=int(system == "mega")
+    )
+    result = json.loads(json.dumps(bench.benchmark(detector, settings, device=CPU)))
+    names = {"decode", "preprocess", "backbone", "proposals", "head", "output"}
+    assert set(result["parts"]) == names | SYSTEMS[system]
+    model_parts = names - {"decode", "preprocess"} | SYSTEMS[system]
+    assert all(result["parts"][name]["median"] > 0 for name in model_parts)
+    kept = result["kept_mib"]
+    assert kept["memory"] == result["memory_mib"] > 0
+    assert (kept["state"] > 0) == detector.is_ordered
+    assert (kept["encodings"] > 0) == detector.keeps_encodings
+    assert kept["total"] == pytest.approx(kept["memory"] + kept["state"] + kept["encodings"])
+    gflop = result["gflop_per_frame"]
+    assert gflop["published"] >= gflop["kept"] > 0
 
 
 def test_contestants_take_turns():
