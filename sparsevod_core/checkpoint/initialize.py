@@ -16,6 +16,7 @@ from sparsevod_core.errors import CheckpointError
 from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.reporting import Reporter
 from sparsevod_core.structures import Category
+from sparsevod_core.weights.by_name import checkpoint_file
 
 Layer = Mapping[str, Tensor]
 
@@ -41,7 +42,7 @@ def initialize_from(
     Raises:
         CheckpointError: see `load_checkpoint`; or no layer of the head fits.
     """
-    checkpoint = load_checkpoint(path, reporter)
+    checkpoint = load_checkpoint(checkpoint_file(path, reporter, is_start=True))
     ours, theirs = _layers(detector.state_dict()), _layers(checkpoint.model)
     rows = _shared_rows(checkpoint.categories, categories)
     initial: dict[str, Tensor] = {}

@@ -190,8 +190,16 @@ class Experiment:
 
     def _row_settings(self, cell: Cell) -> tuple[str, ...]:
         start = self.start_of(cell)
-        initial = () if start is None else (f"train.init_from={self.start_file(start)}",)
-        return (*self.settings, *self.row_settings, *initial, *cell.settings)
+        settings = (*self.settings, *self.row_settings)
+        if start is not None:
+            initial: tuple[str, ...] = (f"train.init_from={self.start_file(start)}",)
+        else:
+            model = load_config(
+                self.backbone, self.config_file, [*settings, *cell.settings], system=cell.system
+            ).model
+            has_flow = model.system == "fgfa" and model.temporal and model.fgfa.flow != "none"
+            initial = ("train.init_from=flownet-simple",) if has_flow else ()
+        return (*settings, *initial, *cell.settings)
 
     def _train(self, folder: Path, system: str, seed: int, settings: Iterable[str]) -> None:
         if (folder / "checkpoints" / "last.pth").exists():

@@ -88,7 +88,7 @@ def new_run_settings(
     _require_weights_that_fit(config)
     if config.train.init_from is not None:
         # A download comes before the processes, which would all wait for it.
-        checkpoint_file(config.train.init_from, reporter)
+        checkpoint_file(config.train.init_from, reporter, is_start=True)
     return config
 
 

@@ -12,7 +12,9 @@ from sparsevod_core.weights.cache import fetch
 from sparsevod_core.weights.registry import PUBLISHED, PublishedWeights
 
 
-def checkpoint_file(path: Path | str, reporter: Reporter | None = None) -> Path:
+def checkpoint_file(
+    path: Path | str, reporter: Reporter | None = None, *, is_start: bool = False
+) -> Path:
     """Return the file of a checkpoint, given by path or as the name of published weights.
 
     A file of this path wins. Weights are downloaded unless they are in the cache.
@@ -20,6 +22,7 @@ def checkpoint_file(path: Path | str, reporter: Reporter | None = None) -> Path:
     Args:
         path: Path or name. It is returned unchanged if it is neither a name nor like one.
         reporter: Receives what is downloaded, and the progress.
+        is_start: If True, training starts from the weights, which may be a part of a detector.
 
     Raises:
         CheckpointError: A name that does not exist, or is no detector's; or see `fetch`.
@@ -37,10 +40,10 @@ def checkpoint_file(path: Path | str, reporter: Reporter | None = None) -> Path:
             f"{path}: no such checkpoint, and no published weights of this name",
             f"did you mean {meant}? `sparsevod weights` lists the names",
         )
-    if not weights.is_detector:
+    if not weights.is_detector and not is_start:
         raise CheckpointError(
             f"{path}: not a detector, but a part of one to start training from",
-            f"`sparsevod weights get {path}` downloads it",
+            f"use it as sparsevod train --init-from {path}",
         )
     return fetch(weights, reporter=reporter)
 

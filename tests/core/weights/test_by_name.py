@@ -72,4 +72,4 @@ def test_other_words_are_paths(cached: Path, word: str) -> None:
 def test_a_part_of_a_detector_is_no_checkpoint(cached: Path) -> None:
     with pytest.raises(CheckpointError, match="flownet-simple: not a detector") as caught:
         load_detector("flownet-simple")
-    assert caught.value.hint == "`sparsevod weights get flownet-simple` downloads it"
+    assert caught.value.hint == "use it as sparsevod train --init-from flownet-simple"
