@@ -103,10 +103,10 @@ class PerfectDetector(Predictor):
             uses_supports=True, is_ordered=False, keeps_encodings=False, join=_join
         )
 
-    def _encode(self, frame: np.ndarray) -> np.ndarray:
+    def encode_frame(self, frame: np.ndarray) -> np.ndarray:
         return frame
 
-    def _remember(self, encoded: np.ndarray) -> SupportMemory:
+    def remember_frame(self, encoded: np.ndarray) -> SupportMemory:
         numbers = [int(encoded[0, 0, 0])]
         self.remembered += numbers
         kept = torch.tensor(numbers, dtype=torch.float32).view(1, -1, 1, 1)

@@ -62,10 +62,10 @@ class Watched(Predictor):
         self.intake = Intake(config.data, PlainTransfers(CPU), where="device", ahead=ahead)
         self.log = log
 
-    def _encode(self, frame: Any) -> Any:
+    def encode_frame(self, frame: Any) -> Any:
         return frame
 
-    def _remember(self, encoded: Any) -> Any:
+    def remember_frame(self, encoded: Any) -> Any:
         return int(encoded[0, 0, 0])
 
     def _start(
