@@ -49,7 +49,7 @@ MAX_HEAD_PARAMETERS = 1_000_000_000
 System = Literal["sparsevod", "selsa", "troi", "mamba", "mega", "transvod", "fgfa"]
 ResNetName = Literal["tiny", "r50", "r101", "x101_32x8d", "x101_64x4d"]
 LayerNormName = Literal["swin_t", "swin_s", "swin_b", "convnext_t", "convnext_s", "convnext_b"]
-Backbone = Literal[ResNetName, LayerNormName]
+Backbone = Literal[ResNetName, "lite0", LayerNormName]
 Aggregation = Literal["off", "average", "attention"]
 
 _YES, _NO = ("true", "on", "yes"), ("false", "off", "no")
@@ -171,7 +171,8 @@ class ModelConfig:
     """If False, only the frame detector of the system is built, which uses no support frames:
     Sparse R-CNN, Faster R-CNN or Deformable DETR."""
     backbone: Backbone = "r50"
-    """ResNet, ResNeXt, Swin Transformer or ConvNeXt of torchvision, or `tiny` (ResNet-10)."""
+    """ResNet, ResNeXt, Swin Transformer or ConvNeXt of torchvision, `lite0` (EfficientNet-Lite0),
+    or `tiny` (ResNet-10)."""
     norm: Literal["batch", "batch_frozen", "group", "layer"] = "batch"
     """Norm of the backbone. `batch`: BatchNorm with stored statistics, weight and bias are trained.
     `batch_frozen`: the same, nothing is trained (original Sparse R-CNN). `group`: GroupNorm, to
@@ -345,8 +346,8 @@ class TrainConfig:
     """Training recipe (paper, section 4.1)."""
 
     backbone_weights: str = "imagenet"
-    """Initial weights of the backbone: `imagenet` (downloaded by torchvision), `none` (random,
-    needs model.norm=group or layer), or the path of a file."""
+    """Initial weights of the backbone: `imagenet` (downloaded by torchvision; of lite0: from a
+    package), `none` (random, needs model.norm=group or layer), or the path of a file."""
     init_from: str | None = None
     """Checkpoint to start from: ours, MMTracking's, MMDetection's or the original Sparse R-CNN's,
     or the name of published weights."""
