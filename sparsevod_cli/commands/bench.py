@@ -47,7 +47,8 @@ def bench(
     backbone: Annotated[
         str | None,
         typer.Option(
-            "--backbone", help="Preset to time with random weights: tiny, r50, r101 or x101."
+            "--backbone",
+            help="Preset to time with random weights: tiny, lite0, r50, r101 or x101.",
         ),
     ] = None,
     size: Annotated[
@@ -186,7 +187,8 @@ _Root = Annotated[
     typer.Option("--root", help="Folder of the frames; default: the folder recorded in the JSON."),
 ]
 _Preset = Annotated[
-    str | None, typer.Option("--backbone", help="Preset: tiny, r50, r101 or x101; default: r50.")
+    str | None,
+    typer.Option("--backbone", help="Preset: tiny, lite0, r50, r101 or x101; default: r50."),
 ]
 _Workers = Annotated[
     int | None,

@@ -62,7 +62,7 @@ def reproduce(
     ] = None,
     backbone: Annotated[
         str | None,
-        typer.Option("--backbone", help="Preset: tiny, r50, r101 or x101; default: r50."),
+        typer.Option("--backbone", help="Preset: tiny, lite0, r50, r101 or x101; default: r50."),
     ] = None,
     seeds: Annotated[
         str, typer.Option("--seeds", help="Train every model with these seeds, comma-separated.")

@@ -59,13 +59,14 @@ def train(
     system: System = None,
     backbone: Annotated[
         str | None,
-        typer.Option("--backbone", help="Preset: tiny, r50, r101 or x101; default: r50."),
+        typer.Option("--backbone", help="Preset: tiny, lite0, r50, r101 or x101; default: r50."),
     ] = None,
     backbone_weights: Annotated[
         str | None,
         typer.Option(
             "--backbone-weights",
-            help="imagenet (downloaded), none or a file; default: the preset's.",
+            help="imagenet (downloaded; of lite0: of a package), none or a file; "
+            "default: the preset's.",
         ),
     ] = None,
     init_from: Annotated[

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sparsevod_core.fast.fused import BiasActConv2d, Fuse, conv_relu, fuse_blocks
-from sparsevod_core.model.backbone import Backbone, NormalizedStage, ResNetStages, maps_of_stages
+from sparsevod_core.fast.inverted_residual import pack_inverted_residuals
+from sparsevod_core.fast.onednn import PackedConv2d
+from sparsevod_core.model.backbone import Backbone, ResNetStages, maps_of_stages
 from sparsevod_core.model.dilated_backbone import DilatedBackbone
 from sparsevod_core.model.mega.backbone import C4Backbone
 
@@ -35,6 +37,9 @@ class FoldedStages(nn.Module):
         self.stem, *stages = parts.to(dtype).to(memory_format=torch.channels_last)
         if fuse is not None and not _has_norms(parts):
             stages = [fuse_blocks(stage, fuse) for stage in stages]
+            if fuse is PackedConv2d:
+                for part in (self.stem, *stages):
+                    pack_inverted_residuals(part)
         self.stages = nn.ModuleList(stages)
         self._dtype = dtype
 
@@ -84,11 +89,9 @@ class FoldedC4Backbone(FoldedStages):
 
     def __init__(self, backbone: C4Backbone, dtype: torch.dtype, *, fuse: Fuse | None) -> None:
         super().__init__(backbone, dtype, fuse=fuse)
-        self.reduction: nn.Module = nn.Identity()  # layer4 of a ResNet ends with a ReLU
+        self.reduction: nn.Module = nn.ReLU()
         if isinstance(backbone.reduction, nn.Conv2d):
             self.reduction = conv_relu(backbone.reduction, dtype, fuse)
-        elif isinstance(backbone.stages[-1], NormalizedStage):
-            self.reduction = nn.ReLU()
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """Return the channels-last map of the region proposals of normalized images."""

@@ -30,12 +30,21 @@ def _packed_once(packings: dict[Any, Tensor], shape: Any, pack: Callable[[], Ten
 
 
 class PackedConv2d(nn.Module):
-    """`fused.FusedConv` with packed weights."""
+    """`fused.FusedConv` with packed weights.
 
-    def __init__(self, conv: nn.Conv2d, relu: bool) -> None:
+    Args:
+        conv: the convolution.
+        relu: if True, a ReLU follows.
+        limit: upper limit of this ReLU, as of ReLU6; not after a sum.
+    """
+
+    def __init__(self, conv: nn.Conv2d, relu: bool, limit: float | None = None) -> None:
         super().__init__()
         self._conv = conv
         self._relu = relu
+        self._activation: tuple[str, list[float]] = ("relu" if relu else "none", [])
+        if limit is not None:
+            self._activation = ("hardtanh", [0.0, limit])
         self._packed: dict[torch.Size, Tensor] = {}
 
     def forward(
@@ -52,7 +61,7 @@ class PackedConv2d(nn.Module):
         weight = _packed_once(self._packed, maps.shape, pack)
         if add_to is None:
             return torch.ops.mkldnn._convolution_pointwise(
-                maps, weight, conv.bias, *geometry, "relu" if self._relu else "none", [], ""
+                maps, weight, conv.bias, *geometry, *self._activation, ""
             )
         then = "relu" if self._relu else None
         return torch.ops.mkldnn._convolution_pointwise_.binary(
@@ -105,8 +114,10 @@ def can_pack(dtype: torch.dtype) -> bool:
     with torch.inference_mode():
         try:
             fused = PackedConv2d(conv, True)(maps, add_to=maps.clone())
+            limited = PackedConv2d(conv, True, limit=0.1)(maps)
             pairs = [
                 (fused, (conv(maps) + maps).relu()),
+                (limited, conv(maps).clamp(0, 0.1)),
                 (PackedLinear(linear)(rows), linear(rows)),
             ]
         except (AttributeError, RuntimeError, TypeError):

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
 
+from sparsevod_core.fast.onednn import multiplied
 from sparsevod_core.kernels import BAGS, GATHER, Kernels, triton_kernels
+from sparsevod_core.kernels.similarity import Keys
 
 Precision = Literal["fp32", "tf32", "bf16"]
 FRAMES_WORTH_COMPILING = 2000
@@ -35,7 +37,8 @@ class Plan:
         taps: compute TFE's embedding from taps precomputed per support map; for CPUs. Temporal RoI
             Align then also pools the scores of its search.
         int8_search: let SparseVOD's TFE search 8-bit integers; for CPUs with instructions for them.
-        fused: fuse convolutions with what follows them, by `onednn` (CPUs) or `triton`.
+        fused: fuse convolutions with what follows them, by `onednn` (CPUs; it also computes the
+            products of the similarity search) or `triton`.
         compiled: compile one stage of SparseVOD with `torch.compile` and use it for all stages.
         recorded: capture CUDA graphs of SparseVOD and replay them. The other systems launch kernel
             by kernel.
@@ -62,6 +65,8 @@ class Plan:
         if self.kernels == "triton":
             precision = "tf32" if self.precision == "tf32" else "ieee"
             return triton_kernels(trains=trains, precision=precision)
+        if self.kernels == "bags" and self.fused == "onednn":
+            return replace(BAGS, keys=partial(Keys.of, linear=multiplied))
         return BAGS if self.kernels == "bags" else GATHER
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sparsevod_core.kernels.similarity import BLOCK, Found, Keys, lengths_of
 
-MAX_SCORES = 2**21  # scores computed at a time, few enough for the caches of a processor
+MAX_SCORES = 2**20  # scores computed at a time, few enough for the caches of a processor
 MAX_POSITIONS = 2**17 - BLOCK  # leaves 14 bits and the sign of 32 for the score
 
 _SMALLEST = -(2**31)

@@ -48,11 +48,13 @@ class Keys:
         directions: features scaled to length 1.
         bias: 0 for valid positions, minus infinity for others.
         max_scores: number of scores of a support frame computed at a time.
+        linear: products of all pairs of rows plus a bias, as `F.linear`.
     """
 
     directions: Float[Tensor, "V S HW C"]
     bias: Float[Tensor, "V HW"]
     max_scores: int = 2**19  # few enough for the caches of a processor
+    linear: Callable[[Tensor, Tensor, Tensor], Tensor] = F.linear
 
     @classmethod
     def of(cls, rows: Float[Tensor, "V S HW C"], valid: Bool[Tensor, "V HW"], **how: Any) -> Self:
@@ -89,7 +91,7 @@ class Keys:
         with torch.autocast(queries.device.type, enabled=False):
             for video in range(videos):  # one product each, so that videos do not affect each other
                 for part in queries[video].split(max(1, self.max_scores // (length + padding))):
-                    scores = torch.addmm(bias[video], part, keys[video].t())
+                    scores = self.linear(part, keys[video], bias[video])
                     found.append(chosen(scores.view(len(part), supports, -1, BLOCK), top_k))
         positions, cosines = (torch.cat(parts) for parts in zip(*found, strict=True))
         shape = (videos, -1, supports, top_k)

@@ -63,10 +63,10 @@ def dilate(stage: Stage, *, first_block: int) -> Stage:
     first block at dilation 1. All weights and their names stay.
 
     Args:
-        stage: blocks of torchvision (`Bottleneck` or `BasicBlock`), one block, or a stage of Swin
-            or ConvNeXt.
-        first_block: dilation of the first block of a ResNet: 1 as in torchvision (and DETR), 2 as
-            in MMDetection. A stage of Swin or ConvNeXt is dilated as a whole.
+        stage: blocks of torchvision (`Bottleneck` or `BasicBlock`) or of EfficientNet-Lite0, one
+            block, or a stage of Swin or ConvNeXt.
+        first_block: dilation of the first block of a network of convolutions: 1 as in torchvision
+            (and DETR), 2 as in MMDetection. A stage of Swin or ConvNeXt is dilated as a whole.
     """
     if isinstance(stage, NormalizedStage):
         stage.layers = Interleaved(*stage.layers)
@@ -74,11 +74,14 @@ def dilate(stage: Stage, *, first_block: int) -> Stage:
     blocks: list[nn.Module] = list(stage) if isinstance(stage, nn.Sequential) else [stage]
     for block, dilation in zip(blocks, [first_block] + [2] * (len(blocks) - 1), strict=True):
         for layer in block.modules():
+            if isinstance(layer, nn.ZeroPad2d):
+                layer.padding = (0, 0, 0, 0)  # without stride, the convolution pads all sides alike
             if not isinstance(layer, nn.Conv2d):
                 continue
             layer.stride = (1, 1)
-            if layer.kernel_size == (3, 3):
-                layer.dilation = layer.padding = (dilation, dilation)
+            reach = dilation * (layer.kernel_size[0] // 2)
+            if reach:
+                layer.dilation, layer.padding = (dilation, dilation), (reach, reach)
     return stage
 
 

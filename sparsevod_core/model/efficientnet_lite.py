@@ -50,6 +50,12 @@ class InvertedResidual(nn.Module):
         group: sizes of the block.
         stride: stride of the depthwise convolution, 1 or 2.
         norm: makes a norm of a number of channels.
+
+    Attributes:
+        expand_conv, bn0: expansion; identities if the block does not expand.
+        pad, depthwise_conv, bn1: depthwise convolution.
+        project_conv, bn2: projection.
+        has_shortcut: whether the input is added.
     """
 
     def __init__(
@@ -67,7 +73,7 @@ class InvertedResidual(nn.Module):
         self.bn1 = norm(width)
         self.project_conv = nn.Conv2d(width, group.channels, 1, bias=False)
         self.bn2 = norm(group.channels)
-        self._has_shortcut = stride == 1 and before == group.channels
+        self.has_shortcut = stride == 1 and before == group.channels
 
     def forward(self, features: Float[Tensor, "B _ H W"]) -> Float[Tensor, "B C _ _"]:
         """Return the map of the block; its values may be negative."""
@@ -76,7 +82,7 @@ class InvertedResidual(nn.Module):
             inner = F.relu6(self.bn0(self.expand_conv(inner)))
         inner = F.relu6(self.bn1(self.depthwise_conv(self.pad(inner))))
         projected = self.bn2(self.project_conv(inner))
-        return projected + features if self._has_shortcut else projected
+        return projected + features if self.has_shortcut else projected
 
 
 class EfficientNetLite0(nn.Module):

@@ -15,6 +15,7 @@ from sparsevod_core.config import (
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.reporting import Reporter, SilentReporter
 from sparsevod_core.weights.by_name import checkpoint_file
+from sparsevod_core.weights.lite0_package import lite0_weights_file
 
 FROM_SCRATCH: tuple[str, ...] = ("model.norm=group", "model.frozen_stages=0")
 NO_VALIDATION = ("data.val_annotations=none",)
@@ -64,7 +65,8 @@ def new_run_settings(
     Raises:
         ConfigError: Unknown setting, or values that do not fit together.
         DataError: An annotation file is missing.
-        CheckpointError: Published weights as `train.init_from` that cannot be had.
+        CheckpointError: Published weights as `train.init_from` that cannot be had, or the weights
+            of lite0 are not installed.
     """
     reporter = reporter or SilentReporter()
     given = [*([] if file is None else file_overrides(file)), *overrides]
@@ -163,3 +165,5 @@ def _require_weights_that_fit(config: Config) -> None:
         raise ConfigError(
             f"--backbone-weights {weights}: {problem}", hint="use --backbone-weights none"
         )
+    if config.model.backbone == "lite0" and weights == "imagenet":
+        lite0_weights_file()  # raises an error before anything is created

@@ -48,7 +48,7 @@ def test_defaults_are_the_papers_recipe() -> None:
 
 
 def test_presets_that_the_command_line_names_exist() -> None:
-    assert preset_names() == ["r101", "r50", "tiny", "x101"]
+    assert preset_names() == ["lite0", "r101", "r50", "tiny", "x101"]
 
 
 def test_r50_preset_is_the_default() -> None:
@@ -237,7 +237,7 @@ def test_a_slip_in_a_file_is_answered_alike(tmp_path: Path) -> None:
 
 
 def test_unknown_preset_lists_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="r101, r50, tiny, x101") as caught:
+    with pytest.raises(ConfigError, match="lite0, r101, r50, tiny, x101") as caught:
         load_config("r51")
     assert caught.value.hint == "did you mean r50?"
 

