@@ -80,8 +80,8 @@ def test_the_papers_results_are_in_the_rows_with_its_settings():
     (small,) = tables(3)
     assert [row.paper.AP50 for row in small.rows] == [60.0, None, 78.0]
     (supports,) = tables(5, preset="r50")
-    assert [row.supports for row in supports.rows] == [0, 2, None, 14]
-    assert [row.paper.fps for row in supports.rows] == [None, 17.7, 14.4, None]
+    assert [row.supports for row in supports.rows] == [0, 1, 2, 4, None, 10, 14]
+    assert [row.paper.fps for row in supports.rows] == [None, None, 17.7, None, 14.4, None, None]
     with pytest.raises(ConfigError, match="table 6: expected some of 1, 2, 3, 4, 5"):
         tables(2, 6, preset="r50")
 
