@@ -86,6 +86,17 @@ def test_the_papers_results_are_in_the_rows_with_its_settings():
         tables(2, 6, preset="r50")
 
 
+def test_only_the_chosen_tables_need_their_settings():
+    def config(cell: grid.Cell) -> Config:
+        if cell.system != "sparsevod":
+            raise ConfigError("no such preset")
+        return load_config("tiny", overrides=cell.settings)
+
+    assert [table.number for table in grid.tables(config, (5, 2))] == [2, 5]
+    with pytest.raises(ConfigError, match="no such preset"):
+        grid.tables(config, (1,))
+
+
 def test_mean_spread_and_gain(tmp_path):
     for name, ap50s in {"baseline": (0.50, 0.52, 0.54), "full": (0.60, 0.61, 0.68)}.items():
         for seed, ap50 in enumerate(ap50s):
