@@ -1,10 +1,9 @@
 """Decode the videos of a set into small JPEG files, and adapt the annotations.
 
-    python examples/embedded/shrink.py drones/train.json -o data/drones_small --every 15
+    python examples/embedded/shrink.py drones/train.json -o data/drones_small
 
 writes data/drones_small/train.json and a folder of frames for each video. Reading a JPEG file takes
-a fraction of the time of seeking in a video. One of `--every` frames is a target frame in training.
-The others serve as support frames, which are then as close in time as in the original video.
+a fraction of the time of seeking in a video.
 """
 
 from __future__ import annotations
@@ -29,8 +28,7 @@ def main() -> None:
     )
     parser.add_argument("annotations", type=Path, help="COCO-VID JSON of video files")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--short-side", type=int, default=256, help="pixels; default: 256")
-    parser.add_argument("--every", type=int, default=1, help="train on each N-th frame; default: 1")
+    parser.add_argument("--short-side", type=int, default=384, help="pixels; default: 384")
     arguments = parser.parse_args()
     content = json.loads(arguments.annotations.read_text("utf-8"))
     videos = VideoSet.load(arguments.annotations)
@@ -51,7 +49,6 @@ def main() -> None:
             "file_name": f"{name}/{folder_of(videos, number)}/{image['frame_id']:06d}.jpg",
             "width": width,
             "height": height,
-            "is_vid_train_frame": image["frame_id"] % arguments.every == 0,
         }
         images.append(image)
     for video in content["videos"]:
