@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -29,8 +30,12 @@ def main() -> None:
     parser.add_argument("annotations", type=Path, help="COCO-VID JSON of video files")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--short-side", type=int, default=384, help="pixels; default: 384")
+    parser.add_argument("--every", type=int, default=1, help="keep each N-th frame; default: 1")
     arguments = parser.parse_args()
     content = json.loads(arguments.annotations.read_text("utf-8"))
+    kept = {i["id"] for i in content["images"] if i["frame_id"] % arguments.every == 0}
+    content["images"] = [image for image in content["images"] if image["id"] in kept]
+    content["annotations"] = [box for box in content["annotations"] if box["image_id"] in kept]
     videos = VideoSet.load(arguments.annotations)
     frame_of = {videos.image_id(frame): frame for frame in range(videos.num_frames)}
     name = arguments.annotations.stem
@@ -38,7 +43,8 @@ def main() -> None:
     for number in range(videos.num_videos):
         folder = f"{name}/{folder_of(videos, number)}"
         print(f"{folder} ({number + 1} of {videos.num_videos})", flush=True)
-        shrink_video(videos, number, arguments.output / folder, arguments.short_side)
+        frames = [frame for frame in videos.video_frames(number) if videos.image_id(frame) in kept]
+        shrink_video(videos, frames, arguments.output / folder, arguments.short_side)
     ratios = {}
     for image in content["images"]:
         frame = frame_of[image["id"]]
@@ -68,11 +74,10 @@ def folder_of(videos: VideoSet, number: int) -> str:
     return f"{number:04d}_{videos.video_name(number).replace('/', '_')}"
 
 
-def shrink_video(videos: VideoSet, number: int, folder: Path, short_side: int) -> None:
-    """Write the annotated frames of a video, unless the folder exists: it is then complete."""
+def shrink_video(videos: VideoSet, frames: Sequence[int], folder: Path, short_side: int) -> None:
+    """Write frames of one video, unless the folder exists: it is then complete."""
     if folder.exists():
         return
-    frames = videos.video_frames(number)
     file, _ = videos.frame_path(frames[0])
     wanted = {videos.frame_path(frame)[1] for frame in frames}
     partial = folder.with_name(folder.name + ".partial")

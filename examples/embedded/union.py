@@ -37,7 +37,7 @@ def main() -> None:
     contents = [json.loads(file.read_text("utf-8")) for file in arguments.annotations]
     for content, every in zip(contents, arguments.every or (), strict=False):
         for image in content["images"]:
-            image["is_vid_train_frame"] = image["frame_id"] % every == 0
+            image["is_vid_train_frame"] = image.get("frame_id", 0) % every == 0
     joined = union(arguments.annotations, contents, arguments.output.resolve().parent)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(joined), encoding="utf-8")

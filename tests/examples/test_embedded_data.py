@@ -45,6 +45,10 @@ def test_shrunk_frames_and_boxes_match_the_videos(video_set, tmp_path, run):
             for box in after.boxes(frame).boxes_xyxy.astype(int):  # the objects are bright
                 inside = small[box[1] + 1 : box[3] - 1, box[0] + 1 : box[2] - 1]
                 assert inside.max(-1).mean() > 150
+    run("shrink.py", video_set.annotations, "-o", tmp_path / "few", "--every", "5")
+    few = VideoSet.load(tmp_path / "few" / "annotations.json")
+    assert few.tables.frame_ids.tolist() == [n for n in before.tables.frame_ids if n % 5 == 0]
+    assert len(list((tmp_path / "few").rglob("*.jpg"))) == few.num_frames
     again = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")}
     run("shrink.py", video_set.annotations, "-o", tmp_path, "--short-side", "32")
     assert again == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")}
