@@ -22,7 +22,8 @@ GAP_FRAMES = 2
 """Smallest number of clean frames between two bursts in the rendered set."""
 CLEAR_FRAMES = 0.25
 """Each object is undegraded and not occluded in at least this fraction of the frames."""
-WEAKEST_PEAK = 0.8
+PEAKS = (0.8, 1.0)
+"""Smallest and largest severity in the middle of a burst in the rendered set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ def schedule_bursts(
     kinds: Sequence[str] = KINDS,
     burst_frames: tuple[int, int] = BURST_FRAMES,
     gap_frames: int = GAP_FRAMES,
+    peaks: tuple[float, float] = PEAKS,
 ) -> list[Burst]:
     """Return bursts that cover at most `share` of the frames, with clean frames between them.
 
@@ -78,6 +80,7 @@ def schedule_bursts(
         burst_frames: Number of frames of the shortest and the longest burst; the last one drawn may
             be shorter.
         gap_frames: Smallest number of clean frames between two bursts.
+        peaks: Smallest and largest severity in the middle of a burst.
     """
     lengths: list[int] = []
     budget = int(share * num_frames)
@@ -94,7 +97,7 @@ def schedule_bursts(
     for order, (gap, length) in enumerate(zip(gaps[:-1], lengths, strict=True)):
         start += int(gap)
         envelope = 0.8 + 0.2 * np.sin(np.pi * (np.arange(length) + 0.5) / length)
-        severities = rng.uniform(WEAKEST_PEAK, 1.0) * envelope
+        severities = rng.uniform(*peaks) * envelope
         kind, angle = str(order_of_kinds[order % len(kinds)]), rng.uniform(0, 2 * np.pi)
         bursts.append(Burst(kind, start, tuple(severities.round(3).tolist()), angle))
         start += length + gap_frames

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -37,8 +36,18 @@ KINDS = ("motion_blur", "defocus", "low_light", "noise")
 _BURST_SHARE = (0.02, 0.06)
 _LONGEST_BURSTS = (15, 45)
 
+_PEAKS = (0.5, 0.75)
+"""Smallest and largest severity in the middle of a burst. In the dark, real objects have less
+contrast than the rendered ones."""
+_BLUR = 0.65
+"""Length of blur relative to that in the rendered set. Boxes are wider than the bodies of birds and
+drones, which a longer blur erases."""
+_NOISE = 0.6
+"""Noise relative to that in the rendered set, for the same reasons."""
 _OBJECT_SIDE = 0.24
 """Typical side of a box in the rendered set, as a fraction of the frame's width."""
+_QUANTILE = 0.25
+"""Part of a video's boxes that are smaller than those that decide the strength: few are erased."""
 _GRAIN_SHARE = 1 / 160
 """Side of the coarse grains in the rendered set, as a fraction of the frame's width."""
 _SIDE_IN_GRAINS = _OBJECT_SIDE / _GRAIN_SHARE
@@ -132,7 +141,7 @@ def clear_bursts(
         lengths = max(low // shrink, 1), max(high // shrink, 2)
         bursts = schedule_bursts(
             rng, num_frames, share, kinds=KINDS, burst_frames=lengths,
-            gap_frames=max(GAP_FRAMES, lengths[0]),
+            gap_frames=max(GAP_FRAMES, lengths[0]), peaks=_PEAKS,
         )  # fmt: skip
         if len(bursts) > 1:  # the last one gets what is left of the share
             bursts = [burst for burst in bursts if len(burst.severities) >= lengths[0]]
@@ -151,14 +160,13 @@ def object_scale(sides: np.ndarray, width: int) -> Scale:
         sides: Side of each box of the video, in pixels: the root of its area.
         width: Width of its frames in pixels, which bounds the scale.
     """
-    width_px = float(width)
+    like = float(width)  # width of a frame of the rendered set with such objects
     if len(sides):
-        width_px = min(width_px, float(np.median(sides)) / _OBJECT_SIDE)
-    grain_px = max(2, round(_GRAIN_SHARE * width_px))
-    # An object of fewer grains has less to be recognized by, so that it bears less noise.
-    side_in_grains = _OBJECT_SIDE * width_px / grain_px
-    noise = min(1.0, math.sqrt(side_in_grains / _SIDE_IN_GRAINS))
-    return Scale(width_px, grain_px, noise)
+        like = min(like, float(np.quantile(sides, _QUANTILE)) / _OBJECT_SIDE)
+    grain_px = max(2, round(_GRAIN_SHARE * like))
+    # Averaged over an object, noise decreases with the root of the number of its grains.
+    side_in_grains = _OBJECT_SIDE * like / grain_px
+    return Scale(_BLUR * like, grain_px, _NOISE * min(1.0, side_in_grains / _SIDE_IN_GRAINS))
 
 
 def _tracks(videos: VideoSet, frames: range) -> list[Track]:
