@@ -50,7 +50,7 @@ class Source:
         for section, entries in stream_sections(annotations, SECTIONS):
             if section == "annotations":
                 source.num_known_motion += sum(e.get("motion_iou") is not None for e in entries)
-            elif section == "images" and any(entry.get("degradation") for entry in entries):
+            elif section == "images" and any(map(_is_degraded, entries)):
                 raise DataError(
                     f"{annotations}: has frames that are already degraded",
                     hint="give the set that they were made from",
@@ -90,6 +90,11 @@ def write_annotations(
                 _write_list(out.write, map(changed.get(section, _unchanged), entries))
                 out.write("]")
         out.write("}\n")
+
+
+def _is_degraded(entry: Mapping[str, Any]) -> bool:
+    degradation = entry.get("degradation")  # another tool's may have another form
+    return isinstance(degradation, dict) and bool(degradation)
 
 
 def _write_list(write: Callable[[str], object], entries: Iterator[Any]) -> None:

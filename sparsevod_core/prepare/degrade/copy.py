@@ -98,19 +98,19 @@ def degrade_set(
 def _write_frames(
     videos: VideoSet, plans: list[VideoPlan], folder: Path, threads: int, reporter: Reporter
 ) -> None:
-    try:
-        with (
-            closing(FrameCopier(videos, folder, threads)) as copier,
-            reporter.progress("degrading", videos.num_frames) as progress,
-        ):
-            for plan in plans:
-                if copier.is_finished(plan):
-                    progress.advance(len(plan.frames), note=plan.folder)
-                else:
-                    copier.write(plan, progress)
-    except BaseException:
-        reporter.message(f"{folder}: finished videos are kept; run the same command to resume")
-        raise
+    with closing(FrameCopier(videos, folder, threads)) as copier:
+        try:
+            with reporter.progress("degrading", videos.num_frames) as progress:
+                for plan in plans:
+                    if copier.is_finished(plan):
+                        progress.advance(len(plan.frames), note=plan.folder)
+                    else:
+                        copier.write(plan, progress)
+        except BaseException:
+            if any(map(copier.is_finished, plans)):
+                kept = "finished videos are kept; run the same command to resume"
+                reporter.message(f"{folder}: {kept}")
+            raise
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from sparsevod_core.files.unfinished import Unfinished
 from sparsevod_core.prepare.degradations import degrade
 from sparsevod_core.prepare.degrade.plan import VideoPlan
 from sparsevod_core.reporting import Progress
+from sparsevod_core.video.kinds import is_image
 from sparsevod_core.video.overlap import map_ahead
 
 Pixels = UInt8[np.ndarray, "H W 3"]
@@ -33,7 +34,7 @@ def frame_file(videos: VideoSet, plan: VideoPlan, position: int) -> str:
     path, index = videos.frame_path(frame)
     is_still = frame >= videos.tables.video_starts[len(videos.tables.video_names)]
     number = position if is_still else int(videos.tables.frame_ids[frame])
-    is_copied = index is None and plan.burst(position) is None
+    is_copied = index is None and plan.burst(position) is None and is_image(path.name)
     return f"{number:06d}{path.suffix if is_copied else '.jpg'}"
 
 
@@ -53,6 +54,7 @@ class FrameCopier:
         self._reader = FrameReader(videos, threads=threads)
 
     def close(self) -> None:
+        """Close the video files."""
         self._reader.close()
 
     def is_finished(self, plan: VideoPlan) -> bool:

@@ -32,7 +32,7 @@ KINDS = ("motion_blur", "defocus", "low_light", "noise")
 # A whip pan, a search for focus or a shadow lasts about 0.2 to 1.5 seconds: 6 to 45 frames at 30
 # frames per second. Sets do not say their frame rate, and a short video should have more than one
 # burst, so that lengths also grow with the number of frames: 6 to 18 of 300, and those of the
-# rendered set up to 80 frames.
+# rendered set up to about 90 frames.
 _BURST_SHARE = (0.02, 0.06)
 _LONGEST_BURSTS = (15, 45)
 
