@@ -178,10 +178,17 @@ def _counts(name: str, videos: VideoSet, plans: list[VideoPlan], source: Source)
     )
     for video, plan in enumerate(plans):
         is_video = video < num_listed
-        last = len(plan.frames) - 1
-        files = [f"{name}/{plan.folder}/{frame_file(videos, plan, at)}" for at in (0, last)]
-        numbers = [int(tables.frame_ids[plan.frames[at]]) for at in (0, last)]
-        title = videos.video_name(video) if is_video else plan.folder
-        example = Example(title, last + 1, *numbers, *files)
+        files = [
+            f"{name}/{plan.folder}/{frame_file(videos, plan, position)}"
+            for position in (0, len(plan.frames) - 1)
+        ]
+        example = Example(
+            name=videos.video_name(video) if is_video else plan.folder,
+            num_frames=len(plan.frames),
+            first_number=int(tables.frame_ids[plan.frames[0]]),
+            last_number=int(tables.frame_ids[plan.frames[-1]]),
+            first_file=files[0],
+            last_file=files[1],
+        )
         result.add_example(example, is_video=is_video)
     return result

@@ -133,7 +133,7 @@ def clear_bursts(
     Bursts that hide an object for too long are dropped. Of several schedules, the one that keeps
     most frames degraded is taken. In a video of many short tracks, bursts must be shorter.
     """
-    tracks = [np.asarray(track) for track in tracks]
+    positions = [np.asarray(track) for track in tracks]
     low, high = burst_frames(num_frames)
     best: list[Burst] = []
     for attempt in range(_ATTEMPTS):
@@ -145,7 +145,7 @@ def clear_bursts(
         )  # fmt: skip
         if len(bursts) > 1:  # the last one gets what is left of the share
             bursts = [burst for burst in bursts if len(burst.severities) >= lengths[0]]
-        kept = _without_hiding(bursts, tracks, num_frames)
+        kept = _without_hiding(bursts, positions, num_frames)
         if _num_degraded(kept) > _num_degraded(best):
             best = kept
         if 2 * _num_degraded(best) >= share * num_frames:

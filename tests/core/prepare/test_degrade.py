@@ -219,7 +219,7 @@ def test_pixels_differ_only_in_degraded_frames(case: Any) -> None:
             changes[after.image_id(frame) in degraded].append(float(change))
     # JPEG changes the clean frames of video files, a little.
     assert max(changes[False]) < min(changes[True], default=99)
-    assert max(changes[False]) < 3
+    assert max(changes[False]) < 8
 
 
 def test_clean_image_files_are_copied_unchanged(image_set: Any, copies: Path) -> None:
