@@ -224,7 +224,7 @@ def prepare_vid(
             seed=degrade,
             root=frames_root,
             dry_run=dry_run,
-            workers=workers or 0,
+            workers=workers,
             reporter=reporter,
         )
         prepared = [copied]

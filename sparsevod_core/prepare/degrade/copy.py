@@ -33,6 +33,7 @@ from sparsevod_core.reporting import Reporter, SilentReporter
 VERSION = 1
 """Version of the degradations; another one may give other frames for the same seed."""
 SETTINGS_FILE = "degraded.json"
+_DIFFERENCES = {"inputs": "of other annotations or frames"}
 
 
 def degrade_set(
@@ -42,7 +43,7 @@ def degrade_set(
     seed: int,
     root: Path | None = None,
     dry_run: bool = False,
-    workers: int = 0,
+    workers: int | None = None,
     reporter: Reporter | None = None,
 ) -> PreparedSplit:
     """Write a degraded copy of a COCO-VID set, or only plan it.
@@ -58,7 +59,7 @@ def degrade_set(
             frames, whatever the number of workers.
         root: Folder of the frames; None: the folder recorded in the file.
         dry_run: If True, write nothing.
-        workers: Number of threads; 0: one per core.
+        workers: Number of threads; None: one per core.
 
     Returns:
         The counts of the set; `degraded_frames` has the number of degraded frames by kind.
@@ -89,7 +90,8 @@ def degrade_set(
     degraded = {"seed": seed, "share": SHARE, "version": VERSION}
     with locked([file]):
         _claim(folder, degraded | {"inputs": _digest(videos)})
-        _write_frames(videos, plans, folder, workers or num_processors(), reporter)
+        threads = num_processors() if workers is None else max(workers, 1)
+        _write_frames(videos, plans, folder, threads, reporter)
         write_annotations(file, videos, plans, source.info, degraded)
     result.file = file
     return result
@@ -117,7 +119,10 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     """Record what a folder is made from; raise if it holds frames of something else."""
     file = folder / SETTINGS_FILE
     try:
-        if folder.exists() and any(folder.iterdir()):
+        # A process that was killed may have left an unfinished file of settings.
+        if folder.exists() and any(
+            not p.name.startswith(f"{SETTINGS_FILE}.") for p in folder.iterdir()
+        ):
             _require_same(file, settings)
     except OSError as error:
         raise cannot_write(folder, error) from error
@@ -128,15 +133,17 @@ def _require_same(file: Path, settings: dict[str, Any]) -> None:
     try:
         earlier = json.loads(file.read_text("utf-8"))
         different = [key for key in settings if earlier[key] != settings[key]]
-        what = f"a degraded copy with another {different[0]}" if different else ""
+        if not different:
+            return
+        what = _DIFFERENCES.get(different[0], f"with another {different[0]}")
+        what = f"a degraded copy {what}"
     except FileNotFoundError:
         what = "something else"
     except (ValueError, TypeError, LookupError):
         what = f"a {SETTINGS_FILE} that is not of a degraded copy"
-    if what:
-        raise DataError(
-            f"{file.parent}: contains {what}", hint="give another output, or remove this folder"
-        )
+    raise DataError(
+        f"{file.parent}: contains {what}", hint="give another output, or remove this folder"
+    )
 
 
 def _digest(videos: VideoSet) -> str:

@@ -327,7 +327,7 @@ def test_another_seed_or_other_annotations_are_refused(case: Any, tmp_path: Path
     changed["images"][0]["note"] = "changed"
     (tmp_path / "annotations.json").write_text(json.dumps(changed))
     message = refused(tmp_path / "annotations.json", tmp_path / "out", root=case[0].parent)
-    assert "contains a degraded copy with another inputs" in message
+    assert "contains a degraded copy of other annotations or frames" in message
     assert files(tmp_path / "out") == before
 
 
