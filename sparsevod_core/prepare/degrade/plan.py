@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,8 @@ _OBJECT_SIDE = 0.24
 """Typical side of a box in the rendered set, as a fraction of the frame's width."""
 _QUANTILE = 0.25
 """Part of a video's boxes that are smaller than those that decide the strength: few are erased."""
+_SMALLEST_SIDE_PX = 12
+"""A blur or noise for even smaller objects would be lost when a detector downscales the frame."""
 _GRAIN_SHARE = 1 / 160
 """Side of the coarse grains in the rendered set, as a fraction of the frame's width."""
 _SIDE_IN_GRAINS = _OBJECT_SIDE / _GRAIN_SHARE
@@ -65,7 +68,8 @@ class VideoPlan:
     Attributes:
         folder: Name of the folder of its frames, without separators.
         frames: Frames in the `VideoSet`.
-        bursts: Bursts by the position of a frame in the video, from 0; they do not overlap.
+        bursts: Bursts in order of time, which do not overlap. Their frames are positions in the
+            video, from 0.
         scale: What their lengths are relative to.
         seed: Numbers that identify the video; frame seeds have one more.
     """
@@ -78,7 +82,10 @@ class VideoPlan:
 
     def burst(self, position: int) -> Burst | None:
         """Return the burst that a frame belongs to."""
-        return next((burst for burst in self.bursts if burst.severity(position)), None)
+        number = bisect_right(self.bursts, position, key=lambda burst: burst.start) - 1
+        return (
+            self.bursts[number] if number >= 0 and self.bursts[number].severity(position) else None
+        )
 
     def degradation(self, position: int) -> dict[str, float]:
         """Return the severity of a frame by kind, empty for a clean frame."""
@@ -162,7 +169,8 @@ def object_scale(sides: np.ndarray, width: int) -> Scale:
     """
     like = float(width)  # width of a frame of the rendered set with such objects
     if len(sides):
-        like = min(like, float(np.quantile(sides, _QUANTILE)) / _OBJECT_SIDE)
+        side = max(float(np.quantile(sides, _QUANTILE)), _SMALLEST_SIDE_PX)
+        like = min(like, side / _OBJECT_SIDE)
     grain_px = max(2, round(_GRAIN_SHARE * like))
     # Averaged over an object, noise decreases with the root of the number of its grains.
     side_in_grains = _OBJECT_SIDE * like / grain_px
@@ -188,21 +196,21 @@ def _sides(videos: VideoSet, frame: int) -> np.ndarray:
 def _without_hiding(
     bursts: Sequence[Burst], tracks: Sequence[np.ndarray], num_frames: int
 ) -> list[Burst]:
-    """Drop, one by one, the burst that hides most of the objects that are hidden for too long."""
-    kept = list(bursts)
-    while kept:
-        burst_of = np.full(num_frames, -1)
-        for number, burst in enumerate(kept):
-            burst_of[burst.start : burst.start + len(burst.severities)] = number
-        hiding = np.zeros(len(kept), int)
-        for track in tracks:
+    """Drop bursts until each object is clean in a fair part of its track, the longest there first.
+
+    One pass is enough, as no object becomes less visible.
+    """
+    burst_of = np.full(num_frames, -1)
+    for number, burst in enumerate(bursts):
+        burst_of[burst.start : burst.start + len(burst.severities)] = number
+    for track in tracks:
+        while True:
             hit = burst_of[track]
-            if (hit < 0).sum() < max(1, CLEAR_FRAMES * len(track)):
-                hiding += np.bincount(hit[hit >= 0], minlength=len(kept))
-        if not hiding.any():
-            break
-        del kept[int(hiding.argmax())]
-    return kept
+            hit = hit[hit >= 0]
+            if len(track) - len(hit) >= max(1, CLEAR_FRAMES * len(track)):
+                break
+            burst_of[burst_of == np.bincount(hit).argmax()] = -1
+    return [burst for number, burst in enumerate(bursts) if burst_of[burst.start] == number]
 
 
 def _num_degraded(bursts: Iterable[Burst]) -> int:

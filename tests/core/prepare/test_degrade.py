@@ -136,6 +136,7 @@ def test_strength_follows_the_objects_within_the_frame() -> None:
     assert small.width_px == pytest.approx(large.width_px / 6)
     assert 0.15 * small.width_px < 10  # a motion blur of severity 0.7 is shorter than half of it
     assert small.grain_px == 2 <= large.grain_px and small.noise < large.noise
+    assert object_scale(np.zeros(3), 640).width_px > 20  # boxes without area
     without_boxes, huge = (object_scale(np.full(n, 1e5), 640) for n in (0, 5))
     assert without_boxes == huge and huge.width_px <= 640
 
