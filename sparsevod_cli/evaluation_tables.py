@@ -121,7 +121,7 @@ def _by_speed(result: Result) -> None:
 
 
 def _by_condition(result: Result) -> None:
-    if result["degraded"] is None:  # as for every real data set
+    if result["degraded"] is None:  # of unknown condition, as real videos are
         return
     rows = [
         [name, *_values(one), f"{one['num_frames']:,}", f"{one['num_boxes']:,}"]

@@ -98,6 +98,9 @@ def _account(split: PreparedSplit) -> dict[str, str]:
     if split.num_targets != split.num_frames + split.num_stills:
         rows["targets of training"] = f"{split.num_targets:,}"
     rows["without a box"] = f"{split.num_empty:,}"
+    if degraded := split.degraded_frames:
+        rows["degraded frames"] = f"{sum(degraded.values()):,}"
+        rows |= {f"  {kind.replace('_', ' ')}": f"{n:,}" for kind, n in degraded.items()}
     rows["boxes"] = f"{split.num_boxes:,}"
     per_class = sorted(split.boxes_per_class.items(), key=lambda item: -item[1])
     shown = dict(per_class[:SHOWN_CLASSES])

@@ -1,16 +1,16 @@
 """Decode the videos of a set into small JPEG files, and adapt the annotations.
 
-    python examples/embedded/shrink.py drones/train.json -o data/drones_small --every 15
+    python examples/embedded/shrink.py drones/train.json -o data/drones_small
 
 writes data/drones_small/train.json and a folder of frames for each video. Reading a JPEG file takes
-a fraction of the time of seeking in a video. One of `--every` frames is a target frame in training.
-The others serve as support frames, which are then as close in time as in the original video.
+a fraction of the time of seeking in a video.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -29,10 +29,13 @@ def main() -> None:
     )
     parser.add_argument("annotations", type=Path, help="COCO-VID JSON of video files")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--short-side", type=int, default=256, help="pixels; default: 256")
-    parser.add_argument("--every", type=int, default=1, help="train on each N-th frame; default: 1")
+    parser.add_argument("--short-side", type=int, default=384, help="pixels; default: 384")
+    parser.add_argument("--every", type=int, default=1, help="keep each N-th frame; default: 1")
     arguments = parser.parse_args()
     content = json.loads(arguments.annotations.read_text("utf-8"))
+    kept = {i["id"] for i in content["images"] if i["frame_id"] % arguments.every == 0}
+    content["images"] = [image for image in content["images"] if image["id"] in kept]
+    content["annotations"] = [box for box in content["annotations"] if box["image_id"] in kept]
     videos = VideoSet.load(arguments.annotations)
     frame_of = {videos.image_id(frame): frame for frame in range(videos.num_frames)}
     name = arguments.annotations.stem
@@ -40,7 +43,8 @@ def main() -> None:
     for number in range(videos.num_videos):
         folder = f"{name}/{folder_of(videos, number)}"
         print(f"{folder} ({number + 1} of {videos.num_videos})", flush=True)
-        shrink_video(videos, number, arguments.output / folder, arguments.short_side)
+        frames = [frame for frame in videos.video_frames(number) if videos.image_id(frame) in kept]
+        shrink_video(videos, frames, arguments.output / folder, arguments.short_side)
     ratios = {}
     for image in content["images"]:
         frame = frame_of[image["id"]]
@@ -51,7 +55,6 @@ def main() -> None:
             "file_name": f"{name}/{folder_of(videos, number)}/{image['frame_id']:06d}.jpg",
             "width": width,
             "height": height,
-            "is_vid_train_frame": image["frame_id"] % arguments.every == 0,
         }
         images.append(image)
     for video in content["videos"]:
@@ -71,11 +74,10 @@ def folder_of(videos: VideoSet, number: int) -> str:
     return f"{number:04d}_{videos.video_name(number).replace('/', '_')}"
 
 
-def shrink_video(videos: VideoSet, number: int, folder: Path, short_side: int) -> None:
-    """Write the annotated frames of a video, unless the folder exists: it is then complete."""
+def shrink_video(videos: VideoSet, frames: Sequence[int], folder: Path, short_side: int) -> None:
+    """Write frames of one video, unless the folder exists: it is then complete."""
     if folder.exists():
         return
-    frames = videos.video_frames(number)
     file, _ = videos.frame_path(frames[0])
     wanted = {videos.frame_path(frame)[1] for frame in frames}
     partial = folder.with_name(folder.name + ".partial")

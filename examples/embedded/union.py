@@ -1,9 +1,11 @@
 """Merge annotated sets into one, with the union of their classes (by name) and a common root.
 
     python examples/embedded/union.py data/drones_small/train.json data/synthetic/train.json \\
-        -o data/both/train.json
+        --every 15 6 -o data/both/train.json
 
-Images, boxes and videos get new ids. Frames are not copied.
+Images, boxes and videos get new ids. Frames are not copied. Every 15th frame of the first set and
+every 6th of the second is a target frame in training. The others serve as support frames, which are
+then as close in time as before.
 """
 
 from __future__ import annotations
@@ -21,18 +23,32 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("annotations", type=Path, nargs="+", help="COCO-VID JSON files")
+    parser.add_argument(
+        "--every",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="one number per file: train on its every N-th frame; default: as the files say",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    joined = union(arguments.annotations, arguments.output.resolve().parent)
+    if arguments.every is not None and len(arguments.every) != len(arguments.annotations):
+        parser.error(f"--every: expected {len(arguments.annotations)} numbers, one per file")
+    contents = [json.loads(file.read_text("utf-8")) for file in arguments.annotations]
+    for content, every in zip(contents, arguments.every or (), strict=False):
+        for image in content["images"]:
+            image["is_vid_train_frame"] = image.get("frame_id", 0) % every == 0
+    joined = union(arguments.annotations, contents, arguments.output.resolve().parent)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(joined), encoding="utf-8")
     names = ", ".join(category["name"] for category in joined["categories"])
     print(f"{arguments.output}: {len(joined['images'])} frames of {names}")
 
 
-def union(files: Sequence[Path], folder: Path) -> dict[str, Any]:
-    """Return the merged set. `folder` is the folder of its JSON."""
-    contents = [json.loads(file.read_text("utf-8")) for file in files]
+def union(
+    files: Sequence[Path], contents: Sequence[dict[str, Any]], folder: Path
+) -> dict[str, Any]:
+    """Return the merged set of files with these contents. `folder` is the folder of its JSON."""
     roots = [
         Path(os.path.normpath(file.resolve().parent / content.get("info", {}).get("root", "")))
         for file, content in zip(files, contents, strict=True)

@@ -138,7 +138,7 @@ def evaluate(
     speed counts: labels of their track are too far apart). If the annotations do not say how
     objects move, both are null and unknown is the reason. degraded and clean (AP, AP50, AP75,
     num_frames, num_boxes) are of frames whose `degradation` in the annotations is set or empty, as
-    in a rendered set; otherwise they are null.
+    in a rendered set or a degraded copy; otherwise they are null.
 
     confusion has score, iou, correct, wrong_class, missed, false_alarms, the same four per_class,
     top (true, predicted, count, share of the true class), classes and matrix (true class by

@@ -1,4 +1,4 @@
-"""`sparsevod prepare-vid`: convert labeled videos, render a small set, or check a prepared set."""
+"""`sparsevod prepare-vid`: convert labeled videos; render, degrade or check a prepared set."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ SCHEMA = "sparsevod.prepare/1"
 
 _own = partial(typer.Option, rich_help_panel="Your own videos")
 _rendered = partial(typer.Option, rich_help_panel="Rendered set")
+_degraded = partial(typer.Option, rich_help_panel="Degraded copy")
 _checked = partial(typer.Option, rich_help_panel="Report on a prepared set")
 
-# Parameters that belong to only one of the three ways to use the command.
+# Parameters that belong to only one of the ways to use the command.
 _TO_CONVERT = {
-    "label_format", "splits", "no_det", "dry_run", "workers",
+    "label_format", "splits", "no_det",
     "classes", "images", "val_fraction", "first_frame", "group_by_folder",
 }  # fmt: skip
+_TO_WRITE = {"dry_run", "workers"}  # to convert, or to degrade
 _TO_RENDER = {"videos", "val_videos", "frames", "val_frames", "frame_size", "size"}
-_TO_CHECK = {"frames_root", "decode"}
+_TO_CHECK = {"decode"}
 
 
 def prepare_vid(
@@ -38,7 +40,7 @@ def prepare_vid(
         typer.Argument(
             metavar="ROOT",
             help="Folder of the videos, or their annotation file; with --synthetic, the "
-            "folder to render into.",
+            "folder to render into; with --degrade, the prepared JSON file.",
         ),
     ] = None,
     label_format: Annotated[
@@ -87,7 +89,7 @@ def prepare_vid(
             min=0,
             max=1024,
             metavar="N",
-            help="Number of processes; default: one per core.",
+            help="Number of processes (--degrade: threads); default: one per core.",
         ),
     ] = None,
     synthetic: Annotated[
@@ -117,20 +119,33 @@ def prepare_vid(
         typer.Option("--size", hidden=True, help="Deprecated: frame size as WIDTHxHEIGHT."),
     ] = None,
     seed: Seed = None,
+    degrade: Annotated[
+        int | None,
+        _degraded(
+            "--degrade",
+            metavar="SEED",
+            min=0,
+            max=2**63 - 1,
+            help="Write a copy of the prepared set ROOT with blurred, dark and noisy frames.",
+        ),
+    ] = None,
     check: Annotated[
         list[Path] | None,
         _checked("--check", metavar="FILE", help="Report on a prepared set; repeatable."),
     ] = None,
     frames_root: Annotated[
         Path | None,
-        _checked("--root", help="Folder of the frames; default: the folder recorded in FILE."),
+        _checked(
+            "--root",
+            help="Folder of the frames, also for --degrade; default: the one recorded in FILE.",
+        ),
     ] = None,
     decode: Annotated[
         bool, _checked("--decode", help="Open every image and decode every video.")
     ] = False,
     json_out: JsonOut = None,
 ) -> None:
-    """Convert labeled videos to COCO-VID JSON, render a small set, or check a prepared set.
+    """Convert labeled videos to COCO-VID JSON; render a small set, degrade or check a prepared one.
 
     ImageNet VID is read from ROOT/Data, ROOT/Annotations and the lists in ROOT/ImageSets, as in the
     official archives of 2015 or 2017, complete or in part. DET's still images of the 30 classes, if
@@ -147,6 +162,10 @@ def prepare_vid(
     Frames are not copied: the JSON records their paths. Broken labels are skipped and reported with
     file and line. Run the same command again to resume an interrupted conversion.
 
+    --degrade SEED FILE -o OUT copies a prepared set, with bursts of motion blur, defocus, low light
+    and noise in up to 40 % of the frames of each video. `eval` then reports AP on degraded and on
+    clean frames. Run the same command again to resume.
+
     --check FILE reports on any COCO-VID file: classes, sizes, tracks, motion, frame files, and
     broken or unusual entries, as text and as a page of plots (-o PAGE.png, .pdf or .svg; default:
     FILE.check.png). The exit code is 1 if training would fail, or, with --strict, for any problem.
@@ -161,6 +180,8 @@ def prepare_vid(
     Example: sparsevod prepare-vid my_videos --format yolo -o data/mine --val-fraction 0.2 --seed 1
 
     Example: sparsevod prepare-vid --synthetic data/synthetic --videos 20 --seed 1
+
+    Example: sparsevod prepare-vid --degrade 1 data/mine/val.json -o data/mine_degraded
 
     Example: sparsevod prepare-vid --check data/synthetic/train.json
     """
@@ -194,6 +215,19 @@ def prepare_vid(
             seed=seed,
         )
         prepared = prepare_synthetic(root, config, reporter=reporter)
+    elif degrade is not None:
+        from sparsevod_core.prepare.degrade.copy import degrade_set
+
+        copied = degrade_set(
+            root,
+            output,
+            seed=degrade,
+            root=frames_root,
+            dry_run=dry_run,
+            workers=workers,
+            reporter=reporter,
+        )
+        prepared = [copied]
     else:
         from sparsevod_core.prepare.labeled import prepare_labeled
         from sparsevod_core.prepare.reading.label_set import Hints
@@ -230,19 +264,24 @@ def _check_usage(context: typer.Context, root: Path | None, output: Path | None)
     }
     renders = bool(given & _TO_RENDER) or ("seed" in given and "val_fraction" not in given)
     if "check" in given:
-        if renders or given & {"root", "synthetic", *_TO_CONVERT}:
+        if renders or given & {"root", "synthetic", "degrade", *_TO_CONVERT, *_TO_WRITE}:
             raise ConfigError("--check goes with --root, --decode, --strict, -o and --json")
         return
-    if given & _TO_CHECK:
-        raise ConfigError("--root and --decode go with --check FILE")
+    if given & _TO_CHECK or ("frames_root" in given and "degrade" not in given):
+        raise ConfigError("--root and --decode go with --check FILE (--root also with --degrade)")
     if root is None:
         raise ConfigError(
             "no folder given: name the folder of the videos, or the folder to render with "
             "--synthetic",
             hint="sparsevod prepare-vid ILSVRC2015 -o data/imagenet_vid",
         )
-    if "synthetic" in given:
-        if output or given & {"strict", *_TO_CONVERT}:
+    if "degrade" in given:
+        if "seed" in given or given & {"synthetic", "strict", *_TO_CONVERT, *_TO_RENDER}:
+            raise ConfigError(
+                "--degrade goes with one JSON file, -o, --root, --workers, --dry-run and --json"
+            )
+    elif "synthetic" in given:
+        if output or given & {"strict", *_TO_CONVERT, *_TO_WRITE}:
             raise ConfigError("--synthetic goes with one folder and the options of a rendered set")
     elif renders:
         raise ConfigError(

@@ -27,12 +27,11 @@ def run(monkeypatch):
 
 
 def test_shrunk_frames_and_boxes_match_the_videos(video_set, tmp_path, run):
-    run("shrink.py", video_set.annotations, "-o", tmp_path, "--short-side", "32", "--every", "5")
+    run("shrink.py", video_set.annotations, "-o", tmp_path, "--short-side", "32")
     before, after = (
         VideoSet.load(file) for file in (video_set.annotations, tmp_path / "annotations.json")
     )
     assert after.num_frames == before.num_frames == 32
-    assert after.tables.is_target[:7].tolist() == [True, *4 * [False], True, False]
     with closing(FrameReader(after)) as reader:
         for frame in range(after.num_frames):
             assert after.image_id(frame) == before.image_id(frame)
@@ -46,8 +45,12 @@ def test_shrunk_frames_and_boxes_match_the_videos(video_set, tmp_path, run):
             for box in after.boxes(frame).boxes_xyxy.astype(int):  # the objects are bright
                 inside = small[box[1] + 1 : box[3] - 1, box[0] + 1 : box[2] - 1]
                 assert inside.max(-1).mean() > 150
+    run("shrink.py", video_set.annotations, "-o", tmp_path / "few", "--every", "5")
+    few = VideoSet.load(tmp_path / "few" / "annotations.json")
+    assert few.tables.frame_ids.tolist() == [n for n in before.tables.frame_ids if n % 5 == 0]
+    assert len(list((tmp_path / "few").rglob("*.jpg"))) == few.num_frames
     again = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")}
-    run("shrink.py", video_set.annotations, "-o", tmp_path, "--short-side", "32", "--every", "5")
+    run("shrink.py", video_set.annotations, "-o", tmp_path, "--short-side", "32")
     assert again == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")}
 
 
@@ -63,9 +66,12 @@ def test_a_union_has_all_videos_and_each_class_once(image_set, tmp_path, run):
         "categories": [{"id": 1, "name": "bird"}, {"id": 2, "name": "bar"}],
     }
     (other / "set.json").write_text(json.dumps(content))
-    run("union.py", image_set.annotations, other / "set.json", "-o", tmp_path / "both" / "all.json")
+    files = image_set.annotations, other / "set.json"
+    run("union.py", *files, "--every", 2, 1, "-o", tmp_path / "both" / "all.json")
 
     before, both = VideoSet.load(image_set.annotations), VideoSet.load(tmp_path / "both/all.json")
+    first = both.video_frames(0)
+    assert both.tables.is_target[first].tolist() == [n % 2 == 0 for n in range(len(first))]
     assert [category.name for category in both.categories] == ["square", "bar", "bird"]
     assert both.num_frames == before.num_frames + 1
     assert both.num_videos == before.num_videos + 1  # among them a still image

@@ -47,7 +47,8 @@ class GroundTruth:
         video_of_image: Position in `video_names` of each image.
         frame_ids: Place of each image in its video, or `NO_FRAME`.
         conditions: `DEGRADED` or `CLEAN` for images with `degradation` (severities by kind, as
-            rendered sets have; empty for a clean frame), otherwise `UNKNOWN_CONDITION`.
+            rendered sets and degraded copies have; empty for a clean frame), otherwise
+            `UNKNOWN_CONDITION`.
         file_names: File names of the images, "" where the file has none.
     """
 

@@ -35,6 +35,7 @@ class PreparedSplit:
         num_crowd: Number of boxes that are neither trained on nor scored.
         farthest_px: Largest coordinate of a box.
         boxes_per_class: Number of boxes by class name, in the order of the categories.
+        degraded_frames: Number of frames of a degraded copy by kind of degradation.
         videos: One example per video.
         shared: What val has in common with train.
         first_numbers: Smallest and largest number of a video's first frame; None without videos.
@@ -65,6 +66,7 @@ class PreparedSplit:
     num_crowd: int = 0
     farthest_px: float = 0.0
     boxes_per_class: dict[str, int] = field(default_factory=dict)
+    degraded_frames: dict[str, int] = field(default_factory=dict)
     expected_boxes_per_class: dict[str, int] | None = None
     videos: list[Example] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)
@@ -91,14 +93,15 @@ class PreparedSplit:
         self.num_crowd += counts.num_crowd
         self.farthest_px = max(self.farthest_px, counts.farthest_px)
         if counts.example is not None:
-            self._add_example(counts.example, is_video=counts.num_videos > 0)
+            self.add_example(counts.example, is_video=counts.num_videos > 0)
         self.problems += counts.problems
         for name, number in counts.boxes_per_class.items():
             self.boxes_per_class[name] += number
         for reason, number in counts.left_out.items():
             self.left_out[reason] = self.left_out.get(reason, 0) + number
 
-    def _add_example(self, example: Example, *, is_video: bool) -> None:
+    def add_example(self, example: Example, *, is_video: bool) -> None:
+        """Add the frames of one more video, or a folder of still images, as an example."""
         if not is_video:
             self.stills = self.stills or example
             return

@@ -11,8 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
+from sparsevod_core.prepare.degradations import (
+    CLEAR_FRAMES,
+    Burst,
+    Scale,
+    degrade,
+    schedule_bursts,
+)
 from sparsevod_core.prepare.synthetic.classes import OBJECT_CLASSES
-from sparsevod_core.prepare.synthetic.degradations import Burst, degrade, schedule_bursts
 from sparsevod_core.prepare.synthetic.landscape import landscape
 from sparsevod_core.prepare.synthetic.paths import ObjectPath, camera_path, object_path
 from sparsevod_core.prepare.synthetic.sprite import Sprite, draw, footprint, make_sprite
@@ -29,8 +35,6 @@ MIN_SIDE_PX = 4
 """Smallest width and height of the visible part of an object that has a box."""
 OCCLUDED_BELOW = 0.6
 """An object is `occluded` if a smaller fraction of its part within the frame is visible."""
-CLEAR_FRAMES = 0.25
-"""Each object is undegraded and not occluded in at least this fraction of the frames."""
 
 DIAMETERS = (0.2, 0.5)
 """Smallest and largest diameter as a fraction of the frame's height, at scale 1."""
@@ -125,7 +129,7 @@ class Scene:
                 cover = self._occluders(burst, severity, index)
                 image = self._lay_over(image, cover, index)
             elif severity:
-                image = degrade(rng, image, burst, severity)
+                image = degrade(rng, image, burst, severity, Scale(self._width))
             if severity:
                 degradation[burst.kind] = severity
         objects = self._visible_objects(index, cover >= 0.5)

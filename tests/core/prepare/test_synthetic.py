@@ -17,11 +17,16 @@ import pytest
 from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import ConfigError, DataError
+from sparsevod_core.prepare.degradations import (
+    BURST_FRAMES,
+    CLEAR_FRAMES,
+    KINDS,
+    schedule_bursts,
+)
 from sparsevod_core.prepare.synthetic import render as synthetic
 from sparsevod_core.prepare.synthetic.classes import OBJECT_CLASSES
-from sparsevod_core.prepare.synthetic.degradations import BURST_FRAMES, KINDS, schedule_bursts
 from sparsevod_core.prepare.synthetic.render import SyntheticConfig, prepare_synthetic
-from sparsevod_core.prepare.synthetic.scene import CLEAR_FRAMES, Scene
+from sparsevod_core.prepare.synthetic.scene import Scene
 from sparsevod_core.video.reader import VideoReader
 
 SMALL = SyntheticConfig(

@@ -80,10 +80,21 @@ def test_the_papers_results_are_in_the_rows_with_its_settings():
     (small,) = tables(3)
     assert [row.paper.AP50 for row in small.rows] == [60.0, None, 78.0]
     (supports,) = tables(5, preset="r50")
-    assert [row.supports for row in supports.rows] == [0, 2, None, 14]
-    assert [row.paper.fps for row in supports.rows] == [None, 17.7, 14.4, None]
+    assert [row.supports for row in supports.rows] == [0, 1, 2, 4, None, 10, 14]
+    assert [row.paper.fps for row in supports.rows] == [None, None, 17.7, None, 14.4, None, None]
     with pytest.raises(ConfigError, match="table 6: expected some of 1, 2, 3, 4, 5"):
         tables(2, 6, preset="r50")
+
+
+def test_only_the_chosen_tables_need_their_settings():
+    def config(cell: grid.Cell) -> Config:
+        if cell.system != "sparsevod":
+            raise ConfigError("no such preset")
+        return load_config("tiny", overrides=cell.settings)
+
+    assert [table.number for table in grid.tables(config, (5, 2))] == [2, 5]
+    with pytest.raises(ConfigError, match="no such preset"):
+        grid.tables(config, (1,))
 
 
 def test_mean_spread_and_gain(tmp_path):

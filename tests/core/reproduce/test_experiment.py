@@ -37,7 +37,7 @@ def test_the_full_model_is_evaluated_with_every_number_of_supports(tmp_path):
         if words[0] == "train":
             (full / "checkpoints").mkdir(parents=True, exist_ok=True)
             (full / "checkpoints" / "last.pth").touch()
-        elif len(commands) == 4:  # the third evaluation
+        elif len(commands) == 7:  # the sixth evaluation
             raise CommandError("failed")
         else:
             file = Path(words[-1].removeprefix("--json="))
@@ -52,7 +52,8 @@ def test_the_full_model_is_evaluated_with_every_number_of_supports(tmp_path):
     model = ("--system=sparsevod", "--backbone=tiny")
     new = (*model, f"--output={full}", "--seed=1", "--set=train.epochs=2")
     assert commands[0] == ("train", *new)
-    assert [words[2] for words in commands[1:]] == [f"--num-supports={n}" for n in (0, 2, 14)]
+    counts = (0, 1, 2, 4, 10, 14)
+    assert [words[2] for words in commands[1:]] == [f"--num-supports={n}" for n in counts]
     assert small.state(*run) == "begun"
 
     commands.clear()
