@@ -24,6 +24,9 @@ small=data/drones_small
 [ -e data/both/train.json ] ||
   $python "$here/union.py" $small/tenth/train.json data/synthetic/train.json --every 15 6 \
     -o data/both/train.json
+# All runs are scored on every 10th frame of the validation videos, the bundled model on all frames.
+[ -e data/drones_few/val.json ] ||
+  $python "$here/shrink.py" "$drones/val.json" -o data/drones_few --every 10
 
 # From ImageNet's weights to a detector of single frames: on small rendered frames, which teach the
 # head most in little time, then on both sets.
@@ -45,7 +48,7 @@ train "$frames" --annotations data/both/train.json --config "$here/config.yaml" 
 
 # The first and last row of Table 2, single frames and all parts, both from that detector, whose
 # backbone stays as it is.
-$sparsevod reproduce --annotations data/both/train.json --val "$drones/val.json" \
+$sparsevod reproduce --annotations data/both/train.json --val data/drones_few/val.json \
   --backbone lite0 --config "$here/config.yaml" --pretrained "$frames/checkpoints/last.pth" \
   --set-rows "train.epochs=${EPOCHS:-1}" --set-rows train.learning_rate=4e-4 \
   --set-rows model.frozen_stages=5 --device "$device" --tables 2 --seeds "$seeds" \
