@@ -32,7 +32,7 @@ POLICIES = {
     "sleeping (OMP_WAIT_POLICY=passive)": {"OMP_WAIT_POLICY": "passive"},
     OURS: {},
 }
-SIZES = {"r50": (600, 1000), "embedded": (224, 280)}
+SIZES = {"r50": (600, 1000), "embedded": (320, 400)}
 COUNTS = "while True: pass"
 COUNTS_HALF_THE_TIME = """
 import time

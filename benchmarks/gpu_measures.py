@@ -218,7 +218,7 @@ def _in_precisions(network: torch.nn.Module, frame: Tensor) -> dict[str, Callabl
 def accuracy(device: torch.device, scale: Scale) -> Found:
     """Largest difference of any stage from the plain model on the CPU, with equal stage inputs."""
     trained = load_detector(embedded_checkpoint())[0].eval()
-    yield from _differences("embedded", trained, (224, 280), device)
+    yield from _differences("embedded", trained, (320, 400), device)
     detector = random_detector(scale.preset, scale.size, "model.proposal_init=grid")
     yield from _differences(scale.preset, detector, scale.size, device)
 
@@ -290,7 +290,7 @@ def _recorded_against_launched(device: torch.device, precision: Any) -> Found:
     ways: dict[str, torch.nn.Module] = {"launched": detector}
     if plan.recorded:
         ways["recorded"] = GraphedTraining(detector).train()
-    batch = _clips(1, (224, 280)).to(device)
+    batch = _clips(1, (320, 400)).to(device)
     parameters = [one for one in detector.parameters() if one.requires_grad]
     criterion = SetCriterion(config.loss)
     losses, gradients = {}, {}

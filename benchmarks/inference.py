@@ -192,7 +192,7 @@ def accuracy(rounds: int) -> dict[str, Any]:
         ("R50, untrained maps as they are", r50(unit_maps=False)),
         ("the embedded model, trained", load_detector(embedded_checkpoint())[0].eval()),
     ):
-        size = (224, 280) if "embedded" in name else SIZE
+        size = (320, 400) if "embedded" in name else SIZE
         images, _ = frames(size)
         for precision in PRECISIONS:
             fast: Any = optimized(detector, plan_for(CPU, precision))
@@ -354,14 +354,14 @@ def video_length(rounds: int) -> dict[str, float]:
     """
     predictor = Predictor.from_checkpoint(device="cpu", overrides=["inference.precision=auto"])
     batch = predictor.config.inference.batch
-    images, _ = frames((224, 280), 1)
+    images, _ = frames((320, 400), 1)
     times: dict[int, list[float]] = {50: [], 200: [], 800: []}
     with tempfile.TemporaryDirectory() as folder:
         for length in times:
             path = Path(folder) / f"{length}.mp4"
-            with VideoWriter(path, 280, 224, frame_rate=Fraction(25)) as writer:
+            with VideoWriter(path, 400, 320, frame_rate=Fraction(25)) as writer:
                 for number in range(length):  # back and forth, so that all lengths show the same
-                    moved = images[0, :, :224, :280].roll(abs(number % 50 - 25), dims=2)
+                    moved = images[0, :, :320, :400].roll(abs(number % 50 - 25), dims=2)
                     writer.write(moved.permute(1, 2, 0).contiguous().numpy())
         for _ in range(3):
             for length, found in times.items():

@@ -10,7 +10,7 @@ NAME = "embedded"
 
 def embedded_checkpoint() -> Path:
     """Return the path of the bundled checkpoint."""
-    return _file("sparsevod_tiny.pth")
+    return _file("sparsevod_lite0.pth")
 
 
 def embedded_card() -> Path:

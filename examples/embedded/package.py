@@ -1,7 +1,7 @@
 """Convert a training checkpoint to the file that comes with the package.
 
     python examples/embedded/package.py runs/embedded/checkpoints/best.pth \\
-        -o sparsevod_core/weights/sparsevod_tiny.pth
+        -o sparsevod_core/weights/sparsevod_lite0.pth
 
 Weights are rounded to half precision, which halves the size; a detector that loads them computes in
 float32. Paths of the data and the training state are removed.

@@ -82,7 +82,7 @@ def test_bench(run: Run, capsys: Any) -> None:
     assert reports_model(printed.err)
     result = json.loads(printed.out)
     model, made_by = result["model"], result["run"]
-    assert (model["checkpoint"], model["config"]["backbone"]) == ("embedded", "tiny")
+    assert (model["checkpoint"], model["config"]["backbone"]) == ("embedded", "lite0")
     assert made_by["settings"]["data.short_side"] == result["settings"]["size"][0]
     assert made_by["seed"] == 0
 

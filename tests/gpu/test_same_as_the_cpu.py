@@ -15,7 +15,7 @@ from sparsevod_core.embedded import embedded_checkpoint
 from sparsevod_core.fast import Plan, computing_in, optimized, plan_for
 
 pytestmark = ON_A_GPU
-SIZE = (224, 280)
+SIZE = (320, 400)
 
 
 @pytest.fixture(scope="module")
