@@ -142,6 +142,33 @@ def test_own_videos(tmp_path):
     assert lines[3] == "clip: 2 frames of (64, 96, 3), first ['cat']"
 
 
+def test_ap_by_size_counts_each_object_in_its_range(tmp_path):
+    image = {"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}
+    boxes = [[10, 10, 20, 20], [100, 10, 20, 20], [200, 10, 40, 40]]
+    truth = {
+        "categories": [{"id": 3, "name": "cat"}],
+        "images": [image],
+        "annotations": [
+            {"id": n, "image_id": 1, "category_id": 3, "bbox": box, "area": box[2] * box[3]}
+            for n, box in enumerate(boxes, start=1)
+        ],
+    }
+    for box in truth["annotations"]:
+        box["iscrowd"] = 0
+    # One of the two small objects is found, and the large one.
+    found = [{"image_id": 1, "category_id": 3, "bbox": boxes[n], "score": 0.9} for n in (0, 2)]
+    (tmp_path / "val.json").write_text(json.dumps(truth))
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    lines = run("ap_by_size.py", "val.json", "found.json", folder=tmp_path).splitlines()
+    assert lines == [
+        "0 to 16 px           0 boxes  AP50 -",
+        "16 to 24 px          2 boxes  AP50 0.505",  # 51 of 101 recall levels
+        "24 to 32 px          0 boxes  AP50 -",
+        "32 to 64 px          1 boxes  AP50 1.000",
+        "from 64 px           0 boxes  AP50 -",
+    ]
+
+
 def test_one_class_counts_a_correct_box_of_a_wrong_class(tmp_path):
     image = {"file_name": "a.jpg", "width": 64, "height": 48}
     box = [10, 10, 20, 20]

@@ -1,0 +1,38 @@
+"""Print AP50 by the size of the objects in pixels of the original frames, with pycocotools.
+
+    sparsevod eval CHECKPOINT --annotations val.json --save-predictions found.json
+    python examples/ap_by_size.py val.json found.json
+
+The size is the square root of the area of the box. As in COCO, detections outside a range that
+match no object are not counted as errors there.
+"""
+
+import contextlib
+import io
+import sys
+from itertools import pairwise
+
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+SIDES = (0, 16, 24, 32, 64, 100_000)
+
+annotations, predictions = sys.argv[1:]
+with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+    truth = COCO(annotations)
+    scores = COCOeval(truth, truth.loadRes(predictions), "bbox")
+    ranges = list(pairwise(SIDES))
+    scores.params.areaRng = [[low**2, high**2] for low, high in ranges]
+    scores.params.areaRngLbl = [f"{low} to {high}" for low, high in ranges]
+    scores.params.iouThrs = scores.params.iouThrs[:1]
+    scores.evaluate()
+    scores.accumulate()
+precision = scores.eval["precision"][0, :, :, :, -1]  # recall levels, classes, sizes
+areas = [box["area"] for box in truth.dataset["annotations"]]
+for number, (low, high) in enumerate(ranges):
+    of_class = precision[..., number].mean(0)
+    known = of_class[of_class >= 0]  # -1: no object of this size
+    boxes = sum(low**2 <= area < high**2 for area in areas)
+    text = f"{known.mean():.3f}" if len(known) else "-"
+    name = f"{low} to {high} px" if number < len(ranges) - 1 else f"from {low} px"
+    print(f"{name:14}{boxes:8,} boxes  AP50 {text}")
