@@ -161,12 +161,18 @@ def test_ap_by_size_counts_each_object_in_its_range(tmp_path):
     (tmp_path / "found.json").write_text(json.dumps(found))
     lines = run("ap_by_size.py", "val.json", "found.json", folder=tmp_path).splitlines()
     assert lines == [
-        "0 to 16 px           0 boxes  AP50 -",
-        "16 to 24 px          2 boxes  AP50 0.505",  # 51 of 101 recall levels
-        "24 to 32 px          0 boxes  AP50 -",
-        "32 to 64 px          1 boxes  AP50 1.000",
-        "from 64 px           0 boxes  AP50 -",
+        "all                  3 boxes  AP at IoU 0.5 0.663",  # 67 of 101 recall levels
+        "0 to 16 px           0 boxes  AP at IoU 0.5 -",
+        "16 to 24 px          2 boxes  AP at IoU 0.5 0.505",  # 51 of them
+        "24 to 32 px          0 boxes  AP at IoU 0.5 -",
+        "32 to 64 px          1 boxes  AP at IoU 0.5 1.000",
+        "from 64 px           0 boxes  AP at IoU 0.5 -",
     ]
+    found[0]["bbox"] = [15, 10, 20, 20]  # IoU 0.6
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    for iou, ap in ((0.55, "0.505"), (0.65, "0.000")):
+        lines = run("ap_by_size.py", "val.json", "found.json", iou, folder=tmp_path).splitlines()
+        assert lines[2] == f"16 to 24 px          2 boxes  AP at IoU {iou} {ap}"
 
 
 def test_one_class_counts_a_correct_box_of_a_wrong_class(tmp_path):
