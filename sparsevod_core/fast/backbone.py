@@ -17,6 +17,7 @@ from sparsevod_core.fast.inverted_residual import pack_inverted_residuals
 from sparsevod_core.fast.onednn import PackedConv2d
 from sparsevod_core.model.backbone import Backbone, ResNetStages, maps_of_stages
 from sparsevod_core.model.dilated_backbone import DilatedBackbone
+from sparsevod_core.model.efficientnet_lite import InvertedResidual
 from sparsevod_core.model.mega.backbone import C4Backbone
 
 
@@ -26,7 +27,12 @@ class FoldedStages(nn.Module):
     A BatchNorm with stored statistics scales and shifts each channel. Folding both into the
     convolution before it saves a pass over every map.
 
+    Depthwise convolutions, and what is between them, stay in fp32: a channel of theirs sums few
+    products, so that errors of bf16 hardly cancel. In bf16, they changed scores of the bundled
+    model by up to 0.08 instead of 0.02, and saved 6 of 106 ms per frame on one core.
+
     Args:
+        dtype: type of the maps.
         fuse: fuses a convolution with what follows it; None: no layer is fused.
     """
 
@@ -34,21 +40,25 @@ class FoldedStages(nn.Module):
         super().__init__()
         parts = copy.deepcopy(nn.ModuleList([backbone.stem, *backbone.stages])).eval()
         _fold(parts)
-        self.stem, *stages = parts.to(dtype).to(memory_format=torch.channels_last)
+        is_depthwise = any(isinstance(part, InvertedResidual) for part in parts.modules())
+        self._compute_dtype = torch.float32 if is_depthwise else dtype
+        self._dtype = dtype
+        parts = parts.to(self._compute_dtype).to(memory_format=torch.channels_last)
+        self.stem, *stages = parts
         if fuse is not None and not _has_norms(parts):
             stages = [fuse_blocks(stage, fuse) for stage in stages]
             if fuse is PackedConv2d:
                 for part in (self.stem, *stages):
                     pack_inverted_residuals(part)
         self.stages = nn.ModuleList(stages)
-        self._dtype = dtype
 
     def stage_maps(
         self, images: Float[Tensor, "B 3 H W"], num_stages: int | None = None
     ) -> list[Float[Tensor, "B _ _ _"]]:
         """Return channels-last maps of the first stages, or of all four, of normalized images."""
-        images = images.to(dtype=self._dtype, memory_format=torch.channels_last)
-        return maps_of_stages(self.stages[:num_stages], self.stem(images))
+        images = images.to(dtype=self._compute_dtype, memory_format=torch.channels_last)
+        maps = maps_of_stages(self.stages[:num_stages], self.stem(images))
+        return [features.to(self._dtype) for features in maps]
 
 
 class FoldedBackbone(FoldedStages):
@@ -99,8 +109,8 @@ class FoldedC4Backbone(FoldedStages):
 
     def roi_map(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D h w"]:
         """Return the channels-last map of the RoIs, given the map of the region proposals."""
-        (layer4,) = maps_of_stages(self.stages[3:], features)
-        return self.reduction(layer4)
+        (layer4,) = maps_of_stages(self.stages[3:], features.to(self._compute_dtype))
+        return self.reduction(layer4.to(self._dtype))
 
 
 class PyramidLayers(nn.Module):

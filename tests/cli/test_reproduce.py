@@ -37,7 +37,7 @@ def test_documented_commands_parse() -> None:
     assert len(shown) >= 6
     for words in shown:
         context = REPRODUCE.make_context("reproduce", words)
-        assert context.params["backbone"] in ("tiny", "r50")
+        assert context.params["backbone"] in ("tiny", "lite0", "r50")
 
 
 @pytest.mark.parametrize(
