@@ -83,7 +83,8 @@ def test_onnx_runtime_finds_the_same(
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime (extra `dev`)")
     detector = detector_of(system)
     files = export(detector, tmp_path / "model.onnx")
-    # One thread: with several, the order of sums depends on the load, and TROI's search has ties.
+    # One thread: with several, one score of TROI differed once, in a run of the whole suite. The
+    # cause is not established; an order of sums that depends on the load is the likely one.
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     frame, support = (
