@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sparsevod_core.fast.backbone import FoldedBackbone
+from sparsevod_core.fast.frozen import FoldedFrozenStages
 from sparsevod_core.fast.fused import BiasActConv2d
 from sparsevod_core.fast.graphed_training import GraphedTraining
 from sparsevod_core.fast.onednn import PackedConv2d, PackedLinear, can_pack
@@ -21,6 +22,7 @@ from sparsevod_core.fast.taps import TappedTemporalRoI
 from sparsevod_core.fast.transvod import optimized_transvod
 from sparsevod_core.fast.two_stage import optimized_mega, optimized_two_stage
 from sparsevod_core.kernels.int8_similarity import int8_keys
+from sparsevod_core.model.backbone import ResNetStages
 from sparsevod_core.model.detector import SparseVOD
 from sparsevod_core.model.interaction import InstanceInteraction
 from sparsevod_core.model.mega.detector import MEGA
@@ -79,10 +81,14 @@ def _optimized_sparsevod(detector: SparseVOD, plan: Plan) -> SparseVOD | Recorde
 
 
 def trainable(detector: VideoDetector, plan: Plan) -> nn.Module:
-    """Set the kernels of a plan in `detector` and return it, with CUDA graphs if planned.
+    """Prepare `detector` as a plan says and return it, with CUDA graphs if planned.
 
-    See `plan_for_training`.
+    See `plan_for_training`. Its weights may still be replaced until the first forward pass.
     """
+    backbone = detector.backbone
+    if plan.fused == "onednn" and isinstance(backbone, ResNetStages) and backbone.num_frozen:
+        fuse = PackedConv2d if can_pack(torch.float32) else None
+        backbone.run_frozen = FoldedFrozenStages(backbone, fuse)
     if not isinstance(detector, SparseVOD):
         return detector
     detector.use_kernels(plan.chosen_kernels(trains=True))

@@ -38,7 +38,8 @@ class Plan:
             Align then also pools the scores of its search.
         int8_search: let SparseVOD's TFE search 8-bit integers; for CPUs with instructions for them.
         fused: fuse convolutions with what follows them, by `onednn` (CPUs; it also computes the
-            products of the similarity search) or `triton`.
+            products of the similarity search) or `triton`. In training, `onednn` only, and only in
+            the frozen stages of the backbone.
         compiled: compile one stage of SparseVOD with `torch.compile` and use it for all stages.
         recorded: capture CUDA graphs of SparseVOD and replay them. The other systems launch kernel
             by kernel.
@@ -113,7 +114,7 @@ def plan_for_training(device: torch.device, precision: Precision, *, recorded: b
     if device.type == "cuda":
         kernels: Literal["triton", "gather"] = "triton" if has_triton() else "gather"
         return Plan(precision=precision, kernels=kernels, recorded=recorded)
-    return Plan(precision=precision)
+    return Plan(precision=precision, fused="onednn")
 
 
 @contextmanager

@@ -31,6 +31,9 @@ class ResNetStages(nn.Module):
         freeze_norms: if True, no BatchNorm weight is trained (as in the original Sparse R-CNN).
         read_stages: numbers of the stages, from 0, whose maps the detector reads. Other stages need
             no LayerNorm after them, see `NormalizedStage`.
+
+    Attributes:
+        run_frozen: a faster way to compute the maps of the frozen stages, or None.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class ResNetStages(nn.Module):
         read_stages: Sequence[int],
     ) -> None:
         super().__init__()
+        self.run_frozen: Callable[[Tensor], list[Tensor]] | None = None
         self.stem = stem
         self.stages = nn.ModuleList(stages)
         for number, stage in enumerate(stages):
@@ -57,7 +61,15 @@ class ResNetStages(nn.Module):
 
     def stage_maps(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         """Return C2..C5, the maps of the stages, of normalized images."""
-        return maps_of_stages(self.stages, self.stem(images))
+        if self.run_frozen is None:
+            return maps_of_stages(self.stages, self.stem(images))
+        frozen = self.run_frozen(images)
+        return frozen + maps_of_stages(self.stages[len(frozen) :], frozen[-1])
+
+    @property
+    def num_frozen(self) -> int:
+        """Number of stages that are not trained, without the stem."""
+        return max(0, len(self._frozen) - 1)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
