@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -200,3 +202,41 @@ def test_one_class_counts_a_correct_box_of_a_wrong_class(tmp_path):
     out = run("one_class.py", "val.json", "found.json", folder=tmp_path).splitlines()
     assert out[0].startswith("with classes    all frames AP50 0.505")  # 51 of 101 recall levels
     assert out[1].startswith("all one class   all frames AP50 1.000")
+
+
+def test_tfe_matches_counts_places_on_the_same_object(tmp_path):
+    from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
+    from sparsevod_core.config import load_config
+    from sparsevod_core.model.build import build_detector
+    from sparsevod_core.structures import Category
+
+    torch.manual_seed(0)
+    config = load_config("tiny", overrides=["model.num_classes=1"])
+    detector = build_detector(config.model)
+    checkpoint = Checkpoint(config, (Category(1, "texture"),), detector.state_dict())
+    save_checkpoint(tmp_path / "ckpt.pth", checkpoint)
+    texture = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    images, labels = [], []
+    # Shifts by the coarsest stride of 32 pixels leave the features of the object as they are.
+    for number, left in enumerate((24, 56, 88, 56, 24, 88)):
+        pixels = np.full((96, 160, 3), 128, np.uint8)
+        pixels[32:72, left : left + 40] = texture
+        cv2.imwrite(str(tmp_path / f"{number}.png"), pixels)
+        image = {"id": number, "video_id": 1, "frame_id": number, "file_name": f"{number}.png"}
+        images.append({**image, "width": 160, "height": 96})
+        place = {"image_id": number, "instance_id": 7, "bbox": [left, 32, 40, 40]}
+        labels.append({"id": number + 1, "category_id": 1, **place})
+    images[5]["degradation"] = {"blur": 3}
+
+    def shares() -> dict[str, list[str]]:
+        (tmp_path / "val.json").write_text(json.dumps({"images": images, "annotations": labels}))
+        lines = run("tfe_matches.py", "ckpt.pth", "val.json", folder=tmp_path).splitlines()[1:]
+        return {line.split()[0]: line.split()[1:] for line in lines}
+
+    found = shares()
+    assert {name: row[0] for name, row in found.items()} == {"clean": "5", "degraded": "5"}
+    assert all(row[2] == "10.4%" for row in found.values())  # 40 x 40 of 96 x 160
+    assert all(float(row[1].rstrip("%")) > 90 for row in found.values())
+    for label in labels[1:5]:
+        label["bbox"] = [0, 0, 20, 20]  # beside the object
+    assert float(shares()["clean"][1].rstrip("%")) < 50
