@@ -175,9 +175,11 @@ def _cosines(
 ) -> Float[Tensor, "V S Q k"]:
     """Return the cosines of the chosen rows only, with gradients; no score matrix is stored.
 
-    Products and sums are used because einsum would run a matrix product for every bin.
+    Products and sums are used because einsum would run a matrix product for every bin. They take
+    one of the k places at a time: on a CPU, the gradient of all at once takes five times as long.
     """
     wide = torch.promote_types(rows.dtype, torch.float32)
     directions = F.normalize(rows.to(wide), dim=-1, eps=NORM_EPS).flatten(0, 2)
     chosen = directions.index_select(0, index.flatten()).unflatten(0, index.shape)
-    return (chosen * F.normalize(bins.to(wide), dim=-1, eps=NORM_EPS)[:, None, :, None]).sum(-1)
+    bins = F.normalize(bins.to(wide), dim=-1, eps=NORM_EPS)[:, None]
+    return torch.stack([(of_place * bins).sum(-1) for of_place in chosen.unbind(-2)], dim=-1)
