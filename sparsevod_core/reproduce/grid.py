@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from sparsevod_core.config import Config, System
 from sparsevod_core.errors import ConfigError
+from sparsevod_core.reporting import counted
 
 TEST_SUPPORTS = (0, 1, 2, 4, 6, 10, 14)
 """Table 5: numbers of support frames to evaluate a model with, without training it again."""
@@ -304,7 +305,7 @@ def _table_5(config: Config) -> Table:
     usual = config.inference.supports
     rows = (
         Row(
-            f"{count} supports",
+            counted(count, "support"),
             FULL,
             supports=None if count == usual else count,
             paper=papers.get(count, Paper()),
