@@ -59,12 +59,15 @@ class ResNetStages(nn.Module):
             for norm in self._batch_norms():
                 norm.requires_grad_(False)
 
-    def stage_maps(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
-        """Return C2..C5, the maps of the stages, of normalized images."""
+    def stage_maps(
+        self, images: Float[Tensor, "B 3 H W"], num_stages: int | None = None
+    ) -> list[Float[Tensor, "B _ _ _"]]:
+        """Return C2..C5, the maps of the first stages, or of all four, of normalized images."""
+        stages = self.stages[:num_stages]
         if self.run_frozen is None:
-            return maps_of_stages(self.stages, self.stem(images))
-        frozen = self.run_frozen(images)
-        return frozen + maps_of_stages(self.stages[len(frozen) :], frozen[-1])
+            return maps_of_stages(stages, self.stem(images))
+        frozen = self.run_frozen(images)[:num_stages]
+        return frozen + maps_of_stages(stages[len(frozen) :], frozen[-1])
 
     @property
     def num_frozen(self) -> int:

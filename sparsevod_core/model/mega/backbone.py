@@ -57,7 +57,7 @@ class C4Backbone(ResNetStages):
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """Return the map of the region proposals of normalized images."""
-        return maps_of_stages(self.stages[:-1], self.stem(images))[-1]
+        return self.stage_maps(images, num_stages=3)[-1]
 
     def roi_map(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D h w"]:
         """Return the map of the RoIs, given the map of the region proposals."""

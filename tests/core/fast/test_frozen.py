@@ -59,6 +59,16 @@ def test_maps_and_gradients_are_those_of_the_plain_backbone(system, frozen):
     assert fast.state_dict().keys() == plain.state_dict().keys()
 
 
+@pytest.mark.parametrize("frozen", [2, 5])
+def test_the_region_proposals_of_mega_read_the_frozen_stages(frozen):
+    detector = detector_of("tiny", "mega", frozen)
+    plain = copy.deepcopy(detector.backbone)
+    trainable(detector, Plan(fused="onednn"))
+    images = torch.randn(2, 3, 64, 96)
+    torch.testing.assert_close(detector.backbone(images), plain(images), atol=1e-4, rtol=1e-3)
+    assert detector.backbone(images).requires_grad == plain(images).requires_grad == (frozen == 2)
+
+
 def test_lite0_is_packed_and_its_maps_are_not_written_over():
     detector = detector_of("lite0", "sparsevod", 5)
     plain = copy.deepcopy(detector.backbone)
