@@ -38,8 +38,8 @@ class Plan:
             Align then also pools the scores of its search.
         int8_search: let SparseVOD's TFE search 8-bit integers; for CPUs with instructions for them.
         fused: fuse convolutions with what follows them, by `onednn` (CPUs; it also computes the
-            products of the similarity search) or `triton`. In training, `onednn` only, and only in
-            the frozen stages of the backbone.
+            products of the similarity search) or `triton`. In training, only `onednn`, for the
+            frozen stages of the backbone and the search.
         compiled: compile one stage of SparseVOD with `torch.compile` and use it for all stages.
         recorded: capture CUDA graphs of SparseVOD and replay them. The other systems launch kernel
             by kernel.
