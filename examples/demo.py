@@ -38,7 +38,8 @@ def main() -> None:
     step("Train a small detector on single frames, on a GPU if there is one")
     single = ["--set", "model.tfe=off", "--set", "model.spfa=off"]
     train(first_run, [*annotations, *single, *arguments.train_options])
-    # With random weights, TFE would blend features that mean nothing yet (docs/results.md).
+    # With random weights, TFE would blend features that mean nothing yet
+    # (docs/results_from_noise.md).
     step("Continue with TFE and SPFA, which use other frames of the video")
     start = ["--init-from", first_run / "checkpoints" / "last.pth", "--seed", "1"]
     briefly = ["--set", "train.epochs=1", "--set", "train.eval_every=1"]

@@ -66,6 +66,7 @@ docs/site/api
 docs/models
 docs/method
 docs/results
+docs/results_from_noise
 benchmarks/README
 sparsevod_core/weights/MODEL_CARD
 CONTRIBUTING

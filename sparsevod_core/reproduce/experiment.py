@@ -76,7 +76,7 @@ class Experiment:
         starts: By name of a single-frame detector that rows start from, the number of epochs to
             train it, or the checkpoint to take instead. It is for small networks that train from
             noise, in place of the paper's ImageNet weights: TFE would mix features that mean
-            nothing yet (docs/results.md).
+            nothing yet (docs/results_from_noise.md).
         train_data: Options of `sparsevod train`.
         eval_data: Options of `sparsevod eval`.
         machine: Options of both.

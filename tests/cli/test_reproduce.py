@@ -26,8 +26,8 @@ REPRODUCE = typer.main.get_command(app).commands["reproduce"]
 
 def test_documented_commands_parse() -> None:
     card = REPOSITORY / "sparsevod_core" / "weights" / "MODEL_CARD.md"
-    files = [REPOSITORY / "docs" / "method.md", REPOSITORY / "docs" / "results.md", card]
-    texts = [REPRODUCE.help, *(file.read_text() for file in files)]
+    pages = sorted((REPOSITORY / "docs").glob("*.md"))
+    texts = [REPRODUCE.help, *(file.read_text() for file in [*pages, card])]
     shown = [
         shlex.split(line)[2:]
         for text in texts
