@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
+from sparsevod_core.fast.backbone import FoldedBackbone
 from sparsevod_core.model.detector import SparseVOD
 from sparsevod_core.model.pyramid import Pyramid
 from sparsevod_core.model.support import SupportMemory
@@ -66,7 +67,8 @@ def stage_differences(
     fast_targets: Pyramid
     fast_supports: Pyramid
     if shared_maps:
-        dtype = next(fast.backbone.parameters()).dtype
+        assert isinstance(fast.backbone, FoldedBackbone)
+        dtype = fast.backbone.dtype
         fast_targets = _Converted(plain_targets, dtype, fast_device)
         fast_supports = _Converted(plain_supports, dtype, fast_device)
     else:

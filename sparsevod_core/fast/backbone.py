@@ -34,15 +34,24 @@ class FoldedStages(nn.Module):
     Args:
         dtype: type of the maps.
         fuse: fuses a convolution with what follows it; None: no layer is fused.
+        num_stages: number of stages to take; None: all four.
     """
 
-    def __init__(self, backbone: ResNetStages, dtype: torch.dtype, *, fuse: Fuse | None) -> None:
+    def __init__(
+        self,
+        backbone: ResNetStages,
+        dtype: torch.dtype,
+        *,
+        fuse: Fuse | None,
+        num_stages: int | None = None,
+    ) -> None:
         super().__init__()
-        parts = copy.deepcopy(nn.ModuleList([backbone.stem, *backbone.stages])).eval()
+        parts = nn.ModuleList([backbone.stem, *backbone.stages[:num_stages]])
+        parts = copy.deepcopy(parts).eval()
         _fold(parts)
         is_depthwise = any(isinstance(part, InvertedResidual) for part in parts.modules())
         self._compute_dtype = torch.float32 if is_depthwise else dtype
-        self._dtype = dtype
+        self.dtype = dtype
         parts = parts.to(self._compute_dtype).to(memory_format=torch.channels_last)
         self.stem, *stages = parts
         if fuse is not None and not _has_norms(parts):
@@ -56,9 +65,21 @@ class FoldedStages(nn.Module):
         self, images: Float[Tensor, "B 3 H W"], num_stages: int | None = None
     ) -> list[Float[Tensor, "B _ _ _"]]:
         """Return channels-last maps of the first stages, or of all four, of normalized images."""
-        images = images.to(dtype=self._compute_dtype, memory_format=torch.channels_last)
-        maps = maps_of_stages(self.stages[:num_stages], self.stem(images))
-        return [features.to(self._dtype) for features in maps]
+        maps = maps_of_stages(self.stages[:num_stages], self._stem_map(images))
+        return [features.to(self.dtype) for features in maps]
+
+    def stage_outputs(
+        self, images: Float[Tensor, "B 3 H W"], num_stages: int
+    ) -> list[Float[Tensor, "B _ _ _"]]:
+        """Return what each of the first stages passes on to the next, of normalized images."""
+        features, outputs = self._stem_map(images), []
+        for stage in self.stages[:num_stages]:
+            features = stage(features)
+            outputs.append(features.to(self.dtype))
+        return outputs
+
+    def _stem_map(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        return self.stem(images.to(dtype=self._compute_dtype, memory_format=torch.channels_last))
 
 
 class FoldedBackbone(FoldedStages):
@@ -110,7 +131,7 @@ class FoldedC4Backbone(FoldedStages):
     def roi_map(self, features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D h w"]:
         """Return the channels-last map of the RoIs, given the map of the region proposals."""
         (layer4,) = maps_of_stages(self.stages[3:], features.to(self._compute_dtype))
-        return self.reduction(layer4.to(self._dtype))
+        return self.reduction(layer4.to(self.dtype))
 
 
 class PyramidLayers(nn.Module):

@@ -83,12 +83,14 @@ def _optimized_sparsevod(detector: SparseVOD, plan: Plan) -> SparseVOD | Recorde
 def trainable(detector: VideoDetector, plan: Plan) -> nn.Module:
     """Prepare `detector` as a plan says and return it, with CUDA graphs if planned.
 
-    See `plan_for_training`. Its weights may still be replaced until the first forward pass.
+    See `plan_for_training`. Its weights may still be replaced.
     """
     backbone = detector.backbone
-    if plan.fused == "onednn" and isinstance(backbone, ResNetStages) and backbone.num_frozen:
-        fuse = PackedConv2d if can_pack(torch.float32) else None
-        backbone.run_frozen = FoldedFrozenStages(backbone, fuse)
+    if isinstance(backbone, ResNetStages):
+        backbone.run_frozen = None
+        if plan.fused == "onednn" and backbone.num_frozen:
+            fuse = PackedConv2d if can_pack(plan.dtype) else None
+            backbone.run_frozen = FoldedFrozenStages(backbone, plan.dtype, fuse)
     if not isinstance(detector, SparseVOD):
         return detector
     detector.use_kernels(plan.chosen_kernels(trains=True))

@@ -33,7 +33,8 @@ class ResNetStages(nn.Module):
             no LayerNorm after them, see `NormalizedStage`.
 
     Attributes:
-        run_frozen: a faster way to compute the maps of the frozen stages, or None.
+        run_frozen: a faster way to compute, in training, what a number of frozen stages pass on to
+            the next stage, or None.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class ResNetStages(nn.Module):
         read_stages: Sequence[int],
     ) -> None:
         super().__init__()
-        self.run_frozen: Callable[[Tensor], list[Tensor]] | None = None
+        self.run_frozen: Callable[[Tensor, int], list[Tensor]] | None = None
         self.stem = stem
         self.stages = nn.ModuleList(stages)
         for number, stage in enumerate(stages):
@@ -64,10 +65,12 @@ class ResNetStages(nn.Module):
     ) -> list[Float[Tensor, "B _ _ _"]]:
         """Return C2..C5, the maps of the first stages, or of all four, of normalized images."""
         stages = self.stages[:num_stages]
-        if self.run_frozen is None:
+        if self.run_frozen is None or not self.training:
             return maps_of_stages(stages, self.stem(images))
-        frozen = self.run_frozen(images)[:num_stages]
-        return frozen + maps_of_stages(stages[len(frozen) :], frozen[-1])
+        num_frozen = min(self.num_frozen, len(stages))
+        frozen = self.run_frozen(images, num_frozen)
+        maps = [map_of(stage, output) for stage, output in zip(stages, frozen, strict=False)]
+        return maps + maps_of_stages(stages[num_frozen:], frozen[-1])
 
     @property
     def num_frozen(self) -> int:
@@ -108,8 +111,13 @@ def maps_of_stages(
     maps = []
     for stage in stages:
         features = stage(features)
-        maps.append(stage.norm(features) if isinstance(stage, NormalizedStage) else features)
+        maps.append(map_of(stage, features))
     return maps
+
+
+def map_of(stage: nn.Module, output: Float[Tensor, "B _ _ _"]) -> Float[Tensor, "B _ _ _"]:
+    """Return the map of a stage as a detector reads it, from what it passes on."""
+    return stage.norm(output) if isinstance(stage, NormalizedStage) else output
 
 
 class Backbone(ResNetStages):

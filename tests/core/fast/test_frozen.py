@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torchvision.models.convnext import LayerNorm2d
 
 from sparsevod_core.config import load_config
 from sparsevod_core.fast import Plan, plan_for_training, trainable
@@ -22,9 +23,9 @@ SYSTEMS = {  # and the parameter nearest to the frozen stages
 }
 
 
-def detector_of(preset, system, frozen):
+def detector_of(preset, system, frozen, *settings):
     torch.manual_seed(0)
-    overrides = ["model.num_classes=3", f"model.frozen_stages={frozen}"]
+    overrides = ["model.num_classes=3", f"model.frozen_stages={frozen}", *settings]
     if preset == "tiny":
         overrides.append("model.norm=batch")
     config = load_config(preset, system=system, overrides=overrides)
@@ -89,6 +90,64 @@ def test_weights_can_be_replaced_until_the_first_pass():
     torch.testing.assert_close(
         backbone.stage_maps(images), other.stage_maps(images), atol=1e-3, rtol=1e-3
     )
+
+
+@pytest.mark.parametrize("preset", ["tiny", "lite0", "r50"])
+def test_bf16_is_that_of_autocast(preset):
+    detector = detector_of(preset, "sparsevod", 3)
+    plain = copy.deepcopy(detector.backbone)
+    trainable(detector, plan_for_training(CPU, "bf16"))
+    images = torch.randn(1, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected, found = plain(images), detector.backbone(images)
+        sum(level.square().mean() for level in found).backward()
+    for level, of_plain in zip(found, expected, strict=True):
+        assert level.dtype == of_plain.dtype
+        assert (level - of_plain).norm() < 0.03 * of_plain.norm()
+
+
+@pytest.mark.parametrize("network", ["swin_t", "convnext_t"])
+def test_the_layer_norm_of_a_frozen_stage_is_only_for_the_detector(network):
+    detector = detector_of("r50", "sparsevod", 3, f"model.backbone={network}", "model.norm=layer")
+    for part in detector.backbone.modules():
+        if isinstance(part, LayerNorm2d):
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+    plain = copy.deepcopy(detector.backbone)
+    trainable(detector, Plan(fused="onednn"))
+    for part in detector.backbone.stages:  # stochastic depth differs from pass to pass
+        part.eval()
+    images = torch.randn(1, 3, 64, 64)
+    expected = plain.eval().stage_maps(images)
+    found = detector.backbone.stage_maps(images)
+    assert detector.backbone.training
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_weights_can_be_replaced_moved_and_copied_after_a_pass():
+    detector = detector_of("tiny", "sparsevod", 5)
+    trainable(detector, Plan(fused="onednn"))
+    backbone, other = detector.backbone, detector_of("tiny", "sparsevod", 5).backbone
+    images = torch.randn(1, 3, 64, 64)
+    before = backbone.stage_maps(images)
+    nn.init.normal_(other.stem.conv1.weight)
+    backbone.load_state_dict(other.state_dict())
+    expected = other.stage_maps(images)
+    assert (expected[0] - before[0]).abs().max() > 0.1
+    torch.testing.assert_close(backbone.stage_maps(images), expected, atol=1e-3, rtol=1e-3)
+    moved = copy.deepcopy(detector).double().float().backbone
+    nn.init.normal_(moved.stem.conv1.weight)
+    assert (moved.stage_maps(images)[0] - expected[0]).abs().max() > 0.1
+    torch.testing.assert_close(backbone.stage_maps(images), expected, atol=1e-3, rtol=1e-3)
+    moved.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(moved(images), copy.deepcopy(moved)(images))
+
+
+def test_another_plan_replaces_the_first():
+    detector = detector_of("tiny", "sparsevod", 5)
+    trainable(detector, Plan(fused="onednn"))
+    trainable(detector, Plan())
+    assert detector.backbone.run_frozen is None
 
 
 @pytest.mark.parametrize("frozen", [0, 1])

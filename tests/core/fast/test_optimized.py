@@ -119,6 +119,16 @@ def test_each_stage_is_close(plan: Plan, shared_maps: bool, level: str) -> None:
         assert stage.boxes_share[0] < share
 
 
+@pytest.mark.parametrize("plan", [Plan(precision="bf16"), plan_for(CPU, "bf16")], ids=str)
+def test_stages_are_close_with_a_backbone_in_fp32(plan: Plan) -> None:
+    detector = build(backbone="lite0", norm="batch")
+    images, _ = frames(4)
+    stages = stage_differences(
+        detector, optimized(detector, plan), images[:2], images[2:], SIZE, shared_maps=True
+    )
+    assert all(stage.logits < 0.2 and stage.boxes_share[0] < 0.05 for stage in stages)
+
+
 def test_maps_that_are_too_large_for_taps(monkeypatch: pytest.MonkeyPatch) -> None:
     detector = build()
     with_taps = outputs(optimized(detector, Plan(taps=True)))
