@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from sparsevod_core.config import Config, load_config
+from sparsevod_core.config import Config, file_overrides, load_config, override_pairs
 from sparsevod_core.errors import ConfigError, SparseVodError
 from sparsevod_core.files.unfinished import writing
 from sparsevod_core.reporting import Reporter
@@ -33,9 +33,11 @@ from sparsevod_core.weights.by_name import checkpoint_file
 MAY_DIFFER = (
     *("data.train_annotations", "data.train_root", "data.val_annotations", "data.val_root"),
     *("data.workers", "train.log_every", "train.checkpoint_every", "train.eval_every"),
-    *("model.num_classes", "model.norm", "model.frozen_stages"),  # set by `sparsevod train`
 )
 """Settings that may differ between the runs of a grid."""
+
+SET_BY_TRAIN = ("model.num_classes", "model.norm", "model.frozen_stages")
+"""Settings whose defaults `sparsevod train` changes to fit the data and the start."""
 
 KEPT = (
     *("schema", "AP", "AP50", "AP75", "AR1", "AR10", "AR100", "AP_by_iou", "per_class"),
@@ -124,11 +126,21 @@ class Experiment:
         return self.folder(cell, seed) / name
 
     def state(self, cell: Cell, seed: int, supports: Iterable[int] = ()) -> str:
-        """Return `done`, `begun` or `to do`."""
-        if all(self.result_file(cell, seed, n).exists() for n in (None, *supports)):
+        """Return `done`, `begun` or `to do`.
+
+        A run without its checkpoint is done, even if evaluations are missing: to train it again
+        would mix the results of two models.
+        """
+        if not self.missing_results(cell, seed, supports):
             return "done"
-        last = self.folder(cell, seed) / "checkpoints" / "last.pth"
-        return "begun" if last.exists() else "to do"
+        if self._last(cell, seed).exists():
+            return "begun"
+        return "done" if self.result_file(cell, seed).exists() else "to do"
+
+    def missing_results(self, cell: Cell, seed: int, supports: Iterable[int] = ()) -> list[Path]:
+        """Return the files of results that a run does not have."""
+        files = [self.result_file(cell, seed, number) for number in (None, *supports)]
+        return [file for file in files if not file.exists()]
 
     def require_same_settings(self, cell: Cell, seed: int) -> None:
         """Check that an existing run belongs to this grid.
@@ -140,9 +152,12 @@ class Experiment:
         if not file.exists() or self.state(cell, seed) == "to do":
             return
         there = load_config(file=file).flat()
+        in_file = () if self.config_file is None else file_overrides(self.config_file)
+        given = override_pairs([*in_file, *self._row_settings(cell)])
+        may_differ = {*MAY_DIFFER, *(key for key in SET_BY_TRAIN if key not in given)}
         for key, now in self.config(cell, seed).flat().items():
             before = there[key]
-            if before != now and key not in MAY_DIFFER:
+            if before != now and key not in may_differ:
                 raise ConfigError(
                     f"{file.parent}: was made with {key}={before}, this grid has {now}",
                     hint="give the same settings, or another --output",
@@ -181,12 +196,18 @@ class Experiment:
             CommandError: A command failed.
         """
         folder = self.folder(cell, seed)
+        if not self._last(cell, seed).exists():
+            for stale in folder.glob("eval_supports_*.json"):  # of an earlier model
+                stale.unlink()
         self._train(folder, cell.system, seed, self._row_settings(cell))
         trained = RunFolder(folder)
         has_best = self.chooses_best and trained.best.exists()  # missing if there was no AP
         checkpoint = trained.best if has_best else trained.last
         for number in (*supports, None):
             self._evaluate(checkpoint, self.result_file(cell, seed, number), number)
+
+    def _last(self, cell: Cell, seed: int) -> Path:
+        return self.folder(cell, seed) / "checkpoints" / "last.pth"
 
     def _row_settings(self, cell: Cell) -> tuple[str, ...]:
         start = self.start_of(cell)

@@ -110,6 +110,11 @@ class Row:
     supports: int | None = None
     paper: Paper = field(default_factory=Paper)
 
+    @property
+    def base(self) -> Cell:
+        """Frame detector of its system, over which the row gains."""
+        return STARTS[self.cell.system].cell
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -132,16 +137,6 @@ class Table:
         """Heading: what the paper calls it, and the title."""
         name = f"Table {self.number}" if self.figure is None else f"Fig. {self.figure}"
         return f"{name}: {self.title}"
-
-    def base(self, row: Row) -> Row | None:
-        """Return the row that a row's gain is relative to.
-
-        The first row, or in Table 1 the frame detector of the row's system, if there is one.
-        """
-        if self.number != 1 or self.figure is not None:
-            return self.rows[0]
-        frame_detector = STARTS[row.cell.system].cell
-        return next((other for other in self.rows if other.cell == frame_detector), None)
 
 
 _BASELINE = Paper(48.7, 71.1, 52.4, 24.3)

@@ -157,6 +157,13 @@ def _train(
 ) -> list[str]:
     """Run what is not done, one after the other; return the names of the failures."""
     missing = [run for run in runs if experiment.state(*run) != "done"]
+    for run in runs:
+        if run not in missing and (files := experiment.missing_results(*run)):
+            reporter.warning(
+                f"{experiment.folder(run.cell, run.seed)}: {', '.join(f.name for f in files)} "
+                "cannot be made, because its checkpoint is gone: their rows stay empty "
+                "(remove the folder to train the run again)"
+            )
     for start in dict.fromkeys(experiment.start_of(run.cell) for run in missing):
         if start is None:
             continue

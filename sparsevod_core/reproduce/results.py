@@ -25,14 +25,15 @@ Results = Mapping[tuple[str, int | None, int], dict[str, Any]]
 
 
 def load_results(experiment: Experiment, chosen: Sequence[Table], seeds: Sequence[int]) -> Results:
-    """Return all finished evaluations that the tables show.
+    """Return all finished evaluations that the tables show or compare with.
 
     Raises:
         DataError: A file is broken, or runs were evaluated on different videos.
     """
     results: dict[tuple[str, int | None, int], dict[str, Any]] = {}
     scored_on: dict[tuple[int, int], Path] = {}
-    for cell, seed in product(cells(chosen), seeds):
+    bases = [row.base for table in chosen for row in table.rows]
+    for cell, seed in product(dict.fromkeys([*cells(chosen), *bases]), seeds):
         if experiment.state(cell, seed) != "done":
             continue
         training = _training(experiment.folder(cell, seed) / "metrics.jsonl")
@@ -70,7 +71,7 @@ def summarize(
                 "figure": table.figure,
                 "title": table.title,
                 "heading": table.heading,
-                "rows": [_summary(row, table.base(row), results, seeds, fps) for row in table.rows],
+                "rows": [_summary(row, results, seeds, fps) for row in table.rows],
             }
             for table in chosen
         ],
@@ -88,13 +89,10 @@ def saved_speed(file: Path) -> dict[str, float]:
 
 
 def _summary(
-    row: Row, base: Row | None, results: Results, seeds: Sequence[int], fps: Mapping[str, float]
+    row: Row, results: Results, seeds: Sequence[int], fps: Mapping[str, float]
 ) -> dict[str, Any]:
     own = {seed: of for seed in seeds if (of := results.get((row.cell.name, row.supports, seed)))}
-    bases = {}
-    if base is not None:
-        found = {seed: results.get((base.cell.name, base.supports, seed)) for seed in own}
-        bases = {seed: of for seed, of in found.items() if of}
+    bases = {seed: of for seed in own if (of := results.get((row.base.name, None, seed)))}
     return {
         "label": row.label,
         "cell": row.cell.name,

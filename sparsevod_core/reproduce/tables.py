@@ -19,9 +19,9 @@ MAX_CLASSES = 10  # shown as columns; tables.json has all
 def markdown(summary: Mapping[str, Any], about: str) -> str:
     """Return the tables as Markdown, below the heading `about`."""
     parts = [
-        f"{about}\n\nAP in percent: {summary['spread']}. Gains are relative to the first row, in "
-        "Table 1 to the frame baseline above the row, seed by seed. In brackets: the paper, on "
-        "ImageNet VID with ResNet-50, frames/s on an A100.\n"
+        f"{about}\n\nAP in percent: {summary['spread']}. Gains are over the frame baseline of "
+        "the system, seed by seed. In parentheses: the paper, on ImageNet VID with ResNet-50 "
+        "unless the title says otherwise, frames/s on an A100.\n"
     ]
     for table in summary["tables"]:
         parts.append(f"## {table['heading']}\n")

@@ -15,6 +15,7 @@ from sparsevod_core.reporting import SilentReporter
 from sparsevod_core.reproduce import figures, grid, results, speed
 from sparsevod_core.reproduce import tables as markdown
 from sparsevod_core.reproduce.experiment import Experiment
+from sparsevod_core.reproduce.reproduce import plan, reproduce
 
 
 def experiment(output: Path, *settings: str, **options: object) -> Experiment:
@@ -170,6 +171,44 @@ def test_speed_figure_shows_measured_and_paper_results(tmp_path):
     assert there == [[[17.7, 79.0], [14.4, 80.3]], [[24.3, 71.1]], [[7.5, 78.8]]]
 
 
+def test_gains_of_all_tables_are_over_the_frame_baseline(tmp_path):
+    for name, ap50 in {"baseline": 0.5, "full": 0.6, "stages-1": 0.4}.items():
+        make_up(tmp_path / name / "seed-0", ap50=ap50)
+    result = tmp_path / "full" / "seed-0" / "eval.json"
+    result.with_name("eval_supports_0.json").write_text(result.read_text())
+    chosen = tables(3, 5)
+    found = results.load_results(experiment(tmp_path), chosen, [0])
+    stages, supports = results.summarize(chosen, found, [0], {})["tables"]
+    gains = {
+        row["label"]: row["gain"]["AP50"] and round(row["gain"]["AP50"]["mean"], 6)
+        for row in [*stages["rows"], *supports["rows"]]
+    }
+    assert gains["1 stage"] == -10 and gains["3 stages"] == gains["0 supports"] == 10
+    assert gains["2 stages"] is gains["1 support"] is None
+
+
+def test_a_run_without_its_checkpoint_is_not_trained_again(tmp_path, monkeypatch):
+    """Evaluations of another model would be beside its own."""
+
+    class Reporter(SilentReporter):
+        def warning(self, text: str) -> None:
+            warnings.append(text)
+
+    warnings: list[str] = []
+    small = experiment(tmp_path)
+    folder = small.folder(grid.FULL, 0)
+    make_up(folder, ap50=0.5)
+    (folder / "config.yaml").write_text(small.config(grid.FULL).to_yaml())
+    chosen = tables(5)
+    (run,) = runs = plan(chosen, [0])
+    assert small.state(*run) == "done"
+    monkeypatch.setattr("sparsevod_core.reproduce.reproduce.frames_per_second", lambda *_: {})
+    reproduce(small, chosen, runs, seeds=[0], about="", speed_device="cpu", reporter=Reporter())
+    (warning,) = warnings
+    assert warning.startswith(f"{folder}: eval_supports_0.json, eval_supports_1.json, ")
+    assert "its checkpoint is gone" in warning
+
+
 def test_runs_that_do_not_fit_together_are_refused(tmp_path):
     make_up(tmp_path / "baseline" / "seed-0", ap50=0.5)
     make_up(tmp_path / "full" / "seed-0", ap50=0.5, num_boxes=10)
@@ -181,6 +220,21 @@ def test_runs_that_do_not_fit_together_are_refused(tmp_path):
     experiment(tmp_path).require_same_settings(grid.FULL, 0)
     with pytest.raises(ConfigError, match=r"train\.epochs=3, this grid has 9"):
         experiment(tmp_path, "train.epochs=9").require_same_settings(grid.FULL, 0)
+
+
+def test_frozen_stages_may_differ_only_if_training_chose_them(tmp_path):
+    make_up(tmp_path / "full" / "seed-0", ap50=0.5)
+    trained = load_config("tiny", overrides=["seed=0", "model.norm=batch", "model.frozen_stages=5"])
+    (tmp_path / "full" / "seed-0" / "config.yaml").write_text(trained.to_yaml())
+    experiment(tmp_path).require_same_settings(grid.FULL, 0)
+    settings = {"model": {"norm": "batch", "frozen_stages": 2}}
+    (tmp_path / "frozen.yaml").write_text(json.dumps(settings))
+    for options in (
+        {"row_settings": ("model.norm=batch", "model.frozen_stages=2")},
+        {"config_file": tmp_path / "frozen.yaml"},
+    ):
+        with pytest.raises(ConfigError, match=r"model\.frozen_stages=5, this grid has 2"):
+            experiment(tmp_path, **options).require_same_settings(grid.FULL, 0)
 
 
 def test_speed_is_measured_for_every_row_once(tmp_path, monkeypatch):

@@ -186,6 +186,25 @@ def test_runs_that_started_from_a_lost_detector_are_warned_about(tmp_path):
     assert len(warnings) == 1 and warnings[0].startswith("1 runs are done, but ")
 
 
+def test_a_new_training_drops_evaluations_of_an_earlier_model(tmp_path):
+    def stop(*words: str) -> None:
+        raise CommandError("stopped")
+
+    small = experiment(tmp_path, run_command=stop)
+    folder = small.folder(grid.FULL, 0)
+    (folder / "checkpoints").mkdir(parents=True)
+    old = folder / "eval_supports_0.json"
+    old.touch()
+    (folder / "checkpoints" / "last.pth").touch()
+    with pytest.raises(CommandError):
+        small.run(grid.FULL, 0, [0])
+    assert old.exists()  # of the checkpoint that is there
+    (folder / "checkpoints" / "last.pth").unlink()
+    with pytest.raises(CommandError):
+        small.run(grid.FULL, 0, [0])
+    assert not old.exists()
+
+
 def test_an_unknown_model_is_refused():
     with pytest.raises(ConfigError, match="--only odd: expected some of baseline, tfe"):
         plan(grid.tables(preset), [0], ["tfe", "odd"])
