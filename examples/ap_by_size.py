@@ -10,8 +10,10 @@ in COCO, detections outside a range that match no object are not counted as erro
 
 import contextlib
 import io
+import json
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -21,9 +23,15 @@ SIDES = (0, 16, 24, 32, 64, LARGEST)
 
 annotations, predictions, *rest = sys.argv[1:]
 iou = float(rest[0]) if rest else 0.5
+found = json.loads(Path(predictions).read_text("utf-8"))
+if not found:
+    sys.exit(f"{predictions}: has no detections")
 with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
     truth = COCO(annotations)
-    scores = COCOeval(truth, truth.loadRes(predictions), "bbox")
+    for box in truth.dataset["annotations"]:
+        box.setdefault("area", box["bbox"][2] * box["bbox"][3])
+        box.setdefault("iscrowd", 0)
+    scores = COCOeval(truth, truth.loadRes(found), "bbox")
     ranges = [(0, LARGEST), *pairwise(SIDES)]
     scores.params.areaRng = [[low**2, high**2] for low, high in ranges]
     scores.params.areaRngLbl = [f"{low} to {high}" for low, high in ranges]
@@ -31,7 +39,7 @@ with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progre
     scores.evaluate()
     scores.accumulate()
 precision = scores.eval["precision"][0, :, :, :, -1]  # recall levels, classes, sizes
-areas = [box["area"] for box in truth.dataset["annotations"]]
+areas = [box["area"] for box in truth.dataset["annotations"] if not box["iscrowd"]]
 for number, (low, high) in enumerate(ranges):
     of_class = precision[..., number].mean(0)
     known = of_class[of_class >= 0]  # -1: no object of this size

@@ -3,8 +3,9 @@
     sparsevod eval CHECKPOINT --annotations val.json --save-predictions found.json
     python examples/one_class.py val.json found.json
 
-The difference between the two printed lines is the most that better classification of the same
-boxes could gain. The remaining errors are objects that were missed, localized badly or scored low.
+The difference between the two printed lines estimates what better classification of the same boxes
+could gain. It is no bound: with one class, each object counts alike, with several, each class does.
+The remaining errors are objects that were missed, localized badly or scored low.
 """
 
 import json

@@ -10,65 +10,69 @@ frames in which the object is labeled. The last column is the share of a random 
 import json
 import sys
 from collections import defaultdict
+from contextlib import closing
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
 from sparsevod_core import Predictor
+from sparsevod_core.data.frames import FrameReader
+from sparsevod_core.data.records import VideoSet
 from sparsevod_core.model.temporal_roi import bins_of
 
 SUPPORTS = 6
 EVERY = 5  # frames
 
 checkpoint, annotations = map(Path, sys.argv[1:])
-truth = json.loads(annotations.read_text("utf-8"))
+videos = VideoSet.load(annotations)
+content = json.loads(annotations.read_text("utf-8"))
+degraded = {image["id"] for image in content["images"] if image.get("degradation")}
 predictor = Predictor.from_checkpoint(checkpoint)
 detector = predictor.plain().detector
 stride = 2 ** (detector.support_level + 2)
 
-objects = defaultdict(dict)  # by frame and track: corners of the box
-for label in truth["annotations"]:
-    x, y, width, height = label["bbox"]
-    objects[label["image_id"]][label["instance_id"]] = [x, y, x + width, y + height]
-frames_of = defaultdict(list)
-for image in truth["images"]:
-    frames_of[image["video_id"]].append(image)
+
+def encode(frame):
+    pixels = reader.read(frame)
+    encoded = predictor.encode_frame(pixels)
+    return encoded, float(encoded.image_sizes[0, 0]) / pixels.shape[0]
+
+
+def boxes_of_tracks(frame):
+    boxes = videos.boxes(frame)
+    known = boxes.instance_ids >= 0
+    return dict(zip(boxes.instance_ids[known].tolist(), boxes.boxes_xyxy[known], strict=True))
+
 
 found = defaultdict(list)  # by condition of the target frame: shares of bins
-for frames in frames_of.values():
-    frames.sort(key=lambda image: image["frame_id"])
-    chosen = np.linspace(0, len(frames) - 1, SUPPORTS).round().astype(int)
-
-    def encode(number, frames=frames):
-        pixels = cv2.imread(str(annotations.parent / frames[number]["file_name"]))
-        encoded = predictor.encode_frame(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
-        return encoded, float(encoded.image_sizes[0, 0]) / pixels.shape[0]
-
-    with torch.inference_mode():
-        supports = [detector.support_maps(encode(number)[0]) for number in chosen]
-        for number in range(0, len(frames), EVERY):
-            tracks = objects[frames[number]["id"]]
+with closing(FrameReader(videos)) as reader, torch.inference_mode():
+    for video in range(videos.num_videos):
+        frames = videos.video_frames(video)
+        places = np.linspace(0, len(frames) - 1, SUPPORTS).round().astype(int)
+        chosen = [frames[place] for place in np.unique(places)]
+        supports = [(frame, detector.support_maps(encode(frame)[0])) for frame in chosen]
+        for target in frames[::EVERY]:
+            tracks = boxes_of_tracks(target)
             if not tracks:
                 continue
-            encoded, scale = encode(number)
-            boxes = torch.tensor(list(tracks.values())) * scale
+            encoded, scale = encode(target)
+            boxes = torch.from_numpy(np.stack(list(tracks.values()))).float() * scale
             bins = bins_of(encoded.pool(boxes[None]), 1)
-            condition = "degraded" if frames[number].get("degradation") else "clean"
-            for support, maps in zip(chosen, supports, strict=True):
+            condition = "degraded" if videos.image_id(target) in degraded else "clean"
+            for support, maps in supports:
                 positions = maps.keys.top(bins, 1)[0].view(len(boxes), -1)
                 places = torch.stack([positions % maps.width, positions // maps.width], -1)
                 points = (places + 0.5) * stride / scale
+                boxes_there = boxes_of_tracks(support)
+                height, width = videos.frame_size(support)
                 for track, of_object in zip(tracks, points, strict=True):
-                    box = objects[frames[support]["id"]].get(track)
-                    if support == number or box is None:
+                    if support == target or track not in boxes_there:
                         continue
-                    left, top, right, bottom = box
+                    left, top, right, bottom = boxes_there[track].tolist()
                     x, y = of_object.unbind(-1)
                     inside = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
-                    image = frames[support]
-                    area = (right - left) * (bottom - top) / (image["width"] * image["height"])
+                    area = (right - left) * (bottom - top) / (width * height)
                     found[condition].append((inside.float().mean().item(), area))
 
 print(f"{'target frame':14}{'pairs':>8}{'on the same object':>20}{'by chance':>12}")

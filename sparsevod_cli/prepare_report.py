@@ -98,7 +98,7 @@ def _account(split: PreparedSplit) -> dict[str, str]:
     if split.num_targets != split.num_frames + split.num_stills:
         rows["targets of training"] = f"{split.num_targets:,}"
     rows["without a box"] = f"{split.num_empty:,}"
-    if degraded := split.degraded_frames:
+    if (degraded := split.degraded_frames) is not None:
         rows["degraded frames"] = f"{sum(degraded.values()):,}"
         rows |= {f"  {kind.replace('_', ' ')}": f"{n:,}" for kind, n in degraded.items()}
     rows["boxes"] = f"{split.num_boxes:,}"

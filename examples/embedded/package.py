@@ -3,8 +3,8 @@
     python examples/embedded/package.py runs/embedded/checkpoints/best.pth \\
         -o sparsevod_core/weights/sparsevod_lite0.pth
 
-Weights are rounded to half precision, which halves the size; a detector that loads them computes in
-float32. Paths of the data and the training state are removed.
+Weights are rounded to half precision, which halves the size, and converted to float32 when they are
+loaded. Paths of the data and the training state are removed.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sparsevod_core.files.unfinished import write_text
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -40,7 +42,7 @@ def main() -> None:
             image["is_vid_train_frame"] = image.get("frame_id", 0) % every == 0
     joined = union(arguments.annotations, contents, arguments.output.resolve().parent)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(joined), encoding="utf-8")
+    write_text(arguments.output, json.dumps(joined))
     names = ", ".join(category["name"] for category in joined["categories"])
     print(f"{arguments.output}: {len(joined['images'])} frames of {names}")
 
@@ -50,8 +52,9 @@ def union(
 ) -> dict[str, Any]:
     """Return the merged set of files with these contents. `folder` is the folder of its JSON."""
     roots = [
-        Path(os.path.normpath(file.resolve().parent / content.get("info", {}).get("root", "")))
+        Path(os.path.normpath(file.resolve().parent / (info.get("root") or "")))
         for file, content in zip(files, contents, strict=True)
+        for info in [content.get("info") or {}]
     ]
     root = Path(os.path.commonpath(roots))
     names = dict.fromkeys(c["name"] for content in contents for c in content["categories"])

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from sparsevod_core.config import Config, file_overrides, load_config, override_pairs
 from sparsevod_core.errors import ConfigError, SparseVodError
 from sparsevod_core.files.unfinished import writing
-from sparsevod_core.reporting import Reporter
+from sparsevod_core.reporting import Reporter, counted
 from sparsevod_core.reproduce.grid import BASELINE, STARTS, Cell, Start
 from sparsevod_core.reproduce.json_files import write_json
 from sparsevod_core.training.run_folder import RunFolder
@@ -178,7 +178,7 @@ class Experiment:
             return
         from sparsevod_core.checkpoint import compact_checkpoint, load_checkpoint, save_checkpoint
 
-        epochs = "" if given is None else f" for {given} epochs"
+        epochs = "" if given is None else f" for {counted(given, 'epoch')}"
         reporter.message(
             f"\n== {file} is missing: training it{epochs} (--pretrained takes a file instead)"
         )

@@ -7,6 +7,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from sparsevod_core.data.records import VideoSet
+from sparsevod_core.errors import DataError
 from sparsevod_core.files.check import check_outputs
 from sparsevod_core.files.kinds import starting
 from sparsevod_core.reporting import Reporter, counted
@@ -28,19 +30,28 @@ def hold_out(annotations: Path, output: Path, share: float, reporter: Reporter) 
 
     Raises:
         ConfigError: A file would overwrite the annotations, or another file.
-        DataError: `annotations` cannot be read, or a file cannot be written.
+        DataError: `annotations` cannot be read, is invalid or has fewer than two videos, or a file
+            cannot be written.
     """
     files = {part: output / f"{part}.json" for part in ("train", "choose")}
     inputs = {annotations: "the annotation file"}
     check_outputs([(file, OWN_PART) for file in files.values()], inputs)
+    root = VideoSet.load(annotations).root  # invalid entries are refused here
     content = read_json(annotations, "give a COCO-VID JSON, e.g. from `sparsevod prepare-vid`")
     # File names start from the same folder as before.
-    root = annotations.resolve().parent / content.get("info", {}).get("root", "")
-    info = {"held_out_from": annotations.name, **content.get("info", {}), "root": str(root)}
+    before = content.get("info")
+    kept = before if isinstance(before, dict) else {}
+    info = {"held_out_from": annotations.name, **kept, "root": str(root.resolve())}
     content = {"info": info, **{key: value for key, value in content.items() if key != "info"}}
-    aside = held_out([video["name"] for video in content["videos"]], share)
-    ids = {video["id"] for video in content["videos"] if video["name"] in aside}
-    others = {None, *(video["id"] for video in content["videos"])} - ids
+    names = {
+        video["id"]: str(video.get("name") or video.get("file_name") or video["id"])
+        for video in content["videos"]
+    }
+    if len(names) < 2:
+        raise DataError(f"{annotations}: expected at least 2 videos to split, found {len(names)}")
+    aside = held_out(list(names.values()), share)
+    ids = {video_id for video_id, name in names.items() if name in aside}
+    others = {None, *names} - ids
     for part, video_ids in (("train", others), ("choose", ids)):
         chosen = _only_videos(content, video_ids)
         file = files[part]

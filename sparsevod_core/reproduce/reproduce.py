@@ -8,7 +8,7 @@ from sparsevod_core.errors import ConfigError
 from sparsevod_core.files.check import check_outputs
 from sparsevod_core.files.lock import lock_file
 from sparsevod_core.files.unfinished import write_text
-from sparsevod_core.reporting import Reporter
+from sparsevod_core.reporting import Reporter, counted
 from sparsevod_core.reproduce.experiment import CommandError, Experiment, Run
 from sparsevod_core.reproduce.figures import write_figures
 from sparsevod_core.reproduce.grid import BASELINE, FULL, Table, cells, support_counts
@@ -143,7 +143,7 @@ def _describe_starts(experiment: Experiment, runs: Sequence[Run]) -> str:
             if given is None:
                 origins[start.cell] = f"trained with {', '.join(start.recipe)}"
             elif isinstance(given, int):
-                origins[start.cell] = f"trained for {given} epochs"
+                origins[start.cell] = f"trained for {counted(given, 'epoch')}"
             else:
                 origins[start.cell] = f"`{given.name}`"
     if list(origins) == [BASELINE]:

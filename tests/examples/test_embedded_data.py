@@ -54,6 +54,29 @@ def test_shrunk_frames_and_boxes_match_the_videos(video_set, tmp_path, run):
     assert again == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")}
 
 
+def test_what_cannot_be_shrunk_is_refused(video_set, image_set, tmp_path, run, monkeypatch):
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit, match="has still images, expected videos only"):
+        run("shrink.py", image_set.annotations, "-o", out)
+    run("shrink.py", video_set.annotations, "-o", out, "--every", "5")
+    with pytest.raises(SystemExit, match=r"has other frames of .*: remove it"):
+        run("shrink.py", video_set.annotations, "-o", out)
+    monkeypatch.setattr("cv2.imwrite", lambda *_: False)  # as on a full disk
+    with pytest.raises(SystemExit, match=r"000000\.jpg: cannot be written"):
+        run("shrink.py", video_set.annotations, "-o", tmp_path / "full")
+    assert not list((tmp_path / "full").rglob("*.json"))
+
+
+def test_a_root_elsewhere_is_not_that_of_the_frames(video_set, tmp_path, run):
+    content = json.loads(video_set.annotations.read_text())
+    content["info"] = {"root": str(video_set.annotations.parent)}
+    (tmp_path / "elsewhere.json").write_text(json.dumps(content))
+    run("shrink.py", tmp_path / "elsewhere.json", "-o", tmp_path / "out", "--every", "100")
+    small = VideoSet.load(tmp_path / "out" / "elsewhere.json")
+    with closing(FrameReader(small)) as reader:
+        assert reader.read(0).shape[:2] == small.frame_size(0)
+
+
 def test_a_union_has_all_videos_and_each_class_once(image_set, tmp_path, run):
     other = tmp_path / "other"
     (other / "clip").mkdir(parents=True)

@@ -155,8 +155,9 @@ def test_ap_by_size_counts_each_object_in_its_range(tmp_path):
             for n, box in enumerate(boxes, start=1)
         ],
     }
-    for box in truth["annotations"]:
-        box["iscrowd"] = 0
+    del truth["annotations"][0]["area"]  # as `eval` accepts it
+    crowd = {"id": 9, "image_id": 1, "category_id": 3, "bbox": [300, 10, 20, 20], "iscrowd": 1}
+    truth["annotations"].append(crowd)
     # One of the two small objects is found, and the large one.
     found = [{"image_id": 1, "category_id": 3, "bbox": boxes[n], "score": 0.9} for n in (0, 2)]
     (tmp_path / "val.json").write_text(json.dumps(truth))
@@ -215,13 +216,14 @@ def test_tfe_matches_counts_places_on_the_same_object(tmp_path):
     detector = build_detector(config.model)
     checkpoint = Checkpoint(config, (Category(1, "texture"),), detector.state_dict())
     save_checkpoint(tmp_path / "ckpt.pth", checkpoint)
+    (tmp_path / "frames").mkdir()
     texture = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     images, labels = [], []
     # Shifts by the coarsest stride of 32 pixels leave the features of the object as they are.
     for number, left in enumerate((24, 56, 88, 56, 24, 88)):
         pixels = np.full((96, 160, 3), 128, np.uint8)
         pixels[32:72, left : left + 40] = texture
-        cv2.imwrite(str(tmp_path / f"{number}.png"), pixels)
+        cv2.imwrite(str(tmp_path / "frames" / f"{number}.png"), pixels)
         image = {"id": number, "video_id": 1, "frame_id": number, "file_name": f"{number}.png"}
         images.append({**image, "width": 160, "height": 96})
         place = {"image_id": number, "instance_id": 7, "bbox": [left, 32, 40, 40]}
@@ -229,7 +231,14 @@ def test_tfe_matches_counts_places_on_the_same_object(tmp_path):
     images[5]["degradation"] = {"blur": 3}
 
     def shares() -> dict[str, list[str]]:
-        (tmp_path / "val.json").write_text(json.dumps({"images": images, "annotations": labels}))
+        truth = {
+            "info": {"root": "frames"},
+            "videos": [{"id": 1, "name": "texture"}],
+            "images": images,
+            "annotations": labels,
+            "categories": [{"id": 1, "name": "texture"}],
+        }
+        (tmp_path / "val.json").write_text(json.dumps(truth))
         lines = run("tfe_matches.py", "ckpt.pth", "val.json", folder=tmp_path).splitlines()[1:]
         return {line.split()[0]: line.split()[1:] for line in lines}
 

@@ -35,7 +35,8 @@ class PreparedSplit:
         num_crowd: Number of boxes that are neither trained on nor scored.
         farthest_px: Largest coordinate of a box.
         boxes_per_class: Number of boxes by class name, in the order of the categories.
-        degraded_frames: Number of frames of a degraded copy by kind of degradation.
+        degraded_frames: Number of frames of a degraded copy by kind of degradation; None if the
+            split is no copy.
         videos: One example per video.
         shared: What val has in common with train.
         first_numbers: Smallest and largest number of a video's first frame; None without videos.
@@ -66,7 +67,7 @@ class PreparedSplit:
     num_crowd: int = 0
     farthest_px: float = 0.0
     boxes_per_class: dict[str, int] = field(default_factory=dict)
-    degraded_frames: dict[str, int] = field(default_factory=dict)
+    degraded_frames: dict[str, int] | None = None
     expected_boxes_per_class: dict[str, int] | None = None
     videos: list[Example] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)
@@ -125,6 +126,8 @@ class PreparedSplit:
         return [*self._doubts_on_grouping(), *(f"{self.split}: {line}" for line in self.shared)]
 
     def _doubts_on_grouping(self) -> list[str]:
+        if self.degraded_frames is not None:
+            return []  # a copy has the videos of its source
         num_single = sum(example.num_frames == 1 for example in self.videos)
         if self.shortest is not None and num_single > 1 and 2 * num_single > self.num_videos:
             return [

@@ -81,6 +81,11 @@ def degrade_set(
     if stills is not None:
         plans.append(stills)
     result = _counts(annotations.stem, videos, plans, source)
+    if not result.degraded_frames:
+        reporter.warning(
+            f"{annotations}: no frame is degraded: still images stay clean, and videos in which no "
+            "object has enough frames to be clean in some of them"
+        )
     if output is None or dry_run:
         return result
     file = output if output.suffix == ".json" else output / f"{annotations.stem}.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +11,7 @@ from jaxtyping import UInt8
 
 from sparsevod_core.data.frames import FrameReader
 from sparsevod_core.data.records import VideoSet
+from sparsevod_core.errors import DataError
 from sparsevod_core.files.names import cannot_write
 from sparsevod_core.files.unfinished import Unfinished
 from sparsevod_core.prepare.degradations import degrade
@@ -31,11 +31,17 @@ def frame_file(videos: VideoSet, plan: VideoPlan, position: int) -> str:
     It has the frame's number, and the suffix of the image that is copied unless it is degraded.
     """
     frame = plan.frames[position]
-    path, index = videos.frame_path(frame)
     is_still = frame >= videos.tables.video_starts[len(videos.tables.video_names)]
     number = position if is_still else int(videos.tables.frame_ids[frame])
+    copied = _copied_file(videos, plan, position)
+    return f"{number:06d}{'.jpg' if copied is None else copied.suffix}"
+
+
+def _copied_file(videos: VideoSet, plan: VideoPlan, position: int) -> Path | None:
+    """Return the image file that is copied as it is; None if the frame becomes a JPEG file."""
+    path, index = videos.frame_path(plan.frames[position])
     is_copied = index is None and plan.burst(position) is None and is_image(path.name)
-    return f"{number:06d}{path.suffix if is_copied else '.jpg'}"
+    return path if is_copied else None
 
 
 class FrameCopier:
@@ -78,8 +84,9 @@ class FrameCopier:
             if image is None:  # image files are decoded by many threads, a video file by one
                 image = self._reader.read(plan.frames[position])
             target = unfinished.temporary / frame_file(self._videos, plan, position)
+            content = self._content(image, plan, position)
             try:
-                self._write_frame(target, image, plan, position)
+                target.write_bytes(content)
             except OSError as error:
                 raise cannot_write(self._folder, error) from error
 
@@ -99,12 +106,15 @@ class FrameCopier:
             _, index = self._videos.frame_path(frame)
             yield position, None if index is None else self._reader.read(frame)
 
-    def _write_frame(self, target: Path, image: Pixels, plan: VideoPlan, position: int) -> None:
+    def _content(self, image: Pixels, plan: VideoPlan, position: int) -> bytes:
+        """Return the content of a frame's file."""
+        source = _copied_file(self._videos, plan, position)
+        if source is not None:
+            try:
+                return source.read_bytes()
+            except OSError as error:
+                raise DataError(f"{source}: cannot be read: {error.strerror or error}") from error
         burst = plan.burst(position)
-        source, index = self._videos.frame_path(plan.frames[position])
-        if burst is None and index is None:
-            shutil.copyfile(source, target)
-            return
         if burst is not None:
             rng = np.random.default_rng((*plan.seed, position + 1))  # a trailing 0 has no effect
             severity = burst.severity(position)
@@ -112,7 +122,7 @@ class FrameCopier:
                 rng, image.astype(np.float32) / np.float32(255), burst, severity, plan.scale
             )
             image = (degraded * 255 + 0.5).clip(0, 255).astype(np.uint8)
-        target.write_bytes(_jpeg(image))
+        return _jpeg(image)
 
 
 def _jpeg(image: Pixels) -> bytes:

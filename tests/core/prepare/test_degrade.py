@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -63,6 +64,8 @@ class Stopping(SilentReporter):
 
     def message(self, text: str) -> None:
         self.messages.append(text)
+
+    warning = message
 
 
 def load(file: Path) -> dict[str, Any]:
@@ -145,8 +148,6 @@ def test_strength_follows_the_objects_within_the_frame() -> None:
 @pytest.mark.parametrize("side", [20, 100])
 def test_an_object_is_harder_to_see_but_not_erased_at_half_size(kind: str, side: int) -> None:
     """Check contrast and noise of a dark square, as a detector sees it after downscaling."""
-    import cv2
-
     image = np.full((256, 320, 3), 0.6, np.float32)
     x, y = (320 - side) // 2, (256 - side) // 2
     image[y : y + side, x : x + side] = 0.2
@@ -231,6 +232,43 @@ def test_clean_image_files_are_copied_unchanged(image_set: Any, copies: Path) ->
             copied = copies / "images" / other["file_name"]
             source = image_set.annotations.parent / one["file_name"]
             assert copied.read_bytes() == source.read_bytes()
+
+
+def test_a_copy_without_degraded_frames_says_so(image_set: Any, tmp_path: Path) -> None:
+    content = load(image_set.annotations)
+    stills = [image for image in content["images"] if image.get("video_id") is None]
+    more = [{**image, "id": image["id"] + 10**6} for image in stills]
+    (tmp_path / "stills.json").write_text(
+        json.dumps(content | {"videos": [], "images": stills + more, "annotations": []})
+    )
+    reporter = Stopping(10**6)
+    copied = degrade_set(
+        tmp_path / "stills.json",
+        tmp_path / "out",
+        seed=3,
+        root=image_set.annotations.parent,
+        reporter=reporter,
+    )
+    assert copied.degraded_frames == {} and copied.doubts == []
+    (message,) = [text for text in reporter.messages if "no frame is degraded" in text]
+    assert message.startswith(f"{tmp_path / 'stills.json'}: ")
+
+
+def test_a_clean_image_of_an_unusual_name_becomes_a_jpeg_file(
+    image_set: Any, tmp_path: Path
+) -> None:
+    content = load(image_set.annotations)
+    (image,) = [image for image in content["images"] if image.get("video_id") is None][:1]
+    pixels = np.zeros((image["height"], image["width"], 3), np.uint8)
+    encoded = cv2.imencode(".png", pixels)[1].tobytes()
+    (tmp_path / "frame.jfif").write_bytes(encoded)
+    image["file_name"] = "frame.jfif"
+    (tmp_path / "one.json").write_text(
+        json.dumps(content | {"videos": [], "images": [image], "annotations": []})
+    )
+    degrade_set(tmp_path / "one.json", tmp_path / "out", seed=3)
+    (written,) = (tmp_path / "out").rglob("*.jpg")
+    assert written.read_bytes().startswith(b"\xff\xd8")
 
 
 def test_eval_reports_degraded_and_clean_frames(case: Any, tmp_path: Path) -> None:
