@@ -178,7 +178,7 @@ class Experiment:
             return
         from sparsevod_core.checkpoint import compact_checkpoint, load_checkpoint, save_checkpoint
 
-        epochs = "" if given is None else f" for {counted(given, 'epoch')}"
+        epochs = f" for {counted(given, 'epoch')}" if isinstance(given, int) else ""
         reporter.message(
             f"\n== {file} is missing: training it{epochs} (--pretrained takes a file instead)"
         )
