@@ -212,7 +212,8 @@ def test_tfe_matches_counts_places_on_the_same_object(tmp_path):
     from sparsevod_core.structures import Category
 
     torch.manual_seed(0)
-    config = load_config("tiny", overrides=["model.num_classes=1"])
+    settings = ["model.num_classes=1", "model.tfe=average", "inference.precision=bf16"]
+    config = load_config("tiny", overrides=settings)
     detector = build_detector(config.model)
     checkpoint = Checkpoint(config, (Category(1, "texture"),), detector.state_dict())
     save_checkpoint(tmp_path / "ckpt.pth", checkpoint)
@@ -220,7 +221,7 @@ def test_tfe_matches_counts_places_on_the_same_object(tmp_path):
     texture = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     images, labels = [], []
     # Shifts by the coarsest stride of 32 pixels leave the features of the object as they are.
-    for number, left in enumerate((24, 56, 88, 56, 24, 88)):
+    for number, left in enumerate((24, 56, 88, 56, 24, 88, 24, 56, 88, 56, 24)):
         pixels = np.full((96, 160, 3), 128, np.uint8)
         pixels[32:72, left : left + 40] = texture
         cv2.imwrite(str(tmp_path / "frames" / f"{number}.png"), pixels)
@@ -243,9 +244,11 @@ def test_tfe_matches_counts_places_on_the_same_object(tmp_path):
         return {line.split()[0]: line.split()[1:] for line in lines}
 
     found = shares()
-    assert {name: row[0] for name, row in found.items()} == {"clean": "5", "degraded": "5"}
+    # Targets are frames 0, 5 and 10, supports 0, 2, 4, 6, 8 and 10.
+    assert {name: row[0] for name, row in found.items()} == {"clean": "10", "degraded": "6"}
+    assert {name: row[3] for name, row in found.items()} == {"clean": "-", "degraded": "14.3%"}
     assert all(row[2] == "10.4%" for row in found.values())  # 40 x 40 of 96 x 160
     assert all(float(row[1].rstrip("%")) > 90 for row in found.values())
-    for label in labels[1:5]:
+    for label in labels[2:10:2]:
         label["bbox"] = [0, 0, 20, 20]  # beside the object
     assert float(shares()["clean"][1].rstrip("%")) < 50
