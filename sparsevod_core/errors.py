@@ -16,6 +16,10 @@ class SparseVodError(Exception):
         self.message = message
         self.hint = hint
 
+    def in_one_line(self) -> str:
+        """Return the message with the hint, for a list of several errors."""
+        return self.message if self.hint is None else f"{self.message} ({self.hint})"
+
 
 class ConfigError(SparseVodError):
     """Invalid setting or option (usage error)."""

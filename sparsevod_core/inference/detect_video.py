@@ -142,7 +142,7 @@ def detect_video(
         journal = None
         journal_file = files.journal()
         if journal_file is not None and not source.is_live:
-            run = _journal_header(predictor, source)
+            run = _journal_header(predictor, source, video)
             journal = stack.enter_context(
                 Journal(journal_file, run, resume=resume, num_classes=len(predictor.categories))
             )
@@ -171,9 +171,8 @@ def detect_video(
         latencies_s: list[float] = []
         bar = reporter.progress(f"detecting in {source.stem}", video.declared_num_frames)
         with bar as progress, WriteBehind(outputs.write, depth) as behind:
-            for found in _until_break(
-                predictor.frames(frames, resumed=resumed, is_live=source.is_live), breaks
-            ):
+            found_frames = predictor.frames(frames, resumed=resumed, is_live=source.is_live)
+            for found in _until_break(found_frames, breaks):
                 if isinstance(video, LiveStream):
                     latencies_s.append(video.now_s() - float(found.time_s or 0))
                 if journal is not None and found.index >= journal.num_frames:
@@ -198,7 +197,7 @@ def detect_video(
             outputs.num_frames,
             outputs.num_detections,
             outputs.num_drawn,
-            breaks[0].message if breaks else None,
+            _text(breaks[0], source, video) if breaks else None,
             is_interrupted(),
             _live_statistics(video, latencies_s) if isinstance(video, LiveStream) else None,
         )
@@ -235,20 +234,28 @@ def _report_padding(outputs: Outputs, source: Source, reporter: Reporter) -> Non
     reporter.message(f"{source}: {size} pixels, padded to {padded} by repeating the last ones")
 
 
-def _journal_header(predictor: Predictor, source: Source) -> dict[str, Any]:
+def _journal_header(predictor: Predictor, source: Source, video: OpenVideo) -> dict[str, Any]:
     """Return the values that determine the detections."""
     path = Path(source.place)
+    # What stdin brought is in a file by now.
+    content = Source("file", str(video.path)) if source.kind == "stdin" else source
     is_file = source.kind == "file" and path.exists()
     return {
         "video": path.name,
         "bytes": path.stat().st_size if is_file else None,
-        "content": fingerprint(source),
+        "content": fingerprint(content),
         "model": predictor.model_digest,
         **dataclasses.asdict(predictor.config.inference),
         **predictor.frame_settings,
         "seed": predictor.config.seed,
         "device": predictor.device.type,
     }
+
+
+def _text(error: VideoError, source: Source, video: OpenVideo) -> str:
+    text = error.in_one_line()
+    # What stdin brought is in a file whose name says nothing.
+    return text.replace(str(video.path), "stdin") if source.kind == "stdin" else text
 
 
 def _live_statistics(video: LiveStream, latencies_s: list[float]) -> LiveStatistics:

@@ -215,7 +215,7 @@ def _detect_jobs(
             except SparseVodError as error:
                 if is_single:
                     raise
-                reporter.warning(error.message)
+                reporter.warning(error.in_one_line())
                 results.append(JobResult(job, error=error))
                 continue
             _report(job, detected, reporter)

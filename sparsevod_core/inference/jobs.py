@@ -11,6 +11,7 @@ from pathlib import Path
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.files.names import fitted
 from sparsevod_core.inference.outputs import STDOUT, OutputFiles
+from sparsevod_core.video.image_writer import is_pattern
 from sparsevod_core.video.sources import Source
 
 SUFFIXES = {
@@ -85,10 +86,12 @@ def _output_video(name: str, output: Path | None, count: int) -> Path:
     if "*" in str(folder):
         return Path(*(_named(part, name) for part in folder.parts))
     if folder.suffix and not os.path.isdir(folder):  # noqa: PTH112
-        raise ConfigError(
-            f"-o {folder}: cannot write {count} videos to one file",
-            hint=f"name a folder, -o {folder.stem}, or use -o '{folder.stem}/*{folder.suffix}'",
-        )
+        if is_pattern(folder):
+            hint = f"use -o '{folder.parent / '*' / folder.name}'"
+        else:
+            files = folder.with_suffix("")
+            hint = f"name a folder, -o {files}, or use -o '{files}/*{folder.suffix}'"
+        raise ConfigError(f"-o {folder}: cannot write {count} videos to one file", hint=hint)
     return folder / fitted(name, ".mp4")
 
 

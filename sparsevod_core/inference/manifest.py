@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsevod_core.checkpoint.digest import digest
-from sparsevod_core.errors import ConfigError
+from sparsevod_core.errors import ConfigError, VideoError
 from sparsevod_core.files.names import cannot_write
 from sparsevod_core.inference.jobs import Job
 from sparsevod_core.video.fingerprint import fingerprint
@@ -136,11 +136,13 @@ class Manifests:
 
     def is_done(self, job: Job) -> bool:
         """Return True if all outputs exist and are of this video and model."""
-        return (
-            job.folder is not None
-            and job.files.are_done()
-            and self.by_folder[job.folder].holds(job.files.paths(), self._made_from(job))
-        )
+        if job.folder is None or not job.files.are_done():
+            return False
+        try:
+            made_from = self._made_from(job)
+        except VideoError:  # `begin` raises it again, for this video only
+            return False
+        return self.by_folder[job.folder].holds(job.files.paths(), made_from)
 
     def begin(self, job: Job) -> None:
         """Record whose results the outputs will be.
@@ -148,6 +150,7 @@ class Manifests:
         Raises:
             ConfigError: They are those of another video or model.
             DataError: The record cannot be written.
+            VideoError: The video cannot be read.
         """
         if job.folder is not None:
             manifest, made_from = self.by_folder[job.folder], self._made_from(job)

@@ -20,7 +20,7 @@ from sparsevod_core.inference.results.coco import CocoIds
 from sparsevod_core.inference.results.coco_vid import CocoVid
 from sparsevod_core.inference.results.crops import Crops
 from sparsevod_core.structures import Detections, FrameDetections
-from sparsevod_core.video.containers import Encoding
+from sparsevod_core.video.containers import Encoding, container_for
 from sparsevod_core.video.image_writer import ImageWriter, images_folder, is_pattern
 from sparsevod_core.video.opening import OpenVideo
 from sparsevod_core.video.reader import VideoReader
@@ -40,8 +40,8 @@ class OutputFiles:
             the drawn detections, `crop` a folder of their images.
 
     Raises:
-        ConfigError: No output at all, or two outputs with the same path.
-        VideoError: A pattern for images without a folder.
+        ConfigError: No output at all, two outputs with the same path, a folder that would be
+            stdout, a video of an unknown kind, or a pattern for images without a folder.
     """
 
     video: Path | None
@@ -53,6 +53,13 @@ class OutputFiles:
                 "nothing to write: neither a video nor detections",
                 hint="use --no-video with --json, --csv or another file of detections",
             )
+        for kind in ("yolo", "crop"):
+            if self.results.get(kind) == STDOUT:
+                raise ConfigError(
+                    f"--{kind} -: cannot write a folder to stdout", hint="name a folder"
+                )
+        if self.video is not None and not is_pattern(self.video):
+            container_for(self.video)
         if list(self.results.values()).count(STDOUT) > 1:
             raise ConfigError(
                 "stdout: two outputs have this path", hint="give each output its own path"

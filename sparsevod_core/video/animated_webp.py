@@ -7,6 +7,7 @@ from fractions import Fraction
 from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,7 @@ class AnimatedWebp:
         self._times_s = [Fraction(ms, 1000) for ms in starts_ms]
         self.frame_rate = Fraction(1000 * len(starts_ms), end_ms) if end_ms else None
         self._image = self._open(complete_bytes)
+        self._lock = Lock()
         self.width, self.height = self._image.size
         require_few_pixels(self.path, self.width, self.height, VideoError)
         self._frame(0)
@@ -122,8 +124,9 @@ class AnimatedWebp:
 
     def _frame(self, index: int) -> Frame:
         try:
-            self._image.seek(index)
-            pixels = np.array(self._image.convert("RGB"))
+            with self._lock:  # a thread may read ahead
+                self._image.seek(index)
+                pixels = np.array(self._image.convert("RGB"))
         except (OSError, EOFError, ValueError, RuntimeError, MemoryError) as error:
             last_s = self._times_s[index - 1] if index else None
             raise broken_off(self.path, index, last_s, str(error)) from error

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import OutputContainer
 
-_OPUS_RATE = 48000  # the encoder supports only a few rates
 _INTERLEAVED_S = 5  # audio and video of a recording are not further apart
 _ROUNDING_S = 0.05  # error of packet times that is not a gap
 
@@ -26,7 +25,7 @@ class AudioTracks:
     """All audio streams of a file, written to another file in step with its video.
 
     Packets are copied if the container supports their codec, otherwise re-encoded. Broken packets
-    are skipped: bad audio must not cost the video.
+    and streams that cannot be decoded are left out: bad audio must not cost the video.
 
     Args:
         path: Path of the source file.
@@ -39,6 +38,7 @@ class AudioTracks:
     Attributes:
         lost_after_s: Time in the source, in seconds, after which audio is left out because its
             clock jumps where that of the video does not; None if nothing is left out.
+        num_lost: Number of streams that can be neither copied nor re-encoded.
     """
 
     def __init__(
@@ -49,8 +49,6 @@ class AudioTracks:
         start_s: Fraction,
         jumps: Sequence[Jump] = (),
     ) -> None:
-        import av
-
         self._output = output
         self._input = open_container(path)
         self._start_s = start_s
@@ -60,11 +58,13 @@ class AudioTracks:
         self._clock_s: dict[int, Fraction] = {}  # time of the last packet, by stream
         self.lost_after_s: Fraction | None = None
         self._tracks: dict[int, _Copied | _Encoded] = {}
+        self.num_lost = 0
         for stream in self._input.streams.audio:
-            is_copied = container.audio is None or codec_name(stream) in container.audio
-            kind = _Copied if is_copied else _Encoded
-            with suppress(av.FFmpegError, ValueError):  # e.g. no decoder
-                self._tracks[stream.index] = kind(stream, output, container)
+            track = _track(stream, output, container)
+            if track is None:
+                self.num_lost += 1
+            else:
+                self._tracks[stream.index] = track
         streams = [s for s in self._input.streams.audio if s.index in self._tracks]
         self._packets = self._demux(streams) if streams else iter(())
         self._waiting: av.Packet | None = next(self._packets, None)
@@ -139,6 +139,21 @@ def _time_s(packet: av.Packet) -> Fraction:
     return (packet.dts or 0) * Fraction(packet.time_base)
 
 
+def _track(
+    stream: AudioStream, output: OutputContainer, container: Container
+) -> _Copied | _Encoded | None:
+    """Return the copied stream, or the re-encoded one; None if neither is possible."""
+    import av
+
+    if stream.codec_context is None:  # FFmpeg has no decoder
+        return None
+    is_copied = container.audio is None or codec_name(stream) in container.audio
+    for kind in (_Copied, _Encoded) if is_copied else (_Encoded,):
+        with suppress(av.FFmpegError, ValueError):
+            return kind(stream, output, container)
+    return None
+
+
 class _Copied:
     """Audio stream whose packets are copied."""
 
@@ -160,8 +175,8 @@ class _Encoded:
         import av
 
         decoder = stream.codec_context
-        is_opus = container.audio_encoder == "libopus"
-        rate = _OPUS_RATE if is_opus else decoder.sample_rate
+        rates = av.Codec(container.audio_encoder, "w").audio_rates or [decoder.sample_rate]
+        rate = min((r for r in rates if r >= decoder.sample_rate), default=max(rates))
         layout = "mono" if decoder.layout.nb_channels == 1 else "stereo"
         encoder = output.add_stream(container.audio_encoder, rate=rate, layout=layout)
         assert isinstance(encoder, av.AudioStream)  # all audio encoders are

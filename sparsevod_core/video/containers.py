@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from sparsevod_core.errors import ConfigError, VideoError
+from sparsevod_core.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,9 @@ _MP4 = Container("mp4", ("h264", "hevc", "av1", "vp9"), _MP4_AUDIO, options=_IND
 CONTAINERS: Mapping[str, Container] = {
     ".mp4": _MP4,
     ".m4v": _MP4,
-    ".mov": Container("mov", ("h264", "hevc"), _MP4_AUDIO - {"opus"}, options=_INDEX_IN_FRONT),
+    ".mov": Container(
+        "mov", ("h264", "hevc"), _MP4_AUDIO - {"flac", "opus"}, options=_INDEX_IN_FRONT
+    ),
     ".mkv": Container("matroska", ("h264", "hevc", "av1", "vp9"), None),
     ".webm": Container("webm", ("vp9", "av1"), frozenset({"opus", "vorbis"}), "libopus"),
     # Browsers show a frame of 1/100 s for 1/10 s.
@@ -154,11 +156,11 @@ def container_for(path: Path) -> Container:
     """Return the container for a file name.
 
     Raises:
-        VideoError: The suffix is not supported.
+        ConfigError: The suffix is not supported.
     """
     container = CONTAINERS.get(path.suffix.lower())
     if container is None:
-        raise VideoError(
+        raise ConfigError(
             f"{path}: cannot write videos as {path.suffix or 'files without a suffix'}",
             hint=f"use a name that ends in {', '.join(CONTAINERS)}, or frames/%06d.png for images",
         )

@@ -11,7 +11,7 @@ from types import TracebackType
 import numpy as np
 from jaxtyping import UInt8
 
-from sparsevod_core.errors import VideoError
+from sparsevod_core.errors import ConfigError
 from sparsevod_core.files.new_folder import NewFolder
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -27,10 +27,10 @@ def images_folder(path: Path) -> Path:
     """Return the folder of a pattern.
 
     Raises:
-        VideoError: The pattern has no folder.
+        ConfigError: The pattern has no folder.
     """
     if path.parent == Path():
-        raise VideoError(
+        raise ConfigError(
             f"{path}: expected a folder for the images", hint=f"use e.g. frames/{path.name}"
         )
     return path.parent
@@ -47,8 +47,7 @@ class ImageWriter:
         is_own: See `NewFolder`.
 
     Raises:
-        VideoError: The pattern has no folder.
-        ConfigError: The folder is not empty.
+        ConfigError: The pattern has no folder, or the folder is not empty.
         DataError: The folder cannot be written.
     """
 

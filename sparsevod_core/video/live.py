@@ -85,7 +85,7 @@ class LiveStream:
         self._reporter = reporter or SilentReporter()
         self._changed = threading.Condition()
         self._newest: tuple[av.VideoFrame, float] | None = None
-        self._failure: VideoError | None = None
+        self._failure: Exception | None = None
         self._is_over = self._is_closed = False
         self.num_dropped = self.num_reconnections = 0
         container, frames = self._connect()
@@ -191,6 +191,15 @@ class LiveStream:
 
     def _receive(self, container: InputContainer, frames: Iterator[av.VideoFrame]) -> None:
         """Receive frames of one connection after the other; runs in the thread."""
+        try:
+            self._receive_all(container, frames)
+        except Exception as error:  # the reader would wait for this thread forever
+            self._failure = error
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+    def _receive_all(self, container: InputContainer, frames: Iterator[av.VideoFrame]) -> None:
         reason = "closed by the source"
         while True:
             try:
@@ -200,15 +209,12 @@ class LiveStream:
                             return
             except VideoError as error:
                 if self.is_recording:
-                    self._failure = error
+                    raise
                 reason = error.message
             again = None if self.is_recording else self._reconnect(reason)
             if again is None:
-                break
+                return
             container, frames = again
-        with self._changed:
-            self._is_over = True
-            self._changed.notify_all()
 
     def _reconnect(self, reason: str) -> tuple[InputContainer, Iterator[av.VideoFrame]] | None:
         """Return a new connection, None if there is none within `patience_s`."""
@@ -256,6 +262,9 @@ class LiveStream:
             raise VideoError(f"{self.path}: no video stream")
         stream = container.streams.video[0]
         context = stream.codec_context
+        if context is None:
+            container.close()
+            raise VideoError(f"{self.path}: FFmpeg has no decoder for its video")
         require_few_pixels(self.path, context.width, context.height, VideoError)
         context.options = {"max_pixels": str(max_pixels())}  # the size may change
         stream.thread_type = "SLICE"  # frame threads delay frames

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import glob
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ class Source:
     def stem(self) -> str:
         """Name for output files."""
         if self.is_path:
-            return Path(self.place).stem if self.kind == "file" else Path(self.place).name
+            path = Path(os.path.abspath(self.place))  # noqa: PTH100  # also for the folder "."
+            return path.stem if self.kind == "file" else path.name
         if self.kind == "stdin":
             return "stdin"
         return re.sub(r"[^A-Za-z0-9.-]+", "_", _without_password(self.place)).strip("_.")

@@ -16,6 +16,7 @@ from sparsevod_core.errors import VideoError
 from sparsevod_core.files.kinds import MARK, Kind
 from sparsevod_core.files.names import cannot_write
 from sparsevod_core.files.unfinished import Unfinished
+from sparsevod_core.reporting import counted
 from sparsevod_core.video.audio import AudioTracks
 from sparsevod_core.video.clock import Jump
 from sparsevod_core.video.containers import Codec, Encoding, container_for
@@ -171,13 +172,18 @@ class VideoWriter:
     @property
     def notes(self) -> list[str]:
         """What of the source's audio is left out."""
-        lost_s = None if self._audio is None else self._audio.lost_after_s
-        if lost_s is None:
+        if self._audio is None:
             return []
-        return [
-            f"the sound ends at {float(lost_s):,.2f} s of the source: its clock jumps there, and "
-            "that of the picture does not"
-        ]
+        notes = []
+        if self._audio.num_lost:
+            streams = counted(self._audio.num_lost, "audio stream")
+            notes.append(f"{streams} left out: FFmpeg cannot decode or write the codec")
+        if (lost_s := self._audio.lost_after_s) is not None:
+            notes.append(
+                f"the sound ends at {float(lost_s):,.2f} s of the source: its clock jumps there, "
+                "and that of the picture does not"
+            )
+        return notes
 
     def finish(self, *, truncated: bool) -> None:
         """Write the remaining audio, up to the last frame if truncated; call once at the end."""

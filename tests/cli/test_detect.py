@@ -250,7 +250,7 @@ def test_ctrl_c(
         (("tcp://127.0.0.1:9/", "--support-mode", "window"), 2, ["future", "causal"]),
         (("empty.mp4", "--checkpoint", "CKPT"), 1, ["empty.mp4", "empty"]),
         (("in.mp4", "--checkpoint", "CKPT", "-o", "in.mp4"), 2, ["in.mp4", "source"]),
-        (("in.mp4", "--checkpoint", "CKPT", "-o", "out.avi"), 1, ["out.avi", ".mp4"]),
+        (("in.mp4", "--checkpoint", "CKPT", "-o", "out.avi"), 2, ["out.avi", ".mp4"]),
         (("in.mp4", "--checkpoint", "CKPT", "--support-mode", "past"), 2, ["past", "causal"]),
         (("in.mp4", "--checkpoint", "CKPT", "--num-supports", "-1"), 2, ["supports=-1"]),
         (("in.mp4", "--checkpoint", "CKPT", "--batch", "0"), 2, ["batch=0"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import io
 import os
 import re
 import signal
@@ -24,8 +25,13 @@ from kills import killed_before
 from sparsevod_cli import app
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
 from sparsevod_core.config import load_config
+from sparsevod_core.errors import VideoError
+from sparsevod_core.inference.journal import Journal
+from sparsevod_core.inference.predictor import Predictor
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.structures import Category
+from sparsevod_core.video.fingerprint import fingerprint
+from sparsevod_core.video.sources import Source
 
 SETTINGS = ("model.num_classes=1", "data.short_side=48", "data.long_side=64")
 
@@ -127,10 +133,10 @@ def test_a_list_and_the_other_sources_are_inputs(detect: Any, capsys: Any) -> No
     make_video("a/s.avi")
     make_video("b/s.mp4", 4)
     before = Path("b/s.mp4").read_bytes()
-    Path("list.txt").write_text("a/s.avi\n")
-    for words in (("-o", "list.txt"), ("--no-video", "--json", "list.txt")):
-        assert detect("@list.txt", *words) == 2
-        assert "list.txt: this is the list, which is never overwritten" in capsys.readouterr().err
+    for name, words in (("list.mkv", ("-o",)), ("list.txt", ("--no-video", "--json"))):
+        Path(name).write_text("a/s.avi\n")
+        assert detect(f"@{name}", *words, name) == 2
+        assert f"{name}: this is the list, which is never overwritten" in capsys.readouterr().err
     assert detect("a/s.avi", "b/s.mp4", "-o", "x/../*/../b/s.mp4") == 2
     assert "this is a source" in capsys.readouterr().err
     assert Path("b/s.mp4").read_bytes() == before
@@ -334,6 +340,90 @@ def test_other_content_of_the_same_name_and_size_is_another_video(
     assert detect(name, "-o", "found", "--num-supports", 0) == 0
     assert "already done" in capsys.readouterr().err
     assert tree("found") == before
+
+
+def test_a_source_that_cannot_be_read_stops_no_other(
+    detect: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        make_video(f"{name}.mp4")
+    assert detect("a.mp4", "b.mp4", "-o", "found") == 0
+    make_video("c.mp4")
+
+    def fails_for_a(source: Source) -> str | None:
+        if source.place == "a.mp4":
+            raise VideoError("a.mp4: cannot read: Permission denied", "change its permissions")
+        return fingerprint(source)
+
+    monkeypatch.setattr("sparsevod_core.inference.manifest.fingerprint", fails_for_a)
+    assert detect("a.mp4", "b.mp4", "c.mp4", "-o", "found") == 1
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "a.mp4: cannot read: Permission denied (change its permissions)" in printed
+    assert Path("found/c.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("a.mp4", "-o", "out.avi"), "out.avi: cannot write videos as .avi"),
+        (("a.mp4", "-o", "%06d.png"), "%06d.png: expected a folder for the images"),
+        (("a.mp4", "--no-video", "--yolo", "-"), "--yolo -: cannot write a folder to stdout"),
+        (("a.mp4", "--no-video", "--crop", "-"), "--crop -: cannot write a folder to stdout"),
+        (("a.mp4", "b.mp4", "-o", "x/o.mp4"), "name a folder, -o x/o, or use -o 'x/o/*.mp4'"),
+        (("a.mp4", "b.mp4", "-o", "x/%06d.png"), "use -o 'x/*/%06d.png'"),
+    ],
+)
+def test_outputs_that_cannot_be_are_usage_errors(
+    words: Sequence[str], says: str, detect: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        make_video(name)
+    monkeypatch.setattr(Predictor, "from_checkpoint", lambda *_, **__: pytest.fail("loaded"))
+    assert detect(*words) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not Path("-").exists()
+
+
+# --- stdin ----------------------------------------------------------------------------------------
+
+
+def give_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_another_video_from_stdin_does_not_resume_the_first(
+    detect: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (make_video(f"{n}.mp4", n).read_bytes() for n in (3, 4))
+    words = ("-", "--no-video", "--jsonl", "x.jsonl")
+    with monkeypatch.context() as patch:
+        give_stdin(patch, one)
+        patch.setattr(Journal, "publish", lambda *_, **__: 1 / 0)  # killed just before the end
+        assert detect(*words) == 1
+    capsys.readouterr()
+    give_stdin(monkeypatch, other)
+    assert detect(*words, "--resume") == 2
+    assert "journal" in capsys.readouterr().err
+    give_stdin(monkeypatch, one)
+    assert detect(*words, "--resume") == 0
+    assert "resuming after 3 frames" in capsys.readouterr().err
+
+
+def test_a_break_in_stdin_does_not_name_a_file(
+    detect: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with av.open("a.mkv", "w") as file:
+        stream = file.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(20):
+            image = np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        file.mux(stream.encode(None))
+    content = Path("a.mkv").read_bytes()
+    give_stdin(monkeypatch, content[: len(content) // 2])
+    assert detect("-", "--no-video", "--jsonl", "x.jsonl") == 1
+    printed = capsys.readouterr().err
+    assert "stdin: the video breaks off after" in printed and "/proc/" not in printed
 
 
 def test_names_do_not_depend_on_the_order(detect: Any) -> None:

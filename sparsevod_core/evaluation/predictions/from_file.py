@@ -252,7 +252,7 @@ def _read_pieces(
 
 def _start_worker(stack: ExitStack) -> tuple[IO[bytes], IO[bytes]]:
     """Start a process that `stack` ends, and return the pipes to and from it."""
-    pipe, command = subprocess.PIPE, [sys.executable, "-c", _START]
+    pipe, command = subprocess.PIPE, [sys.executable, "-P", "-c", _START]
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
     stack.enter_context(process)
     stack.callback(process.kill)

@@ -12,6 +12,7 @@ from PIL import Image
 from sparsevod_core.errors import VideoError
 from sparsevod_core.video.animated_webp import AnimatedWebp
 from sparsevod_core.video.opening import open_source
+from sparsevod_core.video.overlap import ReadAhead
 from sparsevod_core.video.reader import VideoReader
 from sparsevod_core.video.sources import Source
 
@@ -43,6 +44,19 @@ def test_frames_and_times(path: Path) -> None:
             assert np.array_equal(frame.image, frames[frame.index].image)
         with pytest.raises(VideoError, match="no frame 5"):
             video.frames_at([5])
+
+
+def test_frames_can_be_read_while_a_thread_reads_ahead(tmp_path: Path) -> None:
+    grays = list(range(0, 240, 4))
+    images = [Image.new("RGB", (320, 240), (gray, gray, gray)) for gray in grays]
+    images[0].save(
+        tmp_path / "long.webp", save_all=True, append_images=images[1:], duration=40, lossless=True
+    )
+    with AnimatedWebp(tmp_path / "long.webp") as video:
+        for frame in ReadAhead(video, 8):
+            other = frame.index * 7 % len(grays)
+            (read,) = video.frames_at([other])
+            assert (frame.image == grays[frame.index]).all() and (read.image == grays[other]).all()
 
 
 def test_one_that_is_cut_off_gives_its_complete_frames(path: Path) -> None:

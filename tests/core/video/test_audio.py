@@ -17,14 +17,14 @@ RATE = 44100
 FRAME_RATE = Fraction(25)
 
 
-def make(path: Path, codec: str, seconds: int = 2, container: str | None = None) -> Path:
+def make(path: Path, codec: str, seconds: int = 2, rate: int = RATE) -> Path:
     """Black frames, and a beep in the second half of each second."""
-    with av.open(str(path), "w", format=container) as output:
+    with av.open(str(path), "w") as output:
         is_webm = path.suffix == ".webm"
         video = output.add_stream("libvpx-vp9" if is_webm else "libx264", rate=FRAME_RATE)
         video.width = video.height = 32
         video.pix_fmt = "yuv420p"
-        rate = 48000 if codec == "libopus" else RATE
+        rate = 48000 if codec == "libopus" else rate
         audio = output.add_stream(codec, rate=rate, layout="stereo")
         for number in range(int(seconds * FRAME_RATE)):
             frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
@@ -120,6 +120,7 @@ def test_copied_unchanged(tmp_path: Path, source: str, codec: str, target: str) 
         ("in.mkv", "pcm_s16le", "out.mp4", "aac"),
         ("in.mp4", "aac", "out.webm", "opus"),
         ("in.mkv", "mp2", "out.mp4", "aac"),
+        ("in.mkv", "flac", "out.mov", "aac"),
     ],
 )
 def test_reencoded_if_the_container_needs_it(
@@ -129,6 +130,38 @@ def test_reencoded_if_the_container_needs_it(
     with av.open(str(written)) as container:
         assert container.streams.audio[0].codec_context.codec.canonical_name == wanted
     assert loudness(written) == pytest.approx(BEEPS, abs=0.06)
+
+
+def test_what_even_matroska_cannot_hold_is_reencoded(tmp_path: Path) -> None:
+    source = make(tmp_path / "in.flv", "adpcm_swf")
+    written = copy(source, tmp_path / "out.mkv")
+    with av.open(str(written)) as container:
+        assert container.streams.audio[0].codec_context.codec.canonical_name == "aac"
+    assert loudness(written) == pytest.approx(loudness(source), abs=0.06)
+
+
+def test_a_rate_that_the_encoder_lacks_becomes_the_nearest(tmp_path: Path) -> None:
+    for rate, written_rate in ((192000, 96000), (37800, 44100)):
+        source = make(tmp_path / f"{rate}.mkv", "pcm_s16le", rate=rate)
+        written = copy(source, tmp_path / f"{rate}.mp4")
+        with av.open(str(written)) as container:
+            assert container.streams.audio[0].codec_context.sample_rate == written_rate
+        assert loudness(written) == pytest.approx(BEEPS, abs=0.06)
+
+
+def test_audio_without_a_decoder_is_left_out_and_said(tmp_path: Path) -> None:
+    source = make(tmp_path / "in.mov", "pcm_s16le")
+    content = source.read_bytes()
+    assert content.count(b"sowt") == 1
+    source.write_bytes(content.replace(b"sowt", b"ac-4"))
+    with VideoWriter(
+        tmp_path / "out.mp4", 32, 32, frame_rate=FRAME_RATE, audio_from=source
+    ) as writer:
+        writer.write(np.zeros((32, 32, 3), np.uint8))
+        writer.finish(truncated=False)
+        assert writer.notes == ["1 audio stream left out: FFmpeg cannot decode or write the codec"]
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert len(container.streams.video) == 1 and not container.streams.audio
 
 
 def test_a_truncated_video_has_no_audio_after_its_end(tmp_path: Path) -> None:

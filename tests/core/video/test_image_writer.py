@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sparsevod_core.errors import ConfigError, VideoError
+from sparsevod_core.errors import ConfigError
 from sparsevod_core.video.image_writer import ImageWriter, is_pattern
 
 RED = np.full((5, 7, 3), (250, 10, 20), np.uint8)
@@ -49,5 +49,5 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "out" / "mine.txt").touch()
     with pytest.raises(ConfigError, match="already exists"):
         ImageWriter(tmp_path / "out" / "%d.png", 7, 5)
-    with pytest.raises(VideoError, match="expected a folder"):
+    with pytest.raises(ConfigError, match="expected a folder"):
         ImageWriter(Path("%d.png"), 7, 5)

@@ -189,6 +189,36 @@ def test_a_slow_reader_gets_all_of_a_recording_over_http(tmp_path):
         assert numbers(frames) == list(range(30))
 
 
+def test_a_video_without_a_decoder_is_an_error(tmp_path):
+    with av.open(tmp_path / "a.mkv", "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        out.mux(stream.encode(draw_number(1, 64, 48)))
+        out.mux(stream.encode(None))
+    content = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "a.mkv").write_bytes(content.replace(b"V_MPEG4/ISO/AVC", b"V_UNKNOWN/CODEC"))
+    with served(tmp_path) as url, pytest.raises(VideoError, match="no decoder for its video"):
+        live(f"{url}/a.mkv")
+
+
+def test_an_unexpected_error_of_the_thread_reaches_the_reader(monkeypatch):
+    frames = LiveStream._frames
+
+    def fail(stream, container):
+        for number, frame in enumerate(frames(stream, container)):
+            if number == 3:
+                raise RuntimeError("unexpected")
+            yield frame
+
+    monkeypatch.setattr(LiveStream, "_frames", fail)
+    with (
+        Sender() as sender,
+        live(sender.url) as stream,
+        pytest.raises(RuntimeError, match="unexpected"),
+    ):
+        list(stream)
+
+
 def test_a_playlist_from_the_network_cannot_open_files(tmp_path):
     (tmp_path / "secret.txt").write_text("secret")
     (tmp_path / "a.m3u8").write_text(

@@ -124,6 +124,12 @@ def test_streams_cameras_and_stdin(here):
     assert (str(found[0]), found[0].stem) == ("rtsp://cam.local/live", "rtsp_cam.local_live")
 
 
+def test_a_folder_has_its_name_however_it_is_called(here, monkeypatch):
+    monkeypatch.chdir(here / "frames")
+    for place in (".", "../frames", f"{here}/empty/../frames/"):
+        assert Source("images", place).stem == "frames"
+
+
 def test_a_file_named_like_a_camera_is_a_file(here):
     Path("0").write_bytes(b"x")
     assert find_sources(["0"]) == [Source("file", "0")]

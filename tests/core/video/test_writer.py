@@ -266,7 +266,7 @@ def test_no_frames_is_an_error(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"out\.avi.* cannot write videos as \.avi"):
+    with pytest.raises(ConfigError, match=r"out\.avi.* cannot write videos as \.avi"):
         VideoWriter(tmp_path / "out.avi", 64, 48, frame_rate=None)
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write"):

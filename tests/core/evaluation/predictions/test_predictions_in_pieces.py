@@ -58,6 +58,15 @@ def write(folder: Path, content: Any, **how: Any) -> Path:
     return path
 
 
+def test_no_module_of_the_current_folder_is_run(
+    truth: GroundTruth, tmp_path: Path, in_pieces: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    read_predictions(write(tmp_path, entries(300)), truth)
+    assert not (tmp_path / "ran").exists()
+
+
 def assert_holds(table: DetectionTable, found: list[dict[str, Any]]) -> None:
     ordered = sorted(found, key=lambda entry: entry["image_id"])  # stable, like the table's order
     assert table.images.tolist() == [entry["image_id"] for entry in ordered]
