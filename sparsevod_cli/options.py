@@ -39,7 +39,8 @@ Cache = Annotated[
         "--cache",
         metavar="DIR",
         callback=_use_cache,
-        help="Folder of downloaded weights; default: SPARSEVOD_CACHE, or else that of torch.hub.",
+        help="Folder of downloaded published weights; default: SPARSEVOD_CACHE, or else that of "
+        "torch.hub. ImageNet weights of backbones are in torch.hub's, which TORCH_HOME sets.",
     ),
 ]
 System = Annotated[

@@ -167,6 +167,9 @@ def train(
             "the checkpoint": init_from,
         }
         of_run = [] if folder is None else [(file, None) for file in RunFolder(folder).files()]
+        if folder is not None and resume:
+            # A run that was killed while it saved has one file under both names.
+            of_run.remove((RunFolder(folder).previous, None))
         console.check_outputs(json_out, SCHEMA, inputs, of_run)
     settings = overrides_with(
         overrides,

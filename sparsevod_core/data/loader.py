@@ -140,21 +140,31 @@ class TrainingLoader:
         Raises:
             DataError, VideoError: a frame that is missing or corrupt, named.
         """
-        try:
-            with _fit_to_fork():
-                batches = iter(self._loader)  # starts the workers
-            for batch in batches:
-                if isinstance(batch, SparseVodError):
-                    raise batch
-                yield batch
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker (pid"):
-                raise
-            raise DataError(
-                f"a loader process died: {str(error).splitlines()[0]}",
-                hint="the machine may be out of memory or shared memory (/dev/shm); use "
-                "--set data.workers=1, or 0 to see the error itself",
-            ) from error
+        with _fit_to_fork():
+            batches = iter(self._loader)  # starts the workers
+        for batch in batches:
+            if isinstance(batch, SparseVodError):
+                raise batch
+            yield batch
+
+
+@contextmanager
+def naming_lost_workers() -> Iterator[None]:
+    """Say what to do if a loader process dies. torch raises that wherever the main thread is.
+
+    Raises:
+        DataError: One died.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise DataError(
+            f"a loader process died: {str(error).splitlines()[0]}",
+            hint="the machine may be out of memory or shared memory (/dev/shm); use "
+            "--set data.workers=1, or 0 to see the error itself",
+        ) from error
 
 
 class _ErrorsAsValues(Dataset[TrainingSample | SparseVodError]):

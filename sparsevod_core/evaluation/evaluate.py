@@ -106,7 +106,7 @@ def evaluate(
     shard = shard_videos(lengths, distributed.rank(), distributed.world_size())
     mine = [chosen[position] for position in shard]
     try:
-        with writer or nullcontext(), _progress_of_all(sum(lengths), reporter) as advance:
+        with writer or nullcontext(), progress_of_all(sum(lengths), reporter) as advance:
             if decision := predictor.expect(sum(lengths[position] for position in shard)):
                 reporter.message(decision)
             for frame, detections in detect_annotated_frames(predictor, videos, mine, clip=clip):
@@ -243,9 +243,13 @@ def shard_videos(num_frames: Sequence[int], rank: int, world_size: int) -> list[
 
 
 @contextmanager
-def _progress_of_all(total: int, reporter: Reporter) -> Iterator[Callable[[], None]]:
-    """Count the frames of all processes; rank 0 shows them and waits for the others at the end."""
-    tally = distributed.Tally()
+def progress_of_all(total: int, reporter: Reporter) -> Iterator[Callable[[], None]]:
+    """Count the frames of all processes; rank 0 shows them and waits for the others at the end.
+
+    Raises:
+        DataError: Another process failed.
+    """
+    tally, failures = distributed.Tally(), distributed.Tally()
     shown = 0
 
     def advance(count: int = 1) -> None:
@@ -255,8 +259,14 @@ def _progress_of_all(total: int, reporter: Reporter) -> Iterator[Callable[[], No
         shown = done
 
     with reporter.progress("evaluating", total) as progress:
-        yield advance
+        try:
+            yield advance
+        except BaseException:
+            failures.add(1)
+            raise
         while distributed.is_main() and shown < total:
+            if failures.add(0):
+                raise DataError("another process failed", hint="its error message says why")
             time.sleep(POLL_S)
             advance(0)
 

@@ -94,6 +94,7 @@ def recording_bad_batch(
             write_text(run.bad_batch, json.dumps(record, indent=2) + "\n")
         error.hint = (
             f"{error.hint}; {run.bad_batch} lists the clips; to repeat the steps from the last "
-            f"checkpoint to this one: {resume} --max-steps {error.step}"
+            f"checkpoint to this one: {resume} --max-steps {error.step}; to train on after that: "
+            f"{resume} --set train.max_steps=none"
         )
         raise

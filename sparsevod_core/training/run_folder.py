@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from sparsevod_core.config import Config
@@ -58,7 +59,8 @@ class RunFolder:
         if self.last.exists():
             raise ConfigError(
                 f"{self.path}: already contains a run",
-                hint=f"resume it (sparsevod train --resume {self.path}) or choose another --output",
+                hint=f"resume it (sparsevod train --resume {quote(str(self.path))}, with the same "
+                "--gpus) or choose another --output",
             )
         require_own(self.config, MARKED)
         others = [self.metrics, self.bad_batch, self.previous, self.best]
@@ -75,13 +77,18 @@ class RunFolder:
         it repeats these steps.
 
         Raises:
+            ConfigError: A path in the settings is not UTF-8, so that the run could not be resumed.
             DataError: A file cannot be written.
         """
+        settings = config.to_yaml()
+        for key, value in config.flat().items():
+            if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
+                raise ConfigError(f"{key}={value!r}: expected UTF-8", hint="rename the file")
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(self.path, error) from error
-        write_text(self.config, f"# Settings of a training run, {MARK}\n{config.to_yaml()}")
+        write_text(self.config, f"# Settings of a training run, {MARK}\n{settings}")
         kept, last = [], {"run": step, "train": step, "eval": evaluated_step}
         # A crash of the machine may leave anything in the last lines, even bytes that are no text.
         is_there = self.metrics.exists()
@@ -113,6 +120,8 @@ class RunFolder:
         """
         if not self.last.exists():
             return
+        if self.previous.exists() and self.previous.samefile(self.last):
+            return  # left by a run that was killed before it wrote the new one
         with writing(self.previous) as temporary:
             try:
                 temporary.unlink()
@@ -122,7 +131,7 @@ class RunFolder:
 
     def resume_command(self, launch_options: str) -> str:
         """Return the command that resumes the run; see `distributed.launch_options`."""
-        return f"sparsevod train --resume {self.path}{launch_options}"
+        return f"sparsevod train --resume {quote(str(self.path))}{launch_options}"
 
 
 @dataclass(frozen=True, slots=True)

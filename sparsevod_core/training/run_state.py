@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from torch.optim import Optimizer
@@ -40,6 +41,8 @@ class RunState:
         best: `step`, `AP`, `AP50` and `AP75` of the evaluation that best.pth belongs to;
             None before the first one with an AP.
         num_worse: Number of evaluations since then.
+        scored_on: Digest of the validation set and the settings of these evaluations; None before
+            the first one, and in checkpoints of older versions.
         seconds: Training time.
     """
 
@@ -49,7 +52,16 @@ class RunState:
     evaluated_step: int = 0
     best: dict[str, Any] | None = None
     num_worse: int = 0
+    scored_on: str | None = None
     seconds: float = 0.0
+
+    def score_on(self, scored_on: str | None) -> bool:
+        """Return True if earlier evaluations do not compare with those to come, and forget them."""
+        is_other = None not in (scored_on, self.scored_on) and scored_on != self.scored_on
+        if is_other:
+            self.best, self.num_worse = None, 0
+        self.scored_on = scored_on or self.scored_on
+        return is_other
 
     def record_evaluation(self, scores: Mapping[str, Any]) -> bool:
         """Record an evaluation at this step and return True if its AP is the best so far.
@@ -113,7 +125,6 @@ def restore(
             hint=f"start a new run from these weights: --init-from {run.last}",
         )
     state = _run_state(run.last, checkpoint.training.get("position"))
-    require_same_run(checkpoint.config, config)
     if now.world_size != state.world_size:
         raise ConfigError(
             f"{run.path}: was trained by {state.world_size} process(es), not {now.world_size}; "
@@ -127,6 +138,7 @@ def restore(
             f"{now.num_clips} and {len(categories)}, or other class names",
             hint=f"start a new run on this data: --init-from {run.last}",
         )
+    require_same_run(checkpoint.config, config)
     weights = checkpoint.training.get("weights", checkpoint.model)
     try:
         require_finite(run.last, weights)
@@ -150,8 +162,9 @@ def _run_state(path: Path, position: Any) -> RunState:
         CheckpointError: It is not the state of a run.
     """
     if isinstance(position, dict):
-        numbers = {name: value for name, value in position.items() if name != "best"}
-        best = position.get("best")
+        others = ("best", "scored_on")
+        numbers = {name: value for name, value in position.items() if name not in others}
+        best, scored_on = position.get("best"), position.get("scored_on")
         with suppress(TypeError):  # missing or unknown names
             state = RunState(**position)
             are_counts = all(
@@ -161,7 +174,7 @@ def _run_state(path: Path, position: Any) -> RunState:
                 isinstance(best, dict)
                 and all(type(best.get(key)) in (int, float) for key in ("step", *SCORES))
             )
-            if are_counts and has_scores:
+            if are_counts and has_scores and isinstance(scored_on, str | None):
                 return state
     raise CheckpointError(f"{path}: its training state has no valid `position`")
 
@@ -196,5 +209,5 @@ def _previous_checkpoint_hint(run: RunFolder) -> str | None:
     resume = run.resume_command(distributed.launch_options())
     return (
         f"the previous checkpoint, of step {step:,}, is intact; to resume "
-        f"from it: mv {run.previous} {run.last} && {resume}"
+        f"from it: mv {quote(str(run.previous))} {quote(str(run.last))} && {resume}"
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sparsevod_core import distributed
 from sparsevod_core.checkpoint import Checkpoint, save_checkpoint
+from sparsevod_core.checkpoint.digest import digest
 from sparsevod_core.config import Config
+from sparsevod_core.data.class_match import ClassMatch
 from sparsevod_core.data.dataset import ClipDataset, clip_settings
-from sparsevod_core.data.loader import TrainingBatch, TrainingLoader, steps_per_epoch
+from sparsevod_core.data.frames import FrameReader
+from sparsevod_core.data.loader import (
+    TrainingBatch,
+    TrainingLoader,
+    naming_lost_workers,
+    steps_per_epoch,
+)
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.errors import ConfigError
 from sparsevod_core.fast import computing_in, plan_for_training, trainable
@@ -32,6 +40,7 @@ from sparsevod_core.machine import describe_run
 from sparsevod_core.model.build import build_detector
 from sparsevod_core.model.video_detector import VideoDetector
 from sparsevod_core.reporting import Reporter, SilentReporter
+from sparsevod_core.structures import Category
 from sparsevod_core.training.bad_batch import recording_bad_batch
 from sparsevod_core.training.initial_weights import initial_detector
 from sparsevod_core.training.interruption import Interruption
@@ -91,6 +100,7 @@ class Trainer:
         self.validation: VideoSet | None = None
         if data.val_annotations is not None and train.eval_every:
             self.validation = VideoSet.load(data.val_annotations, data.val_root, for_scoring=True)
+            _require_that_it_can_score(self.validation, self.categories)
         elif train.patience:
             raise ConfigError(
                 f"train.patience={train.patience}: there is no validation set to evaluate on",
@@ -134,6 +144,11 @@ class Trainer:
             parts = (self.detector, self.optimizer, self.average)
             self.state = restore(self.run, config, self.categories, self.state, *parts)
         state = self.state
+        if self.validation is not None and state.score_on(_scored_on(self.validation, config)):
+            self.reporter.message(
+                "other validation frames or support frames: the AP of earlier evaluations does not "
+                "count, and the next one replaces best.pth"
+            )
         self.metrics = MetricsWriter(self.run, state.step, tensorboard=train.tensorboard)
         self.log = StepLog(self.metrics, self.schedule, self.clips_per_step, state.seconds)
         if distributed.is_main():
@@ -174,6 +189,7 @@ class Trainer:
         with (
             Interruption(patient=distributed.is_launched()) as interruption,
             recording_bad_batch(self.run, self.config, self.schedule, len(self.dataset)),
+            naming_lost_workers(),
         ):
             if self.state.step == 0:
                 self.save()  # from here on, the run can be resumed
@@ -334,6 +350,8 @@ class Trainer:
     def _print_summary(self) -> None:
         if self.is_finished:
             reason = "use --epochs N to train longer"
+            if self.config.train.max_steps is not None:
+                reason = "use --max-steps N, or --set train.max_steps=none, to train longer"
             if self.is_stopped_early:
                 reason = "stopped early; use --set train.patience=0 to train to the end"
             self.reporter.message(f"{self.run.path}: already finished; {reason}")
@@ -348,6 +366,25 @@ class Trainer:
         done = f"stopped after step {self.state.step} of {self.schedule.total_steps}"
         command = self.run.resume_command(distributed.launch_options())
         self.reporter.message(f"{done}; to resume: {command}")
+
+
+def _require_that_it_can_score(validation: VideoSet, categories: Sequence[Category]) -> None:
+    """Check a validation set now, and not after the first epoch.
+
+    Raises:
+        DataError: It has no class of the training set, or its first frame cannot be read.
+        VideoError: Its first frame is in a video that cannot be read.
+    """
+    names, ids = [c.name for c in validation.categories], [c.id for c in validation.categories]
+    ClassMatch(categories, validation.annotations_path, names, ids)
+    with closing(FrameReader(validation, threads=1)) as reader:
+        reader.read(0)
+
+
+def _scored_on(validation: VideoSet, config: Config) -> str:
+    """Identify what APs are comparable on, wherever the files are."""
+    inference = config.inference
+    return f"{digest(validation.annotations_path)}, {inference.supports} {inference.support}"
 
 
 def _described(scores: Mapping[str, Any]) -> str:

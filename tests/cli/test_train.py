@@ -163,6 +163,23 @@ def test_ctrl_c_saves_and_resume_finds_the_last_run(
     assert "seed: 3" in (run / "config.yaml").read_text()
 
 
+def test_a_run_that_was_killed_while_it_saved_is_resumed(
+    annotations: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, _, err = run_here(monkeypatch, capsys, *small(annotations, "--max-steps=1", "-o", "run"))
+    assert code == 0, err
+    previous = folder / "run" / "checkpoints" / "previous.pth"
+    previous.unlink()
+    previous.hardlink_to(previous.with_name("last.pth"))
+    resume = ["train", "--resume", "run", "--device=cpu", "--max-steps=2"]
+    code, _, err = run_here(monkeypatch, capsys, *resume)
+    assert code == 0, err
+    assert [record["step"] for record in lines(folder / "run")] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

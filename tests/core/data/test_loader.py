@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,6 +27,7 @@ from sparsevod_core.data.loader import (
     TrainingBatch,
     TrainingLoader,
     epoch_batches,
+    naming_lost_workers,
     steps_per_epoch,
 )
 from sparsevod_core.data.records import VideoSet
@@ -221,9 +223,17 @@ def test_a_killed_worker_is_a_clear_error(
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(ClipDataset, "__getitem__", killed)
-    with pytest.raises(DataError, match="a loader process died") as caught:
+    with pytest.raises(DataError, match="a loader process died") as caught, naming_lost_workers():
         list(loader(clips, workers=1))
     assert "out of memory" in (caught.value.hint or "")
+
+
+def test_a_worker_that_is_killed_during_a_step_is_the_same_error(clips: ClipDataset) -> None:
+    with pytest.raises(DataError, match="a loader process died"), naming_lost_workers():
+        for _ in loader(clips, workers=1):
+            (worker,) = multiprocessing.active_children()
+            os.kill(worker.pid or 0, signal.SIGKILL)
+            time.sleep(10)  # torch raises here, as it would in a step
 
 
 def test_decoders_left_as_garbage_do_not_stop_the_workers(

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from sparsevod_core.config import Config, load_config
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.data.sampling import uniform_supports, window_supports
+from sparsevod_core.distributed import Tally, processes
 from sparsevod_core.errors import ConfigError, DataError
-from sparsevod_core.evaluation.evaluate import evaluate, shard_videos
+from sparsevod_core.evaluation.evaluate import evaluate, progress_of_all, shard_videos
 from sparsevod_core.evaluation.score import evaluate_predictions
 from sparsevod_core.inference import Predictor
 from sparsevod_core.inference.intake import InputBatch, Intake
@@ -441,3 +442,24 @@ def test_two_processes_get_the_results_of_one(tmp_path: Path, free_port: int) ->
     assert saved[0]["result"] == saved[1]["result"] == single
     assert saved[0]["seen"] == list(range(10, 22))
     assert saved[1]["seen"] == list(range(22, 26))
+
+
+def test_the_first_process_does_not_wait_for_one_that_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts: dict[str, int] = {}
+
+    def add(name: str, count: int) -> int:
+        counts[name] = counts.get(name, 0) + count
+        return counts[name]
+
+    monkeypatch.setattr(processes, "_store", SimpleNamespace(add=add))
+    first = Tally._num_created
+    with (
+        pytest.raises(DataError, match="another process failed"),
+        progress_of_all(5, SilentReporter()) as advance,
+    ):
+        advance(2)
+        Tally._num_created = first  # as in another process
+        with pytest.raises(OSError), progress_of_all(5, SilentReporter()):
+            raise OSError("a corrupt frame")

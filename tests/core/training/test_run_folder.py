@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,26 @@ def test_the_previous_checkpoint_is_kept(
     run.keep_previous()
     assert run.previous.read_bytes() == b"later weights"
     assert {path.name for path in run.last.parent.iterdir()} == {"last.pth", "previous.pth"}
+
+
+def test_a_run_killed_between_both_checkpoints_leaves_nothing(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    run.keep_previous()
+    run.keep_previous()  # killed before it wrote a new last.pth
+    assert {path.name for path in run.last.parent.iterdir()} == {"last.pth", "previous.pth"}
+
+
+def test_commands_can_be_pasted(tmp_path: Path) -> None:
+    command = RunFolder("my runs/it's").resume_command(" --gpus 2")
+    words = ["sparsevod", "train", "--resume", "my runs/it's", "--gpus", "2"]
+    assert shlex.split(command) == words
+
+
+def test_a_path_that_could_not_be_read_again_is_refused(tmp_path: Path) -> None:
+    config = load_config("tiny", overrides=["data.train_root=a\udcff"])
+    with pytest.raises(ConfigError, match=r"data\.train_root='a.*': expected UTF-8"):
+        RunFolder(tmp_path / "run").start(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_runs_started_in_the_same_second_get_different_folders(

@@ -184,6 +184,9 @@ def test_a_finished_run_can_be_trained_longer(
     reporter = Messages()
     assert run(config, tmp_path / "run", resume=True, reporter=reporter).steps == STEPS_PER_EPOCH
     assert "already finished" in reporter.messages[-1] and "--epochs" in reporter.messages[-1]
+    short = config.replace({"train.max_steps": STEPS_PER_EPOCH})
+    run(short, tmp_path / "run", resume=True, reporter=reporter)
+    assert "--set train.max_steps=none, to train longer" in reporter.messages[-1]
     assert (tmp_path / "run" / "checkpoints" / "last.pth").read_bytes() == before
 
     longer = config.replace({"train.epochs": 2})
@@ -215,6 +218,44 @@ def test_evaluation_keeps_the_best_and_an_interrupted_one_is_repeated(
     assert load_checkpoint(result.checkpoint).training is None
 
 
+def test_another_validation_set_does_not_compete_with_the_first(
+    settings: Callable[..., Config], annotations: Path, tmp_path: Path
+) -> None:
+    moved, other = (annotations.with_name(f"{name}.json") for name in ("moved", "other_val"))
+    content = json.loads(annotations.read_text())
+    moved.write_text(annotations.read_text())
+    other.write_text(json.dumps(content | {"annotations": content["annotations"][:1]}))
+    config = settings("train.epochs=1", f"data.val_annotations={annotations}", "inference.batch=8")
+    run(config, tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "last.pth"
+    best = load_checkpoint(last).training["position"]["best"]
+    assert best["step"] == STEPS_PER_EPOCH
+    for annotated, is_kept in ((moved, True), (other, False)):
+        reporter = Messages()
+        longer = config.replace({"data.val_annotations": str(annotated), "train.epochs": 2})
+        trainer = Trainer(longer, tmp_path / "run", resume=True, device="cpu", reporter=reporter)
+        assert trainer.state.best == (best if is_kept else None)
+        assert ("does not count" in reporter.text) != is_kept
+    trainer.fit()
+    assert load_checkpoint(last).training["position"]["best"]["step"] == 2 * STEPS_PER_EPOCH
+
+
+def test_a_validation_set_that_cannot_score_is_refused_at_once(
+    settings: Callable[..., Config], annotations: Path, tmp_path: Path
+) -> None:
+    content = json.loads(annotations.read_text())
+    for category in content["categories"]:
+        category["name"] = category["name"].upper()
+    shouted = annotations.with_name("shouted.json")
+    shouted.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"shouted\.json: no class in common"):
+        run(settings(f"data.val_annotations={shouted}"), tmp_path / "run")
+    elsewhere = (f"data.val_annotations={annotations}", f"data.val_root={tmp_path}")
+    with pytest.raises(DataError, match=str(tmp_path)):
+        run(settings(*elsewhere), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_with_other_settings_or_data_is_not_resumed(
     settings: Callable[..., Config], annotations: Path, tmp_path: Path
 ) -> None:
@@ -230,6 +271,11 @@ def test_a_run_with_other_settings_or_data_is_not_resumed(
     other.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"expected 14 target frames .* got 13"):
         moved = config.replace({"data.train_annotations": str(other)})
+        run(moved, tmp_path / "run", resume=True)
+    content = json.loads(annotations.read_text())
+    content["categories"].append({"id": 99, "name": "third"})
+    other.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"expected 14 target frames and 2 classes, got 14 and 3"):
         run(moved, tmp_path / "run", resume=True)
 
 

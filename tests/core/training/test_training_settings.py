@@ -20,6 +20,20 @@ def annotations(tmp_path: Path) -> str:
     return f"data.train_annotations={path}"
 
 
+def test_a_root_is_not_that_of_another_set(annotations: str, tmp_path: Path) -> None:
+    (tmp_path / "b.json").write_text("{}")
+    saved = tmp_path / "config.yaml"
+    recorded = config_from_dict({"data": {"train_root": "a", "val_root": "a"}})
+    saved.write_text(recorded.to_yaml())
+    other = f"data.val_annotations={tmp_path / 'b.json'}"
+    config = resumed_settings(saved, [annotations, other])
+    assert config.data.train_root is config.data.val_root is None
+    config = resumed_settings(saved, [annotations, other, "data.val_root=b"])
+    assert (config.data.train_root, config.data.val_root) == (None, "b")
+    config = new_run_settings("tiny", saved, [annotations, other])
+    assert config.data.val_root is None
+
+
 def test_no_backbone_weights_means_group_norm_and_nothing_frozen(annotations: str) -> None:
     reporter = Messages()
     overrides = [annotations, "train.backbone_weights=none"]
