@@ -52,9 +52,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         box = {"image_id": number, "category_id": 1, "bbox": [8, 8, 20, 20]}
         boxes.append({**box, "id": number, "area": 400, "iscrowd": 0})
     content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "bird"}]}
-    videos = [{"id": 1, "name": "a"}]
+    videos = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
     for image in images:
-        image |= {"video_id": 1, "frame_id": image["id"] - 1}
+        number, frame = divmod(image["id"] - 1, 2)
+        image |= {"video_id": number + 1, "frame_id": frame}
     of_videos = {**content, "videos": videos, "info": {"root": "images"}}
     (folder / "coco.json").write_text(json.dumps(of_videos))
     found = [{key: box[key] for key in ("image_id", "category_id", "bbox")} for box in boxes]
