@@ -622,6 +622,21 @@ def override_pairs(overrides: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
+def with_roots(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides; the recorded root of a set is not that of another annotation file.
+
+    Raises:
+        ConfigError: a text without `=`.
+    """
+    given = override_pairs(overrides)
+    others = [
+        name
+        for name in ("data.train", "data.val")
+        if f"{name}_annotations" in given and f"{name}_root" not in given
+    ]
+    return [*overrides, *(f"{name}_root=none" for name in others)]
+
+
 def file_overrides(file: Path | str) -> list[str]:
     """Return the settings of a YAML file as `a.b=c` texts, to override a checkpoint's config.
 

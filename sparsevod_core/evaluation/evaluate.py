@@ -15,7 +15,7 @@ import numpy as np
 
 from sparsevod_core import distributed
 from sparsevod_core.checkpoint.digest import digest
-from sparsevod_core.config import override_pairs
+from sparsevod_core.config import override_pairs, with_roots
 from sparsevod_core.data.class_match import ClassMatch
 from sparsevod_core.data.records import VideoSet
 from sparsevod_core.distributed.launch import launch
@@ -192,16 +192,13 @@ def _evaluate_in_process(
     limit_videos: int | None,
     options: dict[str, Any],
 ) -> Evaluation:
-    given = override_pairs(overrides)
-    is_other_set = "data.val_annotations" in given
-    if is_other_set and "data.val_root" not in given:
-        overrides = [*overrides, "data.val_root=None"]  # the recorded root is of the recorded set
+    is_other_set = "data.val_annotations" in override_pairs(overrides)
     own_device = distributed.own_device(resolve_device(device))
     with distributed.process_group(own_device):
         predictor = Predictor.from_checkpoint(
             checkpoint,
             device=str(own_device),
-            overrides=overrides,
+            overrides=with_roots(overrides),
             reporter=options.get("reporter") if distributed.is_main() else None,
         )
         videos = _validation_set(predictor, is_other_set)

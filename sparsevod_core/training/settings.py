@@ -11,6 +11,7 @@ from sparsevod_core.config import (
     file_overrides,
     load_config,
     override_pairs,
+    with_roots,
 )
 from sparsevod_core.errors import ConfigError, DataError
 from sparsevod_core.reporting import Reporter, SilentReporter
@@ -69,7 +70,7 @@ def new_run_settings(
             of lite0 are not installed.
     """
     reporter = reporter or SilentReporter()
-    given = [*([] if file is None else file_overrides(file)), *_with_roots(overrides)]
+    given = [*([] if file is None else file_overrides(file)), *with_roots(overrides)]
     system = system or override_pairs(given).get("model.system")
     preset = load_config(backbone, system=system)
     # Model settings may be valid only together with FROM_SCRATCH.
@@ -102,24 +103,10 @@ def resumed_settings(saved: Path, overrides: Sequence[str] = ()) -> Config:
         DataError: An annotation file is missing.
     """
     before = load_config(file=saved)
-    config = load_config(file=saved, overrides=_with_roots(overrides))
+    config = load_config(file=saved, overrides=with_roots(overrides))
     require_same_run(before, config)
     require_annotations(config.data)
     return config
-
-
-def _with_roots(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides; a recorded root is not that of another annotation file."""
-    given = override_pairs(overrides)
-    sets = ("data.train", "data.val")
-    return [
-        *overrides,
-        *(
-            f"{one}_root=none"
-            for one in sets
-            if f"{one}_annotations" in given and f"{one}_root" not in given
-        ),
-    ]
 
 
 def require_same_run(before: Config, after: Config) -> None:
